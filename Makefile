@@ -1,0 +1,68 @@
+# Two commands do everything: `make demo` and `make test`. Both set up what they need in .venv and build/ and touch nothing
+# else; a second run reuses both.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+TORCH ?= torch==2.13.0
+
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+PIP := $(VENV)/bin/python -m pip install --quiet
+
+CPP := $(shell find csrc -name '*.cpp' -o -name '*.h')
+CUDA := $(shell find csrc -name '*.cu')
+
+.PHONY: help setup build demo test lint format test-cpp test-cuda test-python bench clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+setup: $(VENV)/ready  ## .venv with torch and the tools (about 2 minutes the first time)
+build: $(VENV)/built  ## compile csrc/ into rwpm_fast/ (about 30 seconds)
+
+$(VENV)/ready: pyproject.toml
+	@echo "== set-up: $(VENV) with $(TORCH) and the tools of pyproject.toml"
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) $(TORCH) numpy
+	$(PIP) 'setuptools>=77' 'cmake>=3.22' ninja 'pybind11>=2.12'
+	@touch $@
+
+$(VENV)/built: $(VENV)/ready $(CPP) CMakeLists.txt setup.py
+	@echo "== build: csrc/ into rwpm_fast/"
+	$(PIP) --no-build-isolation --editable '.[dev]'
+	@touch $@
+
+demo: build  ## render a road scene, walk it, write a report
+	@echo "== demo: a synthetic road scene through the whole chain, report in build/demo"
+	$(VENV)/bin/rwpm-fast demo --out build/demo
+
+test: build lint test-cpp test-cuda test-python  ## everything that CI runs
+
+lint: build
+	@echo "== lint: ruff and clang-format"
+	ruff check .
+	ruff format --check .
+	clang-format --dry-run --Werror $(CPP) $(CUDA)
+
+format: build  ## rewrite Python and C++ in the house style
+	ruff check --fix .
+	ruff format .
+	clang-format -i $(CPP) $(CUDA)
+
+test-cpp: build
+	@echo "== ctest: the kernels without torch and Python, warnings are errors"
+	cmake -S . -B build/cpp -G Ninja -DPython_EXECUTABLE=$(CURDIR)/$(VENV)/bin/python -DRWPM_WARNINGS_AS_ERRORS=ON > /dev/null
+	cmake --build build/cpp --target walk_test
+	ctest --test-dir build/cpp --output-on-failure
+
+test-cuda: build
+	@$(if $(CUDA),echo "== nvcc: compile the CUDA sources",echo "== nvcc: no CUDA sources yet")
+
+test-python: build
+	@echo "== pytest"
+	$(VENV)/bin/python -m pytest
+
+bench: build  ## time the exact walk against dense torch
+	$(VENV)/bin/python bench/exact.py
+
+clean:  ## remove .venv, build/ and what was compiled
+	rm -rf $(VENV) build rwpm_fast.egg-info rwpm_fast/*.so

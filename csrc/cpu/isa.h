@@ -1,0 +1,21 @@
+// The instruction sets that were compiled in, and the one in use.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "kernel.h"
+
+namespace rwpm::cpu {
+
+// Compiled in, best first.
+const std::vector<Isa>& isas();
+
+// The best that this machine has, or the one that the environment variable RWPM_ISA names.
+// Throws std::invalid_argument when that one is unknown or not available here.
+const Isa& chosen_isa();
+
+template <typename T>
+const Kernels<T>& kernels();
+
+}  // namespace rwpm::cpu

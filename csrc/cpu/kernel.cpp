@@ -1,0 +1,327 @@
+// The kernels, compiled once per instruction set: RWPM_ISA_NAMESPACE names the copy, the compiler's flags decide what a
+// vector is. Written with vector extensions, so that one text serves SSE2, AVX2, AVX-512 and NEON in both precisions.
+//
+// A tile of queries meets all keys, a key tile at a time: cosines -> weights -> weighted values. Queries lie along
+// the vector's lanes, so row maxima and sums need no horizontal operation. No template of the standard library is used
+// here: the linker would keep one copy of it, perhaps this one, for machines that cannot run it.
+#include "kernel.h"
+
+#ifndef RWPM_ISA_NAMESPACE
+#error "RWPM_ISA_NAMESPACE must name this copy of the kernels"
+#endif
+
+namespace rwpm::cpu::RWPM_ISA_NAMESPACE {
+namespace {
+
+// Accumulators of the micro-kernel, `rows` x `columns` vectors: as many as fit the registers beside one row of b and
+// one broadcast of a, and enough independent chains to hide the latency of a multiply-add.
+#if defined(__AVX512F__)
+constexpr int vector_bytes = 64, rows = 8, columns = 3;
+#elif defined(__AVX__)
+constexpr int vector_bytes = 32, rows = 4, columns = 3;
+#elif defined(__aarch64__)
+constexpr int vector_bytes = 16, rows = 6, columns = 3;
+#else
+constexpr int vector_bytes = 16, rows = 4, columns = 2;
+#endif
+
+// Weights of a key tile and the values they meet should stay in a core's own cache together: 4 panels of queries and
+// about 256 keys do for D and C of some hundreds.
+constexpr int panels_per_tile = 4;
+constexpr int panels_per_key_tile = 6;
+
+static_assert(columns * vector_bytes % (sizeof(double) * rows) == 0, "a panel must hold whole blocks of rows");
+
+#define RWPM_INLINE inline __attribute__((always_inline))
+
+template <typename T>
+struct Simd;
+
+template <>
+struct Simd<float> {
+  typedef float Vec __attribute__((vector_size(vector_bytes)));
+  typedef int32_t Bits __attribute__((vector_size(vector_bytes)));
+  static constexpr int mantissa = 23;
+  static constexpr float shifter = 12582912.f;  // 1.5 * 2^23: adding it rounds to an integer, kept in the low bits
+  static constexpr float smallest = -126.f;     // exponent of the smallest normal number
+  // 2^x on [-1/2, 1/2], interpolated at Chebyshev nodes: relative error 2.6e-9
+  static constexpr float power[] = {1.f,           0.69314720670f, 0.24022650923f, 0.05550327227f,
+                                    0.0096180567f, 0.00134004282f, 0.00015461445f};
+};
+
+template <>
+struct Simd<double> {
+  typedef double Vec __attribute__((vector_size(vector_bytes)));
+  typedef int64_t Bits __attribute__((vector_size(vector_bytes)));
+  static constexpr int mantissa = 52;
+  static constexpr double shifter = 6755399441055744.;  // 1.5 * 2^52
+  static constexpr double smallest = -1022.;
+  // relative error 4.3e-18 before rounding
+  static constexpr double power[] = {1.,
+                                     0.69314718055994530925,
+                                     0.24022650695910159567,
+                                     0.055504108664821627039,
+                                     0.0096181291075872566681,
+                                     0.0013333558146406470697,
+                                     0.00015403530463724354209,
+                                     0.000015252733841556772589,
+                                     1.3215432535912376166e-6,
+                                     1.0178057087733941105e-7,
+                                     7.0741942972885210056e-9,
+                                     4.455817908336064493e-10};
+};
+
+template <typename T>
+constexpr int lanes_of = vector_bytes / int(sizeof(T));
+
+template <typename T>
+constexpr int panel_of = columns * lanes_of<T>;
+
+template <typename T>
+using Vec = typename Simd<T>::Vec;
+
+template <typename T>
+RWPM_INLINE Vec<T> load(const T* p) {
+  return *reinterpret_cast<const Vec<T>*>(p);
+}
+
+template <typename T>
+RWPM_INLINE void store(T* p, Vec<T> x) {
+  *reinterpret_cast<Vec<T>*>(p) = x;
+}
+
+// 2^min(x, 0); exactly zero where the result would be subnormal.
+template <typename T>
+RWPM_INLINE Vec<T> exp2_nonpositive(Vec<T> x) {
+  using S = Simd<T>;
+  using Bits = typename S::Bits;
+  x = x < 0 ? x : Vec<T>{};
+  const Vec<T> shifted = x + S::shifter;
+  const Vec<T> fraction = x - (shifted - S::shifter);
+  constexpr int degree = sizeof(S::power) / sizeof(T) - 1;
+  Vec<T> p = fraction * S::power[degree] + S::power[degree - 1];
+#pragma GCC unroll 16
+  for (int k = degree - 2; k >= 0; --k) p = p * fraction + S::power[k];
+  const Bits exponent = reinterpret_cast<Bits>(shifted) << S::mantissa;
+  p = reinterpret_cast<Vec<T>>(reinterpret_cast<Bits>(p) + exponent);
+  return x < S::smallest ? Vec<T>{} : p;
+}
+
+// out[m][n] += sum_k a[k][m] * b[k][n] for `rows` m and n of a panel that is `N` vectors wide.
+template <typename T, int N>
+RWPM_INLINE void multiply(int64_t depth, const T* a, int64_t a_step, const T* b, Vec<T> (&out)[rows][N]) {
+  constexpr int width = N * lanes_of<T>;
+  constexpr int ahead = 8;  // the operands stream from the second cache: asking early is worth a tenth of the time
+  for (int64_t k = 0; k < depth; ++k, a += a_step, b += width) {
+    __builtin_prefetch(a + ahead * a_step);
+#pragma GCC unroll 4
+    for (int n = 0; n < N; ++n) __builtin_prefetch(b + ahead * width + n * lanes_of<T>);
+    Vec<T> row[N];
+#pragma GCC unroll 4
+    for (int n = 0; n < N; ++n) row[n] = load(b + n * lanes_of<T>);
+#pragma GCC unroll 16
+    for (int m = 0; m < rows; ++m) {
+#pragma GCC unroll 4
+      for (int n = 0; n < N; ++n) out[m][n] += row[n] * a[m];
+    }
+  }
+}
+
+RWPM_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+// Query panels [first, last) of a tile and the key pixels [key_begin, key_end) they meet, all multiples of a panel.
+struct Tile {
+  int64_t first, last, key_begin, key_end;
+};
+
+template <typename T>
+int64_t panel_count(const Graph<T>& graph) {
+  return (graph.pixels + panel_of<T> - 1) / panel_of<T>;
+}
+
+// Cosines of a tile, through `map(vector, query, key)`, to s: [query panel][key][lanes].
+template <typename T, typename Map>
+RWPM_INLINE void cosines(const Graph<T>& graph, const Tile& tile, Map map, T* s) {
+  constexpr int lanes = panel_of<T>;
+  const int64_t keys = tile.key_end - tile.key_begin;
+  for (int64_t query = tile.first; query < tile.last; ++query, s += keys * lanes) {
+    const T* const b = graph.panels + query * graph.channels * lanes;
+    for (int64_t key = tile.key_begin; key < tile.key_end; key += rows) {
+      const T* const a = graph.panels + key / lanes * graph.channels * lanes + key % lanes;
+      Vec<T> product[rows][columns] = {};
+      multiply<T, columns>(graph.channels, a, lanes, b, product);
+      T* const out = s + (key - tile.key_begin) * lanes;
+#pragma GCC unroll 16
+      for (int m = 0; m < rows; ++m) {
+#pragma GCC unroll 4
+        for (int n = 0; n < columns; ++n) {
+          const int at = n * lanes_of<T>;
+          store(out + m * lanes + at, map(product[m][n], query * lanes + at, key + m));
+        }
+      }
+    }
+  }
+}
+
+// Weight of a pair before the row's sum divides it. Cosines near the maximum subtract without rounding, so that no
+// error is scaled up by 1 / tau, and the first pass and the steps get the same bits: rows sum to one.
+template <typename T>
+RWPM_INLINE Vec<T> weight(const Graph<T>& graph, Vec<T> cosine, Vec<T> maximum) {
+  return exp2_nonpositive<T>((cosine - maximum) * graph.scale);
+}
+
+// Overwrites what a pixel has with itself: self-affinity is removed, never subtracted after the fact.
+template <typename T>
+void set_diagonal(const Tile& tile, T value, T* s) {
+  constexpr int lanes = panel_of<T>;
+  const int64_t keys = tile.key_end - tile.key_begin;
+  for (int64_t query = tile.first; query < tile.last; ++query, s += keys * lanes) {
+    const int64_t pixel = query * lanes;
+    if (pixel < tile.key_begin || pixel >= tile.key_end) continue;
+    for (int lane = 0; lane < lanes; ++lane) s[(pixel + lane - tile.key_begin) * lanes + lane] = value;
+  }
+}
+
+// First pass: row maximum and sum of a query tile, in the running form, so that any temperature is safe.
+template <typename T>
+void normalize(const Graph<T>& graph, int64_t tile_index, T* s) {
+  constexpr int lanes = panel_of<T>;
+  constexpr T lowest = -__builtin_inf();
+  const int64_t panels = panel_count(graph);
+  const int64_t first = tile_index * panels_per_tile, last = least(first + panels_per_tile, panels);
+  Vec<T> maximum[panels_per_tile][columns], sum[panels_per_tile][columns] = {};
+  for (auto& panel : maximum)
+    for (auto& m : panel) m = Vec<T>{} + lowest;
+
+  for (int64_t begin = 0; begin < panels * lanes; begin += panels_per_key_tile * lanes) {
+    const Tile tile = {first, last, begin, least(begin + panels_per_key_tile * lanes, panels * lanes)};
+    cosines(graph, tile, [](Vec<T> x, int64_t, int64_t) { return x; }, s);
+    set_diagonal(tile, lowest, s);
+    const int64_t keys = least(tile.key_end, graph.pixels) - begin;  // padding keys take no part
+    for (int64_t panel = 0; panel < last - first; ++panel) {
+      for (int n = 0; n < columns; ++n) {
+        const T* const column = s + panel * (tile.key_end - begin) * lanes + n * lanes_of<T>;
+        Vec<T> m = maximum[panel][n];
+        for (int64_t key = 0; key < keys; ++key) {
+          const Vec<T> x = load(column + key * lanes);
+          m = x > m ? x : m;
+        }
+        // A row may have met nothing but itself so far: -inf less -inf would be no number.
+        const Vec<T> base = m > lowest ? m : Vec<T>{};
+        Vec<T> total = sum[panel][n] * weight<T>(graph, maximum[panel][n], base);
+        for (int64_t key = 0; key < keys; ++key) total += weight<T>(graph, load(column + key * lanes), base);
+        maximum[panel][n] = m;
+        sum[panel][n] = total;
+      }
+    }
+  }
+  for (int64_t panel = first; panel < last; ++panel) {
+    for (int n = 0; n < columns; ++n) {
+      const int64_t at = panel * lanes + n * lanes_of<T>;
+      store(graph.row_maximum + at, maximum[panel - first][n]);
+      store(graph.inverse_sum + at, Vec<T>{} + 1 / sum[panel - first][n]);
+    }
+  }
+}
+
+// out[query][channel] += sum_key weights[key][query] * values[key][channel] for one value panel, `N` vectors wide.
+template <typename T, int N>
+void accumulate(int64_t keys, int64_t queries, const T* weights, const T* values, T* out) {
+  constexpr int lanes = panel_of<T>, width = N * lanes_of<T>;
+  for (int64_t query = 0; query < queries; query += rows) {
+    const T* const a = weights + query / lanes * keys * lanes + query % lanes;
+    Vec<T> sum[rows][N];
+#pragma GCC unroll 16
+    for (int m = 0; m < rows; ++m)
+#pragma GCC unroll 4
+      for (int n = 0; n < N; ++n) sum[m][n] = load(out + (query + m) * width + n * lanes_of<T>);
+    multiply<T, N>(keys, a, lanes, values, sum);
+#pragma GCC unroll 16
+    for (int m = 0; m < rows; ++m)
+#pragma GCC unroll 4
+      for (int n = 0; n < N; ++n) store(out + (query + m) * width + n * lanes_of<T>, sum[m][n]);
+  }
+}
+
+template <typename T>
+using Accumulate = void (*)(int64_t, int64_t, const T*, const T*, T*);
+
+template <typename T>
+constexpr Accumulate<T> accumulates[] = {nullptr, accumulate<T, 1>, accumulate<T, 2>, accumulate<T, columns>};
+
+// One transition of a query tile: to = alpha S from + (1 - alpha) start, with the weights made anew from the panels.
+template <typename T>
+void step(const Graph<T>& graph, const Step<T>& s, int64_t tile_index, T* scratch) {
+  constexpr int lanes = panel_of<T>;
+  const int64_t panels = panel_count(graph);
+  const int64_t first = tile_index * panels_per_tile, last = least(first + panels_per_tile, panels);
+  const int64_t queries = (last - first) * lanes;
+  T* const weights = scratch;                                                       // [panel][key][lanes]
+  T* const sums = scratch + panels_per_tile * panels_per_key_tile * lanes * lanes;  // [value panel][query][width]
+  for (int64_t i = 0; i < queries * s.width; ++i) sums[i] = 0;
+
+  for (int64_t begin = 0; begin < panels * lanes; begin += panels_per_key_tile * lanes) {
+    const Tile tile = {first, last, begin, least(begin + panels_per_key_tile * lanes, panels * lanes)};
+    if (s.adjoint) {
+      const auto of_key = [&](Vec<T> x, int64_t, int64_t key) {
+        return weight<T>(graph, x, Vec<T>{} + graph.row_maximum[key]) * graph.inverse_sum[key];
+      };
+      cosines(graph, tile, of_key, weights);
+    } else {
+      const auto of_query = [&](Vec<T> x, int64_t query, int64_t) {
+        return weight<T>(graph, x, load(graph.row_maximum + query));
+      };
+      cosines(graph, tile, of_query, weights);
+    }
+    set_diagonal(tile, T(0), weights);
+    for (int64_t channel = 0; channel < s.width; channel += lanes) {
+      const int64_t width = least(lanes, s.width - channel);
+      const T* const values = s.from + channel * panels * lanes + begin * width;
+      accumulates<T>[width / lanes_of<T>](tile.key_end - begin, queries, weights, values, sums + channel* queries);
+    }
+  }
+
+  for (int64_t channel = 0; channel < s.width; channel += lanes) {
+    const int64_t width = least(lanes, s.width - channel);
+    for (int64_t query = 0; query < least(queries, graph.pixels - first * lanes); ++query) {
+      const int64_t pixel = first * lanes + query;
+      const int64_t at = channel * panels * lanes + pixel * width;
+      const T share = s.adjoint ? s.alpha : s.alpha * graph.inverse_sum[pixel];
+      for (int64_t c = 0; c < width; ++c)
+        s.to[at + c] = share * sums[channel * queries + query * width + c] + (1 - s.alpha) * s.start[at + c];
+    }
+  }
+}
+
+template <typename T>
+double multiply_adds(int64_t rounds) {
+  Vec<T> sum[rows][columns] = {}, factor = {};
+  for (int64_t round = 0; round < rounds; ++round) {
+    asm volatile("" : "+m"(factor));  // it could have changed: nothing is hoisted or folded
+#pragma GCC unroll 16
+    for (int k = 0; k < 16; ++k)
+#pragma GCC unroll 16
+      for (int m = 0; m < rows; ++m)
+#pragma GCC unroll 4
+        for (int n = 0; n < columns; ++n) sum[m][n] += sum[m][n] * factor;
+  }
+  Vec<T> total = {};
+  for (auto& row : sum)
+    for (auto& v : row) total += v;
+  asm volatile("" : : "m"(total));
+  return double(rounds) * 16 * rows * panel_of<T>;
+}
+
+template <typename T>
+constexpr Kernels<T> table = {
+    panel_of<T>, lanes_of<T>,     panels_per_tile * panel_of<T>, panels_per_key_tile * panel_of<T>, normalize<T>,
+    step<T>,     multiply_adds<T>};
+
+}  // namespace
+
+extern const Kernels<float> float32;
+extern const Kernels<double> float64;
+const Kernels<float> float32 = table<float>;
+const Kernels<double> float64 = table<double>;
+
+}  // namespace rwpm::cpu::RWPM_ISA_NAMESPACE

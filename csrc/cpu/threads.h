@@ -1,0 +1,36 @@
+// A parallel_for on plain threads, for programs that bring none of their own.
+#pragma once
+
+#include <algorithm>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "../walk.h"
+
+namespace rwpm {
+
+// Splits [0, count) into one run per thread. The first exception of a body is thrown again here, after all have ended.
+inline ParallelFor parallel_for_threads(int64_t threads) {
+  return [threads](int64_t count, const RangeBody& body) {
+    const int64_t parts = std::max<int64_t>(1, std::min(threads, count));
+    std::exception_ptr failure;
+    std::mutex guard;
+    const auto part = [&](int64_t k) {
+      try {
+        if (count > 0) body(count * k / parts, count * (k + 1) / parts);
+      } catch (...) {
+        const std::lock_guard<std::mutex> lock(guard);
+        failure = std::current_exception();
+      }
+    };
+    std::vector<std::thread> others;
+    for (int64_t k = 1; k < parts; ++k) others.emplace_back(part, k);
+    part(0);
+    for (std::thread& thread : others) thread.join();
+    if (failure) std::rethrow_exception(failure);
+  };
+}
+
+}  // namespace rwpm

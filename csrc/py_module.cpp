@@ -1,0 +1,103 @@
+// The CPU kernels for NumPy arrays, and what only the build and the processor know. No torch.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <chrono>
+#include <optional>
+
+#include "cpu/isa.h"
+#include "cpu/threads.h"
+#include "walk.h"
+
+namespace py = pybind11;
+
+namespace {
+
+template <typename T>
+rwpm::Matrix<T> matrix(const py::array_t<T>& a) {
+  return {a.data(), a.strides(0) / int64_t(sizeof(T)), a.strides(1) / int64_t(sizeof(T))};
+}
+
+// embeddings [N, D], values [N, C], mask [N]; shapes and settings are checked by the caller.
+template <typename T>
+py::array_t<T> walk(const py::array_t<T>& embeddings, const py::array_t<T>& values,
+                    const std::optional<py::array_t<bool>>& mask, double alpha, int64_t steps, double temperature,
+                    int64_t threads) {
+  py::array_t<T> result({values.shape(0), values.shape(1)});
+  rwpm::Problem<T> problem = {};
+  problem.pixels = embeddings.shape(0);
+  problem.channels = embeddings.shape(1);
+  problem.value_channels = values.shape(1);
+  problem.embeddings = matrix(embeddings);
+  problem.values = matrix(values);
+  if (mask) {
+    problem.mask = mask->data();
+    problem.mask_stride = mask->strides(0);
+  }
+  problem.alpha = alpha;
+  problem.steps = steps;
+  problem.temperature = temperature;
+  problem.result = result.mutable_data();
+  {
+    const py::gil_scoped_release release;
+    rwpm::walk(problem, rwpm::parallel_for_threads(threads));
+  }
+  return result;
+}
+
+// Multiply-adds a second of the chosen instruction set, counted as two operations each, on `threads` threads for about
+// `seconds`.
+template <typename T>
+double peak(int64_t threads, double seconds) {
+  using Clock = std::chrono::steady_clock;
+  const auto& kernels = rwpm::cpu::kernels<T>();
+  std::vector<double> rates(threads);
+  const py::gil_scoped_release release;
+  rwpm::parallel_for_threads(threads)(threads, [&](int64_t begin, int64_t end) {
+    for (int64_t thread = begin; thread < end; ++thread) {
+      const auto start = Clock::now();
+      double count = 0, elapsed = 0;
+      do {
+        count += kernels.multiply_adds(10000);
+        elapsed = std::chrono::duration<double>(Clock::now() - start).count();
+      } while (elapsed < seconds);
+      rates[thread] = 2 * count / elapsed;
+    }
+  });
+  double total = 0;
+  for (const double rate : rates) total += rate;
+  return total;
+}
+
+py::dict build() {
+  py::list compiled, available;
+  for (const auto& isa : rwpm::cpu::isas()) {
+    compiled.append(isa.name);
+    if (isa.available()) available.append(isa.name);
+  }
+  py::dict facts;
+  facts["version"] = RWPM_VERSION;
+  facts["compiler"] = RWPM_COMPILER;
+  facts["build_type"] = RWPM_BUILD_TYPE;
+  facts["torch"] = RWPM_BUILT_FOR_TORCH;
+  facts["isa_compiled"] = compiled;
+  facts["isa_available"] = available;
+  return facts;
+}
+
+template <typename T>
+void define(py::module_& m, const char* suffix) {
+  m.def(("walk_" + std::string(suffix)).c_str(), &walk<T>, py::arg("embeddings"), py::arg("values"), py::arg("mask"),
+        py::arg("alpha"), py::arg("steps"), py::arg("temperature"), py::arg("threads"));
+  m.def(("peak_" + std::string(suffix)).c_str(), &peak<T>, py::arg("threads"), py::arg("seconds"));
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_native, m) {
+  define<float>(m, "float32");
+  define<double>(m, "float64");
+  m.def("build", &build);
+  m.def("chosen_isa", [] { return rwpm::cpu::chosen_isa().name; });
+}

@@ -1,0 +1,197 @@
+// The walk against its definition in plain loops, for the instruction set that RWPM_ISA names. Exit 77: not on this
+// machine.
+#include "walk.h"
+
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "cpu/isa.h"
+#include "cpu/threads.h"
+
+namespace {
+
+int failures = 0;
+
+void expect(bool ok, const std::string& what) {
+  if (ok) return;
+  ++failures;
+  std::printf("FAILED: %s\n", what.c_str());
+}
+
+template <typename T>
+struct Case {
+  int64_t pixels, channels, value_channels;
+  double alpha = 0.99;
+  int64_t steps = 3;
+  double temperature = 0.01;
+  bool adjoint = false;
+  bool channels_first = false;
+  std::vector<T> embeddings, values;
+  std::vector<char> mask;
+
+  std::string name() const {
+    return std::string(sizeof(T) == 4 ? "float32" : "float64") + " N=" + std::to_string(pixels) +
+           " D=" + std::to_string(channels) + " C=" + std::to_string(value_channels) +
+           " steps=" + std::to_string(steps) + " tau=" + std::to_string(temperature) + (adjoint ? " adjoint" : "") +
+           (channels_first ? " channels first" : "");
+  }
+
+  // A few directions with noise, so that rows have both near and far pixels.
+  void fill(unsigned seed) {
+    std::mt19937 random(seed);
+    std::normal_distribution<double> normal;
+    std::vector<double> centres(5 * channels);
+    for (double& x : centres) x = normal(random);
+    embeddings.resize(pixels * channels);
+    values.resize(pixels * value_channels);
+    for (int64_t i = 0; i < pixels; ++i)
+      for (int64_t d = 0; d < channels; ++d)
+        embeddings[channels_first ? d * pixels + i : i * channels + d] =
+            T(centres[i % 5 * channels + d] + 0.3 * normal(random));
+    for (T& v : values) v = T(normal(random));
+    mask.assign(pixels, 1);
+  }
+
+  std::vector<T> walk(int64_t threads) const {
+    // Poisoned, so that an element nobody writes shows.
+    std::vector<T> result(values.size(), std::numeric_limits<T>::quiet_NaN());
+    rwpm::Problem<T> p = {};
+    p.pixels = pixels;
+    p.channels = channels;
+    p.value_channels = value_channels;
+    p.embeddings = channels_first ? rwpm::Matrix<T>{embeddings.data(), 1, pixels}
+                                  : rwpm::Matrix<T>{embeddings.data(), channels, 1};
+    p.values = {values.data(), value_channels, 1};
+    p.mask = reinterpret_cast<const bool*>(mask.data());
+    p.mask_stride = 1;
+    p.alpha = alpha;
+    p.steps = steps;
+    p.temperature = temperature;
+    p.adjoint = adjoint;
+    p.result = result.data();
+    rwpm::walk(p, rwpm::parallel_for_threads(threads));
+    return result;
+  }
+
+  T embedding(int64_t i, int64_t d) const { return embeddings[channels_first ? d * pixels + i : i * channels + d]; }
+
+  std::vector<double> definition() const {
+    std::vector<int64_t> valid;
+    for (int64_t i = 0; i < pixels; ++i) {
+      bool ok = mask[i];
+      for (int64_t d = 0; d < channels; ++d) ok = ok && std::isfinite(embedding(i, d));
+      for (int64_t c = 0; c < value_channels; ++c) ok = ok && std::isfinite(values[i * value_channels + c]);
+      if (ok) valid.push_back(i);
+    }
+    std::vector<double> result(values.begin(), values.end());
+    const size_t n = valid.size();
+    if (n < 2) return result;
+    std::vector<double> q(n * channels), s(n * n), m(n * value_channels);
+    for (size_t i = 0; i < n; ++i) {
+      double squares = 0;
+      for (int64_t d = 0; d < channels; ++d) squares += std::pow(double(embedding(valid[i], d)), 2);
+      for (int64_t d = 0; d < channels; ++d)
+        q[i * channels + d] = embedding(valid[i], d) / std::max(std::sqrt(squares), 1e-12);
+    }
+    for (size_t i = 0; i < n; ++i) {
+      double largest = -std::numeric_limits<double>::infinity(), sum = 0;
+      for (size_t j = 0; j < n; ++j) {
+        double dot = 0;
+        for (int64_t d = 0; d < channels; ++d) dot += q[i * channels + d] * q[j * channels + d];
+        s[i * n + j] = dot / temperature;
+        if (j != i) largest = std::max(largest, s[i * n + j]);
+      }
+      for (size_t j = 0; j < n; ++j) sum += s[i * n + j] = j == i ? 0 : std::exp(s[i * n + j] - largest);
+      for (size_t j = 0; j < n; ++j) s[i * n + j] /= sum;
+    }
+    for (size_t i = 0; i < n; ++i)
+      for (int64_t c = 0; c < value_channels; ++c) m[i * value_channels + c] = values[valid[i] * value_channels + c];
+    const std::vector<double> start = m;
+    for (int64_t t = 0; t < steps; ++t) {
+      std::vector<double> next(m.size());
+      for (size_t i = 0; i < n; ++i)
+        for (size_t j = 0; j < n; ++j) {
+          const double weight = alpha * (adjoint ? s[j * n + i] : s[i * n + j]);
+          for (int64_t c = 0; c < value_channels; ++c)
+            next[i * value_channels + c] += weight * m[j * value_channels + c];
+        }
+      for (size_t k = 0; k < m.size(); ++k) m[k] = next[k] + (1 - alpha) * start[k];
+    }
+    for (size_t i = 0; i < n; ++i)
+      for (int64_t c = 0; c < value_channels; ++c) result[valid[i] * value_channels + c] = m[i * value_channels + c];
+    return result;
+  }
+
+  void test() const {
+    const std::vector<T> one = walk(1), three = walk(3);
+    expect(one.empty() || !std::memcmp(one.data(), three.data(), one.size() * sizeof(T)),
+           name() + ": same bits on 1 and 3 threads");
+    const std::vector<double> expected = definition();
+    double difference = 0, norm = 0;
+    for (size_t k = 0; k < expected.size(); ++k) {
+      if (!std::isfinite(expected[k])) {
+        expect(!std::isfinite(one[k]), name() + ": a value that is not finite stays");
+        continue;
+      }
+      difference += std::pow(one[k] - expected[k], 2);
+      norm += std::pow(expected[k], 2);
+    }
+    const double error = norm > 0 ? std::sqrt(difference / norm) : std::sqrt(difference);
+    expect(error <= (sizeof(T) == 4 ? 1e-5 : 1e-12),
+           name() + ": relative error " + std::to_string(error * 1e6) + "e-6");
+  }
+};
+
+template <typename T>
+void test_all() {
+  unsigned seed = 0;
+  const auto run = [&](int64_t pixels, int64_t channels, int64_t value_channels, auto change) {
+    Case<T> c;
+    c.pixels = pixels;
+    c.channels = channels;
+    c.value_channels = value_channels;
+    change(c);
+    c.fill(++seed);
+    return c;
+  };
+  const auto same = [](Case<T>&) {};
+  const auto& k = rwpm::cpu::kernels<T>();
+  for (const int64_t pixels : {int64_t(0), int64_t(1), int64_t(2), int64_t(3), k.lanes - 1, k.lanes, k.lanes + 1,
+                               k.tile - 1, k.tile, k.tile + 1, k.key_tile + 1})
+    run(pixels, 24, 5, same).test();
+  for (const int64_t channels : {1, 3, 19, 64, 65, 300}) run(70, channels, 4, same).test();
+  for (const int64_t value_channels : {0, 1, 16, 17, 33, 100}) run(70, 8, value_channels, same).test();
+  for (const double temperature : {1., 0.1, 0.05})
+    run(90, 16, 3, [&](Case<T>& c) { c.temperature = temperature; }).test();
+  run(150, 16, 7, [](Case<T>& c) { c.adjoint = true; }).test();
+  run(150, 16, 7, [](Case<T>& c) { c.channels_first = true; }).test();
+  for (const double alpha : {0., 0.5, 1.}) run(60, 16, 3, [&](Case<T>& c) { c.alpha = alpha; }).test();
+  for (const int64_t steps : {0, 1, 2, 40}) run(60, 16, 3, [&](Case<T>& c) { c.steps = steps; }).test();
+
+  Case<T> broken = run(100, 12, 3, same);
+  broken.embeddings[5 * 12] = std::numeric_limits<T>::quiet_NaN();
+  broken.values[40 * 3 + 1] = std::numeric_limits<T>::infinity();
+  for (int64_t i = 60; i < 80; ++i) broken.mask[i] = 0;
+  broken.test();
+}
+
+}  // namespace
+
+int main() {
+  try {
+    std::printf("instruction set: %s\n", rwpm::cpu::chosen_isa().name);
+  } catch (const std::invalid_argument& e) {
+    std::printf("skipped: %s\n", e.what());
+    return 77;
+  }
+  test_all<float>();
+  test_all<double>();
+  std::printf(failures ? "%d failures\n" : "all passed\n", failures);
+  return failures ? 1 : 0;
+}

@@ -1,0 +1,131 @@
+"""Scores and calibration against the golden files of the original implementations."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import interpolate
+
+from rwpm_fast import scores
+from rwpm_fast.calibration import calibrate
+
+ROOT = Path(os.environ.get("RWPM_CONFORMANCE", Path(__file__).parents[1] / ".." / "shared" / "conformance"))
+
+
+def golden(kind, holding=""):
+    """Parametrize over every file of a kind that holds such an array; skipped with a reason where there is none."""
+    files = [f for f in sorted((ROOT / kind).glob("*.npz")) if any(name.startswith(holding) for name in np.load(f))]
+    missing = pytest.mark.skip(reason=f"no conformance files in {ROOT / kind}; set RWPM_CONFORMANCE to their root")
+    return pytest.mark.parametrize(
+        "path", [pytest.param(f, id=f.stem) for f in files] or [pytest.param(None, marks=missing, id="absent")]
+    )
+
+
+def load(path):
+    with np.load(path) as arrays:
+        return {name: torch.from_numpy(np.asarray(arrays[name])) for name in arrays.files}
+
+
+def scale_of(path, quantity, wanted):
+    """(max_abs, spatial_std) as tabulated, or of the stored array where the table has no entry."""
+    table = ROOT / "numeric_scale.json"
+    cases = json.loads(table.read_text()) if table.exists() else {}
+    entry = cases.get(path.parent.name, {}).get(path.stem, {}).get(quantity)
+    if entry:
+        return entry["max_abs"], entry["spatial_std"]
+    wanted = wanted.double()
+    return wanted.abs().max().item(), (wanted - wanted.mean((-2, -1), keepdim=True)).square().mean().sqrt().item()
+
+
+def check(got, wanted, path, quantity):
+    max_abs, spatial_std = scale_of(path, quantity, wanted)
+    assert got.shape == wanted.shape
+    assert (got - wanted).abs().max().item() <= min(1e-4 * max_abs, 1e-3 * spatial_std)
+
+
+def upsampled(mask_logits):
+    return interpolate(mask_logits, scale_factor=4, mode="bilinear", align_corners=False)
+
+
+def fitted(maps, arrays):
+    """Crop the padding away, then resize to the output."""
+    (height, width), size = arrays["image_size"].tolist(), arrays["output_size"].tolist()
+    return interpolate(maps[..., :height, :width], size=size, mode="bilinear", align_corners=False)
+
+
+@golden("mask_scores")
+def test_conformance_class_maps_and_rba(path):
+    arrays = load(path)
+    height, width = arrays["image_size"].tolist()
+    maps = scores.mask_class_logits(arrays["class_logits"], upsampled(arrays["mask_logits"][None])[0])
+    maps = maps[:, :height, :width]
+    check(maps[:, ::2, ::2], arrays["semantic_logits_stride2"], path, "L")
+    check(scores.rba(maps), arrays["rba_tanh"], path, "rba_tanh")
+    check(scores.rba(maps, squash="sigmoid"), arrays["rba_sigmoid"], path, "rba_sigmoid")
+
+
+@golden("mask_scores")
+def test_conformance_mask2anomaly(path):
+    arrays = load(path)
+    # The image and its mirror image as one batch, which must serve two different numbers of stuff maps.
+    class_logits = torch.stack([arrays["class_logits"], arrays["flip_class_logits"]])
+    mask_logits = upsampled(torch.stack([arrays["mask_logits"], arrays["flip_mask_logits"]]))
+    stuff_maps = scores.confident_stuff_maps(class_logits, mask_logits)
+    found = (stuff_maps >= 0).flatten(-2).all(-1).sum(-1) if stuff_maps.shape[1] else torch.zeros(2)
+    assert found.tolist() == arrays["m2a_num_extra"].tolist()
+
+    class_maps = fitted(scores.mask_class_logits(class_logits, mask_logits), arrays)
+    stuff_maps = fitted(stuff_maps, arrays) if stuff_maps.shape[1] else None
+    plain, flipped = scores.mask2anomaly(class_maps, stuff_maps, refine=False)
+    check(plain, arrays["m2a_plain_norefine"], path, "m2a_plain_norefine")
+    check(flipped, arrays["m2a_flip_norefine"], path, "m2a_flip_norefine")
+    check((plain + flipped.flip(-1)) / 2, arrays["m2a_final_norefine"], path, "m2a_final_norefine")
+    plain, flipped = scores.mask2anomaly(class_maps, stuff_maps)
+    check(plain, arrays["m2a_plain"], path, "m2a_plain")
+    check(flipped.flip(-1), arrays["m2a_flip_flipped_back"], path, "m2a_flip_flipped_back")
+    check((plain + flipped.flip(-1)) / 2, arrays["m2a_final"], path, "m2a_final")
+
+
+@golden("rwpm_calibration")
+def test_conformance_calibration(path):
+    arrays = load(path)
+    height, width = (side // 4 * 4 for side in arrays["score"].shape)
+    score_map = arrays["score"][:height, :width]
+    edges = [[side * k // 4 for k in range(5)] for side in (height, width)]
+    check(calibrate(score_map, *edges), arrays["calibrated"], path, "calibrated")
+    exact, factors = calibrate(score_map.double(), *edges, return_factors=True)
+    torch.testing.assert_close(exact, arrays["calibrated_f64"], rtol=1e-9, atol=0)
+    torch.testing.assert_close(factors, arrays["block_factors_f64"], rtol=1e-9, atol=0)
+
+
+@golden("synboost_uncertainty")
+def test_conformance_entropy(path):
+    arrays = load(path)
+    wanted = arrays["entropy_raw_nats_f64"]
+    check(scores.entropy(arrays["logits"]), wanted, path, "entropy_raw_nats_f64")
+    torch.testing.assert_close(scores.entropy(arrays["logits"].double()), wanted, rtol=1e-9, atol=0)
+
+
+def strided(arrays, stem):
+    """The array stored as ``stem`` or ``stem_stride<n>``, and its stride."""
+    for name, array in arrays.items():
+        stride = name.removeprefix(stem).removeprefix("_stride") or "1"
+        if name.startswith(stem) and stride.isdigit():
+            return array, int(stride)
+    raise KeyError(stem)
+
+
+@golden("deeplab_wrn38", holding="energy_raw")
+def test_conformance_energy_and_blur(path):
+    arrays = load(path)
+    (raw, raw_stride), (logits, logits_stride) = strided(arrays, "energy_raw"), strided(arrays, "logits_up")
+    step = logits_stride // raw_stride
+    check(scores.energy(logits[:, :19])[0], raw[::step, ::step], path, "e_raw")
+    if "energy_blur" in arrays:
+        check(scores.gaussian_blur(arrays["energy_raw"]), arrays["energy_blur"], path, "e_blur")
+    if "energy_blur_f64" in arrays:
+        blurred = scores.gaussian_blur(arrays["energy_raw_f64"])
+        torch.testing.assert_close(blurred, arrays["energy_blur_f64"], rtol=1e-9, atol=0)

@@ -1,0 +1,34 @@
+"""Real-time anomaly segmentation for driving by random walks on pixel manifolds.
+
+Names are imported on first use, so that ``rwpm_fast.numpy`` and ``rwpm-fast info`` work without torch.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "walk": "ops",
+    "walk_map": "maps",
+    "Walk": "maps",
+    "calibrate": "calibration",
+    "Scorer": "scorer",
+}
+_MODULES = ("baselines", "metrics", "networks", "numpy", "presets", "reference", "scores")
+
+__all__ = [*_HOMES, *_MODULES]
+
+
+def __getattr__(name: str):
+    if name in _HOMES:
+        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    elif name in _MODULES:
+        value = import_module(f"{__name__}.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

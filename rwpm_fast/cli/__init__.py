@@ -1,0 +1,41 @@
+"""The command ``rwpm-fast`` and its sub-commands: score, evaluate, demo, info."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from .. import __version__
+from . import demo, evaluate, info, score
+
+COMMANDS = {"score": score, "evaluate": evaluate, "demo": demo, "info": info}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = argparse.ArgumentParser(
+        prog="rwpm-fast", description="Anomaly segmentation for driving by random walks on pixel manifolds."
+    )
+    top.add_argument("--version", action="version", version=f"rwpm-fast {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, module in COMMANDS.items():
+        summary = module.__doc__.strip().splitlines()[0]
+        module.add_arguments(commands.add_parser(name, help=summary, description=summary))
+    return top
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a sub-command.
+
+    Returns:
+        0; 1 when a photo failed and the others ran; 2 when nothing could be done, with the reason on standard error.
+    """
+    options = parser().parse_args(arguments)
+    try:
+        return COMMANDS[options.command].run(options)
+    # What a user can mend: a path, a setting, a file, the environment. Anything else is a defect: it keeps its traceback.
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        print(f"rwpm-fast {options.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130

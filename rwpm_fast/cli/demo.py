@@ -1,0 +1,70 @@
+"""A road scene, or a photo of yours, through the whole chain, and a report of it as one HTML page."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+
+from .options import add_network_options, add_walk_options, walk_settings
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--photo", type=Path, help="a photo instead of the rendered scene; needs --weights")
+    parser.add_argument("--seed", type=int, default=0, help="which scene to render (default: %(default)s)")
+    parser.add_argument("--score", default="energy", help="anomaly score (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("rwpm-demo"), help="folder for the report (default: %(default)s)"
+    )
+    add_network_options(parser, required=False)
+    add_walk_options(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    from ..demo import render_report
+    from ..demo.run import demo_photo, demo_scene
+    from ..images import read_photo, write_whole
+    from ..maps import Walk
+    from ..pictures import figure_bytes, panel
+    from .options import load_scorer
+
+    if (options.photo is None) != (options.weights is None):
+        raise ValueError(
+            "--photo and --weights go together: a photo needs a network, the rendered scene brings its own"
+        )
+    options.out.mkdir(parents=True, exist_ok=True)
+    command = shlex.join(["rwpm-fast", "demo", *_given(options)])
+    if options.photo is None:
+        print(f"render scene {options.seed}, walk it, and time the walk against dense torch ...")
+        result = demo_scene(options.seed, Walk(**walk_settings(options)), options.score, command)
+    else:
+        scorer = load_scorer(options, options.score)
+        result = demo_photo(read_photo(options.photo), options.photo.name, scorer, command)
+
+    report, picture = options.out / "report.html", options.out / "panel.png"
+    png = figure_bytes(panel(result.photo, result.before, result.after, labels=result.labels))
+    write_whole(picture, lambda file: file.write(png))
+    write_whole(report, lambda file: file.write(render_report(result).encode()))
+    for accuracy, walk in ((result.accuracy_before, "without"), (result.accuracy_after, "with")):
+        if accuracy is not None:
+            numbers = accuracy.auroc, accuracy.average_precision, accuracy.fpr95
+            print("{:>7} the walk: AuROC {:.1%}  AP {:.1%}  FPR95 {:.1%}".format(walk, *numbers))
+    print(
+        f"walk of {result.pixels} pixels: {result.walk.seconds:.3f} s, dense torch {result.baseline.seconds:.3f} s, "
+        f"relative difference {result.difference:.1e} ({'agrees' if result.agrees else 'DOES NOT AGREE'})"
+    )
+    print(f"report: {report}\npicture: {picture}")
+    return 0 if result.agrees else 1
+
+
+def _given(options: argparse.Namespace) -> list[str]:
+    """The options that differ from their defaults, as typed."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    given = []
+    for action in parser._actions:
+        value = getattr(options, action.dest, None)
+        if value is None or value == action.default:
+            continue
+        given += [action.option_strings[0], *([] if value is True else [str(value)])]
+    return given

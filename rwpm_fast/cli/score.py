@@ -1,0 +1,75 @@
+"""Score photos: an anomaly map (.npy, float32) and a panel (.png) for each.
+
+Every file is written whole or not at all. A photo that fails is reported, and the others still run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from .options import add_network_options, add_walk_options, load_scorer, progress, say
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("photos", nargs="+", metavar="PHOTO", help="photo, folder of photos, or glob pattern")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the results, made if missing")
+    parser.add_argument("--score", default="energy", help="anomaly score (default: %(default)s)")
+    parser.add_argument("--no-panel", action="store_true", help="write the .npy files only")
+    add_network_options(parser, required=True)
+    add_walk_options(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    from ..images import find_photos
+
+    photos = find_photos(options.photos)
+    by_stem: dict[str, Path] = {}
+    for photo in photos:
+        if photo.stem in by_stem:
+            raise ValueError(f"{by_stem[photo.stem]} and {photo} would both write {photo.stem}.npy; score them apart")
+        by_stem[photo.stem] = photo
+    options.out.mkdir(parents=True, exist_ok=True)
+    if not os.access(options.out, os.W_OK | os.X_OK):
+        raise PermissionError(f"--out: the folder {options.out} is not writable")
+
+    scorer = load_scorer(options, options.score)
+    failed = 0
+    for photo in progress(photos, "score"):
+        try:
+            say(_score(scorer, photo, options))
+        except (ValueError, OSError) as error:
+            failed += 1
+            print(f"{photo}: {error}", file=sys.stderr)
+    if failed:
+        print(f"{failed} of {len(photos)} photos failed", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _score(scorer, path: Path, options: argparse.Namespace) -> str:
+    """Score one photo and write its files; the line to say about it."""
+    import numpy as np
+    import torch
+
+    from ..images import read_photo, write_whole
+
+    photo = read_photo(path)
+    analysis = scorer.analyse(photo)
+    with torch.inference_mode():
+        after = analysis.walked.score(scorer.score).cpu().numpy()
+        before = None if options.no_panel else analysis.plain.score(scorer.score).cpu().numpy()
+    out = options.out / f"{path.stem}.npy"
+    write_whole(out, lambda file: np.save(file, after))
+    if before is not None:
+        from ..pictures import figure_bytes, panel
+
+        picture = figure_bytes(panel(photo, before, after))
+        write_whole(out.with_suffix(".png"), lambda file: file.write(picture))
+    height, width = photo.shape[:2]
+    rows, columns = analysis.embedding_map.shape[-2:]
+    return (
+        f"{path.name}  {width}x{height}, map {columns}x{rows}  network {analysis.network_seconds * 1e3:.0f} ms  "
+        f"walk {analysis.walk_seconds * 1e3:.0f} ms  {out}"
+    )

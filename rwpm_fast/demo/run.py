@@ -1,0 +1,97 @@
+"""The demo's measurements: the chain without and with the walk, and the walk timed beside dense torch."""
+
+from __future__ import annotations
+
+import time
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+
+from .. import baselines, info
+from ..maps import Walk
+from ..metrics import PixelMetrics
+from ..scorer import Analysis, Scorer
+from .report import Accuracy, DemoResult, Timing
+from .scene import SceneNetwork, render_scene
+
+REPEATS = 3
+
+# Norm-wise relative difference that counts as agreement in float32: both round each cosine, and 1 / tau scales that up.
+AGREEMENT = 1e-4
+
+
+def demo_scene(seed: int, walk: Walk, score: str, command: str) -> DemoResult:
+    """Render a scene and look at it without and with the walk; its ground truth gives the metrics."""
+    scene = render_scene(seed)
+    scorer = Scorer(SceneNetwork(scene), score, walk)
+    return _look(scorer, scene.photo, command, title=f"Scene {seed}", synthetic=True, labels=scene.labels)
+
+
+def demo_photo(photo: np.ndarray, title: str, scorer: Scorer, command: str) -> DemoResult:
+    """Look at a photo, [H, W, 3] uint8, without and with the scorer's walk."""
+    return _look(scorer, photo, command, title=title, synthetic=False)
+
+
+def _look(scorer: Scorer, photo: np.ndarray, command: str, labels: np.ndarray | None = None, **kind: Any) -> DemoResult:
+    walk = scorer.walk
+    analysis = scorer.analyse(photo)
+    with torch.inference_mode():
+        before = analysis.plain.score(scorer.score).cpu().numpy()
+        after = analysis.walked.score(scorer.score).cpu().numpy()
+    ours, dense, difference = _compare(analysis, walk)
+    channels, *size = analysis.embedding_map.shape
+    pixels, value_channels = size[0] * size[1], len(analysis.plain.logits)
+    facts = info.info()
+    return DemoResult(
+        photo=photo,
+        before=before,
+        after=after,
+        labels=labels,
+        accuracy_before=None if labels is None else _accuracy(before, labels),
+        accuracy_after=None if labels is None else _accuracy(after, labels),
+        walk=Timing("rwpm_fast, exact streaming", ours, 4 * pixels * (channels + 3 * value_channels)),
+        baseline=Timing("dense torch, the whole matrix in memory", dense, 4 * pixels**2),
+        difference=difference,
+        difference_bound=AGREEMENT,
+        pixels=pixels,
+        channels=channels,
+        value_channels=value_channels,
+        alpha=walk.alpha,
+        steps=walk.steps,
+        temperature=walk.temperature,
+        tolerance=walk.tolerance,
+        command=command,
+        environment={name: str(facts[name]) for name in ("rwpm_fast", "torch", "processor", "isa_chosen", "cores")},
+        settings={"network": scorer.network.name, "score": scorer.score, "sub-maps": f"{walk.parts} x {walk.parts}"},
+        **kind,
+    )
+
+
+def _compare(analysis: Analysis, walk: Walk) -> tuple[float, float, float]:
+    """Median seconds of our walk and of dense torch on the whole map, in turn, and their relative difference."""
+    embeddings = analysis.embedding_map.flatten(1).T  # [N, D]
+    logits = analysis.plain.logits.flatten(1).T  # [N, K]
+    settings = {"alpha": walk.alpha, "steps": walk.steps, "temperature": walk.temperature}
+    uncut = Walk(**settings, tolerance=walk.tolerance, backend=walk.backend)
+    seconds: dict[str, list[float]] = {"ours": [], "dense": []}
+    results = {}
+    for _ in range(REPEATS):
+        for name in seconds:
+            start = time.perf_counter()
+            if name == "ours":
+                walked = uncut(analysis.embedding_map[None], analysis.plain.logits[None])[0]
+                results[name] = walked.flatten(1).T
+            else:
+                results[name] = baselines.dense_walk(embeddings, logits, **settings, flush=True)
+            seconds[name].append(time.perf_counter() - start)
+    difference = (results["ours"] - results["dense"]).norm() / results["dense"].norm()
+    return median(seconds["ours"]), median(seconds["dense"]), difference.item()
+
+
+def _accuracy(score: np.ndarray, labels: np.ndarray) -> Accuracy:
+    metrics = PixelMetrics()
+    metrics.update(score, labels)
+    result = metrics.compute()
+    return Accuracy(average_precision=result.ap, auroc=result.auroc, fpr95=result.fpr95)

@@ -1,0 +1,173 @@
+"""The walk on maps: sub-maps, masks, and values beside the embeddings."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from itertools import pairwise
+from numbers import Integral
+
+import torch
+from torch import Tensor, nn
+
+from .checks import check_settings
+from .ops import BACKENDS, walk
+
+
+def partition_edges(size: int, parts: int) -> list[int]:
+    """Edges of ``parts`` contiguous runs that cover ``size`` pixels, sizes at most one apart: ``parts + 1`` integers.
+
+    The released code gives every run ``size // parts`` pixels and drops the rest; where ``parts`` divides ``size`` the
+    two agree.
+
+    Raises:
+        TypeError: ``parts`` is no integer.
+        ValueError: ``parts`` < 1, or more parts than pixels.
+    """
+    if not isinstance(parts, Integral):
+        raise TypeError(f"parts: expected an integer, got {type(parts).__name__}")
+    if not 1 <= parts <= max(size, 1):
+        raise ValueError(f"parts: expected 1 to {max(size, 1)} for a map side of {size} pixels, got {parts}")
+    return [size * k // parts for k in range(parts + 1)]
+
+
+def walk_map(
+    embedding_map: Tensor,
+    value_map: Tensor | None = None,
+    *,
+    parts: int = 1,
+    mask: Tensor | None = None,
+    alpha: float = 0.99,
+    steps: int = 20,
+    temperature: float = 0.01,
+    tolerance: float = 0.0,
+    backend: str = "auto",
+) -> Tensor:
+    """Walk a map of pixel embeddings, whole or in ``parts`` x ``parts`` contiguous sub-maps (n of the paper).
+
+    Every sub-map is walked by itself. Uneven sizes lose no pixel; sub-maps of one size go as one batch. Masked pixels
+    leave the graph, so that sky or other irrelevant regions cost no time (comment 3 of the RWPM supplement), and keep
+    their values.
+
+    Args:
+        embedding_map: [B, D, H, W] or [D, H, W] floating point.
+        value_map: [B, C, H, W] or [C, H, W], walked on the embeddings' graph; the embeddings when None. A linear head
+            commutes with the walk, so walking its 19 logits equals walking 256 channels and applying it after.
+        parts: n, from 1 to the shorter side.
+        mask: [B, H, W] or [H, W] bool, True = valid; all when None.
+        alpha, steps, temperature, tolerance, backend: as of :func:`rwpm_fast.walk`.
+
+    Returns:
+        Walked values, [B, C, H, W] or [C, H, W], contiguous.
+
+    Raises:
+        TypeError, ValueError, NotImplementedError, RuntimeError: as :func:`rwpm_fast.walk`, in terms of maps.
+    """
+    for name, t in (("embedding_map", embedding_map), ("value_map", value_map), ("mask", mask)):
+        if t is not None and not isinstance(t, Tensor):
+            raise TypeError(f"{name}: expected a torch.Tensor, got {type(t).__name__}")
+    shape = tuple(embedding_map.shape)
+    if len(shape) not in (3, 4):
+        raise ValueError(f"embedding_map: expected shape [B, D, H, W] or [D, H, W], got {list(shape)}")
+    batch, size = shape[:-3], shape[-2:]
+    leading, sides = "".join(f"{b}, " for b in batch), ", ".join(map(str, size))
+    if value_map is not None and (
+        value_map.dim() != len(shape) or value_map.shape[:-3] != batch or value_map.shape[-2:] != size
+    ):
+        raise ValueError(
+            f"value_map: expected shape [{leading}C, {sides}] to match embedding_map {list(shape)}, "
+            f"got {list(value_map.shape)}"
+        )
+    if mask is not None and tuple(mask.shape) != batch + size:
+        raise ValueError(
+            f"mask: expected shape [{leading}{sides}] to match embedding_map {list(shape)}, got {list(mask.shape)}"
+        )
+    rows, columns = (partition_edges(side, parts) for side in size)
+    settings = {
+        "alpha": alpha,
+        "steps": steps,
+        "temperature": temperature,
+        "tolerance": tolerance,
+        "backend": backend,
+    }
+    if not batch:
+        walked = walk_map(
+            embedding_map[None],
+            None if value_map is None else value_map[None],
+            parts=parts,
+            mask=None if mask is None else mask[None],
+            **settings,
+        )
+        return walked[0]
+
+    blocks = defaultdict(list)  # sub-map size -> where its sub-maps lie
+    for top, bottom in pairwise(rows):
+        for left, right in pairwise(columns):
+            blocks[bottom - top, right - left].append((..., slice(top, bottom), slice(left, right)))
+
+    def pixels(map_: Tensor | None, where: list) -> Tensor | None:  # -> [len(where) * B, h * w, channels]
+        if map_ is None:
+            return None
+        flat = [map_[block].flatten(2).transpose(1, 2) for block in where]
+        return flat[0] if len(flat) == 1 else torch.cat(flat)
+
+    result = None
+    source = embedding_map if value_map is None else value_map
+    for (height, width), where in blocks.items():
+        valid = None if mask is None else torch.cat([mask[block].flatten(1) for block in where])
+        walked = walk(pixels(embedding_map, where), pixels(value_map, where), mask=valid, **settings)
+        walked = walked.transpose(1, 2).unflatten(2, (height, width))  # [len(where) * B, C, h, w]
+        if result is None:
+            result = walked.new_empty(source.shape)
+        for block, part in zip(where, walked.split(batch[0]), strict=True):
+            result[block] = part
+    return result
+
+
+class Walk(nn.Module):
+    """:func:`walk_map` with its settings, as a module to put between a network and its head.
+
+    Args:
+        alpha, steps, temperature, tolerance, parts, backend: as of :func:`walk_map`; checked here.
+    """
+
+    def __init__(
+        self,
+        alpha: float = 0.99,
+        steps: int = 20,
+        temperature: float = 0.01,
+        *,
+        parts: int = 1,
+        tolerance: float = 0.0,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__()
+        check_settings(alpha, steps, temperature, tolerance)
+        partition_edges(parts, parts)
+        if backend not in BACKENDS:
+            raise ValueError(f"backend: expected one of {', '.join(BACKENDS)}, got {backend!r}")
+        self.alpha = alpha
+        self.steps = steps
+        self.temperature = temperature
+        self.parts = parts
+        self.tolerance = tolerance
+        self.backend = backend
+
+    def forward(self, embedding_map: Tensor, value_map: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """Walk ``embedding_map`` [B, D, H, W], or ``value_map`` [B, C, H, W] on its graph, where ``mask`` [B, H, W]."""
+        return walk_map(
+            embedding_map,
+            value_map,
+            parts=self.parts,
+            mask=mask,
+            alpha=self.alpha,
+            steps=self.steps,
+            temperature=self.temperature,
+            tolerance=self.tolerance,
+            backend=self.backend,
+        )
+
+    def extra_repr(self) -> str:
+        return (
+            f"alpha={self.alpha}, steps={self.steps}, temperature={self.temperature}, parts={self.parts}, "
+            f"tolerance={self.tolerance}, backend={self.backend!r}"
+        )

@@ -1,0 +1,339 @@
+"""Exact pixel metrics of a data set: AuROC, AP and FPR95 over all valid pixels of all images together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+FPR_RULES = ("fishyscapes", "rwpm", "pebal", "smiyc", "mask2anomaly")
+
+
+@dataclass(frozen=True)
+class PixelResult:
+    """Pixel metrics of a data set, as fractions. A number whose definition would divide by zero is NaN.
+
+    Attributes:
+        auroc: area under the ROC curve, trapezoidal; NaN without positives or without negatives.
+        ap: average precision, step rule; NaN without positives, 1 without negatives.
+        fpr95: false positive rate at 95 % true positive rate by ``fpr_rule``; NaN where ``auroc`` is.
+        positives: number of anomalous pixels.
+        negatives: number of inlier pixels.
+        images: number of images seen, those without a valid pixel included.
+        fpr_rule: the rule behind ``fpr95``.
+    """
+
+    auroc: float
+    ap: float
+    fpr95: float
+    positives: int
+    negatives: int
+    images: int
+    fpr_rule: str
+
+
+class PixelMetrics:
+    """AuROC, AP and FPR95 of pooled pixels, exact: no bins, tied scores count as one threshold.
+
+    Pixels of all images enter one curve; nothing is averaged over images. Scores are higher where more anomalous.
+    The code bases of the field read FPR95 off the curve in different ways (R is the true positive rate):
+
+    ===============  ===================================================================================================
+    ``fpr_rule``     rule
+    ===============  ===================================================================================================
+    "fishyscapes"    first point with R >= 0.95 (Fishyscapes server and bdl-benchmark)
+    "rwpm"           first point with R > 0.95 that scikit-learn's ``roc_curve`` keeps (RWPM, RbA)
+    "pebal"          point with R nearest to 0.95, the larger of two equally near (PEBAL, Balanced Energy)
+    "smiyc"          first point with R >= 0.95, 1 if none (SegmentMeIfYouCan, here without its bins)
+    "mask2anomaly"   linear interpolation at R = 0.95 (Mask2Anomaly, ood-metrics)
+    ===============  ===================================================================================================
+
+    The smallest score of the positives always reaches R = 1, so without bins "smiyc" equals "fishyscapes".
+
+    Memory: the scores of valid pixels, 4 bytes each (float16 is widened; float64 is kept and takes 8). ``compute``
+    pools and sorts them without a second copy of all, and keeps 24 bytes more per distinct score of the positives,
+    about twice that while it runs.
+    """
+
+    def __init__(
+        self, fpr_rule: str = "fishyscapes", *, positive: Sequence[int] = (1,), negative: Sequence[int] = (0,)
+    ) -> None:
+        """Start with no image.
+
+        Args:
+            fpr_rule: one of ``FPR_RULES``; what ``compute`` uses unless told otherwise.
+            positive: label values of anomalies, (2,) for raw RoadAnomaly labels.
+            negative: label values of inliers. Every other value is void.
+
+        Raises:
+            ValueError: unknown rule, no label value, or one that is both positive and negative.
+        """
+        check_fpr_rule(fpr_rule)
+        check_label_values(positive, negative)
+        self._fpr_rule = fpr_rule
+        self._positive = tuple(positive)
+        self._negative = tuple(negative)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all images."""
+        self._positives = _Scores()
+        self._negatives = _Scores()
+        self._images = 0
+        self._curve: Curve | None = None
+
+    def update(self, scores: Any, labels: Any) -> None:
+        """Add an image, or several.
+
+        Args:
+            scores: [..., H, W] float16, float32 or float64 array or tensor; leading axes count images, and a flat array
+                is one image. Infinite scores are ranked; what stands on void pixels does not matter.
+            labels: same shape, integer or bool.
+
+        Raises:
+            TypeError: wrong kind of numbers.
+            ValueError: shapes differ, or a valid pixel has the score NaN. Nothing is added then.
+        """
+        scores, labels = as_images(scores, labels)
+        positives, negatives = split_by_label(scores, labels, self._positive, self._negative)
+        self._positives.add(positives)
+        self._negatives.add(negatives)
+        self._images += len(scores)
+        self._curve = None
+
+    def merge(self, other: PixelMetrics) -> None:
+        """Add all images of another accumulator, whatever its label values; ``other`` keeps them too.
+
+        Raises:
+            TypeError: ``other`` is no PixelMetrics.
+        """
+        if not isinstance(other, PixelMetrics):
+            raise TypeError(f"other: expected PixelMetrics, got {type(other).__name__}")
+        self._positives.merge(other._positives)
+        self._negatives.merge(other._negatives)
+        self._images += other._images
+        self._curve = None
+
+    def compute(self, fpr_rule: str | None = None) -> PixelResult:
+        """Metrics of all images added so far; more may follow. Asking again, by another rule too, costs no new sort.
+
+        Args:
+            fpr_rule: one of ``FPR_RULES``; the constructor's when None.
+
+        Raises:
+            ValueError: unknown rule.
+        """
+        rule = self._fpr_rule if fpr_rule is None else fpr_rule
+        check_fpr_rule(rule)
+        if self._curve is None:
+            # One type for both: searchsorted would copy the larger array to widen it.
+            dtype = np.promote_types(self._positives.dtype, self._negatives.dtype)
+            self._curve = exact_curve(self._positives.pooled(dtype), self._negatives.pooled(dtype))
+        curve = self._curve
+        return PixelResult(
+            auroc=curve.auroc(),
+            ap=curve.ap(),
+            fpr95=curve.fpr95(rule),
+            positives=curve.positives,
+            negatives=curve.negatives,
+            images=self._images,
+            fpr_rule=rule,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """Counts over K falling thresholds, enough for ROC and precision-recall.
+
+    Thresholds at which only negatives enter may be left out: they change neither area, and ``fp_above`` keeps what the
+    FPR95 rules need of them.
+
+    Attributes:
+        tp: [K] int64 positives at or above the threshold; the last is ``positives``.
+        fp: [K] int64 negatives at or above the threshold.
+        fp_above: [K] int64 negatives above the threshold.
+        positives: number of positives.
+        negatives: number of negatives.
+    """
+
+    tp: np.ndarray
+    fp: np.ndarray
+    fp_above: np.ndarray
+    positives: int
+    negatives: int
+
+    def auroc(self) -> float:
+        """Area under the ROC curve by trapezoids: a negative tied with a positive counts half."""
+        if not (self.positives and self.negatives):
+            return math.nan
+        below = self.negatives - (self.fp + self.fp_above) / 2
+        return float(np.dot(np.diff(self.tp, prepend=0), below) / self.positives / self.negatives)
+
+    def ap(self) -> float:
+        """Average precision: sum of precision times gain in recall, without interpolation."""
+        if not self.positives:
+            return math.nan
+        # A threshold above every score has no precision; it gains no recall either.
+        precision = self.tp / np.maximum(self.tp + self.fp, 1)
+        return float(np.dot(np.diff(self.tp, prepend=0), precision) / self.positives)
+
+    def fpr95(self, rule: str) -> float:
+        """False positive rate at 95 % true positive rate by one of ``FPR_RULES``."""
+        if not (self.positives and self.negatives):
+            return math.nan
+        tpr = self.tp / self.positives
+        if rule == "rwpm":
+            false_positives = self.fp[self._first_corner(np.searchsorted(tpr, 0.95, side="right"))]
+        elif rule == "pebal":
+            false_positives = self._fp_nearest(tpr)
+        elif rule == "mask2anomaly":
+            false_positives = self._fp_interpolated(tpr)
+        else:
+            false_positives = self.fp[np.searchsorted(tpr, 0.95)]
+        return float(false_positives / self.negatives)
+
+    def _first_corner(self, start: int) -> int:
+        """First point from ``start`` on that scikit-learn keeps: the step to it differs from the step after it.
+
+        It keeps both ends too. The first point needs no care: one step beyond 0.95 leaves no room for an equal one.
+        """
+        gain = np.diff(self.tp, prepend=0)[start:]
+        tied = (self.fp - self.fp_above)[start:]
+        only_negatives_enter = self.fp_above[start + 1 :] != self.fp[start:-1]
+        corner = (np.diff(gain) != 0) | (np.diff(tied) != 0) | only_negatives_enter
+        return start + int(np.argmax(np.append(corner, True)))
+
+    def _fp_nearest(self, tpr: np.ndarray) -> int:
+        """False positives where the recall is nearest to 0.95.
+
+        PEBAL scans recalls from high to low, so among thresholds of one recall it meets the lowest first: that one has
+        every negative above the next positive. The scan begins where recall 1 is first reached.
+        """
+        last = len(tpr) - 1
+        nearest = last - int(np.argmin(np.abs(tpr[::-1] - 0.95)))
+        return self.fp[nearest] if nearest == last else self.fp_above[nearest + 1]
+
+    def _fp_interpolated(self, tpr: np.ndarray) -> float:
+        """False positives where the straight line between curve points passes 0.95."""
+        above = np.searchsorted(tpr, 0.95, side="right")
+        tpr_below = tpr[above - 1] if above else 0.0
+        share = (0.95 - tpr_below) / (tpr[above] - tpr_below)
+        return self.fp_above[above] + share * (self.fp[above] - self.fp_above[above])
+
+
+def exact_curve(positives: np.ndarray, negatives: np.ndarray) -> Curve:
+    """Curve over the distinct scores of the positives.
+
+    Args:
+        positives: [P] scores, ascending.
+        negatives: [N] scores, ascending, same type.
+    """
+    first = np.flatnonzero(np.append(True, positives[1:] != positives[:-1])[: len(positives)])
+    thresholds = positives[first]
+    return Curve(
+        tp=(len(positives) - first)[::-1],
+        fp=(len(negatives) - np.searchsorted(negatives, thresholds, side="left"))[::-1],
+        fp_above=(len(negatives) - np.searchsorted(negatives, thresholds, side="right"))[::-1],
+        positives=len(positives),
+        negatives=len(negatives),
+    )
+
+
+def check_fpr_rule(rule: str) -> None:
+    """Raise ValueError unless ``rule`` is one of ``FPR_RULES``."""
+    if rule not in FPR_RULES:
+        raise ValueError(f"fpr_rule: expected one of {', '.join(FPR_RULES)}, got {rule!r}")
+
+
+def check_label_values(positive: Sequence[int], negative: Sequence[int]) -> None:
+    """Raise ValueError unless there are positive and negative label values and none is both."""
+    for name, values in (("positive", positive), ("negative", negative)):
+        if not len(values):
+            raise ValueError(f"{name}: expected at least one label value, got none")
+    if both := set(positive) & set(negative):
+        raise ValueError(f"positive: expected label values that are not negative too, got {sorted(both)} in both")
+
+
+def as_images(scores: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Scores and labels as two arrays [images, pixels].
+
+    Raises:
+        TypeError: scores are not float16, float32 or float64, or labels neither integer nor bool.
+        ValueError: shapes differ.
+    """
+    scores = _as_array("scores", scores)
+    labels = _as_array("labels", labels)
+    if scores.dtype not in (np.float16, np.float32, np.float64):
+        raise TypeError(f"scores: expected float16, float32 or float64, got {scores.dtype}")
+    if labels.dtype.kind not in "iub":
+        raise TypeError(f"labels: expected integers or bool, got {labels.dtype}")
+    if scores.shape != labels.shape:
+        raise ValueError(f"labels: expected shape {list(scores.shape)} to match scores, got {list(labels.shape)}")
+    shape = scores.shape
+    images_pixels = (math.prod(shape[:-2]), math.prod(shape[-2:]))
+    return scores.reshape(images_pixels), labels.reshape(images_pixels)
+
+
+def split_by_label(
+    scores: np.ndarray, labels: np.ndarray, positive: Sequence[int], negative: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Flat copies of the scores of positives and of negatives; all other pixels are void.
+
+    Raises:
+        ValueError: a positive or negative pixel has the score NaN.
+    """
+    parts = scores[np.isin(labels, positive)], scores[np.isin(labels, negative)]
+    unranked = sum(int(np.isnan(part).sum()) for part in parts)
+    if unranked:
+        raise ValueError(f"scores: expected no NaN on valid pixels, got {unranked} (mark such pixels void)")
+    return parts
+
+
+def _as_array(name: str, values: Any) -> np.ndarray:
+    if hasattr(values, "detach"):
+        try:
+            return values.detach().cpu().numpy()
+        except TypeError as error:
+            raise TypeError(f"{name}: expected a type that NumPy has, got {values.dtype} (convert it first)") from error
+    return np.asarray(values)
+
+
+class _Scores:
+    """Scores of one class, in float32 or, once float64 came, in float64.
+
+    Small arrays are gathered into large ones early: only these give their memory back to the system when freed, and
+    ``pooled`` then needs no second copy of everything.
+    """
+
+    BLOCK = 1 << 23
+
+    def __init__(self) -> None:
+        self._chunks: list[np.ndarray] = []
+        self._blocks = 0  # so many chunks, the first ones, are large
+        self.dtype = np.dtype(np.float32)
+
+    def add(self, scores: np.ndarray) -> None:
+        self.dtype = np.promote_types(self.dtype, scores.dtype)
+        self._chunks.append(scores.astype(np.promote_types(scores.dtype, np.float32), copy=False))
+        if sum(map(len, self._chunks[self._blocks :])) >= self.BLOCK:
+            self._chunks[self._blocks :] = [np.concatenate(self._chunks[self._blocks :])]
+            self._blocks += 1
+
+    def merge(self, other: _Scores) -> None:
+        for chunk in list(other._chunks):
+            self.add(chunk)
+
+    def pooled(self, dtype: np.dtype) -> np.ndarray:
+        """All scores as one ascending array, which is kept in place of the chunks."""
+        pooled = np.empty(sum(map(len, self._chunks)), dtype)
+        end = len(pooled)
+        while self._chunks:
+            chunk = self._chunks.pop()
+            pooled[end - len(chunk) : end] = chunk
+            end -= len(chunk)
+        pooled.sort()
+        self._chunks, self._blocks = [pooled], 1
+        return pooled

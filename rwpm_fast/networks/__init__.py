@@ -1,0 +1,29 @@
+"""Segmentation networks behind one contract, ``Network``: photo -> embedding map -> class logits."""
+
+from __future__ import annotations
+
+from os import PathLike
+
+from .base import Network
+from .cityscapes import CITYSCAPES_CLASSES, CITYSCAPES_COLOURS
+from .dabnet import DABNet
+
+__all__ = ["CITYSCAPES_CLASSES", "CITYSCAPES_COLOURS", "NETWORKS", "DABNet", "Network", "load"]
+
+NETWORKS: dict[str, type[Network]] = {network.name: network for network in (DABNet,)}
+
+
+def load(name: str, weights: str | PathLike[str]) -> Network:
+    """A network by name, with its weights, in evaluation mode on the CPU.
+
+    Args:
+        name: one of ``NETWORKS``.
+        weights: npz file; see ``Network.load``.
+
+    Raises:
+        ValueError: unknown name, or weights that do not fit.
+        FileNotFoundError: no such file.
+    """
+    if name not in NETWORKS:
+        raise ValueError(f"network: expected one of {', '.join(sorted(NETWORKS))}, got {name!r}")
+    return NETWORKS[name].load(weights)

@@ -1,0 +1,72 @@
+"""The walk for NumPy arrays, without torch: the same CPU kernels."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .checks import check_settings, check_shapes
+from .native import cores, native
+
+
+def walk(
+    embeddings: NDArray,
+    values: NDArray | None = None,
+    *,
+    mask: NDArray | None = None,
+    alpha: float = 0.99,
+    steps: int = 20,
+    temperature: float = 0.01,
+    tolerance: float = 0.0,
+    threads: int | None = None,
+) -> NDArray:
+    """Random walk with restart on the graph of pixel similarities; see :func:`rwpm_fast.walk` for the definition.
+
+    Args:
+        embeddings: [N, D] or [B, N, D], float16, float32 or float64, any strides.
+        values: [..., N, C], walked on that graph; the embeddings themselves when None.
+        mask: [..., N] bool, True = valid; all when None.
+        alpha: probability to go on, in [0, 1].
+        steps: number of transitions, >= 0.
+        temperature: softmax temperature tau > 0.
+        tolerance: mass that a row may drop, in [0, 1); the exact walk serves any.
+        threads: threads to use, >= 1; every core this process may use when None. The result's bits do not depend on it.
+
+    Returns:
+        Walked values [..., N, C], C-contiguous, in the values' dtype; computed in float64 when either input is float64,
+        in float32 otherwise.
+
+    Raises:
+        TypeError: a dtype or type that is not taken.
+        ValueError: shapes or settings that do not fit.
+        RuntimeError: the compiled module is not built.
+    """
+    check_settings(alpha, steps, temperature, tolerance)
+    arrays = {"embeddings": embeddings, "values": values, "mask": mask}
+    for name, a in arrays.items():
+        if a is not None and not isinstance(a, np.ndarray):
+            raise TypeError(f"{name}: expected a numpy.ndarray, got {type(a).__name__}")
+    check_shapes(embeddings, values, mask)
+    for name in ("embeddings", "values"):
+        a = arrays[name]
+        if a is not None and a.dtype not in (np.float16, np.float32, np.float64):
+            raise TypeError(f"{name}: expected dtype float16, float32 or float64, got {a.dtype}")
+    if mask is not None and mask.dtype != np.bool_:
+        raise TypeError(f"mask: expected dtype bool, got {mask.dtype}")
+    threads = cores() if threads is None else threads
+    if threads < 1:
+        raise ValueError(f"threads: expected 1 or more, got {threads}")
+
+    values = embeddings if values is None else values
+    dtype = np.result_type(embeddings, values, np.float32)
+    kernel = getattr(native(), f"walk_{dtype}")
+    result = np.empty(values.shape, values.dtype)
+
+    def batched(a: NDArray) -> NDArray:
+        return a if embeddings.ndim == 3 else a[None]
+
+    masks = [None] * len(batched(embeddings)) if mask is None else batched(mask)
+    for e, v, m, out in zip(batched(embeddings), batched(values), masks, batched(result), strict=True):
+        settings = {"alpha": alpha, "steps": steps, "temperature": temperature, "threads": threads}
+        out[...] = kernel(e.astype(dtype, copy=False), v.astype(dtype, copy=False), m, **settings)
+    return result

@@ -1,0 +1,234 @@
+"""Figures: a photo beside its anomaly scores without and with the walk, and the curves of both."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+ANOMALY, VOID = 1, 255
+OUTLINE = "#00f5d4"  # a hue that neither the photo nor the colour maps come near
+GREY = "#8c8c8c"
+BEFORE, AFTER = "#8c6bb1", "#e6550d"
+PERCENTILES = (1.0, 99.9)
+LONGEST_SIDE = 960  # pixels of a map in a panel: sharp on a screen, and the file stays small
+
+
+def panel(
+    photo: ArrayLike,
+    before: ArrayLike,
+    after: ArrayLike,
+    *,
+    labels: ArrayLike | None = None,
+    titles: tuple[str, str, str, str] = ("Photo", "Without the walk", "With the walk", "Difference"),
+    caption: str = "",
+) -> Figure:
+    """Photo, score without the walk, score with it, and what the walk changed.
+
+    Both scores share one colour range, percentiles 1 to 99.9 of the two maps together (see `score_range`), so that
+    equal colours mean equal scores. The difference, after minus before, has a diverging map centred at 0. Pixels
+    without a finite score, and void pixels, are grey.
+
+    Args:
+        photo: [H, W, 3], 0..255, any number type; array or tensor, as all of the following.
+        before: [H, W] anomaly score without the walk, higher = more anomalous.
+        after: [H, W] anomaly score with the walk.
+        labels: [H, W], 0 inlier, 1 anomaly, 255 void. The anomaly is outlined in every map.
+        titles: of photo, before, after and difference.
+        caption: a line below the maps.
+
+    Raises:
+        ValueError: shapes that do not belong together.
+        ModuleNotFoundError: matplotlib is not installed.
+    """
+    photo, before, after, labels = _check_maps(photo, before, after, labels)
+    height, width = before.shape
+    shape = np.clip(height / width, 0.25, 2.5)
+    figure = _figure((13.0, 13.0 * 0.46 * shape * 2 + 1.1))
+    axes = figure.subplots(2, 2)
+    with np.errstate(invalid="ignore"):  # inf - inf: no finite score either way
+        change = after - before
+    low, high = score_range(before, after, labels)
+    limit = _largest_change(change, labels)
+
+    shown = np.clip(photo, 0, 255).astype(np.uint8)
+    if labels is not None:
+        void = labels == VOID
+        shown = np.where(void[..., None], (0.45 * shown + 0.55 * 140).astype(np.uint8), shown)
+        before, after, change = (np.where(void, np.nan, score) for score in (before, after, change))
+    extent = (0, width, height, 0)
+    axes[0, 0].imshow(_shrink(shown).astype(np.uint8), extent=extent)
+    difference = axes[0, 1].imshow(_shrink(change), cmap=_colour_map("RdBu_r"), vmin=-limit, vmax=limit, extent=extent)
+    for ax, score in zip(axes[1], (before, after), strict=True):
+        image = ax.imshow(_shrink(score), cmap=_colour_map("inferno"), vmin=low, vmax=high, extent=extent)
+    for ax, title in zip(axes.flat, (titles[0], titles[3], titles[1], titles[2]), strict=True):
+        ax.set_title(title, fontsize=12, loc="left")
+        ax.set_axis_off()
+        if labels is not None:
+            _outline(ax, labels)
+    first, last = PERCENTILES
+    for source, row, text in (
+        (difference, axes[0], "with minus without"),
+        (image, axes[1], f"score, percentiles {first:g} to {last:g} of both"),
+    ):
+        figure.colorbar(source, ax=list(row), fraction=0.025, pad=0.01, extend="both").set_label(text, fontsize=9)
+    notes = [caption] if caption else []
+    if labels is not None:
+        notes.append("outline: labelled anomaly, grey: void")
+    if notes:
+        figure.supxlabel("   |   ".join(notes), fontsize=10)
+    return figure
+
+
+def roc_pr_figure(before: ArrayLike, after: ArrayLike, labels: ArrayLike) -> Figure:
+    """ROC and precision-recall curves of the scores without and with the walk.
+
+    Void pixels, and pixels without a finite score in both maps, are left out.
+
+    Args:
+        before: [H, W] anomaly score without the walk, higher = more anomalous.
+        after: [H, W] anomaly score with the walk.
+        labels: [H, W], 0 inlier, 1 anomaly, 255 void.
+
+    Raises:
+        ValueError: shapes that disagree, or no anomaly or no inlier among the pixels.
+        ModuleNotFoundError: matplotlib is not installed.
+    """
+    _, before, after, labels = _check_maps(None, before, after, labels)
+    counted = (labels != VOID) & np.isfinite(before) & np.isfinite(after)
+    anomaly = labels[counted] == ANOMALY
+    if not anomaly.any() or anomaly.all():
+        raise ValueError("labels: expected anomalies and inliers among the pixels with a score, got one kind only")
+    figure = _figure((9.0, 3.6))
+    roc, precision_recall = figure.subplots(1, 2)
+    for score, colour, name in ((before, BEFORE, "without the walk"), (after, AFTER, "with the walk")):
+        false_positives, true_positives = _counts(score[counted], anomaly)
+        recall = true_positives / true_positives[-1]
+        roc.plot(false_positives / false_positives[-1], recall, color=colour, label=name)
+        precision_recall.plot(recall, true_positives / (true_positives + false_positives), color=colour, label=name)
+    roc.axhline(0.95, color=GREY, linewidth=0.8, linestyle=":")
+    roc.set(xlabel="false positive rate", ylabel="true positive rate", title="ROC")
+    precision_recall.set(xlabel="recall", ylabel="precision", title="Precision and recall")
+    for ax in (roc, precision_recall):
+        ax.set(xlim=(-0.01, 1.01), ylim=(0, 1.02))
+        ax.spines[["top", "right"]].set_visible(False)
+    roc.legend(loc="lower right", frameon=False)
+    return figure
+
+
+def score_range(before: ArrayLike, after: ArrayLike, labels: ArrayLike | None = None) -> tuple[float, float]:
+    """One colour range for two score maps: percentiles 1 and 99.9 of their finite scores together, void left out.
+
+    The upper end is so high because anomalies are few: 1 % of the pixels must not fall out of the range. A constant
+    map gets a range of width 1 around its value, a map without a finite score 0 to 1.
+    """
+    scores = np.stack([_array(before), _array(after)])
+    if labels is not None:
+        scores = scores[:, _array(labels) != VOID]
+    finite = scores[np.isfinite(scores)]
+    if not finite.size:
+        return 0.0, 1.0
+    low, high = (float(value) for value in np.percentile(finite, PERCENTILES))
+    return (low, high) if high > low else (low - 0.5, low + 0.5)
+
+
+def figure_bytes(figure: Figure, format: str = "png") -> bytes:
+    """The figure as the bytes of a file: "png", "svg", "pdf" or another format matplotlib's Agg canvas can write."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format=format, dpi=figure.dpi)
+    return stream.getvalue()
+
+
+def _figure(size: tuple[float, float]) -> Figure:
+    """An empty figure with a canvas of its own: no pyplot, so no global state and no display."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "pictures need matplotlib, which is not installed: pip install 'rwpm_fast[cli]'", name=error.name
+        ) from error
+    figure = Figure(size, dpi=100, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _colour_map(name: str):
+    from matplotlib import colormaps
+
+    return colormaps[name].with_extremes(bad=GREY)
+
+
+def _array(values: ArrayLike) -> NDArray:
+    """Array of an array or of a tensor on any device, gradient or not."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        if values.dtype.is_floating_point:
+            values = values.float()  # NumPy has no bfloat16
+    return np.asarray(values)
+
+
+def _check_maps(
+    photo: ArrayLike | None, before: ArrayLike, after: ArrayLike, labels: ArrayLike | None
+) -> tuple[NDArray | None, NDArray, NDArray, NDArray | None]:
+    before, after = (_array(score).astype(np.float64) for score in (before, after))
+    if before.ndim != 2 or 0 in before.shape:
+        raise ValueError(f"before: expected a score map [H, W], got {list(before.shape)}")
+    size = list(before.shape)
+    for name, values, wanted in (
+        ("after", after, size),
+        ("photo", None if photo is None else _array(photo), [*size, 3]),
+        ("labels", None if labels is None else _array(labels), size),
+    ):
+        if values is not None and list(values.shape) != wanted:
+            raise ValueError(f"{name}: expected {wanted} to match before {size}, got {list(values.shape)}")
+    return None if photo is None else _array(photo), before, after, None if labels is None else _array(labels)
+
+
+def _shrink(image: NDArray) -> NDArray:
+    """Mean over whole blocks until the longer side has at most `LONGEST_SIDE` pixels; [H, W] or [H, W, 3].
+
+    NaN marks blocks in which no pixel is finite.
+    """
+    block = -(-max(image.shape[:2]) // LONGEST_SIDE)
+    finite = np.isfinite(image)
+    weight, total = finite.astype(np.float64), np.where(finite, image, 0.0)
+    for axis in (0, 1):
+        starts = np.arange(0, image.shape[axis], block)
+        weight, total = (np.add.reduceat(field, starts, axis) for field in (weight, total))
+    return np.divide(total, weight, out=np.full_like(total, np.nan), where=weight > 0)
+
+
+def _largest_change(change: NDArray, labels: NDArray | None) -> float:
+    """Half width of the difference's colour range: percentile 99.9 of its size, and never 0."""
+    counted = np.isfinite(change) if labels is None else np.isfinite(change) & (labels != VOID)
+    return float(np.percentile(abs(change[counted]), PERCENTILES[1])) or 1.0 if counted.any() else 1.0
+
+
+def _outline(ax: Axes, labels: NDArray) -> None:
+    # a border of inliers around the map closes the outline of an anomaly that the photo cuts off
+    anomaly = np.pad(labels == ANOMALY, 1).astype(np.float32)
+    if anomaly.any():
+        height, width = anomaly.shape
+        ax.contour(np.arange(width) - 0.5, np.arange(height) - 0.5, anomaly, [0.5], colors=OUTLINE, linewidths=1.1)
+
+
+def _counts(score: NDArray, anomaly: NDArray, points: int = 1000) -> tuple[NDArray, NDArray]:
+    """False and true positives [n] as the threshold falls, ties together, thinned to about ``points``."""
+    order = np.argsort(-score, kind="stable")
+    score, anomaly = score[order], anomaly[order]
+    last = np.flatnonzero(np.append(np.diff(score) != 0, True))  # the last pixel of each tie
+    true_positives = np.cumsum(anomaly)[last]
+    false_positives = last + 1 - true_positives
+    # even steps in either count, for the anomalies are few and the inliers many
+    where = [
+        np.searchsorted(counts, np.linspace(0, counts[-1], points // 2)) for counts in (true_positives, false_positives)
+    ]
+    keep = np.unique(np.append(np.concatenate(where), len(last) - 1))
+    return false_positives[keep], true_positives[keep]

@@ -1,0 +1,73 @@
+"""Published settings of the walk by method and benchmark.
+
+Random Walk on Pixel Manifolds (Zeng & Tomite, ECCV 2024): alpha and T from Table S.2 of the supplement, partition and
+calibration by network family as in Table S.1, temperature from Table S.4.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Settings of one experiment.
+
+    Attributes:
+        alpha: probability to go on, in [0, 1].
+        steps: the paper's T.
+        temperature: softmax temperature tau.
+        parts: the map is cut into parts x parts sub-maps (the paper's n).
+        calibrated: whether the sub-maps' scores are calibrated, see :func:`rwpm_fast.calibration.calibrate`.
+    """
+
+    alpha: float
+    steps: int
+    temperature: float
+    parts: int
+    calibrated: bool
+
+    def released(self) -> Preset:
+        """Copy of a published preset with the T + 1 transitions that the released code makes."""
+        return replace(self, steps=self.steps + 1)
+
+
+BENCHMARKS = ("fishyscapes_lost_and_found", "road_anomaly", "anomaly_track", "obstacle_track")
+METHODS = ("pebal", "balanced_energy", "mask2anomaly", "rba")
+
+_STEPS = (5, 20, 5, 5)  # by benchmark
+_ALPHAS = {
+    "pebal": (0.99, 0.99, 0.99, 0.99),
+    "balanced_energy": (0.90, 0.99, 0.99, 0.99),
+    "mask2anomaly": (0.10, 0.99, 0.90, 0.70),
+    "rba": (0.50, 0.99, 0.99, 0.90),
+}
+_PIXEL_BASED = ("pebal", "balanced_energy")
+
+
+def preset(method: str, benchmark: str) -> Preset:
+    """Published settings of a method on a benchmark.
+
+    Args:
+        method: one of :data:`METHODS`.
+        benchmark: one of :data:`BENCHMARKS`.
+
+    Returns:
+        Settings with the paper's T; the released code's come from :meth:`Preset.released`.
+
+    Raises:
+        ValueError: unknown method or benchmark.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
+    if benchmark not in BENCHMARKS:
+        raise ValueError(f"benchmark: expected one of {', '.join(BENCHMARKS)}, got {benchmark!r}")
+    column = BENCHMARKS.index(benchmark)
+    pixel_based = method in _PIXEL_BASED
+    return Preset(
+        alpha=_ALPHAS[method][column],
+        steps=_STEPS[column],
+        temperature=0.01,
+        parts=4 if pixel_based else 2,
+        calibrated=pixel_based,
+    )

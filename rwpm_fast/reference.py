@@ -1,0 +1,83 @@
+"""The definition of the walk, dense and plain: what every backend is tested against.
+
+Random Walk on Pixel Manifolds (Zeng & Tomite, ECCV 2024), equation S.5 with a softmax graph whose self-affinity is
+removed. O(N^2) memory: for tests and for reading, not for maps of real size.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def valid_pixels(embeddings: Tensor, values: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+    """Pixels that belong to the graph, [..., N] bool: let in by the mask, finite in embedding and value."""
+    valid = embeddings.isfinite().all(-1)
+    if values is not None:
+        valid = valid & values.isfinite().all(-1)
+    return valid if mask is None else valid & mask
+
+
+def transition(embeddings: Tensor, *, temperature: float = 0.01) -> Tensor:
+    """Transition matrix S of valid pixels.
+
+    ``S_ij = exp(q_i . q_j / temperature) / sum_{k != i} exp(q_i . q_k / temperature)``, ``S_ii = 0``, with
+    ``q = e / max(||e||, 1e-12)``.
+
+    Args:
+        embeddings: [N, D] floating point, finite, N >= 2.
+        temperature: softmax temperature tau > 0.
+
+    Returns:
+        S: [N, N], rows sum to 1, zero diagonal.
+    """
+    q = torch.nn.functional.normalize(embeddings, dim=-1, eps=1e-12)  # [N, D]
+    logits = q @ q.T / temperature  # [N, N]
+    return torch.softmax(logits.fill_diagonal_(-torch.inf), dim=-1)
+
+
+def walk(
+    embeddings: Tensor,
+    values: Tensor | None = None,
+    *,
+    mask: Tensor | None = None,
+    alpha: float = 0.99,
+    steps: int = 20,
+    temperature: float = 0.01,
+) -> Tensor:
+    """Random walk with restart: ``m <- alpha S m + (1 - alpha) v``, ``steps`` times from ``m = v`` (equation S.5).
+
+    A pixel that is masked out, or whose embedding or value is not finite, is no part of the graph and keeps its value;
+    so does a pixel that has no other valid pixel.
+
+    Args:
+        embeddings: [N, D] or [B, N, D] floating point.
+        values: [..., N, C]; the embeddings themselves when None.
+        mask: [..., N] bool, True = valid; all valid when None.
+        alpha: probability to go on, in [0, 1].
+        steps: number of transitions, >= 0 (the released code does one more than its T).
+        temperature: softmax temperature tau > 0.
+
+    Returns:
+        Walked values: [..., N, C], in the values' dtype.
+    """
+    values = embeddings if values is None else values
+    if embeddings.dim() == 3:
+        masks = [None] * len(embeddings) if mask is None else mask
+        walked = [
+            walk(e, v, mask=m, alpha=alpha, steps=steps, temperature=temperature)
+            for e, v, m in zip(embeddings, values, masks, strict=True)
+        ]
+        return torch.stack(walked) if walked else values.clone()
+
+    valid = valid_pixels(embeddings, values, mask)
+    if steps == 0 or valid.sum() < 2:
+        return values.clone()
+    S = transition(embeddings[valid], temperature=temperature)
+    start = values[valid].to(S.dtype)
+    m = start
+    for _ in range(steps):
+        m = alpha * (S @ m) + (1 - alpha) * start
+    result = values.clone()
+    result[valid] = m.to(values.dtype)
+    return result

@@ -1,0 +1,325 @@
+"""Anomaly scores of class logits and of mask predictions.
+
+Higher means more anomalous everywhere. The class axis is ``dim=-3`` unless told, so [K, H, W] and [B, K, H, W] both
+work. Half-precision inputs are computed, and returned, in float32; other dtypes are kept. Infinite logits count as the
+limit of ever larger ones and give no NaN; NaN stays NaN, at its own pixel.
+
+Equation numbers are those of the supplement of Random Walk on Pixel Manifolds (Zeng & Tomite, ECCV 2024).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+
+def energy(logits: Tensor, *, dim: int = -3) -> Tensor:
+    """Free energy ``-log sum_k exp(l_k)`` (equation S.1; PEBAL, Balanced Energy).
+
+    It does not commute with interpolation: bring the logits to image resolution first. Leave out the abstention channel
+    of a 20-channel head.
+
+    Args:
+        logits: [..., K, H, W].
+        dim: class axis.
+
+    Returns:
+        Energy: [..., H, W], in nats, at most ``-max_k l_k``; +inf where every logit is -inf.
+
+    Raises:
+        TypeError: ``logits`` is not a tensor.
+        ValueError: there are no classes along ``dim``.
+    """
+    return -_classes(logits, "logits", dim).logsumexp(dim)
+
+
+def max_logit(logits: Tensor, *, dim: int = -3) -> Tensor:
+    """Negative largest logit ``-max_k l_k`` (Hendrycks et al., Scaling Out-of-Distribution Detection, ICML 2022).
+
+    Args:
+        logits: [..., K, H, W].
+        dim: class axis.
+
+    Returns:
+        Score: [..., H, W].
+
+    Raises:
+        TypeError: ``logits`` is not a tensor.
+        ValueError: there are no classes along ``dim``.
+    """
+    return -_classes(logits, "logits", dim).amax(dim)
+
+
+def max_softmax(logits: Tensor, *, dim: int = -3) -> Tensor:
+    """Probability not given to the likeliest class, ``1 - max_k softmax(l)_k`` (Hendrycks & Gimpel, ICLR 2017).
+
+    Summed over the other classes instead of subtracted from 1, so confident pixels keep their order down to the
+    smallest float.
+
+    Args:
+        logits: [..., K, H, W].
+        dim: class axis.
+
+    Returns:
+        Score: [..., H, W] in [0, 1 - 1/K].
+
+    Raises:
+        TypeError: ``logits`` is not a tensor.
+        ValueError: there are no classes along ``dim``.
+    """
+    _, _, others = _relative(_classes(logits, "logits", dim), dim)
+    return others / (1 + others)
+
+
+def entropy(logits: Tensor, *, normalized: bool = False, dim: int = -3) -> Tensor:
+    """Entropy of the softmax, ``-sum_k p_k log p_k``.
+
+    Args:
+        logits: [..., K, H, W].
+        normalized: divide by ``log K``, the entropy of the uniform distribution.
+        dim: class axis.
+
+    Returns:
+        Entropy: [..., H, W] in nats, in [0, log K], or in [0, 1] when normalized; 0 for a single class.
+
+    Raises:
+        TypeError: ``logits`` is not a tensor.
+        ValueError: there are no classes along ``dim``.
+    """
+    logits = _classes(logits, "logits", dim)
+    lag, weight, others = _relative(logits, dim)
+    # Both terms are >= 0, so nothing cancels where the pixel is confident.
+    nats = others.log1p() - (weight * lag).sum(dim) / (1 + others)
+    return nats / math.log(max(logits.shape[dim], 2)) if normalized else nats
+
+
+def mask_class_logits(class_logits: Tensor, mask_logits: Tensor) -> Tensor:
+    """Class maps ``L_k = sum_q softmax(c_q)_k sigmoid(M_q)`` of a mask-based network (equation S.2).
+
+    The void class comes last; its probability is dropped and the rest is not renormalised. As released, mask logits are
+    up-sampled (bilinear, ``align_corners=False``) before this call, cropped and resized after it.
+
+    Args:
+        class_logits: [..., Q, K + 1].
+        mask_logits: [..., Q, H, W].
+
+    Returns:
+        Class maps: [..., K, H, W] in [0, Q].
+
+    Raises:
+        TypeError: an argument is not a tensor.
+        ValueError: shapes do not belong together.
+    """
+    probabilities, masks = _queries(class_logits, mask_logits)
+    dtype = torch.promote_types(probabilities.dtype, masks.dtype)
+    return torch.einsum("...qk,...qhw->...khw", probabilities[..., :-1].to(dtype), masks.to(dtype).sigmoid())
+
+
+def rba(class_maps: Tensor, *, squash: str = "tanh", dim: int = -3) -> Tensor:
+    """Rejected by all: ``-sum_k squash(L_k)`` (equation S.3; Nayal et al., ICCV 2023).
+
+    Args:
+        class_maps: [..., K, H, W], see :func:`mask_class_logits`.
+        squash: "tanh" as released, or "sigmoid" as printed.
+        dim: class axis.
+
+    Returns:
+        Score: [..., H, W]; for class maps >= 0 in [-K, 0] with "tanh" and in [-K, -K/2] with "sigmoid".
+
+    Raises:
+        TypeError: ``class_maps`` is not a tensor.
+        ValueError: unknown ``squash``, or there are no classes along ``dim``.
+    """
+    if squash not in ("tanh", "sigmoid"):
+        raise ValueError(f"squash: expected 'tanh' or 'sigmoid', got {squash!r}")
+    class_maps = _classes(class_maps, "class_maps", dim)
+    return -(class_maps.tanh() if squash == "tanh" else class_maps.sigmoid()).sum(dim)
+
+
+def confident_stuff_maps(
+    class_logits: Tensor, mask_logits: Tensor, *, threshold: float = 0.95, stuff: Iterable[int] = range(2, 11)
+) -> Tensor:
+    """Maps ``p_q sigmoid(M_q)`` of the queries that are sure of a stuff class (released Mask2Anomaly).
+
+    A query is chosen when its likeliest class, void included, is a stuff class of probability ``p_q > threshold``.
+    Crop and resize the maps as the class maps, then hand both to :func:`mask2anomaly`.
+
+    Args:
+        class_logits: [..., Q, K + 1], void last.
+        mask_logits: [..., Q, H, W].
+        threshold: probability to exceed.
+        stuff: class indices; the Cityscapes train ids building to sky by default.
+
+    Returns:
+        Stuff maps: [..., J, H, W] in [0, 1], in query order, with J the largest number of chosen queries in the batch.
+        An image with fewer is filled up with maps of constant -1, which cropping and resizing leave as they are.
+
+    Raises:
+        TypeError: an argument is not a tensor.
+        ValueError: shapes do not belong together, or ``stuff`` names a class outside 0 .. K - 1.
+    """
+    probabilities, masks = _queries(class_logits, mask_logits)
+    stuff, classes = sorted(set(stuff)), probabilities.shape[-1] - 1
+    if not all(0 <= k < classes for k in stuff):
+        raise ValueError(f"stuff: expected class indices from 0 to {classes - 1}, got {stuff}")
+    probability, label = probabilities.max(-1)  # [..., Q]
+    chosen = (probability > threshold) & torch.isin(label, label.new_tensor(stuff))
+    most = int(chosen.sum(-1).max()) if chosen.numel() else 0
+    chosen, query = chosen.to(torch.uint8).sort(dim=-1, descending=True, stable=True)
+    chosen, query = chosen[..., :most, None, None].bool(), query[..., :most]
+    masks = masks.gather(-3, query[..., None, None].expand(*query.shape, *masks.shape[-2:]))
+    return torch.where(chosen, probability.gather(-1, query)[..., None, None] * masks.sigmoid(), -1.0)
+
+
+def mask2anomaly(
+    class_maps: Tensor,
+    stuff_maps: Tensor | None = None,
+    *,
+    refine: bool = True,
+    squash: str | None = None,
+    dim: int = -3,
+) -> Tensor:
+    """Mask2Anomaly: ``1 - max_k squash(L_k)`` (equation S.4; Rai et al., ICCV 2023).
+
+    Stuff maps take part in the maximum. With ``refine`` they also set the score to 0 wherever one of them reaches 0.5,
+    in images that have at least two. As released, the scores of an image and of its mirror image (flipped back) are
+    averaged.
+
+    Args:
+        class_maps: [..., K, H, W] >= 0, see :func:`mask_class_logits`.
+        stuff_maps: [..., J, H, W], see :func:`confident_stuff_maps`; J may be 0. Negative maps are fillers.
+        refine: set the score to 0 on confident stuff.
+        squash: None as released, or "sigmoid" as printed.
+        dim: class axis, also of the stuff maps.
+
+    Returns:
+        Score: [..., H, W]; at most 1 and possibly negative when released, in [0, 0.5] with "sigmoid".
+
+    Raises:
+        TypeError: an argument is not a tensor.
+        ValueError: unknown ``squash``, no classes along ``dim``, or shapes that differ outside ``dim``.
+    """
+    if squash not in (None, "sigmoid"):
+        raise ValueError(f"squash: expected None or 'sigmoid', got {squash!r}")
+    class_maps = _classes(class_maps, "class_maps", dim)
+    best = class_maps.amax(dim)
+    surest = None
+    if stuff_maps is not None:
+        stuff_maps = _tensor(stuff_maps, "stuff_maps")
+        wanted, axis = list(class_maps.shape), dim % class_maps.dim()
+        wanted[axis] = stuff_maps.shape[axis] if stuff_maps.dim() == class_maps.dim() else "J"
+        if list(stuff_maps.shape) != wanted:
+            raise ValueError(f"stuff_maps: expected shape {wanted} to match class_maps, got {list(stuff_maps.shape)}")
+        if stuff_maps.shape[dim]:
+            surest = stuff_maps.amax(dim)
+            best = torch.maximum(best, surest.to(best.dtype))
+    score = 1 - best if squash is None else (-best).sigmoid()  # 1 - sigmoid(x) = sigmoid(-x), without cancellation
+    if surest is None or not refine:
+        return score
+    # A filler is negative at every pixel, so each pixel by itself knows how many maps its image has.
+    several = (stuff_maps >= 0).sum(dim) > 1
+    return score.masked_fill(several & (surest >= 0.5), 0.0)
+
+
+def gaussian_blur(score_map: Tensor, *, kernel_size: int = 7, sigma: float = 1.0) -> Tensor:
+    """Gaussian blur with reflection at the border, edge pixel not repeated (last step of released PEBAL scoring).
+
+    Args:
+        score_map: [..., H, W], both sides larger than ``kernel_size // 2``.
+        kernel_size: odd number of taps.
+        sigma: standard deviation in pixels, > 0.
+
+    Returns:
+        Blurred map: [..., H, W], float32 for half input.
+
+    Raises:
+        TypeError: ``score_map`` is not a tensor.
+        ValueError: even or non-positive ``kernel_size``, ``sigma`` not positive, or a map too small to reflect.
+    """
+    if kernel_size < 1 or kernel_size % 2 == 0:
+        raise ValueError(f"kernel_size: expected a positive odd number, got {kernel_size}")
+    if not (sigma > 0 and math.isfinite(sigma)):
+        raise ValueError(f"sigma: expected a positive finite number, got {sigma}")
+    score_map = _tensor(score_map, "score_map")
+    radius = kernel_size // 2
+    if score_map.dim() < 2 or min(score_map.shape[-2:]) <= radius:
+        raise ValueError(
+            f"score_map: expected shape [..., H, W] with H and W at least {radius + 1} for kernel_size {kernel_size}, "
+            f"got {list(score_map.shape)}; use a smaller kernel_size"
+        )
+    taps = [math.exp(-0.5 * (offset / sigma) ** 2) for offset in range(-radius, radius + 1)]
+    total = sum(taps)
+    blurred = score_map
+    # Shifted sums rather than a convolution: those may run in TensorFloat-32, too coarse for scores.
+    for axis in (-2, -1):
+        size = blurred.shape[axis]
+        reflected = [*range(radius, 0, -1), *range(size), *range(size - 2, size - 2 - radius, -1)]
+        padded = blurred.index_select(axis, torch.tensor(reflected, device=blurred.device))
+        blurred = sum(tap / total * padded.narrow(axis, start, size) for start, tap in enumerate(taps))
+    return blurred
+
+
+SCORES: dict[str, Callable[..., Tensor]] = {
+    "energy": energy,
+    "max_logit": max_logit,
+    "max_softmax": max_softmax,
+    "entropy": entropy,
+    "rba": rba,
+    "mask2anomaly": mask2anomaly,
+}
+"""Scores that need class logits (or class maps) alone, by name."""
+
+
+def get(name: str) -> Callable[..., Tensor]:
+    """Score of that name in :data:`SCORES`.
+
+    Raises:
+        ValueError: no such score.
+    """
+    if name not in SCORES:
+        raise ValueError(f"name: expected one of {', '.join(SCORES)}, got {name!r}")
+    return SCORES[name]
+
+
+def _tensor(values: Tensor, name: str) -> Tensor:
+    """Tensor in at least float32."""
+    if not isinstance(values, Tensor):
+        raise TypeError(f"{name}: expected a torch.Tensor, got {type(values).__name__}")
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def _classes(values: Tensor, name: str, dim: int) -> Tensor:
+    """Tensor in at least float32 that has classes along ``dim``."""
+    values = _tensor(values, name)
+    if not -values.dim() <= dim < values.dim() or values.shape[dim] == 0:
+        raise ValueError(f"{name}: expected at least one class along dim {dim}, got shape {list(values.shape)}")
+    return values
+
+
+def _queries(class_logits: Tensor, mask_logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Class probabilities [..., Q, K + 1] and mask logits [..., Q, H, W] that belong together."""
+    class_logits, mask_logits = _tensor(class_logits, "class_logits"), _tensor(mask_logits, "mask_logits")
+    if class_logits.dim() < 2 or class_logits.shape[-1] < 2:
+        raise ValueError(f"class_logits: expected shape [..., Q, K + 1] with K >= 1, got {list(class_logits.shape)}")
+    queries = class_logits.shape[:-1]
+    if mask_logits.dim() != len(queries) + 2 or mask_logits.shape[:-2] != queries:
+        wanted = ", ".join(map(str, queries))
+        raise ValueError(
+            f"mask_logits: expected shape [{wanted}, H, W] to match class_logits {list(class_logits.shape)}, "
+            f"got {list(mask_logits.shape)}"
+        )
+    _, weight, others = _relative(class_logits, -1)
+    return weight / (1 + others).unsqueeze(-1), mask_logits
+
+
+def _relative(logits: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits less their maximum (finite), their exponentials, and the sum of these without the maximum's own 1."""
+    limit = torch.finfo(logits.dtype).max / 2  # so that no difference overflows, which would make NaN of 0 * inf
+    logits = logits.clamp(-limit, limit)
+    top, index = logits.max(dim, keepdim=True)
+    lag = logits - top
+    weight = lag.exp()
+    return lag, weight, weight.scatter(dim, index, 0.0).sum(dim)

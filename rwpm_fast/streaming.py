@@ -1,0 +1,89 @@
+"""The exact walk in plain torch, a slab of rows at a time: any device, any torch, no compiled code.
+
+What serves where there is no kernel of our own. O(N (D + C)) memory beside one slab of the transition matrix.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .reference import valid_pixels
+
+# Elements of a slab [rows, N]: 64 MiB in float32.
+SLAB = 2**24
+
+# Beyond this, float32 logits of unequal cosines differ by more than exp can tell apart, and would overflow.
+STEEPEST = 1e30
+
+
+def walk(
+    embeddings: Tensor,
+    values: Tensor | None = None,
+    mask: Tensor | None = None,
+    *,
+    alpha: float = 0.99,
+    steps: int = 20,
+    temperature: float = 0.01,
+    adjoint: bool = False,
+) -> Tensor:
+    """The walk of :func:`rwpm_fast.reference.walk`, streamed; with ``adjoint``, by the transpose of S.
+
+    Args and result as there; float16 and bfloat16 are computed in float32. Inputs are taken as checked. Not
+    differentiable: the operator around it is.
+    """
+    values = embeddings if values is None else values
+    if embeddings.dim() == 3:
+        result = values.new_empty(values.shape)
+        for b in range(len(embeddings)):
+            result[b] = walk(
+                embeddings[b],
+                values[b],
+                None if mask is None else mask[b],
+                alpha=alpha,
+                steps=steps,
+                temperature=temperature,
+                adjoint=adjoint,
+            )
+        return result
+
+    result = values.new_empty(values.shape).copy_(values)
+    # A gradient that is not finite must show: only values of a forward walk are looked at.
+    valid = valid_pixels(embeddings, None if adjoint else values, mask).nonzero().squeeze(-1)
+    if steps == 0 or len(valid) < 2 or values.shape[-1] == 0:
+        return result
+    dtype = torch.promote_types(torch.promote_types(embeddings.dtype, values.dtype), torch.float32)
+    e = embeddings[valid].to(dtype)
+    largest = e.abs().amax(-1, keepdim=True) if e.shape[-1] else e.new_zeros(len(e), 1)
+    e = e / largest.where(largest > 0, 1)  # so that no square over- or underflows
+    q = e / torch.linalg.vector_norm(e, dim=-1, keepdim=True).clamp_min(1e-12 / largest.clamp_min(1e-38))  # [n, D]
+
+    rows = max(1, SLAB // len(q))
+    blocks = [slice(begin, min(begin + rows, len(q))) for begin in range(0, len(q), rows)]
+    scale = min(1 / temperature, STEEPEST)
+
+    def cosines(block: slice) -> Tensor:
+        c = q[block] @ q.T  # [rows, n]
+        c[torch.arange(len(c)), torch.arange(block.start, block.stop)] = -torch.inf
+        return c
+
+    maximum, total = q.new_empty(len(q), 1), q.new_empty(len(q), 1)
+    for block in blocks:
+        c = cosines(block)
+        maximum[block] = c.amax(-1, keepdim=True)
+        total[block] = c.sub_(maximum[block]).mul_(scale).exp_().sum(-1, keepdim=True)
+
+    start = values[valid].to(dtype)  # [n, C]
+    m, following = start, torch.empty_like(start)
+    for _ in range(steps):
+        if adjoint:  # S^T g = K (g / Z): the weights of row i stand in column i
+            shares = m / total
+            for block in blocks:
+                following[block] = cosines(block).sub_(maximum.T).mul_(scale).exp_() @ shares
+        else:
+            for block in blocks:
+                weights = cosines(block).sub_(maximum[block]).mul_(scale).exp_()
+                following[block] = weights @ m / total[block]
+        m, following = alpha * following + (1 - alpha) * start, following
+    result[valid] = m.to(values.dtype)
+    return result

@@ -1,0 +1,40 @@
+"""Builds the compiled parts by calling CMake, which holds the sources and flags; the rest is in pyproject.toml.
+
+torch is found in the environment that runs this, not in an isolated one, so install with --no-build-isolation. Without
+torch the package still builds: the NumPy module is there and the operators run in plain torch.
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "rwpm_fast" / "__init__.py").read_text())[1]
+
+
+class CMakeBuild(build_ext):
+    """Configures, builds and installs the CMake project into the package: the wheel's, or this tree's when editable."""
+
+    def build_extension(self, ext: Extension) -> None:
+        build = Path(self.build_temp).resolve()
+        editable = self.inplace or self.editable_mode
+        package = ROOT / "rwpm_fast" if editable else Path(self.build_lib) / "rwpm_fast"
+        configure = [
+            *("cmake", "-S", str(ROOT), "-B", str(build), "-G", "Ninja"),
+            f"-DPython_EXECUTABLE={sys.executable}",
+            f"-DRWPM_VERSION={VERSION}",
+            "-DRWPM_TESTS=OFF",
+        ]
+        subprocess.run(configure, check=True)
+        subprocess.run(["cmake", "--build", str(build)], check=True)
+        subprocess.run(["cmake", "--install", str(build), "--prefix", str(package.resolve())], check=True)
+
+    def copy_extensions_to_source(self) -> None:
+        """Nothing to copy: an editable build is installed into the tree at once, with the libraries beside _native."""
+
+
+setup(ext_modules=[Extension("rwpm_fast._native", [])], cmdclass={"build_ext": CMakeBuild})
