@@ -1,11 +1,15 @@
 """Real-time anomaly segmentation for driving by random walks on pixel manifolds.
 
-Names are imported on first use, so that ``rwpm_fast.numpy`` and ``rwpm-fast info`` work without torch.
+Importing it registers ``torch.ops.rwpm.walk``; the other names are imported on first use. Where torch is not installed,
+``rwpm_fast.numpy`` and ``rwpm-fast info`` work all the same.
 """
 
-from importlib import import_module
+from importlib import import_module, util
 
 __version__ = "0.1.0"
+
+if util.find_spec("torch") is not None:
+    from . import ops as ops
 
 _HOMES = {
     "walk": "ops",

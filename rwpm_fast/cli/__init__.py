@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         return COMMANDS[options.command].run(options)
-    # What a user can mend: a path, a setting, a file, the environment. Anything else is a defect: it keeps its traceback.
+    # What a user can mend: a path, a setting, a file, the environment. The rest are defects and keep their traceback.
     except (ValueError, TypeError, OSError, ImportError) as error:
         print(f"rwpm-fast {options.command}: {error}", file=sys.stderr)
         return 2

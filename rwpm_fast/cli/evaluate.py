@@ -41,6 +41,9 @@ def run(options: argparse.Namespace) -> int:
     print("|---|---|---|---|---|")
     for (score, walk), result in evaluation.results.items():
         print(f"| {score} | {walk} | {result.auroc:.2%} | {result.ap:.2%} | {result.fpr95:.2%} |".replace("%", ""))
+    if evaluation.results and not any(result.positives for result in evaluation.results.values()):
+        wanted = " or ".join(map(str, options.positive))
+        print(f"no pixel is labelled {wanted}; name the label value of anomalies with --positive", file=sys.stderr)
     used = len(pairs) - len(evaluation.failures)
     print(f"\n{used} of {len(pairs)} photos", end="")
     if used:

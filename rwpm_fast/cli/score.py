@@ -23,9 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from ..images import find_photos
-
-    photos = find_photos(options.photos)
+    photos, failed = _find(options.photos)
     by_stem: dict[str, Path] = {}
     for photo in photos:
         if photo.stem in by_stem:
@@ -36,7 +34,6 @@ def run(options: argparse.Namespace) -> int:
         raise PermissionError(f"--out: the folder {options.out} is not writable")
 
     scorer = load_scorer(options, options.score)
-    failed = 0
     for photo in progress(photos, "score"):
         try:
             say(_score(scorer, photo, options))
@@ -44,8 +41,26 @@ def run(options: argparse.Namespace) -> int:
             failed += 1
             print(f"{photo}: {error}", file=sys.stderr)
     if failed:
-        print(f"{failed} of {len(photos)} photos failed", file=sys.stderr)
+        print(f"{failed} failed, see above; the others are in {options.out}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _find(given: list[str]) -> tuple[list[Path], int]:
+    """The photos behind the arguments, and how many arguments led to none."""
+    from ..images import PhotoError, find_photos
+
+    photos: dict[Path, None] = {}
+    errors = []
+    for path in given:
+        try:
+            photos.update(dict.fromkeys(find_photos(path)))
+        except PhotoError as error:
+            errors.append(str(error))
+    if not photos:
+        raise PhotoError("; ".join(errors))
+    for error in errors:
+        print(error, file=sys.stderr)
+    return list(photos), len(errors)
 
 
 def _score(scorer, path: Path, options: argparse.Namespace) -> str:

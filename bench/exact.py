@@ -1,0 +1,142 @@
+"""Times the exact streaming walk against dense torch, in turn within one run, and states every row's error.
+
+    python bench/exact.py [--pixels 14400] [--json bench/results/DEVICE/exact.json]
+
+A row gets a time only if its result is as near the float64 reference as its contract says. Shares are of what this
+machine reached in this run: multiply-adds of the kernels' own instruction set on all cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+
+import torch
+
+import rwpm_fast
+from rwpm_fast import baselines, info, native, reference
+from rwpm_fast.cli.options import write_json
+
+BOUND = 1e-5  # norm-wise relative error that a float32 walk may have
+
+
+def manifolds(pixels: int, channels: int, seed: int = 0) -> torch.Tensor:
+    """Synthetic embeddings [N, D]: 40 directions, each pixel between two of them, with noise."""
+    random = torch.Generator().manual_seed(seed)
+    directions = torch.randn(40, channels, generator=random)
+    kind = torch.randint(40, (2, pixels), generator=random)
+    along = torch.rand(pixels, 1, generator=random) * 0.4
+    clean = (1 - along) * directions[kind[0]] + along * directions[kind[1]]
+    return clean + 0.5 * torch.randn(pixels, channels, generator=random)
+
+
+def contenders(embeddings: torch.Tensor, values: torch.Tensor, settings: dict, isas: list[str]) -> dict:
+    """Name -> a walk to time; ours in every instruction set of ``isas``."""
+    runs = {
+        "dense torch": lambda: baselines.dense_walk(embeddings, values, **settings),
+        "dense torch, subnormal numbers flushed": lambda: baselines.dense_walk(
+            embeddings, values, **settings, flush=True
+        ),
+    }
+
+    def ours(isa: str):
+        os.environ["RWPM_ISA"] = isa
+        try:
+            return rwpm_fast.walk(embeddings, values, **settings, backend="cpu")
+        finally:
+            del os.environ["RWPM_ISA"]
+
+    for isa in isas:
+        runs[f"rwpm_fast, {isa}"] = lambda isa=isa: ours(isa)
+    return runs
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pixels", type=int, default=14400)
+    parser.add_argument("--channels", type=int, default=256)
+    parser.add_argument("--value-channels", type=int, default=256)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--temperature", type=float, default=0.01)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--isa", nargs="+", default=native.native().build()["isa_available"])
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+
+    threads = torch.get_num_threads()
+    settings = {"steps": options.steps, "temperature": options.temperature}
+    embeddings = manifolds(options.pixels, options.channels)
+    values = manifolds(options.pixels, options.value_channels, seed=1)
+    runs = contenders(embeddings, values, settings, options.isa)
+    expected = reference.walk(embeddings.double(), values.double(), **settings)
+
+    errors = {}
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    peaks, loads = [], []
+    for _ in range(options.repeats):
+        peaks.append(native.native().peak_float32(threads, 0.5))
+        loads.append(os.getloadavg()[0])
+        for name, run in runs.items():
+            start = time.perf_counter()
+            result = run()
+            seconds[name].append(time.perf_counter() - start)
+            errors[name] = ((result - expected).norm() / expected.norm()).item()
+            del result
+
+    pairs = options.pixels**2
+    # As the streaming walk counts: every step makes its weights anew. The first pass over the pairs is not counted.
+    streamed = 2 * pairs * (options.channels + options.value_channels) * options.steps
+    dense = min(median(times) for name, times in seconds.items() if name.startswith("dense"))
+    rows = []
+    for name, times in seconds.items():
+        matched = errors[name] <= BOUND
+        row = {"contender": name, "error": errors[name], "matched": matched}
+        if matched:
+            spread = max(times) / min(times)
+            row |= {"seconds": median(times), "spread": spread, "times_fastest_dense": median(times) / dense}
+            if name.startswith("rwpm"):
+                row["share_of_peak"] = streamed / median(times) / median(peaks)
+        rows.append(row)
+
+    print(
+        f"N = {options.pixels}, D = {options.channels}, C = {options.value_channels}, T = {options.steps}, "
+        f"tau = {options.temperature}, {threads} threads, load {min(loads):.1f} to {max(loads):.1f}, "
+        f"float32 peak {median(peaks) / 1e9:.0f} GFLOP/s\n"
+    )
+    print("| walk | seconds (median) | max / min | against dense | share of peak | error |\n|---|---|---|---|---|---|")
+    for row in rows:
+        if not row["matched"]:
+            print(f"| {row['contender']} | refused: error {row['error']:.1e} above {BOUND:.0e} | | | | |")
+            continue
+        share = f"{row['share_of_peak']:.0%}" if "share_of_peak" in row else ""
+        print(
+            f"| {row['contender']} | {row['seconds']:.2f} | {row['spread']:.2f} | {row['times_fastest_dense']:.2f} | "
+            f"{share} | {row['error']:.1e} |"
+        )
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+        ).stdout.strip()
+        environment = {name: value for name, value in info.info().items() if name != "system"}
+        record = {
+            "command": shlex.join(["python", *sys.argv]),
+            "commit": commit,
+            "machine": {"kernel": platform.release().split("-")[0], "load": loads, **environment},
+            "peak_flops": median(peaks),
+            "case": {k: v for k, v in vars(options).items() if k != "json"},
+            "rows": rows,
+        }
+        write_json(options.json, record)
+    return 0 if all(row["matched"] for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

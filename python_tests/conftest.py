@@ -1,0 +1,89 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from rwpm_fast import native
+
+ISAS = native.native().build()["isa_available"] if native.unavailable() is None else []
+
+
+def pytest_configure():
+    # The tensors here are small: where other programs share the cores, waiting for a second thread costs more than it
+    # saves. What depends on the number of threads sets it.
+    torch.set_num_threads(1)
+
+
+def _manifold(*shape, directions=5, noise=0.3, seed=0, dtype=torch.float32):
+    *pixels, channels = shape
+    generator = torch.Generator().manual_seed(seed)
+    centres = torch.randn(directions, channels, generator=generator, dtype=torch.float64)
+    belongs = torch.randint(directions, pixels, generator=generator)
+    scatter = torch.randn(*shape, generator=generator, dtype=torch.float64)
+    return (centres[belongs] + noise * scatter).to(dtype)
+
+
+def _relative_error(got, expected):
+    got, expected = (torch.as_tensor(x).double() for x in (got, expected))
+    assert got.shape == expected.shape
+    size = expected.norm().item()
+    return (got - expected).norm().item() / (size if size > 0 else 1)
+
+
+@pytest.fixture(scope="session")
+def manifold():
+    """Make embeddings [..., N, D] on a few directions with noise, so that rows have near and far pixels."""
+    return _manifold
+
+
+@pytest.fixture(scope="session")
+def relative_error():
+    """Norm-wise relative error; absolute where nothing but zeros is expected."""
+    return _relative_error
+
+
+@pytest.fixture(params=ISAS)
+def isa(request, monkeypatch):
+    """Every instruction set that this machine has, forced one after the other."""
+    monkeypatch.setenv("RWPM_ISA", request.param)
+    return request.param
+
+
+@pytest.fixture
+def run_python(tmp_path):
+    """Run code in an interpreter of its own, in an empty folder, with ``paths`` first on sys.path; its output."""
+
+    def run(code, *, paths=(), **environment):
+        path = os.pathsep.join([*map(str, paths), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": path, **environment},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture
+def package_copy(tmp_path):
+    """Copy the package into a folder of its own, with or without its compiled libraries; that folder."""
+
+    def copy(name, *, compiled):
+        source, target = Path(native.__file__).parent, tmp_path / name / "rwpm_fast"
+        for file in source.rglob("*"):
+            if file.suffix == ".py" or (compiled and file.suffix == ".so"):
+                to = target / file.relative_to(source)
+                to.parent.mkdir(parents=True, exist_ok=True)
+                to.write_bytes(file.read_bytes())
+        return target.parent
+
+    return copy

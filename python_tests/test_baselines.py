@@ -1,0 +1,93 @@
+import pytest
+import torch
+
+from rwpm_fast import baselines, reference
+
+SETTINGS = {"alpha": 0.9, "steps": 4, "temperature": 0.02}
+WALKS = pytest.mark.parametrize("walk", [baselines.dense_walk, baselines.chunked_walk], ids=["dense", "chunked"])
+EVERY = pytest.mark.parametrize(
+    "walk", [baselines.dense_walk, baselines.chunked_walk, baselines.knn_walk], ids=["dense", "chunked", "knn"]
+)
+
+
+def readable(part):
+    """Ids of error cases: the argument that is wrong, the error, and what its message says of what came."""
+    if isinstance(part, dict):
+        return next(iter(part))
+    return part.__name__ if isinstance(part, type) else part.split("got ")[-1].replace("\\", "")
+
+
+@pytest.fixture(params=[1, 300, baselines.SLAB], ids=["row by row", "few rows", "one slab"])
+def slab(request, monkeypatch):
+    monkeypatch.setattr(baselines, "SLAB", request.param)
+
+
+@pytest.fixture
+def pixels(manifold):
+    return manifold(70, 8, dtype=torch.float64), manifold(70, 3, seed=1, dtype=torch.float64)
+
+
+@WALKS
+def test_equals_the_definition(pixels, slab, relative_error, walk):
+    assert relative_error(walk(*pixels, **SETTINGS), reference.walk(*pixels, **SETTINGS)) <= 1e-12
+    e = pixels[0].float()
+    assert walk(e).dtype == torch.float32
+    assert relative_error(walk(e), reference.walk(e.double())) <= 1e-5
+
+
+def test_released_takes_one_transition_more(pixels, relative_error):
+    for steps in (0, 5):
+        got = baselines.dense_walk(*pixels, steps=steps, released=True)
+        assert relative_error(got, reference.walk(*pixels, steps=steps + 1)) <= 1e-12
+
+
+def test_knn_with_all_neighbours_is_the_walk(pixels, slab, relative_error):
+    got = baselines.knn_walk(*pixels, neighbours=69, **SETTINGS)
+    assert relative_error(got, reference.walk(*pixels, **SETTINGS)) <= 1e-12
+
+
+@pytest.mark.parametrize("neighbours", [1, 5, 50])
+def test_knn_reads_the_nearest_only(pixels, slab, neighbours):
+    """One transition of the identity shows the transition matrix itself."""
+    e, _ = pixels
+    identity = torch.eye(70, dtype=torch.float64)
+    # So warm that no weight underflows to zero.
+    S = baselines.knn_walk(e, identity, neighbours=neighbours, alpha=1.0, steps=1, temperature=1.0)
+    assert S.count_nonzero(-1).tolist() == [neighbours] * 70
+    assert S.diagonal().eq(0).all()
+    torch.testing.assert_close(S.sum(-1), torch.ones(70, dtype=torch.float64))
+    dense = reference.transition(e, temperature=1.0)
+    kept = torch.zeros(70, 70, dtype=torch.bool).scatter_(1, dense.topk(neighbours, -1).indices, True)
+    restricted = torch.where(kept, dense, 0)
+    torch.testing.assert_close(S, restricted / restricted.sum(-1, keepdim=True))
+
+
+@EVERY
+def test_inputs_are_left_alone(pixels, walk):
+    before = [x.clone() for x in pixels]
+    walk(*pixels)
+    assert all(torch.equal(now, then) for now, then in zip(pixels, before, strict=True))
+
+
+@EVERY
+@pytest.mark.parametrize(
+    ("change", "kind", "text"),
+    [
+        ({"embeddings": torch.ones(1, 60, 8)}, ValueError, r"embeddings: expected shape \[N, D\], got \[1, 60, 8\]"),
+        ({"embeddings": torch.ones(1, 8)}, ValueError, "embeddings: expected 2 or more pixels, got 1"),
+        ({"values": torch.ones(61, 2)}, ValueError, r"values: expected shape \[60, C\].*got \[61, 2\]"),
+        ({"alpha": 2.0}, ValueError, r"alpha: expected a number in \[0, 1\], got 2.0"),
+        ({"steps": 1.5}, TypeError, "steps: expected an integer, got float"),
+        ({"temperature": 0.0}, ValueError, "temperature: expected a positive finite number, got 0.0"),
+    ],
+    ids=readable,
+)
+def test_errors(walk, change, kind, text):
+    with pytest.raises(kind, match=text):
+        walk(**{"embeddings": torch.ones(60, 8)} | change)
+
+
+@pytest.mark.parametrize("neighbours", [0, 60])
+def test_neighbours_out_of_range(neighbours):
+    with pytest.raises(ValueError, match=f"neighbours: expected 1 to 59 for 60 pixels, got {neighbours}"):
+        baselines.knn_walk(torch.ones(60, 8), neighbours=neighbours)

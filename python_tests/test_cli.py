@@ -1,0 +1,197 @@
+"""The command line as a user meets it: files in, files out, messages, exit statuses."""
+
+import errno
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from rwpm_fast import cli
+from rwpm_fast.networks import DABNet
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    torch.manual_seed(0)
+    arrays = {name: t.numpy() for name, t in DABNet().state_dict().items()}
+    path = tmp_path_factory.mktemp("weights") / "random.npz"
+    np.savez(path, **arrays)
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Three photos, one of them grey and one with transparency, and their labels."""
+    random = np.random.default_rng(0)
+    folder, labels = tmp_path / "photos", tmp_path / "labels"
+    folder.mkdir()
+    labels.mkdir()
+    for name, channels in (("a1.png", (3,)), ("a2.png", ()), ("a10.png", (4,))):
+        Image.fromarray(random.integers(0, 256, (48, 64, *channels), dtype=np.uint8)).save(folder / name)
+        truth = np.zeros((48, 64), np.uint8)
+        truth[10:20, 10:30], truth[40:] = 2, 255
+        Image.fromarray(truth).save(labels / name)
+    return folder
+
+
+def run(capsys, *arguments):
+    status = cli.main([str(a) for a in arguments])
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def score(capsys, weights, out, *arguments):
+    return run(capsys, "score", *arguments, "--weights", weights, "--out", out, "--steps", 2)
+
+
+def test_score_writes_a_map_and_a_panel_per_photo(capsys, tmp_path, weights, photos):
+    status, out, err = score(capsys, weights, tmp_path / "out", photos)
+    assert (status, err) == (0, "")
+    assert [line.split()[0] for line in out.splitlines()] == ["a1.png", "a2.png", "a10.png"]
+    assert "network" in out and "walk" in out
+    for stem in ("a1", "a2", "a10"):
+        score_map = np.load(tmp_path / "out" / f"{stem}.npy")
+        assert score_map.shape == (48, 64) and score_map.dtype == np.float32 and np.isfinite(score_map).all()
+        assert Image.open(tmp_path / "out" / f"{stem}.png").width > 500
+
+
+def test_score_takes_globs_and_settings(capsys, tmp_path, weights, photos):
+    arguments = (photos / "a1*.png", "--no-panel", "--parts", 2, "--calibrate", "--score", "max_logit")
+    status, out, _ = score(capsys, weights, tmp_path / "out", *arguments)
+    assert status == 0 and len(out.splitlines()) == 2
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a1.npy", "a10.npy"]
+
+
+def test_a_broken_photo_is_reported_and_the_others_run(capsys, tmp_path, weights, photos):
+    (photos / "a3.png").write_bytes((photos / "a1.png").read_bytes()[:500])
+    missing = tmp_path / "missing.png"
+    status, out, err = score(capsys, weights, tmp_path / "out", photos, missing, "--no-panel")
+    assert status == 1 and len(out.splitlines()) == 3
+    assert "a3.png" in err and str(missing) in err and "2 failed" in err
+    assert not (tmp_path / "out" / "a3.npy").exists()
+
+
+def test_a_full_disk_leaves_no_half_file(capsys, tmp_path, weights, photos, monkeypatch):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "a2.npy").write_bytes(b"old")
+    calls = []
+
+    def fsync(file):
+        calls.append(file)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    status, _, err = score(capsys, weights, out, photos, "--no-panel")
+    assert status == 1 and "a2.npy" in err and "No space left" in err
+    assert sorted(p.name for p in out.iterdir()) == ["a1.npy", "a10.npy", "a2.npy"]
+    assert (out / "a2.npy").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"photos": "empty"}, "no photos in this folder"),
+        ({"--weights": "photo"}, "expected an npz file"),
+        ({"--weights": "absent.npz"}, "absent.npz"),
+        ({"--network": "resnet"}, "expected one of dabnet"),
+        ({"--score": "colour"}, "energy"),
+        ({"--alpha": "1.5"}, "alpha: expected a number in [0, 1], got 1.5"),
+        ({"--temperature": "0"}, "temperature"),
+        ({"--parts": "0"}, "parts"),
+        ({"--device": "cuda:99"}, "--device"),
+        ({"--threads": "0"}, "--threads"),
+        ({"--out": "photo"}, "exists"),
+    ],
+    ids=lambda change: " ".join(change) if isinstance(change, dict) else None,
+)
+def test_bad_arguments_say_what_was_wanted_before_any_work(capsys, tmp_path, weights, photos, change, message):
+    (tmp_path / "empty").mkdir()
+    paths = {"empty": tmp_path / "empty", "photo": photos / "a1.png", "absent.npz": tmp_path / "absent.npz"}
+    given = {"photos": photos, "--weights": weights, "--out": tmp_path / "out", **change}
+    given = {name: paths.get(value, value) for name, value in given.items()}
+    photo = given.pop("photos")
+    status, out, err = run(capsys, "score", photo, *(x for pair in given.items() for x in pair))
+    assert status == 2 and out == ""
+    assert message in err and "Traceback" not in err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_is_not_writable(capsys, tmp_path, weights, photos):
+    out = tmp_path / "out"
+    out.mkdir(mode=0o500)
+    status, _, err = score(capsys, weights, out, photos)
+    assert status == 2 and "not writable" in err
+
+
+def test_photos_that_would_write_one_file(capsys, tmp_path, weights, photos):
+    Image.open(photos / "a1.png").save(photos / "a1.bmp")
+    status, _, err = score(capsys, weights, tmp_path / "out", photos)
+    assert status == 2 and "a1.bmp" in err and "a1.png" in err
+
+
+def evaluate(capsys, weights, photos, *arguments):
+    labels = photos.parent / "labels"
+    settings = ("--weights", weights, "--steps", 2, *arguments)
+    return run(capsys, "evaluate", "--images", photos, "--labels", labels, *settings)
+
+
+def test_evaluate_prints_and_writes_pooled_metrics(capsys, tmp_path, weights, photos):
+    status, out, err = evaluate(capsys, weights, photos, "--positive", 2, "--json", tmp_path / "numbers.json")
+    assert (status, err) == (0, "")
+    rows = [line for line in out.splitlines() if line.startswith(("| energy", "| max_logit"))]
+    assert [row.split("|")[2].strip() for row in rows] == ["without", "with"] * 2
+    numbers = json.loads((tmp_path / "numbers.json").read_text())
+    assert len(numbers["results"]) == 4 and numbers["failures"] == {}
+    for result in numbers["results"]:
+        # Per photo 200 pixels are 2, the lowest 8 rows void, the others 0.
+        assert (result["positives"], result["negatives"]) == (3 * 200, 3 * (40 * 64 - 200))
+        assert 0 < result["ap"] < 1
+
+
+def test_evaluate_says_when_no_label_is_positive(capsys, weights, photos):
+    status, out, err = evaluate(capsys, weights, photos)
+    assert status == 0 and "nan" in out
+    assert "no pixel is labelled 1" in err
+
+
+def test_labels_of_another_size_are_reported(capsys, weights, photos):
+    Image.fromarray(np.zeros((10, 10), np.uint8)).save(photos.parent / "labels" / "a2.png")
+    status, out, err = evaluate(capsys, weights, photos, "--positive", 2)
+    assert status == 1 and "2 of 3 photos" in out
+    assert "a2.png" in err and "48x64" in err and "10x10" in err
+
+
+def test_missing_labels_are_named_before_any_work(capsys, weights, photos):
+    (photos.parent / "labels" / "a10.png").unlink()
+    status, out, err = evaluate(capsys, weights, photos)
+    assert status == 2 and out == "" and "a10.png" in err
+
+
+def test_demo_of_a_photo(capsys, tmp_path, weights, photos):
+    arguments = ("--photo", photos / "a1.png", "--weights", weights, "--steps", 2, "--out", tmp_path / "demo")
+    status, out, _ = run(capsys, "demo", *arguments)
+    assert status == 0 and "(agrees)" in out
+    report = (tmp_path / "demo" / "report.html").read_text()
+    assert "a1.png" in report and "--steps 2" in report and "<script" not in report
+    assert (tmp_path / "demo" / "panel.png").stat().st_size > 10_000
+
+
+def test_demo_of_a_photo_needs_weights(capsys, photos):
+    status, _, err = run(capsys, "demo", "--photo", photos / "a1.png")
+    assert status == 2 and "--weights" in err
+
+
+def test_info_tells_the_facts(capsys):
+    status, out, _ = run(capsys, "info", "--json")
+    facts = json.loads(out)
+    assert status == 0
+    assert facts["isa_chosen"] in facts["isa_available"]
+    assert facts["torch"] == torch.__version__.split("+")[0] or facts["torch"] == torch.__version__
+    assert {"cuda", "triton", "compiler", "cores"} <= facts.keys()
+    status, out, _ = run(capsys, "info")
+    assert status == 0 and len(out.splitlines()) == len(facts)
