@@ -37,14 +37,14 @@ def manifolds(pixels: int, channels: int, seed: int = 0) -> torch.Tensor:
     return clean + 0.5 * torch.randn(pixels, channels, generator=random)
 
 
-def contenders(embeddings: torch.Tensor, values: torch.Tensor, settings: dict, isas: list[str]) -> dict:
-    """Name -> a walk to time; ours in every instruction set of ``isas``."""
-    runs = {
-        "dense torch": lambda: baselines.dense_walk(embeddings, values, **settings),
-        "dense torch, subnormal numbers flushed": lambda: baselines.dense_walk(
-            embeddings, values, **settings, flush=True
-        ),
-    }
+def contenders(
+    embeddings: torch.Tensor, values: torch.Tensor, settings: dict, isas: list[str], flushes: list[bool]
+) -> dict:
+    """Name -> a walk to time: dense torch with and without ``flushes``, ours in every instruction set of ``isas``."""
+    runs = {}
+    for flush in flushes:
+        name = "dense torch, subnormal numbers flushed" if flush else "dense torch"
+        runs[name] = lambda flush=flush: baselines.dense_walk(embeddings, values, **settings, flush=flush)
 
     def ours(isa: str):
         os.environ["RWPM_ISA"] = isa
@@ -67,6 +67,7 @@ def main() -> int:
     parser.add_argument("--temperature", type=float, default=0.01)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--isa", nargs="+", default=native.native().build()["isa_available"])
+    parser.add_argument("--unflushed", action="store_true", help="time dense torch as it comes too: minutes a walk")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
 
@@ -74,7 +75,7 @@ def main() -> int:
     settings = {"steps": options.steps, "temperature": options.temperature}
     embeddings = manifolds(options.pixels, options.channels)
     values = manifolds(options.pixels, options.value_channels, seed=1)
-    runs = contenders(embeddings, values, settings, options.isa)
+    runs = contenders(embeddings, values, settings, options.isa, [False, True] if options.unflushed else [True])
     expected = reference.walk(embeddings.double(), values.double(), **settings)
 
     errors = {}

@@ -4,6 +4,7 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
+#include <charconv>
 #include <cmath>
 #include <optional>
 #include <sstream>
@@ -17,6 +18,12 @@ namespace {
 
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
+
+// A setting as Python prints it: the shortest text that reads back as the same number.
+std::string text(double x) {
+  char buffer[32];
+  return std::string(buffer, std::to_chars(buffer, buffer + sizeof(buffer), x).ptr);
+}
 
 // Thrown bare, because STD_TORCH_CHECK would put the place in this file before the user's message.
 template <typename... Parts>
@@ -49,6 +56,9 @@ std::string name(ScalarType type) {
   if (lower == "Short") return "torch.int16";
   if (lower == "Char") return "torch.int8";
   if (lower == "Byte") return "torch.uint8";
+  if (lower == "ComplexFloat") return "torch.complex64";
+  if (lower == "ComplexDouble") return "torch.complex128";
+  if (lower == "ComplexHalf") return "torch.complex32";
   for (char& c : lower) c = char(std::tolower(c));
   return "torch." + lower;
 }
@@ -62,11 +72,11 @@ void check_floating(const char* argument, const Tensor& t) {
 
 void check_arguments(const Tensor& embeddings, const std::optional<Tensor>& values, const std::optional<Tensor>& mask,
                      double alpha, int64_t steps, double temperature, double tolerance) {
-  check(alpha >= 0 && alpha <= 1, "alpha: expected a number in [0, 1], got ", alpha);
+  check(alpha >= 0 && alpha <= 1, "alpha: expected a number in [0, 1], got ", text(alpha));
   check(steps >= 0, "steps: expected 0 or more transitions, got ", steps);
   check(temperature > 0 && std::isfinite(temperature), "temperature: expected a positive finite number, got ",
-        temperature);
-  check(tolerance >= 0 && tolerance < 1, "tolerance: expected a number in [0, 1), got ", tolerance);
+        text(temperature));
+  check(tolerance >= 0 && tolerance < 1, "tolerance: expected a number in [0, 1), got ", text(tolerance));
 
   const std::vector<int64_t> of_embeddings = shape(embeddings);
   check(embeddings.dim() == 2 || embeddings.dim() == 3, "embeddings: expected shape [N, D] or [B, N, D], got [",

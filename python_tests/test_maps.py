@@ -130,7 +130,7 @@ def test_partition_edges(size, parts):
 
 @pytest.mark.parametrize("parts", [0, -1, 10])
 def test_parts_out_of_range(manifold, parts):
-    with pytest.raises(ValueError, match=rf"parts: expected 1 to 9 for a map side of 9 pixels, got {parts}"):
+    with pytest.raises(ValueError, match=rf"parts: expected 1 .*, got {parts}$"):
         walk_map(maps(manifold), parts=parts)
     with pytest.raises(TypeError, match="parts: expected an integer, got float"):
         walk_map(maps(manifold), parts=2.0)

@@ -744,6 +744,5 @@ assert error <= 1e-5, f"relative error {error:.1e}"
 """
 
 
-@pytest.mark.slow
 def test_memory_does_not_grow_with_pairs(run_python):
     run_python(BIG)

@@ -4,11 +4,13 @@ Importing it registers ``torch.ops.rwpm.walk``; the other names are imported on 
 ``rwpm_fast.numpy`` and ``rwpm-fast info`` work all the same.
 """
 
-from importlib import import_module, util
+from contextlib import suppress
+from importlib import import_module
 
 __version__ = "0.1.0"
 
-if util.find_spec("torch") is not None:
+# A torch that is missing or broken says so when something that needs it is used.
+with suppress(ImportError, OSError):
     from . import ops as ops
 
 _HOMES = {

@@ -27,7 +27,7 @@ def check_settings(alpha: float, steps: int, temperature: float, tolerance: floa
         raise ValueError(f"alpha: expected a number in [0, 1], got {alpha}")
     if steps < 0:
         raise ValueError(f"steps: expected 0 or more transitions, got {steps}")
-    if not (temperature > 0 and math.isfinite(temperature)):
+    if not 0 < temperature < math.inf:
         raise ValueError(f"temperature: expected a positive finite number, got {temperature}")
     if not 0 <= tolerance < 1:
         raise ValueError(f"tolerance: expected a number in [0, 1), got {tolerance}")
@@ -43,10 +43,15 @@ def check_shapes(embeddings, values=None, mask=None) -> None:
     if len(shape) not in (2, 3):
         raise ValueError(f"embeddings: expected shape [N, D] or [B, N, D], got {list(shape)}")
     pixels = shape[:-1]
-    wanted = ", ".join(map(str, pixels))
     if values is not None and (len(values.shape) != len(shape) or tuple(values.shape[:-1]) != pixels):
         raise ValueError(
-            f"values: expected shape [{wanted}, C] to match embeddings {list(shape)}, got {list(values.shape)}"
+            f"values: expected shape [{_listed(pixels)}, C] to match embeddings {list(shape)}, got {list(values.shape)}"
         )
     if mask is not None and tuple(mask.shape) != pixels:
-        raise ValueError(f"mask: expected shape [{wanted}] to match embeddings {list(shape)}, got {list(mask.shape)}")
+        raise ValueError(
+            f"mask: expected shape [{_listed(pixels)}] to match embeddings {list(shape)}, got {list(mask.shape)}"
+        )
+
+
+def _listed(sizes) -> str:
+    return ", ".join(map(str, sizes))

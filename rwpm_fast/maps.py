@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .checks import check_settings
-from .ops import BACKENDS, walk
+from .ops import BACKENDS, check_tensors, walk
 
 
 def partition_edges(size: int, parts: int) -> list[int]:
@@ -25,7 +25,9 @@ def partition_edges(size: int, parts: int) -> list[int]:
     """
     if not isinstance(parts, Integral):
         raise TypeError(f"parts: expected an integer, got {type(parts).__name__}")
-    if not 1 <= parts <= max(size, 1):
+    if parts < 1:
+        raise ValueError(f"parts: expected 1 or more, got {parts}")
+    if parts > max(size, 1):
         raise ValueError(f"parts: expected 1 to {max(size, 1)} for a map side of {size} pixels, got {parts}")
     return [size * k // parts for k in range(parts + 1)]
 
@@ -62,24 +64,23 @@ def walk_map(
     Raises:
         TypeError, ValueError, NotImplementedError, RuntimeError: as :func:`rwpm_fast.walk`, in terms of maps.
     """
-    for name, t in (("embedding_map", embedding_map), ("value_map", value_map), ("mask", mask)):
-        if t is not None and not isinstance(t, Tensor):
-            raise TypeError(f"{name}: expected a torch.Tensor, got {type(t).__name__}")
+    check_settings(alpha, steps, temperature, tolerance)
+    check_tensors(embedding_map=embedding_map, value_map=value_map, mask=mask)
     shape = tuple(embedding_map.shape)
     if len(shape) not in (3, 4):
         raise ValueError(f"embedding_map: expected shape [B, D, H, W] or [D, H, W], got {list(shape)}")
     batch, size = shape[:-3], shape[-2:]
-    leading, sides = "".join(f"{b}, " for b in batch), ", ".join(map(str, size))
     if value_map is not None and (
         value_map.dim() != len(shape) or value_map.shape[:-3] != batch or value_map.shape[-2:] != size
     ):
+        wanted = ", ".join(map(str, (*batch, "C", *size)))
         raise ValueError(
-            f"value_map: expected shape [{leading}C, {sides}] to match embedding_map {list(shape)}, "
-            f"got {list(value_map.shape)}"
+            f"value_map: expected shape [{wanted}] to match embedding_map {list(shape)}, got {list(value_map.shape)}"
         )
     if mask is not None and tuple(mask.shape) != batch + size:
+        wanted = ", ".join(map(str, batch + size))
         raise ValueError(
-            f"mask: expected shape [{leading}{sides}] to match embedding_map {list(shape)}, got {list(mask.shape)}"
+            f"mask: expected shape [{wanted}] to match embedding_map {list(shape)}, got {list(mask.shape)}"
         )
     rows, columns = (partition_edges(side, parts) for side in size)
     settings = {
@@ -115,10 +116,10 @@ def walk_map(
     for (height, width), where in blocks.items():
         valid = None if mask is None else torch.cat([mask[block].flatten(1) for block in where])
         walked = walk(pixels(embedding_map, where), pixels(value_map, where), mask=valid, **settings)
-        walked = walked.transpose(1, 2).unflatten(2, (height, width))  # [len(where) * B, C, h, w]
+        walked = walked.transpose(1, 2).unflatten(2, (height, width)).unflatten(0, (len(where), batch[0]))
         if result is None:
             result = walked.new_empty(source.shape)
-        for block, part in zip(where, walked.split(batch[0]), strict=True):
+        for block, part in zip(where, walked, strict=True):  # part: [B, C, h, w]
             result[block] = part
     return result
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -54,6 +56,8 @@ def walk(
     if mask is not None and mask.dtype != np.bool_:
         raise TypeError(f"mask: expected dtype bool, got {mask.dtype}")
     threads = cores() if threads is None else threads
+    if not isinstance(threads, Integral):
+        raise TypeError(f"threads: expected an integer, got {type(threads).__name__}")
     if threads < 1:
         raise ValueError(f"threads: expected 1 or more, got {threads}")
 
@@ -68,5 +72,6 @@ def walk(
     masks = [None] * len(batched(embeddings)) if mask is None else batched(mask)
     for e, v, m, out in zip(batched(embeddings), batched(values), masks, batched(result), strict=True):
         settings = {"alpha": alpha, "steps": steps, "temperature": temperature, "threads": threads}
-        out[...] = kernel(e.astype(dtype, copy=False), v.astype(dtype, copy=False), m, **settings)
+        # Aligned, because fields of packed records have strides that are no whole number of elements.
+        out[...] = kernel(np.require(e, dtype, "A"), np.require(v, dtype, "A"), m, **settings)
     return result

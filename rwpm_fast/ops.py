@@ -41,6 +41,8 @@ def _load() -> str | None:
     # A second load would not raise but end the process: a schema can be defined once.
     if _has_kernel("CPU"):
         return None
+    if hasattr(torch.ops.rwpm, "walk"):
+        return "another copy of the package registered the operators in plain torch before; restart Python"
     version = tuple(int(part) for part in torch.__version__.split(".")[:2])
     if version < OLDEST_TORCH:
         wanted = ".".join(map(str, OLDEST_TORCH))
@@ -59,22 +61,33 @@ def unavailable() -> str | None:
     return _UNAVAILABLE
 
 
-def _check(embeddings: Tensor, values: Tensor | None, mask: Tensor | None) -> None:
-    tensors = {"embeddings": embeddings, "values": values, "mask": mask}
+def check_tensors(**tensors: Tensor | None) -> None:
+    """Check kinds, dtypes and devices of tensors by the names that messages shall use; the first sets the device.
+
+    Raises:
+        TypeError: not a strided tensor, or a dtype that is not taken.
+        ValueError: devices that differ.
+    """
+    (first, leader), *_ = tensors.items()
     for name, t in tensors.items():
-        if t is not None and not isinstance(t, Tensor):
+        if t is None:
+            continue
+        if not isinstance(t, Tensor):
             raise TypeError(f"{name}: expected a torch.Tensor, got {type(t).__name__}; for arrays use rwpm_fast.numpy")
-    check_shapes(embeddings, values, mask)
-    for name in ("embeddings", "values"):
-        t = tensors[name]
-        if t is not None and t.dtype not in DTYPES:
+        if t.layout != torch.strided:
+            raise TypeError(f"{name}: expected a dense tensor, got {t.layout}")
+        if name == "mask":
+            if t.dtype != torch.bool:
+                raise TypeError(f"mask: expected dtype bool, got {t.dtype}")
+        elif t.dtype not in DTYPES:
             raise TypeError(f"{name}: expected dtype float32, float64, float16 or bfloat16, got {t.dtype}")
-    if mask is not None and mask.dtype != torch.bool:
-        raise TypeError(f"mask: expected dtype bool, got {mask.dtype}")
-    for name in ("values", "mask"):
-        t = tensors[name]
-        if t is not None and t.device != embeddings.device:
-            raise ValueError(f"{name}: expected the embeddings' device {embeddings.device}, got {t.device}")
+        if t.device != leader.device:
+            raise ValueError(f"{name}: expected the {first}' device {leader.device}, got {t.device}")
+
+
+def _check(embeddings: Tensor, values: Tensor | None, mask: Tensor | None) -> None:
+    check_tensors(embeddings=embeddings, values=values, mask=mask)
+    check_shapes(embeddings, values, mask)
 
 
 _warned = False
@@ -184,8 +197,8 @@ def walk(
 
     ``m <- alpha S m + (1 - alpha) v``, ``steps`` times from ``m = v``; ``S`` is the softmax over cosines of the
     embeddings at ``temperature`` with self-affinity removed. A pixel that is masked out, or whose embedding or value is
-    not finite, is no part of the graph and keeps its value. Memory grows with N (D + C), never with N^2. The result has
-    the same bits at any number of threads.
+    not finite, is no part of the graph and keeps its value. Memory grows with N (D + C), never with N^2. The compiled
+    kernels give the same bits at any number of threads.
 
     Args:
         embeddings: [N, D] or [B, N, D], float32, float64, float16 or bfloat16, any strides.

@@ -13,8 +13,8 @@ from .reference import valid_pixels
 # Elements of a slab [rows, N]: 64 MiB in float32.
 SLAB = 2**24
 
-# Beyond this, float32 logits of unequal cosines differ by more than exp can tell apart, and would overflow.
-STEEPEST = 1e30
+# Factors on the cosines beyond which nothing changes, and float32 products would overflow or meet infinity with zero.
+STEEPEST, FLATTEST = 1e30, 1e-30
 
 
 def walk(
@@ -60,7 +60,7 @@ def walk(
 
     rows = max(1, SLAB // len(q))
     blocks = [slice(begin, min(begin + rows, len(q))) for begin in range(0, len(q), rows)]
-    scale = min(1 / temperature, STEEPEST)
+    scale = min(max(1 / temperature, FLATTEST), STEEPEST)
 
     def cosines(block: slice) -> Tensor:
         c = q[block] @ q.T  # [rows, n]
@@ -79,11 +79,12 @@ def walk(
         if adjoint:  # S^T g = K (g / Z): the weights of row i stand in column i
             shares = m / total
             for block in blocks:
-                following[block] = cosines(block).sub_(maximum.T).mul_(scale).exp_() @ shares
+                # A product may give a pair two cosines that differ in the last bit: no weight exceeds the largest.
+                following[block] = cosines(block).sub_(maximum.T).clamp_max_(0).mul_(scale).exp_() @ shares
         else:
             for block in blocks:
-                weights = cosines(block).sub_(maximum[block]).mul_(scale).exp_()
-                following[block] = weights @ m / total[block]
+                weights = cosines(block).sub_(maximum[block]).mul_(scale).exp_().div_(total[block])
+                following[block] = weights @ m
         m, following = alpha * following + (1 - alpha) * start, following
     result[valid] = m.to(values.dtype)
     return result

@@ -40,7 +40,7 @@ struct Simd;
 template <>
 struct Simd<float> {
   typedef float Vec __attribute__((vector_size(vector_bytes)));
-  typedef int32_t Bits __attribute__((vector_size(vector_bytes)));
+  typedef uint32_t Bits __attribute__((vector_size(vector_bytes)));
   static constexpr int mantissa = 23;
   static constexpr float shifter = 12582912.f;  // 1.5 * 2^23: adding it rounds to an integer, kept in the low bits
   static constexpr float lowest = -100.f;
@@ -52,7 +52,7 @@ struct Simd<float> {
 template <>
 struct Simd<double> {
   typedef double Vec __attribute__((vector_size(vector_bytes)));
-  typedef int64_t Bits __attribute__((vector_size(vector_bytes)));
+  typedef uint64_t Bits __attribute__((vector_size(vector_bytes)));
   static constexpr int mantissa = 52;
   static constexpr double shifter = 6755399441055744.;  // 1.5 * 2^52
   static constexpr double lowest = -900.;
@@ -209,10 +209,10 @@ void normalize(const Graph<T>& graph, int64_t tile_index, T* s) {
         }
         // A row may have met nothing but itself so far: -inf less -inf would be no number.
         const Vec<T> base = m > lowest ? m : Vec<T>{};
-        Vec<T> total = sum[panel][n] * weight<T>(graph, maximum[panel][n], base);
-        for (int64_t key = 0; key < keys; ++key) total += weight<T>(graph, load(column + key * lanes), base);
+        Vec<T> tile_sum = {};
+        for (int64_t key = 0; key < keys; ++key) tile_sum += weight<T>(graph, load(column + key * lanes), base);
+        sum[panel][n] = sum[panel][n] * weight<T>(graph, maximum[panel][n], base) + tile_sum;
         maximum[panel][n] = m;
-        sum[panel][n] = total;
       }
     }
   }
@@ -231,16 +231,17 @@ void accumulate(int64_t keys, int64_t queries, const T* weights, const T* values
   constexpr int lanes = panel_of<T>, width = N * lanes_of<T>;
   for (int64_t query = 0; query < queries; query += rows) {
     const T* const a = weights + query / lanes * keys * lanes + query % lanes;
-    Vec<T> sum[rows][N];
-#pragma GCC unroll 16
-    for (int m = 0; m < rows; ++m)
-#pragma GCC unroll 4
-      for (int n = 0; n < N; ++n) sum[m][n] = load(out + (query + m) * width + n * lanes_of<T>);
+    // From zero for each key tile: one running sum over all keys would round equal weights the same way N times.
+    Vec<T> sum[rows][N] = {};
     multiply<T, N>(keys, a, lanes, values, sum);
 #pragma GCC unroll 16
-    for (int m = 0; m < rows; ++m)
+    for (int m = 0; m < rows; ++m) {
 #pragma GCC unroll 4
-      for (int n = 0; n < N; ++n) store(out + (query + m) * width + n * lanes_of<T>, sum[m][n]);
+      for (int n = 0; n < N; ++n) {
+        T* const at = out + (query + m) * width + n * lanes_of<T>;
+        store(at, load(at) + sum[m][n]);
+      }
+    }
   }
 }
 
@@ -270,7 +271,7 @@ void step(const Graph<T>& graph, const Step<T>& s, int64_t tile_index, T* scratc
       cosines(graph, tile, of_key, weights);
     } else {
       const auto of_query = [&](Vec<T> x, int64_t query, int64_t) {
-        return weight<T>(graph, x, load(graph.row_maximum + query));
+        return weight<T>(graph, x, load(graph.row_maximum + query)) * load(graph.inverse_sum + query);
       };
       cosines(graph, tile, of_query, weights);
     }
@@ -287,9 +288,8 @@ void step(const Graph<T>& graph, const Step<T>& s, int64_t tile_index, T* scratc
     for (int64_t query = 0; query < least(queries, graph.pixels - first * lanes); ++query) {
       const int64_t pixel = first * lanes + query;
       const int64_t at = channel * panels * lanes + pixel * width;
-      const T share = s.adjoint ? s.alpha : s.alpha * graph.inverse_sum[pixel];
       for (int64_t c = 0; c < width; ++c)
-        s.to[at + c] = share * sums[channel * queries + query * width + c] + (1 - s.alpha) * s.start[at + c];
+        s.to[at + c] = s.alpha * sums[channel * queries + query * width + c] + (1 - s.alpha) * s.start[at + c];
     }
   }
 }

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -26,8 +27,14 @@ inline ParallelFor parallel_for_threads(int64_t threads) {
       }
     };
     std::vector<std::thread> others;
-    for (int64_t k = 1; k < parts; ++k) others.emplace_back(part, k);
+    int64_t started = 1;
+    try {
+      for (; started < parts; ++started) others.emplace_back(part, started);
+    } catch (const std::system_error&) {
+      // The system gives no more threads: this one does what is left.
+    }
     part(0);
+    for (int64_t k = started; k < parts; ++k) part(k);
     for (std::thread& thread : others) thread.join();
     if (failure) std::rethrow_exception(failure);
   };

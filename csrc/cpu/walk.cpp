@@ -19,8 +19,9 @@ using cpu::Step;
 
 constexpr double shortest = 1e-12;  // norm below which an embedding counts as no direction
 
-// Beyond this factor on the cosines a float32 walk only tells ties from the rest, and products would overflow.
-constexpr double steepest = 1e30;
+// Factors on the cosines beyond which nothing changes: every tie is told from the rest, or every pixel weighs the same.
+// Outside them float32 products would overflow, or a removed pair's infinity meet a zero.
+constexpr double steepest = 1e30, flattest = 1e-30;
 
 template <typename T>
 class Buffer {
@@ -115,7 +116,7 @@ void walk_valid(const Problem<T>& p, const std::vector<int64_t>& pixels, const P
 
   const Buffer<T> panels(rows * p.channels), row_maximum(rows), inverse_sum(rows);
   pack_embeddings(p, pixels, kernels.lanes, parallel_for, panels.get());
-  const T scale = std::min(std::log2(std::exp(1.)) / p.temperature, steepest);
+  const T scale = std::clamp(std::log2(std::exp(1.)) / p.temperature, flattest, steepest);
   const Graph<T> graph = {count, p.channels, scale, panels.get(), row_maximum.get(), inverse_sum.get()};
   parallel_for(tiles, [&](int64_t begin, int64_t end) {
     const Buffer<T> scratch(kernels.tile * kernels.key_tile);
