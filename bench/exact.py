@@ -128,7 +128,7 @@ def main() -> int:
         ).stdout.strip()
         environment = {name: value for name, value in info.info().items() if name != "system"}
         record = {
-            "command": shlex.join(["python", *sys.argv]),
+            "command": shlex.join(["python", *(a for a in sys.argv if a not in ("--json", str(options.json)))]),
             "commit": commit,
             "machine": {"kernel": platform.release().split("-")[0], "load": loads, **environment},
             "peak_flops": median(peaks),

@@ -179,7 +179,9 @@ def write_whole(path: str | os.PathLike[str], write: Callable[[BinaryIO], object
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise OSError(error.errno, f"cannot write {path}: {error.strerror or error}") from error
+        if error.errno is None:  # NumPy counts bytes and forgets the system's reason
+            raise OSError(f"cannot write {path}: {error}; is the disk full?") from error
+        raise OSError(error.errno, f"cannot write {path}: {error.strerror}") from error
     finally:
         if temporary.exists():
             temporary.unlink()

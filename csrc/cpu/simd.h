@@ -1,0 +1,129 @@
+// Vectors and the micro-kernel, for the files that are compiled once per instruction set: RWPM_ISA_NAMESPACE names the
+// copy, the compiler's flags decide what a vector is. Vector extensions let one text serve SSE2, AVX2, AVX-512 and NEON
+// in both precisions. No template of the standard library may be used in those files: the linker would keep one copy of
+// it, perhaps theirs, for machines that cannot run it.
+#pragma once
+
+#include <cstdint>
+
+#ifndef RWPM_ISA_NAMESPACE
+#error "RWPM_ISA_NAMESPACE must name this copy of the kernels"
+#endif
+
+namespace rwpm::cpu::RWPM_ISA_NAMESPACE {
+namespace {
+
+// Accumulators of the micro-kernel, `rows` x `columns` vectors: as many as fit the registers beside one row of b and
+// one broadcast of a, and enough independent chains to hide the latency of a multiply-add.
+#if defined(__AVX512F__)
+constexpr int vector_bytes = 64, rows = 8, columns = 3;
+#elif defined(__AVX__)
+constexpr int vector_bytes = 32, rows = 4, columns = 3;
+#elif defined(__aarch64__)
+constexpr int vector_bytes = 16, rows = 6, columns = 3;
+#else
+constexpr int vector_bytes = 16, rows = 4, columns = 2;
+#endif
+
+static_assert(columns * vector_bytes % (sizeof(double) * rows) == 0, "a panel must hold whole blocks of rows");
+
+#define RWPM_INLINE inline __attribute__((always_inline))
+
+template <typename T>
+struct Simd;
+
+template <>
+struct Simd<float> {
+  typedef float Vec __attribute__((vector_size(vector_bytes)));
+  typedef uint32_t Bits __attribute__((vector_size(vector_bytes)));
+  static constexpr int mantissa = 23;
+  static constexpr float shifter = 12582912.f;  // 1.5 * 2^23: adding it rounds to an integer, kept in the low bits
+  static constexpr float lowest = -100.f;
+  // 2^x on [-1/2, 1/2], interpolated at Chebyshev nodes: relative error 2.6e-9
+  static constexpr float power[] = {1.f,           0.69314720670f, 0.24022650923f, 0.05550327227f,
+                                    0.0096180567f, 0.00134004282f, 0.00015461445f};
+};
+
+template <>
+struct Simd<double> {
+  typedef double Vec __attribute__((vector_size(vector_bytes)));
+  typedef uint64_t Bits __attribute__((vector_size(vector_bytes)));
+  static constexpr int mantissa = 52;
+  static constexpr double shifter = 6755399441055744.;  // 1.5 * 2^52
+  static constexpr double lowest = -900.;
+  // relative error 4.3e-18 before rounding
+  static constexpr double power[] = {1.,
+                                     0.69314718055994530925,
+                                     0.24022650695910159567,
+                                     0.055504108664821627039,
+                                     0.0096181291075872566681,
+                                     0.0013333558146406470697,
+                                     0.00015403530463724354209,
+                                     0.000015252733841556772589,
+                                     1.3215432535912376166e-6,
+                                     1.0178057087733941105e-7,
+                                     7.0741942972885210056e-9,
+                                     4.455817908336064493e-10};
+};
+
+template <typename T>
+constexpr int lanes_of = vector_bytes / int(sizeof(T));
+
+template <typename T>
+constexpr int panel_of = columns * lanes_of<T>;
+
+template <typename T>
+using Vec = typename Simd<T>::Vec;
+
+template <typename T>
+RWPM_INLINE Vec<T> load(const T* p) {
+  return *reinterpret_cast<const Vec<T>*>(p);
+}
+
+template <typename T>
+RWPM_INLINE void store(T* p, Vec<T> x) {
+  *reinterpret_cast<Vec<T>*>(p) = x;
+}
+
+// 2^min(x, 0), and zero below 2^lowest: beside a row's largest weight, which is 1, so little is nothing, and its
+// products with values would be subnormal numbers, which processors multiply many times slower.
+template <typename T>
+RWPM_INLINE Vec<T> exp2_nonpositive(Vec<T> x) {
+  using S = Simd<T>;
+  using Bits = typename S::Bits;
+  x = x < 0 ? x : Vec<T>{};
+  const Vec<T> shifted = x + S::shifter;
+  const Vec<T> fraction = x - (shifted - S::shifter);
+  constexpr int degree = sizeof(S::power) / sizeof(T) - 1;
+  Vec<T> p = fraction * S::power[degree] + S::power[degree - 1];
+#pragma GCC unroll 16
+  for (int k = degree - 2; k >= 0; --k) p = p * fraction + S::power[k];
+  const Bits exponent = reinterpret_cast<Bits>(shifted) << S::mantissa;
+  p = reinterpret_cast<Vec<T>>(reinterpret_cast<Bits>(p) + exponent);
+  return x < S::lowest ? Vec<T>{} : p;
+}
+
+// out[m][n] += sum_k a[k][m] * b[k][n] for `rows` m and n of a panel that is `N` vectors wide.
+template <typename T, int N>
+RWPM_INLINE void multiply(int64_t depth, const T* a, int64_t a_step, const T* b, Vec<T> (&out)[rows][N]) {
+  constexpr int width = N * lanes_of<T>;
+  constexpr int ahead = 8;  // the operands stream from the second cache: asking early is worth a tenth of the time
+  for (int64_t k = 0; k < depth; ++k, a += a_step, b += width) {
+    __builtin_prefetch(a + ahead * a_step);
+#pragma GCC unroll 4
+    for (int n = 0; n < N; ++n) __builtin_prefetch(b + ahead * width + n * lanes_of<T>);
+    Vec<T> row[N];
+#pragma GCC unroll 4
+    for (int n = 0; n < N; ++n) row[n] = load(b + n * lanes_of<T>);
+#pragma GCC unroll 16
+    for (int m = 0; m < rows; ++m) {
+#pragma GCC unroll 4
+      for (int n = 0; n < N; ++n) out[m][n] += row[n] * a[m];
+    }
+  }
+}
+
+RWPM_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+}  // namespace
+}  // namespace rwpm::cpu::RWPM_ISA_NAMESPACE
