@@ -70,8 +70,15 @@ void check_floating(const char* argument, const Tensor& t) {
         argument, ": expected dtype float32, float64, float16 or bfloat16, got ", name(type));
 }
 
+struct Settings {
+  double alpha;
+  int64_t steps;
+  double temperature, tolerance;
+};
+
 void check_arguments(const Tensor& embeddings, const std::optional<Tensor>& values, const std::optional<Tensor>& mask,
-                     double alpha, int64_t steps, double temperature, double tolerance) {
+                     const Settings& settings) {
+  const auto [alpha, steps, temperature, tolerance] = settings;
   check(alpha >= 0 && alpha <= 1, "alpha: expected a number in [0, 1], got ", text(alpha));
   check(steps >= 0, "steps: expected 0 or more transitions, got ", steps);
   check(temperature > 0 && std::isfinite(temperature), "temperature: expected a positive finite number, got ",
@@ -109,7 +116,7 @@ rwpm::Matrix<T> matrix(const Tensor& t, int64_t batch) {
 
 template <typename T>
 Tensor run(ScalarType type, const Tensor& embeddings_in, const Tensor& values_in, const std::optional<Tensor>& mask,
-           double alpha, int64_t steps, double temperature, bool adjoint) {
+           const Settings& settings, bool adjoint) {
   const Tensor embeddings = torch::stable::to(embeddings_in, type);
   const Tensor values = torch::stable::to(values_in, type);
   const int64_t rank = embeddings.dim();
@@ -118,9 +125,10 @@ Tensor run(ScalarType type, const Tensor& embeddings_in, const Tensor& values_in
   problem.pixels = embeddings.size(rank - 2);
   problem.channels = embeddings.size(rank - 1);
   problem.value_channels = values.size(rank - 1);
-  problem.alpha = alpha;
-  problem.steps = steps;
-  problem.temperature = temperature;
+  problem.alpha = settings.alpha;
+  problem.steps = settings.steps;
+  problem.temperature = settings.temperature;
+  problem.tolerance = settings.tolerance;
   problem.adjoint = adjoint;
   const rwpm::ParallelFor parallel_for = [](int64_t count, const rwpm::RangeBody& body) {
     torch::stable::parallel_for(0, count, 1, body);
@@ -143,24 +151,22 @@ Tensor run(ScalarType type, const Tensor& embeddings_in, const Tensor& values_in
   return torch::stable::to(result, values_in.scalar_type());
 }
 
-Tensor run(const Tensor& embeddings, const Tensor& values, const std::optional<Tensor>& mask, double alpha,
-           int64_t steps, double temperature, bool adjoint) {
+Tensor run(const Tensor& embeddings, const Tensor& values, const std::optional<Tensor>& mask, const Settings& settings,
+           bool adjoint) {
+  check_arguments(embeddings, values, mask, settings);
   if (embeddings.scalar_type() == ScalarType::Double || values.scalar_type() == ScalarType::Double)
-    return run<double>(ScalarType::Double, embeddings, values, mask, alpha, steps, temperature, adjoint);
-  return run<float>(ScalarType::Float, embeddings, values, mask, alpha, steps, temperature, adjoint);
+    return run<double>(ScalarType::Double, embeddings, values, mask, settings, adjoint);
+  return run<float>(ScalarType::Float, embeddings, values, mask, settings, adjoint);
 }
 
-// The exact streaming walk; its dropped mass is zero, so that any tolerance holds.
 Tensor walk(const Tensor& embeddings, const std::optional<Tensor>& values, const std::optional<Tensor>& mask,
             double alpha, int64_t steps, double temperature, double tolerance) {
-  check_arguments(embeddings, values, mask, alpha, steps, temperature, tolerance);
-  return run(embeddings, values.value_or(embeddings), mask, alpha, steps, temperature, false);
+  return run(embeddings, values.value_or(embeddings), mask, {alpha, steps, temperature, tolerance}, false);
 }
 
 Tensor walk_adjoint(const Tensor& gradient, const Tensor& embeddings, const std::optional<Tensor>& mask, double alpha,
                     int64_t steps, double temperature, double tolerance) {
-  check_arguments(embeddings, gradient, mask, alpha, steps, temperature, tolerance);
-  return run(embeddings, gradient, mask, alpha, steps, temperature, true);
+  return run(embeddings, gradient, mask, {alpha, steps, temperature, tolerance}, true);
 }
 
 }  // namespace

@@ -34,6 +34,7 @@ struct Problem {
   double alpha;        // in [0, 1]
   int64_t steps;       // >= 0
   double temperature;  // tau > 0
+  double tolerance;    // mass that a row of S may drop, in [0, 1); 0: none
   // Walk with the transpose of S instead: the gradient with respect to the values. A value that is not finite then
   // stays in the graph, so that a broken gradient shows.
   bool adjoint;

@@ -9,27 +9,37 @@ namespace rwpm::cpu {
   namespace isa {                       \
   extern const Kernels<float> float32;  \
   extern const Kernels<double> float64; \
+  extern const SparseKernels sparse;    \
   }
 
 RWPM_DECLARE(baseline)
 #if defined(__x86_64__)
 RWPM_DECLARE(avx2)
 RWPM_DECLARE(avx512)
+RWPM_DECLARE(avx512vnni)
 #endif
+
+namespace {
+
+#if defined(__x86_64__)
+bool has_avx512() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+#endif
+
+}  // namespace
+
+#define RWPM_ISA(isa, available) {#isa, available, &isa::float32, &isa::float64, &isa::sparse}
 
 const std::vector<Isa>& isas() {
   static const std::vector<Isa> all = {
 #if defined(__x86_64__)
-      {"avx512",
-       [] {
-         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-       },
-       &avx512::float32, &avx512::float64},
-      {"avx2", [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }, &avx2::float32,
-       &avx2::float64},
+      RWPM_ISA(avx512vnni, [] { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }),
+      RWPM_ISA(avx512, has_avx512),
+      RWPM_ISA(avx2, [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }),
 #endif
-      {"baseline", [] { return true; }, &baseline::float32, &baseline::float64},
+      RWPM_ISA(baseline, [] { return true; }),
   };
   return all;
 }

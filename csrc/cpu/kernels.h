@@ -43,11 +43,59 @@ struct Kernels {
   double (*multiply_adds)(int64_t rounds);  // runs that many rounds of independent multiply-adds; returns how many
 };
 
+// A pair of pixels that at least one of them keeps, query < key.
+struct Pair {
+  int32_t query, key;
+  float cosine;
+};
+
+// The filter's view of a graph. Rounded embeddings say which pairs may matter; only those get an exact cosine.
+struct Filter {
+  int64_t channels;         // D
+  int64_t stride;           // D padded to whole vectors
+  const float* units;       // [N][stride] unit embeddings, zero beyond D
+  const void* panels;       // [panel][depth][lanes] rounded embeddings, as the instruction set's filter reads queries
+  const void* keys;         // the same as it reads keys
+  const float* unit_scale;  // [panel * lanes] rounded embedding * scale ~ unit embedding
+  const float* offset;      // [panel * lanes] what a key adds to every product
+  const float* slack;       // [panel * lanes] cosine <= rounded cosine + slack of one + slack of the other
+  const float* see;         // [panel * lanes] cosine below which a pixel need not know of a pair; beyond N, infinity
+  const float* keep;        // [panel * lanes] cosine from which on it keeps it
+  float scale;              // log2(e) / tau
+};
+
+// One transition by a sparse matrix in CSR form: to = alpha S from + (1 - alpha) start; values as in Step.
+struct SparseStep {
+  int64_t rows;   // of a value panel
+  int64_t width;  // C, padded to whole vectors
+  float alpha;
+  const int64_t* row_start;  // [N + 1]
+  const int32_t* column;     // [pairs]
+  const float* weight;       // [pairs]
+  const float* start;
+  const float* from;
+  // output
+  float* to;
+};
+
+struct SparseKernels {
+  int64_t lanes;   // pixels of a panel
+  int64_t vector;  // floats of a vector
+  int64_t depth;   // channels that one element of a filter panel holds: 4 bytes of int8, or one float
+  // Pairs of a query panel and the keys [begin, end) to `pairs`; returns how many. Adds to `dropped`, [N], what each
+  // pixel has seen and not kept, rounded up, in units of the weight at `see`. candidates: [lanes * (end - begin)].
+  int64_t (*filter)(const Filter&, int64_t query_panel, int64_t begin, int64_t end, int32_t* candidates, Pair* pairs,
+                    uint32_t* dropped);
+  void (*step)(const SparseStep&, int64_t begin, int64_t end);
+  float (*dot)(const float* a, const float* b, int64_t stride);
+};
+
 struct Isa {
   const char* name;
   bool (*available)();
   const Kernels<float>* float32;
   const Kernels<double>* float64;
+  const SparseKernels* sparse;
 };
 
 }  // namespace rwpm::cpu

@@ -6,6 +6,10 @@
 
 #include <cstdint>
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 #ifndef RWPM_ISA_NAMESPACE
 #error "RWPM_ISA_NAMESPACE must name this copy of the kernels"
 #endif
@@ -121,6 +125,21 @@ RWPM_INLINE void multiply(int64_t depth, const T* a, int64_t a_step, const T* b,
       for (int n = 0; n < N; ++n) out[m][n] += row[n] * a[m];
     }
   }
+}
+
+// Bit n set where element n of a comparison's result is.
+RWPM_INLINE uint32_t bits_of(typename Simd<float>::Bits mask) {
+#if defined(__AVX512F__)
+  return uint32_t(_mm512_movepi32_mask(reinterpret_cast<__m512i>(mask)));
+#elif defined(__AVX__)
+  return uint32_t(_mm256_movemask_ps(reinterpret_cast<__m256>(mask)));
+#elif defined(__SSE__)
+  return uint32_t(_mm_movemask_ps(reinterpret_cast<__m128>(mask)));
+#else
+  uint32_t bits = 0;
+  for (int n = 0; n < lanes_of<float>; ++n) bits |= (mask[n] & 1u) << n;
+  return bits;
+#endif
 }
 
 RWPM_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }

@@ -8,11 +8,15 @@
 #include <new>
 #include <vector>
 
+#include "buffer.h"
 #include "isa.h"
+#include "transition.h"
 
 namespace rwpm {
 namespace {
 
+using cpu::Buffer;
+using cpu::ceil_div;
 using cpu::Graph;
 using cpu::Kernels;
 using cpu::Step;
@@ -23,26 +27,8 @@ constexpr double shortest = 1e-12;  // norm below which an embedding counts as n
 // Outside them float32 products would overflow, or a removed pair's infinity meet a zero.
 constexpr double steepest = 1e30, flattest = 1e-30;
 
-template <typename T>
-class Buffer {
- public:
-  explicit Buffer(int64_t size) : data_(static_cast<T*>(std::aligned_alloc(cpu::alignment, padded_bytes(size)))) {
-    if (!data_) throw std::bad_alloc();
-  }
-  T* get() const { return data_.get(); }
-
- private:
-  static size_t padded_bytes(int64_t size) {
-    const size_t bytes = size_t(std::max<int64_t>(size, 1)) * sizeof(T);
-    return (bytes + cpu::alignment - 1) / cpu::alignment * cpu::alignment;
-  }
-  struct Free {
-    void operator()(T* p) const { std::free(p); }
-  };
-  std::unique_ptr<T, Free> data_;
-};
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+// A graph of fewer pixels streams in no time.
+constexpr int64_t fewest_sparse = 512;
 
 // Rows are looked at in blocks, channel by channel, because a network's map is stored channel by channel.
 constexpr int64_t block = 64;
@@ -70,6 +56,18 @@ std::vector<int64_t> valid_pixels(const Problem<T>& p, const ParallelFor& parall
   return pixels;
 }
 
+// Divides the embedding of D channels, `step` apart, by its norm.
+template <typename T>
+void normalize(T* e, int64_t channels, int64_t step) {
+  double largest = 0, squares = 0;
+  for (int64_t d = 0; d < channels; ++d) largest = std::max(largest, std::abs(double(e[d * step])));
+  if (largest == 0) return;
+  // Relative to the largest, so that no square over- or underflows.
+  for (int64_t d = 0; d < channels; ++d) squares += std::pow(e[d * step] / largest, 2);
+  const double length = std::max(std::sqrt(squares), shortest / largest);
+  for (int64_t d = 0; d < channels; ++d) e[d * step] = T(e[d * step] / largest / length);
+}
+
 // Unit embeddings of `pixels` as panels [panel][D][lanes]; zero beyond the last pixel.
 template <typename T>
 void pack_embeddings(const Problem<T>& p, const std::vector<int64_t>& pixels, int64_t lanes,
@@ -84,15 +82,24 @@ void pack_embeddings(const Problem<T>& p, const std::vector<int64_t>& pixels, in
         for (int64_t i = 0; i < here; ++i)
           out[d * lanes + i] =
               p.embeddings.data[pixels[panel * lanes + i] * p.embeddings.row_stride + d * p.embeddings.column_stride];
-      for (int64_t i = 0; i < here; ++i) {
-        double largest = 0, squares = 0;
-        for (int64_t d = 0; d < p.channels; ++d) largest = std::max(largest, std::abs(double(out[d * lanes + i])));
-        if (largest == 0) continue;
-        // Relative to the largest, so that no square over- or underflows.
-        for (int64_t d = 0; d < p.channels; ++d) squares += std::pow(out[d * lanes + i] / largest, 2);
-        const double length = std::max(std::sqrt(squares), shortest / largest);
-        for (int64_t d = 0; d < p.channels; ++d) out[d * lanes + i] = T(out[d * lanes + i] / largest / length);
-      }
+      for (int64_t i = 0; i < here; ++i) normalize(out + i, p.channels, lanes);
+    }
+  });
+}
+
+// Unit embeddings of `pixels` as rows [N][stride], zero from D on.
+void unit_rows(const Problem<float>& p, const std::vector<int64_t>& pixels, int64_t stride,
+               const ParallelFor& parallel_for, float* rows) {
+  const int64_t count = pixels.size();
+  parallel_for(ceil_div(count, block), [&](int64_t first, int64_t last) {
+    for (int64_t begin = first * block; begin < std::min(last * block, count); begin += block) {
+      const int64_t end = std::min(begin + block, count);
+      std::fill(rows + begin * stride, rows + end * stride, 0.f);
+      for (int64_t d = 0; d < p.channels; ++d)
+        for (int64_t i = begin; i < end; ++i)
+          rows[i * stride + d] =
+              p.embeddings.data[pixels[i] * p.embeddings.row_stride + d * p.embeddings.column_stride];
+      for (int64_t i = begin; i < end; ++i) normalize(rows + i * stride, p.channels, 1);
     }
   });
 }
@@ -107,8 +114,28 @@ struct ValueLayout {
   int64_t size() const { return rows * width; }
 };
 
+// Values of the graph's pixels in the kernels' layout, taken in, stepped, and written out.
+template <typename T, typename Advance>
+void step_values(const Problem<T>& p, const std::vector<int64_t>& pixels, const ValueLayout& layout,
+                 const Advance& advance) {
+  const int64_t count = pixels.size();
+  const Buffer<T> start(layout.size()), even(layout.size()), odd(layout.size());
+  for (const Buffer<T>* buffer : {&start, &even, &odd}) std::fill_n(buffer->get(), layout.size(), T(0));
+  for (int64_t c = 0; c < p.value_channels; ++c)
+    for (int64_t i = 0; i < count; ++i)
+      start[layout.at(i, c)] = p.values.data[pixels[i] * p.values.row_stride + c * p.values.column_stride];
+  const T* from = start.get();
+  for (int64_t t = 0; t < p.steps; ++t) {
+    T* const to = (t % 2 ? odd : even).get();
+    advance(start.get(), from, to);
+    from = to;
+  }
+  for (int64_t i = 0; i < count; ++i)
+    for (int64_t c = 0; c < p.value_channels; ++c) p.result[pixels[i] * p.value_channels + c] = from[layout.at(i, c)];
+}
+
 template <typename T>
-void walk_valid(const Problem<T>& p, const std::vector<int64_t>& pixels, const ParallelFor& parallel_for) {
+void walk_streaming(const Problem<T>& p, const std::vector<int64_t>& pixels, const ParallelFor& parallel_for) {
   const Kernels<T>& kernels = cpu::kernels<T>();
   const int64_t count = pixels.size();
   const int64_t rows = ceil_div(count, kernels.lanes) * kernels.lanes;
@@ -124,24 +151,39 @@ void walk_valid(const Problem<T>& p, const std::vector<int64_t>& pixels, const P
   });
 
   const ValueLayout layout = {rows, ceil_div(p.value_channels, kernels.vector) * kernels.vector, kernels.lanes};
-  const Buffer<T> start(layout.size()), even(layout.size()), odd(layout.size());
-  for (const Buffer<T>* buffer : {&start, &even, &odd}) std::fill_n(buffer->get(), layout.size(), T(0));
-  for (int64_t c = 0; c < p.value_channels; ++c)
-    for (int64_t i = 0; i < count; ++i)
-      start.get()[layout.at(i, c)] = p.values.data[pixels[i] * p.values.row_stride + c * p.values.column_stride];
-
-  const T* from = start.get();
-  for (int64_t t = 0; t < p.steps; ++t) {
-    T* const to = (t % 2 ? odd : even).get();
-    const Step<T> step = {layout.width, T(p.alpha), p.adjoint, start.get(), from, to};
+  step_values(p, pixels, layout, [&](const T* start, const T* from, T* to) {
+    const Step<T> step = {layout.width, T(p.alpha), p.adjoint, start, from, to};
     parallel_for(tiles, [&](int64_t begin, int64_t end) {
       const Buffer<T> scratch(kernels.tile * (kernels.key_tile + layout.width));
       for (int64_t tile = begin; tile < end; ++tile) kernels.step(graph, step, tile, scratch.get());
     });
-    from = to;
+  });
+}
+
+// Rows that one task steps: few enough to balance the threads, enough to be worth a task.
+constexpr int64_t sparse_rows = 256;
+
+// By filter and refine; false when the graph is too dense for it.
+bool walk_sparse(const Problem<float>& p, const std::vector<int64_t>& pixels, const ParallelFor& parallel_for) {
+  const cpu::SparseKernels& kernels = *cpu::chosen_isa().sparse;
+  const int64_t count = pixels.size();
+  const int64_t stride = ceil_div(p.channels, kernels.vector) * kernels.vector;
+  std::optional<cpu::Transition> t;
+  {
+    const Buffer<float> units(count * stride);
+    unit_rows(p, pixels, stride, parallel_for, units.get());
+    t = cpu::compile_transition(units.get(), count, p.channels, stride, p.temperature, p.tolerance, parallel_for);
   }
-  for (int64_t i = 0; i < count; ++i)
-    for (int64_t c = 0; c < p.value_channels; ++c) p.result[pixels[i] * p.value_channels + c] = from[layout.at(i, c)];
+  if (!t) return false;
+  const ValueLayout layout = {count, ceil_div(p.value_channels, kernels.vector) * kernels.vector, kernels.lanes};
+  step_values(p, pixels, layout, [&](const float* start, const float* from, float* to) {
+    const cpu::SparseStep step = {
+        count, layout.width, float(p.alpha), t->row_start.data(), t->column.data(), t->weight.data(), start, from, to};
+    parallel_for(ceil_div(count, sparse_rows), [&](int64_t first, int64_t last) {
+      kernels.step(step, first * sparse_rows, std::min(last * sparse_rows, count));
+    });
+  });
+  return true;
 }
 
 }  // namespace
@@ -155,7 +197,13 @@ void walk(const Problem<T>& p, const ParallelFor& parallel_for) {
   });
   if (p.steps == 0 || p.alpha == 0 || p.value_channels == 0) return;
   const std::vector<int64_t> pixels = valid_pixels(p, parallel_for);
-  if (pixels.size() > 1) walk_valid(p, pixels, parallel_for);
+  if (pixels.size() < 2) return;
+  if constexpr (std::is_same_v<T, float>) {
+    if (p.tolerance > 0 && !p.adjoint && int64_t(pixels.size()) >= fewest_sparse &&
+        walk_sparse(p, pixels, parallel_for))
+      return;
+  }
+  walk_streaming(p, pixels, parallel_for);
 }
 
 template void walk(const Problem<float>&, const ParallelFor&);

@@ -1,0 +1,26 @@
+// The frame compiled into a sparse transition matrix: filter all pairs in rounded arithmetic, refine the survivors.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "../walk.h"
+#include "kernels.h"
+
+namespace rwpm::cpu {
+
+// Rows sum to 1. What a row dropped is a share of its exact mass, bounded from above.
+struct Transition {
+  std::vector<int64_t> row_start;  // [N + 1]
+  std::vector<int32_t> column;     // [kept + padding], ascending within a row
+  std::vector<float> weight;       // [kept + padding]
+  std::vector<float> dropped;      // [N]
+};
+
+// units: [N][stride] unit embeddings, zero from D on; stride a multiple of the instruction set's vector.
+// Every row drops at most `tolerance`; nothing when the graph is too dense for a sparse matrix to pay.
+std::optional<Transition> compile_transition(const float* units, int64_t pixels, int64_t channels, int64_t stride,
+                                             double temperature, double tolerance, const ParallelFor& parallel_for);
+
+}  // namespace rwpm::cpu
