@@ -51,7 +51,7 @@ format: build  ## rewrite Python and C++ in the house style
 test-cpp: build
 	@echo "== ctest: the kernels without torch and Python, warnings are errors"
 	cmake -S . -B build/cpp -G Ninja -DPython_EXECUTABLE=$(CURDIR)/$(VENV)/bin/python -DRWPM_WARNINGS_AS_ERRORS=ON > /dev/null
-	cmake --build build/cpp --target walk_test
+	cmake --build build/cpp --target walk_test transition_test
 	ctest --test-dir build/cpp --output-on-failure
 
 test-cuda: build
@@ -62,7 +62,7 @@ test-python: build
 	$(VENV)/bin/python -m pytest
 
 bench: build  ## time the exact walk against dense torch
-	$(VENV)/bin/python bench/exact.py
+	$(VENV)/bin/python bench/walk.py
 
 clean:  ## remove .venv, build/ and what was compiled
 	rm -rf $(VENV) build rwpm_fast.egg-info rwpm_fast/*.so

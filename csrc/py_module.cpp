@@ -23,7 +23,7 @@ rwpm::Matrix<T> matrix(const py::array_t<T>& a) {
 template <typename T>
 py::array_t<T> walk(const py::array_t<T>& embeddings, const py::array_t<T>& values,
                     const std::optional<py::array_t<bool>>& mask, double alpha, int64_t steps, double temperature,
-                    int64_t threads) {
+                    double tolerance, int64_t threads) {
   py::array_t<T> result({values.shape(0), values.shape(1)});
   rwpm::Problem<T> problem = {};
   problem.pixels = embeddings.shape(0);
@@ -38,6 +38,7 @@ py::array_t<T> walk(const py::array_t<T>& embeddings, const py::array_t<T>& valu
   problem.alpha = alpha;
   problem.steps = steps;
   problem.temperature = temperature;
+  problem.tolerance = tolerance;
   problem.result = result.mutable_data();
   {
     const py::gil_scoped_release release;
@@ -89,7 +90,7 @@ py::dict build() {
 template <typename T>
 void define(py::module_& m, const char* suffix) {
   m.def(("walk_" + std::string(suffix)).c_str(), &walk<T>, py::arg("embeddings"), py::arg("values"), py::arg("mask"),
-        py::arg("alpha"), py::arg("steps"), py::arg("temperature"), py::arg("threads"));
+        py::arg("alpha"), py::arg("steps"), py::arg("temperature"), py::arg("tolerance"), py::arg("threads"));
   m.def(("peak_" + std::string(suffix)).c_str(), &peak<T>, py::arg("threads"), py::arg("seconds"));
 }
 

@@ -31,7 +31,7 @@ def walk(
         alpha: probability to go on, in [0, 1].
         steps: number of transitions, >= 0.
         temperature: softmax temperature tau > 0.
-        tolerance: mass that a row may drop, in [0, 1); the exact walk serves any.
+        tolerance: mass that a row may drop, in [0, 1); 0 is the exact walk.
         threads: threads to use, >= 1; every core this process may use when None. The result's bits do not depend on it.
 
     Returns:
@@ -69,9 +69,9 @@ def walk(
     def batched(a: NDArray) -> NDArray:
         return a if embeddings.ndim == 3 else a[None]
 
+    settings = {"alpha": alpha, "steps": steps, "temperature": temperature, "tolerance": tolerance, "threads": threads}
     masks = [None] * len(batched(embeddings)) if mask is None else batched(mask)
     for e, v, m, out in zip(batched(embeddings), batched(values), masks, batched(result), strict=True):
-        settings = {"alpha": alpha, "steps": steps, "temperature": temperature, "threads": threads}
         # Aligned, because fields of packed records have strides that are no whole number of elements.
         out[...] = kernel(np.require(e, dtype, "A"), np.require(v, dtype, "A"), m, **settings)
     return result

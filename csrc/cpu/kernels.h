@@ -49,19 +49,19 @@ struct Pair {
   float cosine;
 };
 
-// The filter's view of a graph. Rounded embeddings say which pairs may matter; only those get an exact cosine.
+// The filter's view of a graph. Rounded embeddings say which pairs may matter; of those, the ones that matter get an
+// exact cosine. A word holds one channel as float32, or two as 16-bit integers, times `unit`.
 struct Filter {
-  int64_t channels;         // D
-  int64_t stride;           // D padded to whole vectors
-  const float* units;       // [N][stride] unit embeddings, zero beyond D
-  const void* panels;       // [panel][depth][lanes] rounded embeddings, as the instruction set's filter reads queries
-  const void* keys;         // the same as it reads keys
-  const float* unit_scale;  // [panel * lanes] rounded embedding * scale ~ unit embedding
-  const float* offset;      // [panel * lanes] what a key adds to every product
-  const float* slack;       // [panel * lanes] cosine <= rounded cosine + slack of one + slack of the other
-  const float* see;         // [panel * lanes] cosine below which a pixel need not know of a pair; beyond N, infinity
-  const float* keep;        // [panel * lanes] cosine from which on it keeps it
-  float scale;              // log2(e) / tau
+  int64_t channels;           // D
+  int64_t stride;             // D padded to whole vectors
+  const float* units;         // [N][stride] unit embeddings, zero beyond D
+  const void* panels;         // [panel][words][lanes] rounded embeddings
+  float cosine_of_product;    // 1 / unit^2
+  float margin;               // no cosine is larger than its rounded one and this
+  const void* least_product;  // [panel * lanes] product below which a pixel need not know of a pair: int32 or float32
+  const float* see;           // [panel * lanes] the cosine behind it
+  const float* keep;          // [panel * lanes] cosine from which on a pixel keeps a pair
+  float scale;                // log2(e) / tau
 };
 
 // One transition by a sparse matrix in CSR form: to = alpha S from + (1 - alpha) start; values as in Step.
@@ -79,13 +79,14 @@ struct SparseStep {
 };
 
 struct SparseKernels {
-  int64_t lanes;   // pixels of a panel
-  int64_t vector;  // floats of a vector
-  int64_t depth;   // channels that one element of a filter panel holds: 4 bytes of int8, or one float
+  int64_t lanes;             // pixels of a panel
+  int64_t vector;            // floats of a vector
+  int64_t channels_of_word;  // 2 where the filter multiplies 16-bit integers, else 1
   // Pairs of a query panel and the keys [begin, end) to `pairs`; returns how many. Adds to `dropped`, [N], what each
-  // pixel has seen and not kept, rounded up, in units of the weight at `see`. candidates: [lanes * (end - begin)].
-  int64_t (*filter)(const Filter&, int64_t query_panel, int64_t begin, int64_t end, int32_t* candidates, Pair* pairs,
-                    uint32_t* dropped);
+  // pixel has seen and not kept, rounded up, in units of the weight at `see`. pairs: room for lanes * (end - begin).
+  int64_t (*filter)(const Filter&, int64_t query_panel, int64_t begin, int64_t end, Pair* pairs, uint32_t* dropped);
+  // For each pixel of a query panel the largest cosine with another pixel, rounded as the filter's: [lanes].
+  void (*largest)(const Filter&, int64_t pixels, int64_t query_panel, float* cosines);
   void (*step)(const SparseStep&, int64_t begin, int64_t end);
   float (*dot)(const float* a, const float* b, int64_t stride);
 };

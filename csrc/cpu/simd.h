@@ -127,6 +127,32 @@ RWPM_INLINE void multiply(int64_t depth, const T* a, int64_t a_step, const T* b,
   }
 }
 
+// The smaller of two, element by element; written as a choice it would have to mind signed zeros.
+RWPM_INLINE Vec<float> smaller(Vec<float> a, Vec<float> b) {
+#if defined(__AVX512F__)
+  return _mm512_min_ps(a, b);
+#elif defined(__AVX__)
+  return _mm256_min_ps(a, b);
+#elif defined(__SSE__)
+  return _mm_min_ps(a, b);
+#else
+  return a < b ? a : b;
+#endif
+}
+
+// Sum of the elements, halving: element after element would be one long chain of additions.
+RWPM_INLINE float total(Vec<float> x) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_add_ps(x);
+#else
+  float parts[lanes_of<float>];
+  __builtin_memcpy(parts, &x, sizeof(parts));
+  for (int half = lanes_of<float> / 2; half > 0; half /= 2)
+    for (int n = 0; n < half; ++n) parts[n] += parts[n + half];
+  return parts[0];
+#endif
+}
+
 // Bit n set where element n of a comparison's result is.
 RWPM_INLINE uint32_t bits_of(typename Simd<float>::Bits mask) {
 #if defined(__AVX512F__)

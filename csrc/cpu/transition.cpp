@@ -13,15 +13,19 @@
 namespace rwpm::cpu {
 namespace {
 
-// A pixel keeps the pairs whose share of its row is at least tolerance / keep_share: measured on maps of road networks,
-// the rest of a row then adds up to less than the tolerance.
-constexpr double keep_share = 150;
+// A pixel keeps the pairs whose share of its row is at least tolerance / kept_of_tolerance: measured on maps of road
+// networks, the rest of nearly every row then adds up to less than the tolerance.
+constexpr double kept_of_tolerance = 350;
 // What the filter may miss altogether is bounded by N times the smallest share it looks for: this part of the
 // tolerance.
 constexpr double see_part = 0.25;
 
 constexpr int64_t block_panels = 8;  // panels of a block of rows; a tile is a block of queries against a block of keys
-constexpr int64_t band = 24;         // neighbours on either side that bound a row's sum from below
+constexpr int64_t window = 3;        // pixels on either side that bound a row's sum from below
+// The window will not do when of `probes` rows more than one in `most_loose` is off by more than so many bits.
+constexpr int64_t probes = 48, most_loose = 5;
+constexpr float loose_bits = 5;
+constexpr int64_t shortest_row = 12, longest_row = 4096;  // of a map, as far as the guess of its width goes
 
 // Beyond this share of all pairs a sparse row costs more than making the row anew.
 constexpr double densest = 0.06;
@@ -40,137 +44,191 @@ struct Work {
   int64_t block_begin(int64_t block) const { return block * block_panels * kernels.lanes; }
 };
 
-// Embeddings rounded for the filter, and how far a cosine of them can be off.
-struct Rounded {
-  Buffer<char> panels, keys;
-  Buffer<float> unit_scale, offset, slack;
-};
-
-Rounded round_to_int8(const Work& w) {
-  const int64_t lanes = w.kernels.lanes, words = ceil_div(w.channels, 4);
-  const int64_t bytes = w.panels() * words * lanes * 4;
-  Rounded r = {Buffer<char>(bytes), Buffer<char>(bytes), Buffer<float>(w.padded()), Buffer<float>(w.padded()),
-               Buffer<float>(w.padded())};
+// Unit embeddings as the filter multiplies them, [panel][words][lanes], zero beyond N and D.
+template <typename Word, typename Round>
+Buffer<char> pack_words(const Work& w, const Round& round) {
+  const int64_t lanes = w.kernels.lanes, of_word = w.kernels.channels_of_word, words = ceil_div(w.channels, of_word);
+  Buffer<char> bytes(w.padded() * words * of_word * sizeof(Word));
+  Word* const out = reinterpret_cast<Word*>(bytes.get());
   w.parallel_for(w.panels(), [&](int64_t first, int64_t last) {
-    for (int64_t panel = first; panel < last; ++panel) {
-      char* const signed_bytes = r.keys.get() + panel * words * lanes * 4;
-      char* const unsigned_bytes = r.panels.get() + panel * words * lanes * 4;
-      std::memset(signed_bytes, 0, words * lanes * 4);
-      std::memset(unsigned_bytes, 0x80, words * lanes * 4);
-      for (int64_t lane = 0; lane < lanes; ++lane) {
-        const int64_t pixel = panel * lanes + lane;
-        r.unit_scale[pixel] = 1, r.offset[pixel] = 0, r.slack[pixel] = 0;
-        if (pixel >= w.pixels) continue;
-        const float* const q = w.units + pixel * w.stride;
-        float largest = 0;
-        for (int64_t d = 0; d < w.channels; ++d) largest = std::max(largest, std::abs(q[d]));
-        const float scale = largest > 0 ? largest / 127 : 1, inverse = 1 / scale;
-        float squares = 0;
-        int sum = 0;
-        for (int64_t d = 0; d < w.channels; ++d) {
-          const int rounded = int(std::lrintf(q[d] * inverse));
-          const float rest = q[d] - scale * float(rounded);
-          squares += rest * rest;
-          sum += rounded;
-          const int64_t at = (d / 4 * lanes + lane) * 4 + d % 4;
-          signed_bytes[at] = char(rounded);
-          unsigned_bytes[at] = char(rounded + 128);
-        }
-        r.unit_scale[pixel] = scale;
-        r.offset[pixel] = float(128 * sum);
-        // Cauchy-Schwarz: |q.p - q^.p^| <= |q - q^| |p| + |q^| |p - p^| <= r + s + r s for residual norms r and s, and
-        // r s <= (r^2 + s^2) / 2. The last term covers float32 rounding.
-        const float residual = std::sqrt(squares);
-        r.slack[pixel] = residual + residual * residual / 2 + 2e-6f;
-      }
-    }
-  });
-  return r;
-}
-
-Rounded keep_float(const Work& w) {
-  const int64_t lanes = w.kernels.lanes;
-  Rounded r = {Buffer<char>(w.padded() * w.channels * sizeof(float)), Buffer<char>(0), Buffer<float>(w.padded()),
-               Buffer<float>(w.padded()), Buffer<float>(w.padded())};
-  float* const panels = reinterpret_cast<float*>(r.panels.get());
-  w.parallel_for(w.panels(), [&](int64_t first, int64_t last) {
-    for (int64_t pixel = first * lanes; pixel < last * lanes; ++pixel) {
-      r.unit_scale[pixel] = 1, r.offset[pixel] = 0, r.slack[pixel] = 1e-5f;
+    std::fill(out + first * words * lanes * of_word, out + last * words * lanes * of_word, Word(0));
+    for (int64_t i = first * lanes; i < std::min(last * lanes, w.pixels); ++i)
       for (int64_t d = 0; d < w.channels; ++d)
-        panels[(pixel / lanes * w.channels + d) * lanes + pixel % lanes] =
-            pixel < w.pixels ? w.units[pixel * w.stride + d] : 0;
-    }
+        out[((i / lanes * words + d / of_word) * lanes + i % lanes) * of_word + d % of_word] =
+            round(w.units[i * w.stride + d]);
   });
-  return r;
+  return bytes;
 }
 
-// log2 of a lower bound of every row's sum of exp2(scale * cosine): what its neighbours in the given order add to it.
-void bound_sums(const Work& w, float scale, float* bound) {
+// Pixels of a map come row by row, but how long a row is nobody says: the lag at which pixels are most alike, beyond
+// their nearest neighbours. Where there is no such order any lag is as good.
+int64_t likely_width(const Work& w) {
+  const int64_t most = std::min(w.pixels / 2, longest_row), samples = std::min<int64_t>(w.pixels / 2, 48);
+  std::vector<float> alike(most);
+  w.parallel_for(most, [&](int64_t first, int64_t last) {
+    for (int64_t lag = std::max(first, shortest_row); lag < last; ++lag)
+      for (int64_t k = 0; k < samples; ++k) {
+        const int64_t i = (w.pixels - lag) * k / samples;
+        alike[lag] += w.kernels.dot(w.units + i * w.stride, w.units + (i + lag) * w.stride, w.stride);
+      }
+  });
+  if (most <= shortest_row) return 1;
+  return std::max_element(alike.begin() + shortest_row, alike.end()) - alike.begin();
+}
+
+// log2 of a lower bound of every row's sum of exp2(scale * cosine), from what is near in the given order: the window
+// around the pixel. Where pixels come in no such order, from the largest cosine of all.
+void bound_sums(const Work& w, const Filter& f, float* bound) {
+  const int64_t width = likely_width(w);
   w.parallel_for(w.pixels, [&](int64_t first, int64_t last) {
-    float logit[2 * band + 1];
+    std::vector<float> logit;
     for (int64_t i = first; i < last; ++i) {
-      int64_t count = 0;
-      for (int64_t j = std::max<int64_t>(0, i - band); j < std::min(w.pixels, i + band + 1); ++j)
-        if (j != i) logit[count++] = scale * w.kernels.dot(w.units + i * w.stride, w.units + j * w.stride, w.stride);
-      const float largest = *std::max_element(logit, logit + count);
+      logit.clear();
+      for (int64_t row = -window; row <= window; ++row)
+        for (int64_t column = -window; column <= window; ++column) {
+          const int64_t j = i + row * width + column;
+          if (j != i && j >= 0 && j < w.pixels)
+            logit.push_back(f.scale * w.kernels.dot(w.units + i * w.stride, w.units + j * w.stride, w.stride));
+        }
+      const float largest = *std::max_element(logit.begin(), logit.end());
       float sum = 0;
-      for (int64_t k = 0; k < count; ++k) sum += std::exp2(logit[k] - largest);
+      for (const float x : logit) sum += std::exp2(x - largest);
       bound[i] = largest + std::log2(sum);
     }
   });
+
+  std::vector<char> loose(probes);
+  w.parallel_for(probes, [&](int64_t first, int64_t last) {
+    for (int64_t k = first; k < last; ++k) {
+      const int64_t i = (w.pixels - 1) * k / (probes - 1);
+      float largest = -1;
+      for (int64_t j = 0; j < w.pixels; ++j)
+        if (j != i)
+          largest = std::max(largest, w.kernels.dot(w.units + i * w.stride, w.units + j * w.stride, w.stride));
+      loose[k] = largest * f.scale > bound[i] + loose_bits;
+    }
+  });
+  if (std::count(loose.begin(), loose.end(), 1) * most_loose <= probes) return;
+  w.parallel_for(w.panels(), [&](int64_t first, int64_t last) {
+    std::vector<float> cosines(w.kernels.lanes);
+    for (int64_t panel = first; panel < last; ++panel) {
+      w.kernels.largest(f, w.pixels, panel, cosines.data());
+      for (int64_t k = 0; k < w.kernels.lanes; ++k) {
+        float& b = bound[panel * w.kernels.lanes + k];
+        b = std::max(b, (cosines[k] - f.margin) * f.scale);
+      }
+    }
+  });
 }
 
-// Entries of row i that stand in a tile's pairs: as the key of earlier queries, or as the query of later keys.
-template <typename Entry>
-void entries_of_tile(const std::vector<Pair>& pairs, bool as_key, const float* keep, const Entry& entry) {
-  for (const Pair& p : pairs) {
-    const int32_t row = as_key ? p.key : p.query, column = as_key ? p.query : p.key;
-    if (p.cosine >= keep[row]) entry(row, column, p.cosine);
+// A pair of a tile: pixels counted from the begin of the tile's blocks.
+struct Found {
+  uint16_t query, key;
+  float cosine;
+};
+
+// From cosines to shares of what stands in the row; log2 of the row's sum of exp2(scale * cosine).
+double normalize_row(float* row, int64_t count, float scale) {
+  if (count == 0) return -std::numeric_limits<double>::infinity();
+  const float largest = *std::max_element(row, row + count);
+  float sum = 0;
+  for (int64_t k = 0; k < count; ++k) sum += row[k] = std::exp2((row[k] - largest) * scale);
+  for (int64_t k = 0; k < count; ++k) row[k] /= sum;
+  return double(largest) * scale + std::log2(sum);
+}
+
+// Makes rows anew that keep every pair from their `see` on, so that they drop no more than N shares of that size.
+void widen_rows(const Work& w, const std::vector<int64_t>& wide, const float* see, const float* bound, float scale,
+                double see_share, Transition& t) {
+  std::vector<std::vector<int32_t>> columns(wide.size());
+  std::vector<std::vector<float>> weights(wide.size());
+  w.parallel_for(wide.size(), [&](int64_t first, int64_t last) {
+    for (int64_t k = first; k < last; ++k) {
+      const int64_t i = wide[k];
+      for (int64_t j = 0; j < w.pixels; ++j) {
+        const float cosine = w.kernels.dot(w.units + i * w.stride, w.units + j * w.stride, w.stride);
+        if (j == i || cosine < see[i]) continue;
+        columns[k].push_back(int32_t(j));
+        weights[k].push_back(cosine);
+      }
+      const double log_sum = normalize_row(weights[k].data(), weights[k].size(), scale);
+      t.dropped[i] = float(double(w.pixels) * see_share * std::exp2(bound[i] - log_sum));
+    }
+  });
+  Transition widened;
+  widened.dropped = std::move(t.dropped);
+  widened.row_start.push_back(0);
+  size_t k = 0;
+  for (int64_t i = 0; i < w.pixels; ++i) {
+    const bool is_wide = k < wide.size() && wide[k] == i;
+    const auto append = [&](auto& to, const auto& narrow, const auto& rows) {
+      if (is_wide)
+        to.insert(to.end(), rows[k].begin(), rows[k].end());
+      else
+        to.insert(to.end(), narrow.begin() + t.row_start[i], narrow.begin() + t.row_start[i + 1]);
+    };
+    append(widened.column, t.column, columns);
+    append(widened.weight, t.weight, weights);
+    widened.row_start.push_back(int64_t(widened.column.size()));
+    k += is_wide;
   }
+  widened.column.resize(widened.column.size() + padding);
+  widened.weight.resize(widened.weight.size() + padding);
+  t = std::move(widened);
 }
 
 }  // namespace
 
 std::optional<Transition> compile_transition(const float* units, int64_t pixels, int64_t channels, int64_t stride,
-                                             double temperature, double tolerance, const ParallelFor& parallel_for) {
+                                             float scale, double tolerance, const ParallelFor& parallel_for) {
   const Work w = {*chosen_isa().sparse, units, pixels, channels, stride, parallel_for};
   const int64_t lanes = w.kernels.lanes, n = w.padded();
-  const float scale = float(std::log2(std::exp(1.)) / temperature);
 
-  // A share below which the filter does not look, and one from which on a pixel keeps a pair; never above 1 / N, so
-  // that a row keeps its largest.
+  // Rounded to r, two unit vectors are each off by at most s = sqrt(D) / 2 steps of r in norm, so by Cauchy-Schwarz
+  // their product is by at most s (2 + s). Sums cannot overflow: by the same inequality no partial sum exceeds r^2.
+  const bool integers = w.kernels.channels_of_word == 2;
+  const double unit = integers ? 32767 : 1;
+  const double off = integers ? std::sqrt(double(channels)) / 2 / unit : 0;
+  const float margin = float(off * (2 + off) + 4e-6);  // and float32 rounding
+  const Buffer<char> panels = integers ? pack_words<int16_t>(w, [](float x) { return int16_t(std::lrintf(x * 32767)); })
+                                       : pack_words<float>(w, [](float x) { return x; });
+  Filter filter = {};
+  filter.channels = channels;
+  filter.stride = stride;
+  filter.units = units;
+  filter.panels = panels.get();
+  filter.cosine_of_product = float(1 / unit / unit);
+  filter.margin = margin;
+  filter.scale = scale;
+
+  // Below one share the filter does not look, from the other on a pixel keeps a pair: never above 1 / N, so that a row
+  // keeps its largest.
   const double see_share = tolerance * see_part / double(pixels);
-  const double keep = std::max(see_share, std::min(tolerance / keep_share, 0.5 / double(pixels)));
-  const Buffer<float> see_cosine(n), keep_cosine(n);
-  std::fill_n(see_cosine.get(), n, std::numeric_limits<float>::infinity());
-  std::fill_n(keep_cosine.get(), n, std::numeric_limits<float>::infinity());
-  {
-    const Buffer<float> bound(pixels);
-    bound_sums(w, scale, bound.get());
-    for (int64_t i = 0; i < pixels; ++i) {
-      see_cosine[i] = (bound[i] + float(std::log2(see_share))) / scale;
-      keep_cosine[i] = (bound[i] + float(std::log2(keep))) / scale;
-    }
+  const double keep_share = std::max(see_share, std::min(tolerance / kept_of_tolerance, 0.5 / double(pixels)));
+  const Buffer<float> bound(n), see(n), keep(n);
+  bound_sums(w, filter, bound.get());
+  for (int64_t i = 0; i < n; ++i) {
+    constexpr float never = std::numeric_limits<float>::infinity();
+    see[i] = i < pixels ? (bound[i] + float(std::log2(see_share))) / scale : never;
+    keep[i] = i < pixels ? (bound[i] + float(std::log2(keep_share))) / scale : never;
   }
-
-  const Rounded rounded = w.kernels.depth == 4 ? round_to_int8(w) : keep_float(w);
-  const void* const keys = w.kernels.depth == 4 ? rounded.keys.get() : rounded.panels.get();
-  const Filter filter = {channels,
-                         stride,
-                         units,
-                         rounded.panels.get(),
-                         keys,
-                         rounded.unit_scale.get(),
-                         rounded.offset.get(),
-                         rounded.slack.get(),
-                         see_cosine.get(),
-                         keep_cosine.get(),
-                         scale};
+  const Buffer<int32_t> least_product(n);
+  for (int64_t i = 0; i < n; ++i) {
+    const double least = (double(see[i]) - margin) * unit * unit;
+    const float as_float = float(least);
+    if (integers)
+      least_product[i] = int32_t(std::clamp(std::floor(least), -2147483648., 2147483647.));
+    else
+      std::memcpy(&least_product[i], &as_float, sizeof(as_float));
+  }
+  filter.least_product = least_product.get();
+  filter.see = see.get();
+  filter.keep = keep.get();
 
   // Filter and refine, half of the tiles: (query block a, key block b >= a).
   const int64_t blocks = w.blocks(), tiles = blocks * (blocks + 1) / 2;
   const auto tile_at = [&](int64_t a, int64_t b) { return a * blocks - a * (a - 1) / 2 + (b - a); };
-  std::vector<std::vector<Pair>> found(tiles);
+  std::vector<std::vector<Found>> found(tiles);
   const Buffer<uint32_t> dropped(n);
   std::fill_n(dropped.get(), n, 0);
   const int64_t limit = int64_t(densest * double(pixels) * double(pixels) / 2);
@@ -180,16 +238,17 @@ std::optional<Transition> compile_transition(const float* units, int64_t pixels,
   // Tiles differ in work, so threads take one after the other; what a tile finds does not depend on who takes it.
   parallel_for(tiles, [&](int64_t, int64_t) {
     const Buffer<Pair> pairs(block_panels * lanes * lanes);
-    const Buffer<int32_t> candidates(block_panels * lanes * lanes);
     std::vector<uint32_t> own(n);
     for (int64_t tile = next++; tile < tiles && total <= limit; tile = next++) {
       int64_t a = 0;
       while (a + 1 < blocks && tile_at(a + 1, a + 1) <= tile) ++a;
       const int64_t b = tile - tile_at(a, a) + a;
       for (int64_t panel = a * block_panels; panel < std::min((a + 1) * block_panels, w.panels()); ++panel) {
-        const int64_t count = w.kernels.filter(filter, panel, w.block_begin(b), w.block_end(b), candidates.get(),
-                                               pairs.get(), own.data());
-        found[tile].insert(found[tile].end(), pairs.get(), pairs.get() + count);
+        const int64_t count =
+            w.kernels.filter(filter, panel, w.block_begin(b), w.block_end(b), pairs.get(), own.data());
+        for (int64_t k = 0; k < count; ++k)
+          found[tile].push_back({uint16_t(pairs[k].query - w.block_begin(a)), uint16_t(pairs[k].key - w.block_begin(b)),
+                                 pairs[k].cosine});
       }
       total += int64_t(found[tile].size());
     }
@@ -200,16 +259,20 @@ std::optional<Transition> compile_transition(const float* units, int64_t pixels,
 
   Transition t;
   t.dropped.resize(pixels);
-  for (int64_t i = 0; i < pixels; ++i) t.dropped[i] = float((double(dropped[i]) + double(pixels)) * see_share);
-
   t.row_start.assign(pixels + 1, 0);
+  // Ascending in every row: as the key of earlier queries, then as the query of later keys.
   const auto entries_of_block = [&](int64_t block, const auto& entry) {
-    for (int64_t a = 0; a <= block; ++a) entries_of_tile(found[tile_at(a, block)], true, filter.keep, entry);
-    for (int64_t b = block; b < blocks; ++b) entries_of_tile(found[tile_at(block, b)], false, filter.keep, entry);
+    const int64_t begin = w.block_begin(block);
+    for (int64_t a = 0; a <= block; ++a)
+      for (const Found& p : found[tile_at(a, block)])
+        if (p.cosine >= keep[begin + p.key]) entry(begin + p.key, w.block_begin(a) + p.query, p.cosine);
+    for (int64_t b = block; b < blocks; ++b)
+      for (const Found& p : found[tile_at(block, b)])
+        if (p.cosine >= keep[begin + p.query]) entry(begin + p.query, w.block_begin(b) + p.key, p.cosine);
   };
   parallel_for(blocks, [&](int64_t first, int64_t last) {
     for (int64_t block = first; block < last; ++block)
-      entries_of_block(block, [&](int32_t row, int32_t, float) { ++t.row_start[row + 1]; });
+      entries_of_block(block, [&](int64_t row, int64_t, float) { ++t.row_start[row + 1]; });
   });
   for (int64_t i = 0; i < pixels; ++i) t.row_start[i + 1] += t.row_start[i];
   t.column.resize(t.row_start[pixels] + padding);
@@ -219,21 +282,22 @@ std::optional<Transition> compile_transition(const float* units, int64_t pixels,
     for (int64_t block = first; block < last; ++block) {
       const int64_t begin = w.block_begin(block), end = std::min(w.block_end(block), pixels);
       std::copy(&t.row_start[begin], &t.row_start[end], at.begin());
-      entries_of_block(block, [&](int32_t row, int32_t column, float cosine) {
+      entries_of_block(block, [&](int64_t row, int64_t column, float cosine) {
         const int64_t e = at[row - begin]++;
-        t.column[e] = column;
+        t.column[e] = int32_t(column);
         t.weight[e] = cosine;
       });
       for (int64_t i = begin; i < end; ++i) {
-        float* const row = &t.weight[t.row_start[i]];
-        const int64_t count = t.row_start[i + 1] - t.row_start[i];
-        const float largest = count ? *std::max_element(row, row + count) : 0;
-        float sum = 0;
-        for (int64_t k = 0; k < count; ++k) sum += row[k] = std::exp2((row[k] - largest) * scale);
-        for (int64_t k = 0; k < count; ++k) row[k] /= sum;
+        const double log_sum = normalize_row(&t.weight[t.row_start[i]], t.row_start[i + 1] - t.row_start[i], scale);
+        // `dropped` was counted against a lower bound of the row's sum; by now most of the sum is known.
+        t.dropped[i] = float((double(dropped[i]) + double(pixels)) * see_share * std::exp2(bound[i] - log_sum));
       }
     }
   });
+  std::vector<int64_t> wide;
+  for (int64_t i = 0; i < pixels; ++i)
+    if (t.dropped[i] > tolerance) wide.push_back(i);
+  if (!wide.empty()) widen_rows(w, wide, see.get(), bound.get(), scale, see_share, t);
   return t;
 }
 

@@ -27,6 +27,12 @@ constexpr double shortest = 1e-12;  // norm below which an embedding counts as n
 // Outside them float32 products would overflow, or a removed pair's infinity meet a zero.
 constexpr double steepest = 1e30, flattest = 1e-30;
 
+// log2(e) / tau, because the kernels take powers of two.
+template <typename T>
+double exponent_scale(const Problem<T>& p) {
+  return std::clamp(std::log2(std::exp(1.)) / p.temperature, flattest, steepest);
+}
+
 // A graph of fewer pixels streams in no time.
 constexpr int64_t fewest_sparse = 512;
 
@@ -143,8 +149,7 @@ void walk_streaming(const Problem<T>& p, const std::vector<int64_t>& pixels, con
 
   const Buffer<T> panels(rows * p.channels), row_maximum(rows), inverse_sum(rows);
   pack_embeddings(p, pixels, kernels.lanes, parallel_for, panels.get());
-  const T scale = std::clamp(std::log2(std::exp(1.)) / p.temperature, flattest, steepest);
-  const Graph<T> graph = {count, p.channels, scale, panels.get(), row_maximum.get(), inverse_sum.get()};
+  const Graph<T> graph = {count, p.channels, T(exponent_scale(p)), panels.get(), row_maximum.get(), inverse_sum.get()};
   parallel_for(tiles, [&](int64_t begin, int64_t end) {
     const Buffer<T> scratch(kernels.tile * kernels.key_tile);
     for (int64_t tile = begin; tile < end; ++tile) kernels.normalize(graph, tile, scratch.get());
@@ -172,7 +177,8 @@ bool walk_sparse(const Problem<float>& p, const std::vector<int64_t>& pixels, co
   {
     const Buffer<float> units(count * stride);
     unit_rows(p, pixels, stride, parallel_for, units.get());
-    t = cpu::compile_transition(units.get(), count, p.channels, stride, p.temperature, p.tolerance, parallel_for);
+    t = cpu::compile_transition(units.get(), count, p.channels, stride, float(exponent_scale(p)), p.tolerance,
+                                parallel_for);
   }
   if (!t) return false;
   const ValueLayout layout = {count, ceil_div(p.value_channels, kernels.vector) * kernels.vector, kernels.lanes};

@@ -3,26 +3,18 @@
 #include "walk.h"
 
 #include <cmath>
-#include <cstdio>
 #include <cstring>
 #include <limits>
 #include <random>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
-#include "cpu/isa.h"
+#include "check.h"
 #include "cpu/threads.h"
 
 namespace {
 
-int failures = 0;
-
-void expect(bool ok, const std::string& what) {
-  if (ok) return;
-  ++failures;
-  std::printf("FAILED: %s\n", what.c_str());
-}
+using rwpm::tests::expect;
 
 template <typename T>
 struct Case {
@@ -184,14 +176,8 @@ void test_all() {
 }  // namespace
 
 int main() {
-  try {
-    std::printf("instruction set: %s\n", rwpm::cpu::chosen_isa().name);
-  } catch (const std::invalid_argument& e) {
-    std::printf("skipped: %s\n", e.what());
-    return 77;
-  }
-  test_all<float>();
-  test_all<double>();
-  std::printf(failures ? "%d failures\n" : "all passed\n", failures);
-  return failures ? 1 : 0;
+  return rwpm::tests::run([] {
+    test_all<float>();
+    test_all<double>();
+  });
 }
