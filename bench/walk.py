@@ -131,9 +131,8 @@ def main() -> int:
         f"tau = {options.temperature}, {threads} threads, load {min(loads):.1f} to {max(loads):.1f}, "
         f"float32 peak {median(peaks) / 1e9:.0f} GFLOP/s\n"
     )
-    print(
-        "| walk | seconds (median) | max / min | times dense's speed | share of peak | error |\n|---|---|---|---|---|---|"
-    )
+    print("| walk | seconds (median) | max / min | times dense's speed | share of peak | error |")
+    print("|---|---|---|---|---|---|")
     for row in rows:
         if not row["matched"]:
             print(f"| {row['contender']} | refused: error {row['error']:.1e} is above its contract | | | | |")

@@ -88,6 +88,8 @@ struct SparseKernels {
   // For each pixel of a query panel the largest cosine with another pixel, rounded as the filter's: [lanes].
   void (*largest)(const Filter&, int64_t pixels, int64_t query_panel, float* cosines);
   void (*step)(const SparseStep&, int64_t begin, int64_t end);
+  // row: [count] cosines, at most `largest`; becomes exp2(scale * (cosine - largest)); returns their sum.
+  float (*weigh)(float* row, int64_t count, float largest, float scale);
   float (*dot)(const float* a, const float* b, int64_t stride);
 };
 

@@ -193,11 +193,31 @@ void step(const SparseStep& s, int64_t begin, int64_t end) {
     steps[least(lanes, s.width - channel) / lanes_of<float>](s, begin, end, channel * s.rows);
 }
 
+float weigh(float* row, int64_t count, float largest, float scale) {
+  typedef float Unaligned __attribute__((vector_size(vector_bytes), aligned(alignof(float))));
+  constexpr int w = lanes_of<float>;
+  V sum = {};
+  int64_t k = 0;
+  for (; k + w <= count; k += w) {
+    Unaligned* const at = reinterpret_cast<Unaligned*>(row + k);
+    const V weight = exp2_nonpositive<float>((*at - largest) * scale);
+    *at = weight;
+    sum += weight;
+  }
+  V rest = V{} + largest, weight;
+  __builtin_memcpy(&rest, row + k, (count - k) * sizeof(float));
+  weight = exp2_nonpositive<float>((rest - largest) * scale);
+  __builtin_memcpy(row + k, &weight, (count - k) * sizeof(float));
+  float result = total(sum);
+  for (; k < count; ++k) result += row[k];
+  return result;
+}
+
 float dot(const float* a, const float* b, int64_t stride) { return dot_product(a, b, stride); }
 
 }  // namespace
 
 extern const SparseKernels sparse;
-const SparseKernels sparse = {lanes, lanes_of<float>, channels_of_word, filter, largest, step, dot};
+const SparseKernels sparse = {lanes, lanes_of<float>, channels_of_word, filter, largest, step, weigh, dot};
 
 }  // namespace rwpm::cpu::RWPM_ISA_NAMESPACE

@@ -128,13 +128,20 @@ struct Found {
 };
 
 // From cosines to shares of what stands in the row; log2 of the row's sum of exp2(scale * cosine).
-double normalize_row(float* row, int64_t count, float scale) {
+double normalize_row(const Work& w, float* row, int64_t count, float scale) {
   if (count == 0) return -std::numeric_limits<double>::infinity();
   const float largest = *std::max_element(row, row + count);
-  float sum = 0;
-  for (int64_t k = 0; k < count; ++k) sum += row[k] = std::exp2((row[k] - largest) * scale);
-  for (int64_t k = 0; k < count; ++k) row[k] /= sum;
+  const float sum = w.kernels.weigh(row, count, largest, scale), inverse = 1 / sum;
+  for (int64_t k = 0; k < count; ++k) row[k] *= inverse;
   return double(largest) * scale + std::log2(sum);
+}
+
+// Room for the entries that row_start counts, and for a row's loop to look ahead.
+void reserve(const Work& w, Transition& t) {
+  const int64_t kept = t.row_start[w.pixels];
+  t.column = Buffer<int32_t>(kept + padding);
+  t.weight = Buffer<float>(kept + padding);
+  std::fill_n(&t.column[kept], padding, 0);
 }
 
 // Makes rows anew that keep every pair from their `see` on, so that they drop no more than N shares of that size.
@@ -151,29 +158,35 @@ void widen_rows(const Work& w, const std::vector<int64_t>& wide, const float* se
         columns[k].push_back(int32_t(j));
         weights[k].push_back(cosine);
       }
-      const double log_sum = normalize_row(weights[k].data(), weights[k].size(), scale);
+      const double log_sum = normalize_row(w, weights[k].data(), weights[k].size(), scale);
       t.dropped[i] = float(double(w.pixels) * see_share * std::exp2(bound[i] - log_sum));
     }
   });
   Transition widened;
   widened.dropped = std::move(t.dropped);
-  widened.row_start.push_back(0);
+  widened.row_start = t.row_start;
   size_t k = 0;
+  int64_t more = 0;
   for (int64_t i = 0; i < w.pixels; ++i) {
-    const bool is_wide = k < wide.size() && wide[k] == i;
-    const auto append = [&](auto& to, const auto& narrow, const auto& rows) {
-      if (is_wide)
-        to.insert(to.end(), rows[k].begin(), rows[k].end());
-      else
-        to.insert(to.end(), narrow.begin() + t.row_start[i], narrow.begin() + t.row_start[i + 1]);
-    };
-    append(widened.column, t.column, columns);
-    append(widened.weight, t.weight, weights);
-    widened.row_start.push_back(int64_t(widened.column.size()));
-    k += is_wide;
+    if (k < wide.size() && wide[k] == i) {
+      more += int64_t(columns[k].size()) - (t.row_start[i + 1] - t.row_start[i]);
+      ++k;
+    }
+    widened.row_start[i + 1] += more;
   }
-  widened.column.resize(widened.column.size() + padding);
-  widened.weight.resize(widened.weight.size() + padding);
+  reserve(w, widened);
+  w.parallel_for(w.pixels, [&](int64_t first, int64_t last) {
+    size_t k = std::lower_bound(wide.begin(), wide.end(), first) - wide.begin();
+    for (int64_t i = first; i < last; ++i) {
+      const bool is_wide = k < wide.size() && wide[k] == i;
+      const int32_t* const column = is_wide ? columns[k].data() : &t.column[t.row_start[i]];
+      const float* const weight = is_wide ? weights[k].data() : &t.weight[t.row_start[i]];
+      const int64_t begin = widened.row_start[i], count = widened.row_start[i + 1] - begin;
+      std::copy(column, column + count, &widened.column[begin]);
+      std::copy(weight, weight + count, &widened.weight[begin]);
+      k += is_wide;
+    }
+  });
   t = std::move(widened);
 }
 
@@ -275,8 +288,7 @@ std::optional<Transition> compile_transition(const float* units, int64_t pixels,
       entries_of_block(block, [&](int64_t row, int64_t, float) { ++t.row_start[row + 1]; });
   });
   for (int64_t i = 0; i < pixels; ++i) t.row_start[i + 1] += t.row_start[i];
-  t.column.resize(t.row_start[pixels] + padding);
-  t.weight.resize(t.row_start[pixels] + padding);
+  reserve(w, t);
   parallel_for(blocks, [&](int64_t first, int64_t last) {
     std::vector<int64_t> at(block_panels * lanes);
     for (int64_t block = first; block < last; ++block) {
@@ -288,7 +300,7 @@ std::optional<Transition> compile_transition(const float* units, int64_t pixels,
         t.weight[e] = cosine;
       });
       for (int64_t i = begin; i < end; ++i) {
-        const double log_sum = normalize_row(&t.weight[t.row_start[i]], t.row_start[i + 1] - t.row_start[i], scale);
+        const double log_sum = normalize_row(w, &t.weight[t.row_start[i]], t.row_start[i + 1] - t.row_start[i], scale);
         // `dropped` was counted against a lower bound of the row's sum; by now most of the sum is known.
         t.dropped[i] = float((double(dropped[i]) + double(pixels)) * see_share * std::exp2(bound[i] - log_sum));
       }

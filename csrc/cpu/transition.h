@@ -6,15 +6,15 @@
 #include <vector>
 
 #include "../walk.h"
-#include "kernels.h"
+#include "buffer.h"
 
 namespace rwpm::cpu {
 
 // Rows sum to 1. What a row dropped is a share of its exact mass, bounded from above.
 struct Transition {
   std::vector<int64_t> row_start;  // [N + 1]
-  std::vector<int32_t> column;     // [kept + padding], ascending within a row
-  std::vector<float> weight;       // [kept + padding]
+  Buffer<int32_t> column{0};       // [kept + padding], ascending within a row
+  Buffer<float> weight{0};         // [kept + padding]
   std::vector<float> dropped;      // [N]
 };
 

@@ -184,7 +184,7 @@ bool walk_sparse(const Problem<float>& p, const std::vector<int64_t>& pixels, co
   const ValueLayout layout = {count, ceil_div(p.value_channels, kernels.vector) * kernels.vector, kernels.lanes};
   step_values(p, pixels, layout, [&](const float* start, const float* from, float* to) {
     const cpu::SparseStep step = {
-        count, layout.width, float(p.alpha), t->row_start.data(), t->column.data(), t->weight.data(), start, from, to};
+        count, layout.width, float(p.alpha), t->row_start.data(), t->column.get(), t->weight.get(), start, from, to};
     parallel_for(ceil_div(count, sparse_rows), [&](int64_t first, int64_t last) {
       kernels.step(step, first * sparse_rows, std::min(last * sparse_rows, count));
     });

@@ -61,8 +61,9 @@ void test(const Case& c) {
   expect(t && other, c.name + ": the graph is sparse");
   if (!t || !other) return;
   const int64_t kept = t->row_start[c.pixels];
-  expect(t->row_start == other->row_start && t->column == other->column && t->dropped == other->dropped &&
-             !std::memcmp(t->weight.data(), other->weight.data(), kept * sizeof(float)),
+  expect(t->row_start == other->row_start &&
+             !std::memcmp(t->column.get(), other->column.get(), kept * sizeof(int32_t)) &&
+             t->dropped == other->dropped && !std::memcmp(t->weight.get(), other->weight.get(), kept * sizeof(float)),
          c.name + ": same bits on 1 and 3 threads");
 
   double most_dropped = 0;
