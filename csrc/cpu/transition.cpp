@@ -13,9 +13,11 @@
 namespace rwpm::cpu {
 namespace {
 
-// A pixel keeps the pairs whose share of its row is at least tolerance / kept_of_tolerance: measured on maps of road
-// networks, the rest of nearly every row then adds up to less than the tolerance.
-constexpr double kept_of_tolerance = 350;
+// At first a pixel keeps the pairs whose share of its row is at least the tolerance over a part of N: measured on maps
+// of road networks, the rest of nearly every row then adds up to less than the tolerance. Rows for which it does not
+// keep more: up to a few of them are made anew one by one, more of them call for another pass.
+constexpr double kept_part = 1 / 40., fewest_kept = 100;
+constexpr int64_t passes = 3, few_rows = 100;  // few: one in so many
 // What the filter may miss altogether is bounded by N times the smallest share it looks for: this part of the
 // tolerance.
 constexpr double see_part = 0.25;
@@ -27,8 +29,8 @@ constexpr int64_t probes = 48, most_loose = 5;
 constexpr float loose_bits = 5;
 constexpr int64_t shortest_row = 12, longest_row = 4096;  // of a map, as far as the guess of its width goes
 
-// Beyond this share of all pairs a sparse row costs more than making the row anew.
-constexpr double densest = 0.06;
+// Beyond this many pairs the matrix would take more than a GiB.
+constexpr double most_pairs = 45e6;
 
 constexpr int64_t padding = 16;  // entries that a row's loop may look ahead
 
@@ -144,6 +146,86 @@ void reserve(const Work& w, Transition& t) {
   std::fill_n(&t.column[kept], padding, 0);
 }
 
+// What a pass over half of the tiles found: (query block a, key block b >= a).
+struct Pass {
+  int64_t blocks;
+  std::vector<std::vector<Found>> tiles;
+  std::vector<uint32_t> dropped;  // [N] of each pixel, in units of the weight at its `see`
+  int64_t tile(int64_t a, int64_t b) const { return a * blocks - a * (a - 1) / 2 + (b - a); }
+};
+
+// Filter and refine; nothing when more pairs are found than `limit`.
+std::optional<Pass> find_pairs(const Work& w, const Filter& filter, int64_t limit) {
+  const int64_t blocks = w.blocks(), tiles = blocks * (blocks + 1) / 2, lanes = w.kernels.lanes;
+  Pass pass = {blocks, std::vector<std::vector<Found>>(tiles), std::vector<uint32_t>(w.pixels)};
+  std::atomic<int64_t> total = 0, next = 0;
+  std::mutex guard;
+  // Tiles differ in work, so threads take one after the other; what a tile finds does not depend on who takes it.
+  w.parallel_for(tiles, [&](int64_t, int64_t) {
+    const Buffer<Pair> pairs(block_panels * lanes * lanes);
+    std::vector<uint32_t> dropped(w.padded());
+    for (int64_t tile = next++; tile < tiles && total <= limit; tile = next++) {
+      int64_t a = 0;
+      while (a + 1 < blocks && pass.tile(a + 1, a + 1) <= tile) ++a;
+      const int64_t b = tile - pass.tile(a, a) + a;
+      for (int64_t panel = a * block_panels; panel < std::min((a + 1) * block_panels, w.panels()); ++panel) {
+        const int64_t count =
+            w.kernels.filter(filter, panel, w.block_begin(b), w.block_end(b), pairs.get(), dropped.data());
+        for (int64_t k = 0; k < count; ++k)
+          pass.tiles[tile].push_back({uint16_t(pairs[k].query - w.block_begin(a)),
+                                      uint16_t(pairs[k].key - w.block_begin(b)), pairs[k].cosine});
+      }
+      total += int64_t(pass.tiles[tile].size());
+    }
+    const std::lock_guard<std::mutex> lock(guard);
+    for (int64_t i = 0; i < w.pixels; ++i) pass.dropped[i] += dropped[i];
+  });
+  if (total > limit) return std::nullopt;
+  return pass;
+}
+
+// The rows of what a pass found, with weights that sum to one, and what they dropped at most.
+Transition build_rows(const Work& w, const Filter& filter, const Pass& pass, const float* bound, double see_share) {
+  Transition t;
+  t.dropped.resize(w.pixels);
+  t.row_start.assign(w.pixels + 1, 0);
+  // Ascending in every row: as the key of earlier queries, then as the query of later keys.
+  const auto entries_of_block = [&](int64_t block, const auto& entry) {
+    const int64_t begin = w.block_begin(block);
+    for (int64_t a = 0; a <= block; ++a)
+      for (const Found& p : pass.tiles[pass.tile(a, block)])
+        if (p.cosine >= filter.keep[begin + p.key]) entry(begin + p.key, w.block_begin(a) + p.query, p.cosine);
+    for (int64_t b = block; b < pass.blocks; ++b)
+      for (const Found& p : pass.tiles[pass.tile(block, b)])
+        if (p.cosine >= filter.keep[begin + p.query]) entry(begin + p.query, w.block_begin(b) + p.key, p.cosine);
+  };
+  w.parallel_for(pass.blocks, [&](int64_t first, int64_t last) {
+    for (int64_t block = first; block < last; ++block)
+      entries_of_block(block, [&](int64_t row, int64_t, float) { ++t.row_start[row + 1]; });
+  });
+  for (int64_t i = 0; i < w.pixels; ++i) t.row_start[i + 1] += t.row_start[i];
+  reserve(w, t);
+  w.parallel_for(pass.blocks, [&](int64_t first, int64_t last) {
+    std::vector<int64_t> at(block_panels * w.kernels.lanes);
+    for (int64_t block = first; block < last; ++block) {
+      const int64_t begin = w.block_begin(block), end = std::min(w.block_end(block), w.pixels);
+      std::copy(&t.row_start[begin], &t.row_start[end], at.begin());
+      entries_of_block(block, [&](int64_t row, int64_t column, float cosine) {
+        const int64_t e = at[row - begin]++;
+        t.column[e] = int32_t(column);
+        t.weight[e] = cosine;
+      });
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t count = t.row_start[i + 1] - t.row_start[i];
+        const double log_sum = normalize_row(w, &t.weight[t.row_start[i]], count, filter.scale);
+        // Counted against a lower bound of the row's sum; by now most of the sum is known.
+        t.dropped[i] = float((double(pass.dropped[i]) + double(w.pixels)) * see_share * std::exp2(bound[i] - log_sum));
+      }
+    }
+  });
+  return t;
+}
+
 // Makes rows anew that keep every pair from their `see` on, so that they drop no more than N shares of that size.
 void widen_rows(const Work& w, const std::vector<int64_t>& wide, const float* see, const float* bound, float scale,
                 double see_share, Transition& t) {
@@ -193,9 +275,10 @@ void widen_rows(const Work& w, const std::vector<int64_t>& wide, const float* se
 }  // namespace
 
 std::optional<Transition> compile_transition(const float* units, int64_t pixels, int64_t channels, int64_t stride,
-                                             float scale, double tolerance, const ParallelFor& parallel_for) {
+                                             float scale, double tolerance, double densest,
+                                             const ParallelFor& parallel_for) {
   const Work w = {*chosen_isa().sparse, units, pixels, channels, stride, parallel_for};
-  const int64_t lanes = w.kernels.lanes, n = w.padded();
+  const int64_t n = w.padded();
 
   // Rounded to r, two unit vectors are each off by at most s = sqrt(D) / 2 steps of r in norm, so by Cauchy-Schwarz
   // their product is by at most s (2 + s). Sums cannot overflow: by the same inequality no partial sum exceeds r^2.
@@ -217,6 +300,7 @@ std::optional<Transition> compile_transition(const float* units, int64_t pixels,
   // Below one share the filter does not look, from the other on a pixel keeps a pair: never above 1 / N, so that a row
   // keeps its largest.
   const double see_share = tolerance * see_part / double(pixels);
+  const double kept_of_tolerance = std::max(fewest_kept, double(pixels) * kept_part);
   const double keep_share = std::max(see_share, std::min(tolerance / kept_of_tolerance, 0.5 / double(pixels)));
   const Buffer<float> bound(n), see(n), keep(n);
   bound_sums(w, filter, bound.get());
@@ -238,79 +322,23 @@ std::optional<Transition> compile_transition(const float* units, int64_t pixels,
   filter.see = see.get();
   filter.keep = keep.get();
 
-  // Filter and refine, half of the tiles: (query block a, key block b >= a).
-  const int64_t blocks = w.blocks(), tiles = blocks * (blocks + 1) / 2;
-  const auto tile_at = [&](int64_t a, int64_t b) { return a * blocks - a * (a - 1) / 2 + (b - a); };
-  std::vector<std::vector<Found>> found(tiles);
-  const Buffer<uint32_t> dropped(n);
-  std::fill_n(dropped.get(), n, 0);
-  const int64_t limit = int64_t(densest * double(pixels) * double(pixels) / 2);
-  std::atomic<int64_t> total = 0;
-  std::mutex guard;
-  std::atomic<int64_t> next = 0;
-  // Tiles differ in work, so threads take one after the other; what a tile finds does not depend on who takes it.
-  parallel_for(tiles, [&](int64_t, int64_t) {
-    const Buffer<Pair> pairs(block_panels * lanes * lanes);
-    std::vector<uint32_t> own(n);
-    for (int64_t tile = next++; tile < tiles && total <= limit; tile = next++) {
-      int64_t a = 0;
-      while (a + 1 < blocks && tile_at(a + 1, a + 1) <= tile) ++a;
-      const int64_t b = tile - tile_at(a, a) + a;
-      for (int64_t panel = a * block_panels; panel < std::min((a + 1) * block_panels, w.panels()); ++panel) {
-        const int64_t count =
-            w.kernels.filter(filter, panel, w.block_begin(b), w.block_end(b), pairs.get(), own.data());
-        for (int64_t k = 0; k < count; ++k)
-          found[tile].push_back({uint16_t(pairs[k].query - w.block_begin(a)), uint16_t(pairs[k].key - w.block_begin(b)),
-                                 pairs[k].cosine});
-      }
-      total += int64_t(found[tile].size());
+  const int64_t limit = int64_t(std::min(densest * double(pixels) * double(pixels) / 2, most_pairs));
+  for (int64_t remaining = passes;; --remaining) {
+    const std::optional<Pass> pass = find_pairs(w, filter, limit);
+    if (!pass) return std::nullopt;
+    Transition t = build_rows(w, filter, *pass, bound.get(), see_share);
+    std::vector<int64_t> wide;
+    for (int64_t i = 0; i < pixels; ++i)
+      if (t.dropped[i] > tolerance) wide.push_back(i);
+    if (wide.empty()) return t;
+    if (remaining == 1 || int64_t(wide.size()) * few_rows <= pixels) {
+      widen_rows(w, wide, see.get(), bound.get(), scale, see_share, t);
+      return t;
     }
-    const std::lock_guard<std::mutex> lock(guard);
-    for (int64_t i = 0; i < pixels; ++i) dropped[i] += own[i];
-  });
-  if (total > limit) return std::nullopt;
-
-  Transition t;
-  t.dropped.resize(pixels);
-  t.row_start.assign(pixels + 1, 0);
-  // Ascending in every row: as the key of earlier queries, then as the query of later keys.
-  const auto entries_of_block = [&](int64_t block, const auto& entry) {
-    const int64_t begin = w.block_begin(block);
-    for (int64_t a = 0; a <= block; ++a)
-      for (const Found& p : found[tile_at(a, block)])
-        if (p.cosine >= keep[begin + p.key]) entry(begin + p.key, w.block_begin(a) + p.query, p.cosine);
-    for (int64_t b = block; b < blocks; ++b)
-      for (const Found& p : found[tile_at(block, b)])
-        if (p.cosine >= keep[begin + p.query]) entry(begin + p.query, w.block_begin(b) + p.key, p.cosine);
-  };
-  parallel_for(blocks, [&](int64_t first, int64_t last) {
-    for (int64_t block = first; block < last; ++block)
-      entries_of_block(block, [&](int64_t row, int64_t, float) { ++t.row_start[row + 1]; });
-  });
-  for (int64_t i = 0; i < pixels; ++i) t.row_start[i + 1] += t.row_start[i];
-  reserve(w, t);
-  parallel_for(blocks, [&](int64_t first, int64_t last) {
-    std::vector<int64_t> at(block_panels * lanes);
-    for (int64_t block = first; block < last; ++block) {
-      const int64_t begin = w.block_begin(block), end = std::min(w.block_end(block), pixels);
-      std::copy(&t.row_start[begin], &t.row_start[end], at.begin());
-      entries_of_block(block, [&](int64_t row, int64_t column, float cosine) {
-        const int64_t e = at[row - begin]++;
-        t.column[e] = int32_t(column);
-        t.weight[e] = cosine;
-      });
-      for (int64_t i = begin; i < end; ++i) {
-        const double log_sum = normalize_row(w, &t.weight[t.row_start[i]], t.row_start[i + 1] - t.row_start[i], scale);
-        // `dropped` was counted against a lower bound of the row's sum; by now most of the sum is known.
-        t.dropped[i] = float((double(dropped[i]) + double(pixels)) * see_share * std::exp2(bound[i] - log_sum));
-      }
-    }
-  });
-  std::vector<int64_t> wide;
-  for (int64_t i = 0; i < pixels; ++i)
-    if (t.dropped[i] > tolerance) wide.push_back(i);
-  if (!wide.empty()) widen_rows(w, wide, see.get(), bound.get(), scale, see_share, t);
-  return t;
+    // What a row drops goes with what it keeps, about; twice as much to be sure.
+    for (const int64_t i : wide)
+      keep[i] = std::max(see[i], keep[i] - float(std::log2(2 * t.dropped[i] / tolerance)) / scale);
+  }
 }
 
 }  // namespace rwpm::cpu

@@ -19,9 +19,10 @@ struct Transition {
 };
 
 // units: [N][stride] unit embeddings, zero from D on; stride a multiple of the instruction set's vector.
-// scale: log2(e) / tau. Every row drops at most `tolerance`; nothing when the graph is too dense for a sparse matrix to
-// pay.
+// scale: log2(e) / tau. Every row drops at most `tolerance`. Nothing when more than the share `densest` of all pairs
+// matters, or the matrix would take more than a GiB.
 std::optional<Transition> compile_transition(const float* units, int64_t pixels, int64_t channels, int64_t stride,
-                                             float scale, double tolerance, const ParallelFor& parallel_for);
+                                             float scale, double tolerance, double densest,
+                                             const ParallelFor& parallel_for);
 
 }  // namespace rwpm::cpu

@@ -165,6 +165,9 @@ void walk_streaming(const Problem<T>& p, const std::vector<int64_t>& pixels, con
   });
 }
 
+// A share of all pairs up to which a sparse matrix pays: the more steps share the cost of making it, the more.
+double densest(int64_t steps) { return std::min(0.15, 0.015 * double(steps)); }
+
 // Rows that one task steps: few enough to balance the threads, enough to be worth a task.
 constexpr int64_t sparse_rows = 256;
 
@@ -178,7 +181,7 @@ bool walk_sparse(const Problem<float>& p, const std::vector<int64_t>& pixels, co
     const Buffer<float> units(count * stride);
     unit_rows(p, pixels, stride, parallel_for, units.get());
     t = cpu::compile_transition(units.get(), count, p.channels, stride, float(exponent_scale(p)), p.tolerance,
-                                parallel_for);
+                                densest(p.steps), parallel_for);
   }
   if (!t) return false;
   const ValueLayout layout = {count, ceil_div(p.value_channels, kernels.vector) * kernels.vector, kernels.lanes};

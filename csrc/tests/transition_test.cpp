@@ -54,7 +54,7 @@ void test(const Case& c) {
   const Buffer<float> units = unit_rows(c, stride);
   const double scale = std::log2(std::exp(1.)) / c.temperature;
   const auto compile = [&](int64_t threads) {
-    return rwpm::cpu::compile_transition(units.get(), c.pixels, c.channels, stride, float(scale), c.tolerance,
+    return rwpm::cpu::compile_transition(units.get(), c.pixels, c.channels, stride, float(scale), c.tolerance, 0.15,
                                          rwpm::parallel_for_threads(threads));
   };
   const std::optional<Transition> t = compile(1), other = compile(3);
@@ -106,7 +106,7 @@ void test_dense_graphs_are_declined() {
   const auto& kernels = *rwpm::cpu::chosen_isa().sparse;
   const int64_t stride = rwpm::cpu::ceil_div(c.channels, kernels.vector) * kernels.vector;
   const Buffer<float> units = unit_rows(c, stride);
-  expect(!rwpm::cpu::compile_transition(units.get(), c.pixels, c.channels, stride, 1.4427f, c.tolerance,
+  expect(!rwpm::cpu::compile_transition(units.get(), c.pixels, c.channels, stride, 1.4427f, c.tolerance, 0.15,
                                         rwpm::parallel_for_threads(2)),
          "a flat graph is declined");
 }
