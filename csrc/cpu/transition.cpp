@@ -324,9 +324,10 @@ std::optional<Transition> compile_transition(const float* units, int64_t pixels,
 
   const int64_t limit = int64_t(std::min(densest * double(pixels) * double(pixels) / 2, most_pairs));
   for (int64_t remaining = passes;; --remaining) {
-    const std::optional<Pass> pass = find_pairs(w, filter, limit);
+    std::optional<Pass> pass = find_pairs(w, filter, limit);
     if (!pass) return std::nullopt;
     Transition t = build_rows(w, filter, *pass, bound.get(), see_share);
+    pass.reset();  // half as large as the rows, which may have to be copied yet
     std::vector<int64_t> wide;
     for (int64_t i = 0; i < pixels; ++i)
       if (t.dropped[i] > tolerance) wide.push_back(i);
