@@ -1,6 +1,10 @@
 // Memory for vectors: aligned and not initialised.
 #pragma once
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include <algorithm>
 #include <cstdlib>
 #include <memory>
@@ -13,17 +17,21 @@ namespace rwpm::cpu {
 template <typename T>
 class Buffer {
  public:
-  explicit Buffer(int64_t size) : data_(static_cast<T*>(std::aligned_alloc(alignment, padded_bytes(size)))) {
+  explicit Buffer(int64_t size) {
+    const size_t bytes = size_t(size) * sizeof(T), unit = bytes < 2 * huge_page ? alignment : huge_page;
+    const size_t padded = std::max(bytes + unit - 1, unit) / unit * unit;
+    data_.reset(static_cast<T*>(std::aligned_alloc(unit, padded)));
     if (!data_) throw std::bad_alloc();
+#if defined(__linux__)
+    // A buffer lives for one walk: without huge pages the system would spend a tenth of it on handing out small ones.
+    if (unit == huge_page) madvise(data_.get(), padded, MADV_HUGEPAGE);
+#endif
   }
   T* get() const { return data_.get(); }
   T& operator[](int64_t i) const { return data_.get()[i]; }
 
  private:
-  static size_t padded_bytes(int64_t size) {
-    const size_t bytes = size_t(std::max<int64_t>(size, 1)) * sizeof(T);
-    return (bytes + alignment - 1) / alignment * alignment;
-  }
+  static constexpr size_t huge_page = size_t(1) << 21;
   struct Free {
     void operator()(T* p) const { std::free(p); }
   };

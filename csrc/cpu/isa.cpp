@@ -1,5 +1,13 @@
 #include "isa.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+#endif
+
 #include <cstdlib>
 #include <stdexcept>
 
@@ -17,6 +25,7 @@ RWPM_DECLARE(baseline)
 RWPM_DECLARE(avx2)
 RWPM_DECLARE(avx512)
 RWPM_DECLARE(avx512vnni)
+RWPM_DECLARE(amx)
 #endif
 
 namespace {
@@ -25,6 +34,21 @@ namespace {
 bool has_avx512() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+
+bool has_vnni() { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }
+
+// Matrix tiles of bfloat16, which Linux lets a process use when it asks.
+bool has_amx() {
+#if defined(__linux__)
+  constexpr unsigned tile_bit = 1u << 24, bf16_bit = 1u << 22;
+  constexpr long request_permission = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  unsigned a, b, c, d;
+  return has_vnni() && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & tile_bit) && (d & bf16_bit) &&
+         syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+#else
+  return false;
+#endif
 }
 #endif
 
@@ -35,7 +59,8 @@ bool has_avx512() {
 const std::vector<Isa>& isas() {
   static const std::vector<Isa> all = {
 #if defined(__x86_64__)
-      RWPM_ISA(avx512vnni, [] { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }),
+      RWPM_ISA(amx, has_amx),
+      RWPM_ISA(avx512vnni, has_vnni),
       RWPM_ISA(avx512, has_avx512),
       RWPM_ISA(avx2, [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }),
 #endif

@@ -43,35 +43,50 @@ struct Kernels {
   double (*multiply_adds)(int64_t rounds);  // runs that many rounds of independent multiply-adds; returns how many
 };
 
-// A pair of pixels that at least one of them keeps, query < key.
-struct Pair {
-  int32_t query, key;
-  float cosine;
+// Rows of the sparse matrix come in groups that share their columns: neighbours on a map resemble the same pixels, so
+// that a value is fetched once for all of them.
+constexpr int64_t group_rows = 4;
+
+// What a group keeps of a column: a cosine for each of its rows that keeps the pair, -inf for the others. Group and
+// column are counted from the begin of the tile's blocks.
+struct Entry {
+  uint16_t group, column;
+  float cosine[group_rows];
 };
 
-// The filter's view of a graph. Rounded embeddings say which pairs may matter; of those, the ones that matter get an
-// exact cosine. A word holds one channel as float32, or two as 16-bit integers, times `unit`.
+// The filter's view of a graph. Products of rounded embeddings say which pairs may matter; those are made exactly.
 struct Filter {
-  int64_t channels;           // D
-  int64_t stride;             // D padded to whole vectors
-  const float* units;         // [N][stride] unit embeddings, zero beyond D
-  const void* panels;         // [panel][words][lanes] rounded embeddings
-  float cosine_of_product;    // 1 / unit^2
-  float margin;               // no cosine is larger than its rounded one and this
-  const void* least_product;  // [panel * lanes] product below which a pixel need not know of a pair: int32 or float32
-  const float* see;           // [panel * lanes] the cosine behind it
-  const float* keep;          // [panel * lanes] cosine from which on a pixel keeps a pair
-  float scale;                // log2(e) / tau
+  int64_t pixels;       // N
+  int64_t channels;     // D
+  const float* panels;  // [panel][D][lanes] unit embeddings, zero beyond N
+  const char* rounded;  // [panel][rounded_bytes], as `round` makes them
+  const float* factor;  // [panel * lanes] the factors of two pixels make a cosine of the product of what is rounded
+  const float* off;     // [panel * lanes] by the sum of two pixels' the cosine may be off at most
+  const float* see;     // [panel * lanes] cosine below which a pixel need not know of a pair; infinite beyond N
+  const float* keep;    // [panel * lanes] cosine from which on a pixel keeps a pair; infinite beyond N
+  float scale;          // log2(e) / tau
 };
 
-// One transition by a sparse matrix in CSR form: to = alpha S from + (1 - alpha) start; values as in Step.
+constexpr float drop_unit = 1024;  // what a pixel drops is counted in this part of the weight at its `keep`
+
+// What a call of the filter found; room for lanes * keys / group entries in each list.
+struct Found {
+  Entry* of_queries;  // rows are queries, columns are keys
+  Entry* of_keys;     // the other way round
+  int64_t query_count;
+  int64_t key_count;
+  uint32_t* dropped;  // [N] added to: pairs seen and not kept, rounded up
+};
+
+// One transition by rows of the sparse matrix: to = alpha S from + (1 - alpha) start; values as in Step.
 struct SparseStep {
   int64_t rows;   // of a value panel
   int64_t width;  // C, padded to whole vectors
   float alpha;
-  const int64_t* row_start;  // [N + 1]
-  const int32_t* column;     // [pairs]
-  const float* weight;       // [pairs]
+  int64_t first_row;           // the pixel of the first group
+  const int32_t* group_start;  // [groups + 1] into columns
+  const int32_t* column;       // [entries + some to look ahead]
+  const float* weight;         // [entries][group_rows]
   const float* start;
   const float* from;
   // output
@@ -79,18 +94,23 @@ struct SparseStep {
 };
 
 struct SparseKernels {
-  int64_t lanes;             // pixels of a panel
-  int64_t vector;            // floats of a vector
-  int64_t channels_of_word;  // 2 where the filter multiplies 16-bit integers, else 1
-  // Pairs of a query panel and the keys [begin, end) to `pairs`; returns how many. Adds to `dropped`, [N], what each
-  // pixel has seen and not kept, rounded up, in units of the weight at `see`. pairs: room for lanes * (end - begin).
-  int64_t (*filter)(const Filter&, int64_t query_panel, int64_t begin, int64_t end, Pair* pairs, uint32_t* dropped);
-  // For each pixel of a query panel the largest cosine with another pixel, rounded as the filter's: [lanes].
-  void (*largest)(const Filter&, int64_t pixels, int64_t query_panel, float* cosines);
-  void (*step)(const SparseStep&, int64_t begin, int64_t end);
-  // row: [count] cosines, at most `largest`; becomes exp2(scale * (cosine - largest)); returns their sum.
-  float (*weigh)(float* row, int64_t count, float largest, float scale);
-  float (*dot)(const float* a, const float* b, int64_t stride);
+  int64_t lanes;   // pixels of a panel
+  int64_t vector;  // floats of a vector
+  // A rounded panel's bytes, a multiple of the alignment; 0 where the filter multiplies what is not rounded.
+  int64_t (*rounded_bytes)(int64_t channels);
+  void (*round)(const float* panel, int64_t channels, char* rounded, float* factor, float* off);
+  // For each pixel of a query panel, [lanes]: log2 of the sum of exp2(scale * cosine) over the other pixels of the
+  // panels of keys, -inf where there are none.
+  void (*sum)(const Filter&, int64_t query_panel, const int64_t* key_panels, int64_t count, float* log_sum);
+  // For each pixel of a query panel a lower bound of its largest cosine with another pixel: [lanes].
+  void (*largest)(const Filter&, int64_t query_panel, float* cosines);
+  // What a query panel and the keys [begin, end) keep of each other, every pair once: a key meets the queries before
+  // it. The panel's block begins at pixel query_begin, the keys' at `begin`.
+  void (*filter)(const Filter&, int64_t query_panel, int64_t query_begin, int64_t begin, int64_t end, Found&);
+  void (*step)(const SparseStep&, int64_t begin_group, int64_t end_group);
+  // weights: [entries][group_rows] cosines, become shares of what stands in their row; 0 for -inf. log_sum:
+  // [group_rows] log2 of the rows' sums of exp2(scale * cosine), -inf for a row without a pair.
+  void (*weigh)(float* weights, int64_t entries, float scale, float* log_sum);
 };
 
 struct Isa {

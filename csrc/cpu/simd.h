@@ -109,13 +109,13 @@ RWPM_INLINE Vec<T> exp2_nonpositive(Vec<T> x) {
 
 // out[m][n] += sum_k a[k][m] * b[k][n] for `rows` m and n of a panel that is `N` vectors wide.
 template <typename T, int N>
-RWPM_INLINE void multiply(int64_t depth, const T* a, int64_t a_step, const T* b, Vec<T> (&out)[rows][N]) {
-  constexpr int width = N * lanes_of<T>;
+RWPM_INLINE void multiply(int64_t depth, const T* a, int64_t a_step, const T* b, int64_t b_step,
+                          Vec<T> (&out)[rows][N]) {
   constexpr int ahead = 8;  // the operands stream from the second cache: asking early is worth a tenth of the time
-  for (int64_t k = 0; k < depth; ++k, a += a_step, b += width) {
+  for (int64_t k = 0; k < depth; ++k, a += a_step, b += b_step) {
     __builtin_prefetch(a + ahead * a_step);
 #pragma GCC unroll 4
-    for (int n = 0; n < N; ++n) __builtin_prefetch(b + ahead * width + n * lanes_of<T>);
+    for (int n = 0; n < N; ++n) __builtin_prefetch(b + ahead * b_step + n * lanes_of<T>);
     Vec<T> row[N];
 #pragma GCC unroll 4
     for (int n = 0; n < N; ++n) row[n] = load(b + n * lanes_of<T>);

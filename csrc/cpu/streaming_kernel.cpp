@@ -33,7 +33,7 @@ RWPM_INLINE void cosines(const Graph<T>& graph, const Tile& tile, Map map, T* s)
     for (int64_t key = tile.key_begin; key < tile.key_end; key += rows) {
       const T* const a = graph.panels + key / lanes * graph.channels * lanes + key % lanes;
       Vec<T> product[rows][columns] = {};
-      multiply<T, columns>(graph.channels, a, lanes, b, product);
+      multiply<T, columns>(graph.channels, a, lanes, b, lanes, product);
       T* const out = s + (key - tile.key_begin) * lanes;
 #pragma GCC unroll 16
       for (int m = 0; m < rows; ++m) {
@@ -116,7 +116,7 @@ void accumulate(int64_t keys, int64_t queries, const T* weights, const T* values
     const T* const a = weights + query / lanes * keys * lanes + query % lanes;
     // From zero for each key tile: one running sum over all keys would round equal weights the same way N times.
     Vec<T> sum[rows][N] = {};
-    multiply<T, N>(keys, a, lanes, values, sum);
+    multiply<T, N>(keys, a, lanes, values, width, sum);
 #pragma GCC unroll 16
     for (int m = 0; m < rows; ++m) {
 #pragma GCC unroll 4

@@ -10,18 +10,25 @@
 
 namespace rwpm::cpu {
 
-// Rows sum to 1. What a row dropped is a share of its exact mass, bounded from above.
+// Rows are held in blocks, and in a block in groups of `group_rows` rows that share their columns, with a weight of
+// zero where a row of the group does not keep the pair. Rows sum to 1. What a row dropped is a share of its exact mass,
+// bounded from above.
 struct Transition {
-  std::vector<int64_t> row_start;  // [N + 1]
-  Buffer<int32_t> column{0};       // [kept + padding], ascending within a row
-  Buffer<float> weight{0};         // [kept + padding]
-  std::vector<float> dropped;      // [N]
+  struct Block {
+    std::vector<int32_t> group_start;  // [groups + 1]
+    Buffer<int32_t> column{0};         // [entries + padding]
+    Buffer<float> weight{0};           // [entries][group_rows]
+  };
+  int64_t block_rows;          // of every block but the last
+  std::vector<Block> blocks;   // [ceil(N / block_rows)]
+  std::vector<float> dropped;  // [N]
 };
 
-// units: [N][stride] unit embeddings, zero from D on; stride a multiple of the instruction set's vector.
-// scale: log2(e) / tau. Every row drops at most `tolerance`. Nothing when more than the share `densest` of all pairs
-// matters, or the matrix would take more than a GiB.
-std::optional<Transition> compile_transition(const float* units, int64_t pixels, int64_t channels, int64_t stride,
+// panels: unit embeddings as the kernels take them, [panel][D][lanes], zero beyond N. Where the pixels of a map come
+// patch by patch, a patch to a panel, `across` patches side by side, rows are known to be alike; other orders take
+// longer. scale: log2(e) / tau. Every row drops at most `tolerance`. Nothing when more than the share `densest` of all
+// pairs matters, or the matrix would take more than a GiB.
+std::optional<Transition> compile_transition(const float* panels, int64_t pixels, int64_t channels, int64_t across,
                                              float scale, double tolerance, double densest,
                                              const ParallelFor& parallel_for);
 

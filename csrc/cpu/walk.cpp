@@ -2,6 +2,7 @@
 #include "../walk.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdlib>
 #include <memory>
@@ -10,6 +11,7 @@
 
 #include "buffer.h"
 #include "isa.h"
+#include "layout.h"
 #include "transition.h"
 
 namespace rwpm {
@@ -62,16 +64,28 @@ std::vector<int64_t> valid_pixels(const Problem<T>& p, const ParallelFor& parall
   return pixels;
 }
 
-// Divides the embedding of D channels, `step` apart, by its norm.
+// Divides the embeddings of a panel, [D][lanes], by their norms.
 template <typename T>
-void normalize(T* e, int64_t channels, int64_t step) {
-  double largest = 0, squares = 0;
-  for (int64_t d = 0; d < channels; ++d) largest = std::max(largest, std::abs(double(e[d * step])));
-  if (largest == 0) return;
-  // Relative to the largest, so that no square over- or underflows.
-  for (int64_t d = 0; d < channels; ++d) squares += std::pow(e[d * step] / largest, 2);
-  const double length = std::max(std::sqrt(squares), shortest / largest);
-  for (int64_t d = 0; d < channels; ++d) e[d * step] = T(e[d * step] / largest / length);
+void normalize(T* panel, int64_t channels, int64_t lanes) {
+  std::vector<double> largest(lanes), squares(lanes), factor(lanes);
+  for (int64_t d = 0; d < channels; ++d)
+    for (int64_t i = 0; i < lanes; ++i) largest[i] = std::max(largest[i], std::abs(double(panel[d * lanes + i])));
+  // Relative to the largest, so that no square over- or underflows; in two factors, so that no reciprocal does.
+  constexpr double up = 0x1p500, smallest = 0x1p-500;
+  std::vector<double> first(lanes);
+  for (int64_t i = 0; i < lanes; ++i) {
+    first[i] = largest[i] < smallest ? up : 1;
+    factor[i] = largest[i] > 0 ? 1 / (largest[i] * first[i]) : 0;
+  }
+  for (int64_t d = 0; d < channels; ++d)
+    for (int64_t i = 0; i < lanes; ++i) {
+      const double x = double(panel[d * lanes + i]) * first[i] * factor[i];
+      squares[i] += x * x;
+    }
+  for (int64_t i = 0; i < lanes; ++i)
+    if (largest[i] > 0) factor[i] /= std::max(std::sqrt(squares[i]), shortest / largest[i]);
+  for (int64_t d = 0; d < channels; ++d)
+    for (int64_t i = 0; i < lanes; ++i) panel[d * lanes + i] = T(double(panel[d * lanes + i]) * first[i] * factor[i]);
 }
 
 // Unit embeddings of `pixels` as panels [panel][D][lanes]; zero beyond the last pixel.
@@ -88,24 +102,7 @@ void pack_embeddings(const Problem<T>& p, const std::vector<int64_t>& pixels, in
         for (int64_t i = 0; i < here; ++i)
           out[d * lanes + i] =
               p.embeddings.data[pixels[panel * lanes + i] * p.embeddings.row_stride + d * p.embeddings.column_stride];
-      for (int64_t i = 0; i < here; ++i) normalize(out + i, p.channels, lanes);
-    }
-  });
-}
-
-// Unit embeddings of `pixels` as rows [N][stride], zero from D on.
-void unit_rows(const Problem<float>& p, const std::vector<int64_t>& pixels, int64_t stride,
-               const ParallelFor& parallel_for, float* rows) {
-  const int64_t count = pixels.size();
-  parallel_for(ceil_div(count, block), [&](int64_t first, int64_t last) {
-    for (int64_t begin = first * block; begin < std::min(last * block, count); begin += block) {
-      const int64_t end = std::min(begin + block, count);
-      std::fill(rows + begin * stride, rows + end * stride, 0.f);
-      for (int64_t d = 0; d < p.channels; ++d)
-        for (int64_t i = begin; i < end; ++i)
-          rows[i * stride + d] =
-              p.embeddings.data[pixels[i] * p.embeddings.row_stride + d * p.embeddings.column_stride];
-      for (int64_t i = begin; i < end; ++i) normalize(rows + i * stride, p.channels, 1);
+      normalize(out, p.channels, lanes);
     }
   });
 }
@@ -123,21 +120,29 @@ struct ValueLayout {
 // Values of the graph's pixels in the kernels' layout, taken in, stepped, and written out.
 template <typename T, typename Advance>
 void step_values(const Problem<T>& p, const std::vector<int64_t>& pixels, const ValueLayout& layout,
-                 const Advance& advance) {
+                 const ParallelFor& parallel_for, const Advance& advance) {
   const int64_t count = pixels.size();
   const Buffer<T> start(layout.size()), even(layout.size()), odd(layout.size());
-  for (const Buffer<T>* buffer : {&start, &even, &odd}) std::fill_n(buffer->get(), layout.size(), T(0));
-  for (int64_t c = 0; c < p.value_channels; ++c)
-    for (int64_t i = 0; i < count; ++i)
-      start[layout.at(i, c)] = p.values.data[pixels[i] * p.values.row_stride + c * p.values.column_stride];
+  parallel_for(ceil_div(layout.rows, block), [&](int64_t first, int64_t last) {
+    for (int64_t begin = first * block; begin < std::min(last * block, layout.rows); begin += block)
+      for (int64_t c = 0; c < layout.width; ++c)
+        for (int64_t i = begin; i < std::min(begin + block, layout.rows); ++i) {
+          const bool there = i < count && c < p.value_channels;
+          start[layout.at(i, c)] =
+              there ? p.values.data[pixels[i] * p.values.row_stride + c * p.values.column_stride] : T(0);
+          if (i >= count) even[layout.at(i, c)] = odd[layout.at(i, c)] = 0;  // keys beyond the last pixel
+        }
+  });
   const T* from = start.get();
   for (int64_t t = 0; t < p.steps; ++t) {
     T* const to = (t % 2 ? odd : even).get();
     advance(start.get(), from, to);
     from = to;
   }
-  for (int64_t i = 0; i < count; ++i)
-    for (int64_t c = 0; c < p.value_channels; ++c) p.result[pixels[i] * p.value_channels + c] = from[layout.at(i, c)];
+  parallel_for(count, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i)
+      for (int64_t c = 0; c < p.value_channels; ++c) p.result[pixels[i] * p.value_channels + c] = from[layout.at(i, c)];
+  });
 }
 
 template <typename T>
@@ -156,7 +161,7 @@ void walk_streaming(const Problem<T>& p, const std::vector<int64_t>& pixels, con
   });
 
   const ValueLayout layout = {rows, ceil_div(p.value_channels, kernels.vector) * kernels.vector, kernels.lanes};
-  step_values(p, pixels, layout, [&](const T* start, const T* from, T* to) {
+  step_values(p, pixels, layout, parallel_for, [&](const T* start, const T* from, T* to) {
     const Step<T> step = {layout.width, T(p.alpha), p.adjoint, start, from, to};
     parallel_for(tiles, [&](int64_t begin, int64_t end) {
       const Buffer<T> scratch(kernels.tile * (kernels.key_tile + layout.width));
@@ -168,28 +173,44 @@ void walk_streaming(const Problem<T>& p, const std::vector<int64_t>& pixels, con
 // A share of all pairs up to which a sparse matrix pays: the more steps share the cost of making it, the more.
 double densest(int64_t steps) { return std::min(0.15, 0.015 * double(steps)); }
 
-// Rows that one task steps: few enough to balance the threads, enough to be worth a task.
-constexpr int64_t sparse_rows = 256;
+// Groups of rows that one task steps: few enough to balance the threads, enough to be worth a task.
+constexpr int64_t task_groups = 24;
 
 // By filter and refine; false when the graph is too dense for it.
 bool walk_sparse(const Problem<float>& p, const std::vector<int64_t>& pixels, const ParallelFor& parallel_for) {
   const cpu::SparseKernels& kernels = *cpu::chosen_isa().sparse;
   const int64_t count = pixels.size();
-  const int64_t stride = ceil_div(p.channels, kernels.vector) * kernels.vector;
+  const cpu::Layout order =
+      cpu::by_patches(pixels, cpu::likely_width(p.embeddings, p.channels, pixels, parallel_for), kernels.lanes);
   std::optional<cpu::Transition> t;
   {
-    const Buffer<float> units(count * stride);
-    unit_rows(p, pixels, stride, parallel_for, units.get());
-    t = cpu::compile_transition(units.get(), count, p.channels, stride, float(exponent_scale(p)), p.tolerance,
+    const Buffer<float> panels(ceil_div(count, kernels.lanes) * kernels.lanes * p.channels);
+    pack_embeddings(p, order.pixels, kernels.lanes, parallel_for, panels.get());
+    t = cpu::compile_transition(panels.get(), count, p.channels, order.across, float(exponent_scale(p)), p.tolerance,
                                 densest(p.steps), parallel_for);
   }
   if (!t) return false;
-  const ValueLayout layout = {count, ceil_div(p.value_channels, kernels.vector) * kernels.vector, kernels.lanes};
-  step_values(p, pixels, layout, [&](const float* start, const float* from, float* to) {
-    const cpu::SparseStep step = {
-        count, layout.width, float(p.alpha), t->row_start.data(), t->column.get(), t->weight.get(), start, from, to};
-    parallel_for(ceil_div(count, sparse_rows), [&](int64_t first, int64_t last) {
-      kernels.step(step, first * sparse_rows, std::min(last * sparse_rows, count));
+  const int64_t rows = ceil_div(count, cpu::group_rows) * cpu::group_rows;
+  const ValueLayout layout = {rows, ceil_div(p.value_channels, kernels.vector) * kernels.vector, kernels.lanes};
+  const int64_t groups = rows / cpu::group_rows, block_groups = t->block_rows / cpu::group_rows;
+  step_values(p, order.pixels, layout, parallel_for, [&](const float* start, const float* from, float* to) {
+    std::atomic<int64_t> next = 0;
+    parallel_for(ceil_div(groups, task_groups), [&](int64_t, int64_t) {
+      for (int64_t g = next++ * task_groups; g < groups; g = next++ * task_groups) {
+        const cpu::Transition::Block& b = t->blocks[g / block_groups];
+        const int64_t first = g / block_groups * block_groups;
+        const cpu::SparseStep step = {rows,
+                                      layout.width,
+                                      float(p.alpha),
+                                      first * cpu::group_rows,
+                                      b.group_start.data(),
+                                      b.column.get(),
+                                      b.weight.get(),
+                                      start,
+                                      from,
+                                      to};
+        kernels.step(step, g - first, std::min({g + task_groups, groups, first + block_groups}) - first);
+      }
     });
   });
   return true;
