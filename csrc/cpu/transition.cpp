@@ -21,7 +21,8 @@ constexpr int64_t passes = 3;
 // tolerance.
 constexpr double see_part = 0.25;
 
-constexpr int64_t block_panels = 8;  // panels of a block of rows; a tile is a block of queries against a block of keys
+// A tile is a block of queries against a block of keys.
+constexpr int64_t block_rows = Transition::block_rows;
 // A row's sum is bounded from below by its panel and the four beside it. That will not do when of `probes` panels more
 // than one in `most_loose` has a pixel in four whose bound is off by more than so many bits.
 constexpr int64_t probes = 8, most_loose = 4;
@@ -47,9 +48,8 @@ struct Work {
   const ParallelFor& parallel_for;
   int64_t panels() const { return ceil_div(pixels, kernels.lanes); }
   int64_t padded() const { return panels() * kernels.lanes; }
-  int64_t block_rows() const { return block_panels * kernels.lanes; }
-  int64_t blocks() const { return ceil_div(pixels, block_rows()); }
-  int64_t block_begin(int64_t block) const { return block * block_rows(); }
+  int64_t blocks() const { return ceil_div(pixels, block_rows); }
+  int64_t block_begin(int64_t block) const { return block * block_rows; }
   int64_t block_end(int64_t block) const { return std::min(block_begin(block + 1), padded()); }
 };
 
@@ -122,7 +122,7 @@ std::optional<Pass> find_pairs(const Work& w, const Filter& filter, int64_t limi
   std::atomic<int64_t> total = 0;
   std::mutex guard;
   take_in_turns(tiles, w.parallel_for, [&](const auto& next) {
-    const Buffer<Entry> of_queries(w.block_rows() * lanes / group_rows), of_keys(w.block_rows() * lanes / group_rows);
+    const Buffer<Entry> of_queries(block_rows * lanes / group_rows), of_keys(block_rows * lanes / group_rows);
     std::vector<Entry> all_of_queries, all_of_keys;
     std::vector<uint32_t> dropped(w.pixels);
     for (int64_t tile = next(); tile < tiles && total <= limit; tile = next()) {
@@ -155,7 +155,7 @@ std::optional<Pass> find_pairs(const Work& w, const Filter& filter, int64_t limi
 // A block's rows of what a pass found, added to what an earlier pass left in `kept`; the pass's lists are freed.
 // log_sum: [rows of the block] as `weigh` gives it.
 void add_rows(const Work& w, float scale, Pass& pass, int64_t block, Transition::Block& kept, float* log_sum) {
-  const int64_t groups = ceil_div(std::min(w.block_rows(), w.pixels - w.block_begin(block)), group_rows);
+  const int64_t groups = ceil_div(std::min(block_rows, w.pixels - w.block_begin(block)), group_rows);
   const auto each_list = [&](const auto& visit) {
     for (int64_t a = 0; a <= block; ++a) visit(pass.tile(a, block).of_keys, w.block_begin(a));
     for (int64_t b = block; b < pass.blocks; ++b) visit(pass.tile(block, b).of_queries, w.block_begin(b));
@@ -227,7 +227,6 @@ std::optional<Transition> compile_transition(const float* panels, int64_t pixels
   const int64_t limit =
       int64_t(std::min(densest * double(pixels) * double(pixels) / double(group_rows), most_bytes / of_entry));
   Transition t;
-  t.block_rows = w.block_rows();
   t.blocks.resize(w.blocks());
   t.dropped.resize(pixels);
   for (int64_t remaining = passes;; --remaining) {
@@ -235,7 +234,7 @@ std::optional<Transition> compile_transition(const float* panels, int64_t pixels
     if (!pass) return std::nullopt;
     std::vector<char> wide(pixels);  // rows that dropped more than they may
     take_in_turns(w.blocks(), parallel_for, [&](const auto& next) {
-      std::vector<float> log_sum(w.block_rows());
+      std::vector<float> log_sum(block_rows);
       for (int64_t block = next(); block < w.blocks(); block = next()) {
         add_rows(w, scale, *pass, block, t.blocks[block], log_sum.data());
         for (int64_t i = w.block_begin(block); i < std::min(w.block_end(block), pixels); ++i) {
@@ -260,8 +259,8 @@ std::optional<Transition> compile_transition(const float* panels, int64_t pixels
       // What a row drops goes with what it keeps, about; twice as much to be sure. In the end all that it sees.
       const float lower = keep[i] - float(std::log2(2 * t.dropped[i] / tolerance)) / scale;
       keep[i] = remaining > 2 ? std::max(see[i], lower) : see[i];
-      Transition::Block& block = t.blocks[i / w.block_rows()];
-      const int64_t row = i % w.block_rows();
+      Transition::Block& block = t.blocks[i / block_rows];
+      const int64_t row = i % block_rows;
       for (int64_t e = block.group_start[row / group_rows]; e < block.group_start[row / group_rows + 1]; ++e)
         block.weight[e * group_rows + row % group_rows] = 0;
     }

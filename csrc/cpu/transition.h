@@ -19,9 +19,9 @@ struct Transition {
     Buffer<int32_t> column{0};         // [entries + padding]
     Buffer<float> weight{0};           // [entries][group_rows]
   };
-  int64_t block_rows;          // of every block but the last
-  std::vector<Block> blocks;   // [ceil(N / block_rows)]
-  std::vector<float> dropped;  // [N]
+  static constexpr int64_t block_rows = 384;  // of every block but the last; whole panels of any width
+  std::vector<Block> blocks;                  // [ceil(N / block_rows)]
+  std::vector<float> dropped;                 // [N]
 };
 
 // panels: unit embeddings as the kernels take them, [panel][D][lanes], zero beyond N. Where the pixels of a map come

@@ -175,6 +175,7 @@ double densest(int64_t steps) { return std::min(0.15, 0.015 * double(steps)); }
 
 // Groups of rows that one task steps: few enough to balance the threads, enough to be worth a task.
 constexpr int64_t task_groups = 24;
+static_assert(cpu::Transition::block_rows % (task_groups * cpu::group_rows) == 0);
 
 // By filter and refine; false when the graph is too dense for it.
 bool walk_sparse(const Problem<float>& p, const std::vector<int64_t>& pixels, const ParallelFor& parallel_for) {
@@ -192,7 +193,7 @@ bool walk_sparse(const Problem<float>& p, const std::vector<int64_t>& pixels, co
   if (!t) return false;
   const int64_t rows = ceil_div(count, cpu::group_rows) * cpu::group_rows;
   const ValueLayout layout = {rows, ceil_div(p.value_channels, kernels.vector) * kernels.vector, kernels.lanes};
-  const int64_t groups = rows / cpu::group_rows, block_groups = t->block_rows / cpu::group_rows;
+  const int64_t groups = rows / cpu::group_rows, block_groups = cpu::Transition::block_rows / cpu::group_rows;
   step_values(p, order.pixels, layout, parallel_for, [&](const float* start, const float* from, float* to) {
     std::atomic<int64_t> next = 0;
     parallel_for(ceil_div(groups, task_groups), [&](int64_t, int64_t) {
