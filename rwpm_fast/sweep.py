@@ -131,7 +131,7 @@ def _analyse(scorers: Sequence[Scorer], photo: np.ndarray, scores: Sequence[str]
         for score in scores:
             score_map = analysis.walked.score(score).cpu().numpy()
             if np.isnan(score_map).any():
-                raise ValueError(f"{score} after {scorer.walk} is NaN at {np.isnan(score_map).sum()} pixels")
+                raise ValueError(f"{score}: NaN at {np.isnan(score_map).sum()} pixels, with walk {scorer.walk}")
             arrays[_key(index, score)] = score_map
     return {**arrays, "seconds": np.array(seconds)}
 

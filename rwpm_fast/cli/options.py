@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-# Default and help. AP, AuROC and FPR95 of DABNet on RoadAnomaly are at this tolerance the exact walk's to four digits, in
-# a sixteenth of the time.
+# Default and help. With the tolerance, DABNet's AP, AuROC and FPR95 on RoadAnomaly are those of the exact walk to four
+# digits, in a sixteenth of the time.
 WALK_SETTINGS = {
     "alpha": (0.99, "probability to go on, in [0, 1]"),
     "steps": (20, "number of transitions"),
