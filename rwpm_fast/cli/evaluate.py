@@ -162,7 +162,10 @@ def _pooling(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
-    return {"network": options.network, "images": str(options.images)}
+    from torch import get_num_threads
+
+    names = {"network": options.network, "images": str(options.images)}
+    return {**names, "device": options.device, "threads": get_num_threads()}
 
 
 def _warn_of_no_positives(options: argparse.Namespace, results: Collection[PixelResult]) -> None:
