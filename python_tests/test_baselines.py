@@ -62,6 +62,70 @@ def test_knn_reads_the_nearest_only(pixels, slab, neighbours):
     torch.testing.assert_close(S, restricted / restricted.sum(-1, keepdim=True))
 
 
+def test_knn_weighs_by_cosine(pixels, slab):
+    e, _ = pixels
+    e = e.clone()
+    e[3] = -e.mean(0)  # far from all
+    e[4] = 0
+    S = baselines.knn_walk(
+        e, torch.eye(70, dtype=torch.float64), neighbours=9, weights="cosine", alpha=1.0, steps=1, temperature=0.5
+    )
+    cosines = torch.nn.functional.normalize(e, dim=-1) @ torch.nn.functional.normalize(e, dim=-1).T
+    cosines.fill_diagonal_(-torch.inf)
+    kept = cosines.topk(9, -1)
+    for row, (values, indices) in enumerate(zip(*kept, strict=True)):
+        if row == 4:  # all are equally far: any nine
+            assert sorted(S[4].tolist())[-10:] == pytest.approx([0] + [1 / 9] * 9)
+            continue
+        positive = values.clamp_min(0)
+        torch.testing.assert_close(S[row, indices], positive / positive.sum())
+    torch.testing.assert_close(S.sum(-1), torch.ones(70, dtype=torch.float64))
+
+
+def test_knn_walk_of_maps(manifold):
+    embedding_map, value_map = manifold(2, 7, 9, 8).movedim(-1, 1), manifold(2, 7, 9, 3, seed=1).movedim(-1, 1)
+    settings = {"neighbours": 5, "weights": "cosine", "alpha": 0.9, "steps": 4, "temperature": 0.02}
+    walk = baselines.KnnWalk(**settings, parts=2)
+    for values in (None, value_map):
+        got = walk(embedding_map, values)
+        for image in range(2):
+            for rows in (slice(0, 3), slice(3, 7)):
+                for columns in (slice(0, 4), slice(4, 9)):
+                    block = (image, slice(None), rows, columns)
+                    e, v = (m[block].flatten(1).T for m in (embedding_map, embedding_map if values is None else values))
+                    wanted = baselines.knn_walk(e, v, **settings)
+                    torch.testing.assert_close(got[block].flatten(1).T, wanted)
+    assert all(f"{name}={value!r}" in repr(walk) for name, value in {**settings, "parts": 2}.items())
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"neighbours": 0}, "neighbours: expected 1 or more, got 0"),
+        ({"weights": "gauss"}, "weights: expected one of softmax, cosine, got 'gauss'"),
+        ({"alpha": 2.0}, "alpha: expected a number"),
+        ({"parts": 0}, "parts: expected 1 or more, got 0"),
+    ],
+    ids=readable,
+)
+def test_knn_walk_checks_its_settings_at_once(change, text):
+    with pytest.raises(ValueError, match=text):
+        baselines.KnnWalk(**change)
+
+
+def test_knn_walk_of_maps_that_do_not_fit(manifold):
+    embedding_map = manifold(1, 4, 4, 8).movedim(-1, 1)
+    with pytest.raises(ValueError, match="mask: the k-NN graph takes all pixels"):
+        baselines.KnnWalk(3)(embedding_map, mask=torch.ones(1, 4, 4, dtype=torch.bool))
+    with pytest.raises(ValueError, match="neighbours: expected 1 to 3 for 4 pixels, got 5"):
+        baselines.KnnWalk(5, parts=2)(embedding_map)
+
+
+@pytest.mark.filterwarnings("error")
+def test_knn_is_quiet(pixels):
+    baselines.knn_walk(*pixels)
+
+
 @EVERY
 def test_inputs_are_left_alone(pixels, walk):
     before = [x.clone() for x in pixels]

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -170,6 +171,118 @@ def test_missing_labels_are_named_before_any_work(capsys, weights, photos):
     (photos.parent / "labels" / "a10.png").unlink()
     status, out, err = evaluate(capsys, weights, photos)
     assert status == 2 and out == "" and "a10.png" in err
+
+
+def test_an_unknown_score_is_named_before_any_work(capsys, weights, photos):
+    status, out, err = evaluate(capsys, weights, photos, "--scores", "energy", "colour")
+    assert status == 2 and out == "" and "got 'colour'" in err
+
+
+def test_evaluate_takes_the_first_photos_only(capsys, weights, photos):
+    (photos.parent / "labels" / "a10.png").unlink()
+    status, out, _ = evaluate(capsys, weights, photos, "--positive", 2, "--photos", 2)
+    assert status == 0 and "2 of 2 photos" in out
+    status, _, err = evaluate(capsys, weights, photos, "--photos", 0)
+    assert status == 2 and "--photos: expected 1 or more, got 0" in err
+
+
+def table(capsys, weights, photos, name, *arguments):
+    cache = photos.parent / "cache"
+    return evaluate(capsys, weights, photos, "--table", name, "--positive", 2, "--cache", cache, *arguments)
+
+
+def test_table_s4_prints_ours_beside_the_published_figures(capsys, tmp_path, weights, photos):
+    file = tmp_path / "s4.json"
+    status, out, err = table(capsys, weights, photos, "S4", "--json", file)
+    assert (status, err) == (0, "")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in out.splitlines() if line.startswith("|")]
+    assert rows[0] == ["walk", "AP", "FPR95", "published AP", "published FPR95"]
+    assert [row[0] for row in rows[2:]] == ["without", *(f"tau = {tau}" for tau in (1.0, 0.1, 0.01, 0.001, 0.0001))]
+    assert rows[2][3:] == ["85.42", "6.92"] and rows[7][3:] == ["85.57", "6.93"]
+    assert "steps 2" in out and "parts 2" in out and "3 of 3 photos" in out and "RbA" in out
+
+    numbers = json.loads(file.read_text())
+    assert numbers["table"] == "S4" and numbers["failures"] == {}
+    assert [[row["label"], f"{100 * row['ap']:.2f}", f"{100 * row['fpr95']:.2f}"] for row in numbers["rows"]] == [
+        row[:3] for row in rows[2:]
+    ]
+    assert numbers["rows"][0]["walk"] is None
+    walk = {"alpha": 0.99, "steps": 2, "parts": 2, "temperature": 0.1, "tolerance": 1e-4}
+    assert numbers["rows"][2]["walk"] == walk
+    assert numbers["rows"][2]["published"] == {"AP": 31.45, "FPR95": 68.65}
+
+    # The rows without and with the walk are those of evaluate itself.
+    _, plain, _ = evaluate(capsys, weights, photos, "--positive", 2, "--scores", "energy", "--parts", 2)
+    wanted = [line.split("|")[4:6] for line in plain.splitlines() if line.startswith("| energy")]
+    assert [rows[2][1:3], rows[5][1:3]] == [[cell.strip() for cell in row] for row in wanted]
+
+
+def test_a_table_goes_on_from_its_folder(capsys, weights, photos):
+    files = photos.parent / "cache"
+    table(capsys, weights, photos, "S4", "--photos", 2)
+    times = {file: file.stat().st_mtime_ns for file in files.iterdir()}
+    assert sorted(file.name.split("-")[0] for file in times) == ["a1", "a2"]
+    _, first, _ = table(capsys, weights, photos, "S4")
+    _, again, _ = table(capsys, weights, photos, "S4")
+    assert again == first
+    assert len(list(files.iterdir())) == 3
+    assert all(file.stat().st_mtime_ns == time for file, time in times.items())
+    table(capsys, weights, photos, "S4", "--alpha", 0.5)
+    assert len(list(files.iterdir())) == 6
+
+
+def test_table_s3_has_frames_per_second(capsys, tmp_path, weights, photos, monkeypatch):
+    from rwpm_fast import tables
+
+    small = [replace(row, settings={**row.settings, "neighbours": 3}) for row in tables.TABLES["S3"].rows[:1]]
+    rows = (*small, tables.TABLES["S3"].rows[-1])
+    monkeypatch.setitem(tables.TABLES, "S3", replace(tables.TABLES["S3"], rows=rows))
+    file = tmp_path / "s3.json"
+    status, out, err = table(capsys, weights, photos, "S3", "--json", file, "--scores", "energy", "max_logit")
+    assert (status, err) == (0, "")
+    printed = [[cell.strip() for cell in line.strip("|").split("|")] for line in out.splitlines() if line[:1] == "|"]
+    heads = ["graph", "AP", "FPR95", "FPS", "walk alone, FPS", "published AP", "published FPR95", "published FPS"]
+    assert printed[0] == printed[4] == heads
+    assert printed[2][5:] == printed[6][5:] == ["86.38", "6.57", "0.93"]
+    numbers = json.loads(file.read_text())["rows"]
+    for row, cells in zip(sorted(numbers, key=lambda row: row["score"]), printed[2:4] + printed[6:8], strict=True):
+        assert cells[3:5] == [f"{row['fps']:.2f}", f"{1 / row['walk_seconds_median']:.2f}"]
+        assert row["fps"] < 1 / row["walk_seconds_median"]
+
+
+def test_a_photo_too_small_for_a_row(capsys, weights, photos):
+    status, out, err = table(capsys, weights, photos, "S3")
+    assert status == 1 and "0 of 3 photos" in out and "nan" in out
+    assert "a10.png: neighbours: expected 1 to 11 for 12 pixels, got 20" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("S9",), "table: expected one of S3, S4, got 'S9'"),
+        (("S4", "--temperature", 0.1), "temperature: sets the rows of table S.4 apart"),
+        (("S4", "--alpha", 2), "alpha: expected a number in [0, 1], got 2.0"),
+        (("S4", "--scores", "colour"), "got 'colour'"),
+        (("S4", "--fpr-rule", "mine"), "fpr_rule"),
+    ],
+    ids=lambda part: part[-1] if isinstance(part, tuple) else "",
+)
+def test_tables_that_cannot_be(capsys, weights, photos, arguments, message):
+    status, out, err = table(capsys, weights, photos, *arguments)
+    assert status == 2 and out == "" and message in err
+
+
+def test_a_table_without_a_folder_to_write(capsys, weights, photos):
+    (photos.parent / "cache").write_text("a file")
+    status, out, err = table(capsys, weights, photos, "S4")
+    assert status == 2 and out == "" and "cache" in err and "exists" in err
+
+
+def test_a_table_without_labels(capsys, weights, photos):
+    (photos.parent / "labels" / "a10.png").unlink()
+    status, out, err = table(capsys, weights, photos, "S4")
+    assert status == 2 and out == "" and "1 of 3 labels missing: a10.png" in err
+    assert not (photos.parent / "cache").exists()
 
 
 def test_demo_of_a_photo(capsys, tmp_path, weights, photos):

@@ -104,6 +104,20 @@ def test_analysis_gives_every_score_from_one_pass(photo):
     assert analysis.embedding_map.shape == (6, 6, 9)
 
 
+@pytest.mark.parametrize("values", ["logits", "embeddings"])
+def test_scorers_share_a_network_pass(photo, values):
+    network, mask = TinyNetwork(), np.ones(photo.shape[:2], bool)
+    mask[:, :12] = False
+    walked, plain = Scorer(network, walk=ReferenceWalk(), walk_values=values), Scorer(network)
+    embedded = plain.embed(photo, mask)
+    analyses = [scorer.analyse_embedded(embedded) for scorer in (plain, walked, plain)]
+    assert network.passes == 1
+    for scorer, analysis in zip((plain, walked, plain), analyses, strict=True):
+        assert torch.equal(analysis.walked.logits, scorer.analyse(photo, mask).walked.logits)
+        assert analysis.network_seconds > embedded.seconds > 0
+        assert (analysis.walk_seconds > 0) == (scorer is walked)
+
+
 def test_without_walk_plain_and_walked_agree(photo):
     analysis = Scorer(TinyNetwork()).analyse(photo)
     assert torch.equal(analysis.plain.full_logits, analysis.walked.full_logits)

@@ -1,18 +1,24 @@
 """What users would do otherwise, written with torch as they would write it today: the peers of every benchmark.
 
-Embeddings [N, D], values [N, C], all pixels valid: the published code knows neither masks nor batches.
+Embeddings [N, D], values [N, C], all pixels valid: the published code knows neither masks nor batches. ``KnnWalk`` puts
+one of them on maps.
 """
 
 from __future__ import annotations
 
+import warnings
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .checks import check_settings, check_shapes
+from .maps import partition_edges, walk_blocks
 
 # Elements of a slab of similarities [rows, N]: 256 MiB in float32.
 SLAB = 2**26
+
+KNN_WEIGHTS = ("softmax", "cosine")
 
 
 def _start(embeddings: Tensor, values: Tensor | None, alpha: float, steps: int, temperature: float) -> tuple:
@@ -98,6 +104,7 @@ def knn_walk(
     values: Tensor | None = None,
     *,
     neighbours: int = 50,
+    weights: str = "softmax",
     alpha: float = 0.99,
     steps: int = 20,
     temperature: float = 0.01,
@@ -105,29 +112,108 @@ def knn_walk(
     """The walk on a k-nearest-neighbour graph, the alternative of Table S.3: another operator, not an approximation.
 
     Every pixel keeps its ``neighbours`` most similar others by cosine. The supplement does not say how they are
-    weighted; here the softmax at ``temperature`` is restricted to them, so that k = N - 1 is the walk itself and the
-    table's one variable is k.
+    weighted, so there are two ways:
+
+    - ``"softmax"`` restricts the softmax at ``temperature`` to them: k = N - 1 is the walk itself.
+    - ``"cosine"`` divides their cosines, negative ones taken for zero, by the sum; a pixel with no positive one goes to
+      all k alike. At small angles this is nearly a plain mean, so k alone keeps noise away, as the text of the
+      supplement has it.
 
     Args:
         embeddings: [N, D]; values: [N, C] or None for the embeddings.
         neighbours: k, from 1 to N - 1.
-        alpha, steps, temperature: as of :func:`rwpm_fast.walk`.
+        weights: ``"softmax"`` or ``"cosine"``.
+        alpha, steps, temperature: as of :func:`rwpm_fast.walk`; ``"cosine"`` does not use the temperature.
 
     Returns:
         Walked values [N, C].
 
     Raises:
-        ValueError: ``neighbours`` outside its range.
+        ValueError: ``neighbours`` outside its range, or unknown ``weights``.
     """
+    check_weights(weights)
     q, start = _start(embeddings, values, alpha, steps, temperature)
     if not 1 <= neighbours < len(q):
         raise ValueError(f"neighbours: expected 1 to {len(q) - 1} for {len(q)} pixels, got {neighbours}")
     found = [_similarities(q, block).topk(neighbours, dim=-1) for block in _blocks(q)]
-    weights = torch.softmax(torch.cat([f.values for f in found]) / temperature, dim=-1)  # [N, k]
+    similarities = torch.cat([f.values for f in found])  # [N, k]
+    if weights == "softmax":
+        kept = torch.softmax(similarities / temperature, dim=-1)
+    else:
+        kept = F.normalize(similarities.clamp_min(torch.finfo(q.dtype).tiny), p=1, dim=-1, eps=0)
     columns, order = torch.cat([f.indices for f in found]).sort(-1)  # [N, k], ascending as CSR wants them
     crow = torch.arange(0, columns.numel() + 1, neighbours, device=q.device)
-    S = torch.sparse_csr_tensor(crow, columns.flatten(), weights.gather(-1, order).flatten(), (len(q), len(q)))
+    kept = kept.gather(-1, order)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
+        S = torch.sparse_csr_tensor(crow, columns.flatten(), kept.flatten(), (len(q), len(q)), check_invariants=False)
     m = start
     for _ in range(steps):
         m = alpha * (S @ m) + (1 - alpha) * start
     return m
+
+
+def check_weights(weights: str) -> None:
+    """Raise ValueError unless ``weights`` is one of ``KNN_WEIGHTS``."""
+    if weights not in KNN_WEIGHTS:
+        raise ValueError(f"weights: expected one of {', '.join(KNN_WEIGHTS)}, got {weights!r}")
+
+
+class KnnWalk(nn.Module):
+    """:func:`knn_walk` on maps, in the place of ``rwpm_fast.Walk`` between a network and its head.
+
+    Args:
+        neighbours: k, 1 or more, and fewer than the pixels of a sub-map.
+        weights: of the neighbours, as of :func:`knn_walk`.
+        alpha, steps, temperature: as of :func:`rwpm_fast.walk`.
+        parts: n of the paper: the map is cut into n x n sub-maps.
+
+    Raises:
+        TypeError, ValueError: a setting of another kind, or outside its range.
+    """
+
+    def __init__(
+        self,
+        neighbours: int = 50,
+        weights: str = "softmax",
+        alpha: float = 0.99,
+        steps: int = 20,
+        temperature: float = 0.01,
+        *,
+        parts: int = 1,
+    ) -> None:
+        super().__init__()
+        check_settings(alpha, steps, temperature)
+        check_weights(weights)
+        partition_edges(parts, parts)
+        if neighbours < 1:
+            raise ValueError(f"neighbours: expected 1 or more, got {neighbours}")
+        self.neighbours = neighbours
+        self.weights = weights
+        self.alpha = alpha
+        self.steps = steps
+        self.temperature = temperature
+        self.parts = parts
+
+    def forward(self, embedding_map: Tensor, value_map: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """Walk ``embedding_map`` [B, D, H, W], or ``value_map`` [B, C, H, W] on its graph.
+
+        Raises:
+            ValueError: a mask, or a sub-map with too few pixels for ``neighbours``.
+        """
+        if mask is not None:
+            raise ValueError("mask: the k-NN graph takes all pixels; pass None")
+        edges = (partition_edges(side, self.parts) for side in embedding_map.shape[-2:])
+        return walk_blocks(self._walk_each, embedding_map, value_map, None, *edges)
+
+    def _walk_each(self, embeddings: Tensor, values: Tensor | None, mask: None) -> Tensor:
+        """Embeddings [M, N, D] and values [M, N, C] or None to walked values [M, N, C]."""
+        values = embeddings if values is None else values
+        settings = {name: getattr(self, name) for name in ("neighbours", "weights", "alpha", "steps", "temperature")}
+        return torch.stack([knn_walk(e, v, **settings) for e, v in zip(embeddings, values, strict=True)])
+
+    def extra_repr(self) -> str:
+        return (
+            f"neighbours={self.neighbours}, weights={self.weights!r}, alpha={self.alpha}, steps={self.steps}, "
+            f"temperature={self.temperature}, parts={self.parts}"
+        )

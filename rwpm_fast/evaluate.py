@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
+import numpy as np
 import torch
 
 from .images import PhotoError, read_labels, read_photo
 from .metrics import PixelMetrics, PixelResult
 from .scorer import Scorer
+from .scores import get
 
 
 @dataclass
@@ -67,6 +69,7 @@ def evaluate(
     Raises:
         ValueError: unknown score or rule, before any photo is read.
     """
+    check_scores(scores)
     walks = ("without",) if scorer.walk is None else ("without", "with")
     metrics = {
         (score, walk): PixelMetrics(fpr_rule, positive=positive, negative=negative)
@@ -76,12 +79,7 @@ def evaluate(
     evaluation = Evaluation()
     for photo_path, label_path in pairs:
         try:
-            photo, labels = read_photo(photo_path), read_labels(label_path)
-            if labels.shape != photo.shape[:2]:
-                raise PhotoError(
-                    f"labels {label_path}: expected the photo's size {photo.shape[0]}x{photo.shape[1]}, "
-                    f"got {labels.shape[0]}x{labels.shape[1]}"
-                )
+            photo, labels = read_pair(photo_path, label_path)
             analysis = scorer.analyse(photo)
             with torch.inference_mode():
                 for (score, walk), pooled in metrics.items():
@@ -96,3 +94,24 @@ def evaluate(
         on_photo(photo_path, None)
     evaluation.results = {key: pooled.compute() for key, pooled in metrics.items()}
     return evaluation
+
+
+def read_pair(photo_path: Path, label_path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Photo [H, W, 3] uint8 and labels [H, W] integer.
+
+    Raises:
+        PhotoError: one of them cannot be read, or their sizes differ.
+    """
+    photo, labels = read_photo(photo_path), read_labels(label_path)
+    if labels.shape != photo.shape[:2]:
+        raise PhotoError(
+            f"labels {label_path}: expected the photo's size {photo.shape[0]}x{photo.shape[1]}, "
+            f"got {labels.shape[0]}x{labels.shape[1]}"
+        )
+    return photo, labels
+
+
+def check_scores(names: Iterable[str]) -> None:
+    """Raise ValueError unless every name is one in ``rwpm_fast.scores``."""
+    for name in names:
+        get(name)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from numbers import Integral
 
@@ -82,24 +84,35 @@ def walk_map(
         raise ValueError(
             f"mask: expected shape [{wanted}] to match embedding_map {list(shape)}, got {list(mask.shape)}"
         )
-    rows, columns = (partition_edges(side, parts) for side in size)
-    settings = {
-        "alpha": alpha,
-        "steps": steps,
-        "temperature": temperature,
-        "tolerance": tolerance,
-        "backend": backend,
-    }
-    if not batch:
-        walked = walk_map(
-            embedding_map[None],
-            None if value_map is None else value_map[None],
-            parts=parts,
-            mask=None if mask is None else mask[None],
-            **settings,
-        )
-        return walked[0]
+    edges = [partition_edges(side, parts) for side in size]
+    walk_pixels = partial(walk, alpha=alpha, steps=steps, temperature=temperature, tolerance=tolerance, backend=backend)
+    if batch:
+        return walk_blocks(walk_pixels, embedding_map, value_map, mask, *edges)
+    maps = (None if map_ is None else map_[None] for map_ in (embedding_map, value_map, mask))
+    return walk_blocks(walk_pixels, *maps, *edges)[0]
 
+
+def walk_blocks(
+    walk_pixels: Callable[..., Tensor],
+    embedding_map: Tensor,
+    value_map: Tensor | None,
+    mask: Tensor | None,
+    rows: list[int],
+    columns: list[int],
+) -> Tensor:
+    """Cut maps at edges, walk every sub-map by itself, and put the results together; nothing is checked.
+
+    Args:
+        walk_pixels: embeddings [M, N, D], values [M, N, C] or None for the embeddings, and ``mask`` [M, N] bool or None
+            to walked values [M, N, C]. Sub-maps of one size come in one call.
+        embedding_map: [B, D, H, W].
+        value_map: [B, C, H, W] or None.
+        mask: [B, H, W] bool or None.
+        rows, columns: edges as of :func:`partition_edges`.
+
+    Returns:
+        Walked values, [B, C, H, W], contiguous.
+    """
     blocks = defaultdict(list)  # sub-map size -> where its sub-maps lie
     for top, bottom in pairwise(rows):
         for left, right in pairwise(columns):
@@ -115,8 +128,8 @@ def walk_map(
     source = embedding_map if value_map is None else value_map
     for (height, width), where in blocks.items():
         valid = None if mask is None else torch.cat([mask[block].flatten(1) for block in where])
-        walked = walk(pixels(embedding_map, where), pixels(value_map, where), mask=valid, **settings)
-        walked = walked.transpose(1, 2).unflatten(2, (height, width)).unflatten(0, (len(where), batch[0]))
+        walked = walk_pixels(pixels(embedding_map, where), pixels(value_map, where), mask=valid)
+        walked = walked.transpose(1, 2).unflatten(2, (height, width)).unflatten(0, (len(where), len(source)))
         if result is None:
             result = walked.new_empty(source.shape)
         for block, part in zip(where, walked, strict=True):  # part: [B, C, h, w]

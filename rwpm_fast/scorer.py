@@ -87,6 +87,23 @@ class Prediction:
 
 
 @dataclass(frozen=True, eq=False)
+class Embedded:
+    """A photo as the network embeds it, before any walk; all scorers of that network may start from it.
+
+    Attributes:
+        embedding_map: [1, D, h, w].
+        mask: [1, h, w] bool, pixels that belong to the graph; None for all.
+        size: height and width of the photo.
+        seconds: time of pre-processing and network.
+    """
+
+    embedding_map: Tensor
+    mask: Tensor | None
+    size: tuple[int, int]
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
 class Analysis:
     """One network pass over a photo, seen without and with the walk.
 
@@ -173,7 +190,6 @@ class Scorer:
             score_seconds=watch.lap(),
         )
 
-    @torch.inference_mode()
     def analyse(self, photo: Any, mask: np.ndarray | Tensor | None = None) -> Analysis:
         """Run network and walk once; any number of scores, without and with the walk, follow from the result.
 
@@ -186,32 +202,48 @@ class Scorer:
             TypeError: a photo or mask of another type.
             ValueError: a photo that ``as_photo`` refuses, or a mask of another size.
         """
-        network, walk = self.network, self.walk
+        return self.analyse_embedded(self.embed(photo, mask))
+
+    @torch.inference_mode()
+    def embed(self, photo: Any, mask: np.ndarray | Tensor | None = None) -> Embedded:
+        """Run the network up to the embedding map, for ``analyse_embedded`` of this and other scorers of the network.
+
+        Arguments and errors are those of ``analyse``.
+        """
+        network = self.network
         pixels = torch.tensor(as_photo(photo))  # [H, W, 3]
         size = tuple(pixels.shape[:2])
-        device = next((p.device for p in network.parameters()), pixels.device)
+        device = device_of(network)
         if mask is not None:
-            mask = _check_mask(mask, size)
+            mask = _check_mask(mask, size).to(device)
 
         watch = _Stopwatch(device)
         embedding_map = network.embed(network.preprocess(pixels.to(device).permute(2, 0, 1)[None]))  # [1, D, h, w]
-        map_mask = None if mask is None else _reduce_mask(mask.to(device), embedding_map.shape[-2:])
+        seconds = watch.lap()
+        if mask is not None:
+            mask = _reduce_mask(mask, embedding_map.shape[-2:])
+        return Embedded(embedding_map, mask, size, seconds)
+
+    @torch.inference_mode()
+    def analyse_embedded(self, embedded: Embedded) -> Analysis:
+        """Walk and classify what ``embed`` gave, of this scorer or of another one with the same network."""
+        network, walk, embedding_map = self.network, self.walk, embedded.embedding_map
+        watch = _Stopwatch(embedding_map.device)
         walk_seconds = 0.0
         if walk is None or self._walks_logits:
             logits = network.head(embedding_map)  # [1, K, h, w]
-            network_seconds = watch.lap()
+            head_seconds = watch.lap()
             if walk is not None:
-                logits = walk(embedding_map, value_map=logits, mask=map_mask)
+                logits = walk(embedding_map, value_map=logits, mask=embedded.mask)
                 walk_seconds = watch.lap()
         else:
-            network_seconds = watch.lap()
-            walked_map = walk(embedding_map, mask=map_mask)  # [1, D, h, w]
+            walked_map = walk(embedding_map, mask=embedded.mask)  # [1, D, h, w]
             walk_seconds = watch.lap()
             logits = network.head(walked_map)
-            network_seconds += watch.lap()
-        edges = self._edges(tuple(embedding_map.shape[-2:]), size)
-        prediction = Prediction(logits[0], size, network.align_corners, edges)
-        return Analysis(network, embedding_map[0], prediction, network_seconds, walk_seconds)
+            head_seconds = watch.lap()
+        edges = self._edges(tuple(embedding_map.shape[-2:]), embedded.size)
+        prediction = Prediction(logits[0], embedded.size, network.align_corners, edges)
+        return Analysis(network, embedding_map[0], prediction, embedded.seconds + head_seconds, walk_seconds)
 
     def _edges(self, map_size: tuple[int, int], size: tuple[int, int]) -> tuple[list[int], list[int]] | None:
         """Edges of the sub-maps that walked by themselves, in rows and columns of the photo."""
@@ -226,6 +258,11 @@ class Scorer:
     @property
     def _walks_logits(self) -> bool:
         return self.walk_values == "logits" or (self.walk_values == "auto" and self.network.linear_head)
+
+
+def device_of(network: Network) -> torch.device:
+    """The device that a network's parameters are on; the CPU for a network without any."""
+    return next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
 
 
 class _Stopwatch:

@@ -6,11 +6,10 @@ Every file is written whole or not at all. A photo that fails is reported, and t
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
-from .options import add_network_options, add_walk_options, load_scorer, progress, say
+from .options import add_network_options, add_walk_options, load_scorer, make_folder, progress, say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,9 +28,7 @@ def run(options: argparse.Namespace) -> int:
         if photo.stem in by_stem:
             raise ValueError(f"{by_stem[photo.stem]} and {photo} would both write {photo.stem}.npy; score them apart")
         by_stem[photo.stem] = photo
-    options.out.mkdir(parents=True, exist_ok=True)
-    if not os.access(options.out, os.W_OK | os.X_OK):
-        raise PermissionError(f"--out: the folder {options.out} is not writable")
+    make_folder(options.out, "--out")
 
     scorer = load_scorer(options, options.score)
     for photo in progress(photos, "score"):
