@@ -5,6 +5,8 @@ Embeddings [N, D], values [N, C], all pixels valid: the published code knows nei
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -34,6 +36,14 @@ def _similarities(q: Tensor, block: slice) -> Tensor:  # [rows, N], the pixel it
     s = q[block] @ q.T
     s[torch.arange(len(s), device=s.device), torch.arange(block.start, block.stop, device=s.device)] = -torch.inf
     return s
+
+
+def iterate(transition: Callable[[Tensor], Tensor], start: Tensor, alpha: float, steps: int) -> Tensor:
+    """``m <- alpha S m + (1 - alpha) v``, ``steps`` times from ``m = v = start`` [N, C]; ``transition`` gives S m."""
+    m = start
+    for _ in range(steps):
+        m = alpha * transition(m) + (1 - alpha) * start
+    return m
 
 
 def dense_walk(
@@ -67,10 +77,7 @@ def dense_walk(
         torch.softmax(_similarities(q, block).div_(temperature), dim=-1, out=S[block])
         if flush:
             F.threshold_(S[block], torch.finfo(S.dtype).tiny, 0)
-    m = start
-    for _ in range(steps + released):
-        m = alpha * (S @ m) + (1 - alpha) * start
-    return m
+    return iterate(lambda m: S @ m, start, alpha, steps + released)
 
 
 def chunked_walk(
@@ -86,11 +93,17 @@ def chunked_walk(
     Args and result as of :func:`dense_walk`.
     """
     q, start = _start(embeddings, values, alpha, steps, temperature)
-    m = start
-    for _ in range(steps):
-        moved = [torch.softmax(_similarities(q, block).div_(temperature), dim=-1) @ m for block in _blocks(q)]
-        m = alpha * torch.cat(moved) + (1 - alpha) * start
-    return m
+
+    def transition(m: Tensor) -> Tensor:
+        return torch.cat([torch.softmax(_similarities(q, block).div_(temperature), dim=-1) @ m for block in _blocks(q)])
+
+    return iterate(transition, start, alpha, steps)
+
+
+def nearest(q: Tensor, neighbours: int) -> tuple[Tensor, Tensor]:
+    """Cosines and indices, [N, k] each, of every unit vector's ``neighbours`` most similar others; q: [N, D]."""
+    found = [_similarities(q, block).topk(neighbours, dim=-1) for block in _blocks(q)]
+    return torch.cat([f.values for f in found]), torch.cat([f.indices for f in found])
 
 
 def knn_walk(
@@ -101,6 +114,7 @@ def knn_walk(
     alpha: float = 0.99,
     steps: int = 20,
     temperature: float = 0.01,
+    search: Callable[[Tensor, int], tuple[Tensor, Tensor]] = nearest,
 ) -> Tensor:
     """The walk on a k-nearest-neighbour graph, the alternative of Table S.3: another operator, not an approximation.
 
@@ -112,6 +126,8 @@ def knn_walk(
         embeddings: [N, D]; values: [N, C] or None for the embeddings.
         neighbours: k, from 1 to N - 1.
         alpha, steps, temperature: as of :func:`rwpm_fast.walk`.
+        search: what finds the neighbours, another library's in place of :func:`nearest`, whose arguments and result it
+            shares.
 
     Returns:
         Walked values [N, C].
@@ -122,12 +138,10 @@ def knn_walk(
     q, start = _start(embeddings, values, alpha, steps, temperature)
     if not 1 <= neighbours < len(q):
         raise ValueError(f"neighbours: expected 1 to {len(q) - 1} for {len(q)} pixels, got {neighbours}")
-    found = [_similarities(q, block).topk(neighbours, dim=-1) for block in _blocks(q)]
-    weights = torch.softmax(torch.cat([f.values for f in found]) / temperature, dim=-1)  # [N, k]
-    columns, order = torch.cat([f.indices for f in found]).sort(-1)  # [N, k], ascending as CSR wants them
+    cosines, columns = search(q, neighbours)  # [N, k] each
+    weights = torch.softmax(cosines / temperature, dim=-1)
+    columns, order = columns.sort(-1)  # ascending as CSR wants them
     crow = torch.arange(0, columns.numel() + 1, neighbours, device=q.device)
-    S = torch.sparse_csr_tensor(crow, columns.flatten(), weights.gather(-1, order).flatten(), (len(q), len(q)))
-    m = start
-    for _ in range(steps):
-        m = alpha * (S @ m) + (1 - alpha) * start
-    return m
+    weights = weights.gather(-1, order).flatten()
+    S = torch.sparse_csr_tensor(crow, columns.flatten(), weights, (len(q), len(q)), check_invariants=False)
+    return iterate(lambda m: S @ m, start, alpha, steps)
