@@ -132,7 +132,7 @@ def _flex(problem: Problem) -> Run:
 
             return baselines.iterate(transition, problem.values, problem.case.alpha, steps)
 
-        walk(2)  # the second transition gets another layout than the first, and is compiled by itself
+        walk(1)
     except RuntimeError as error:
         raise Unavailable(f"FlexAttention does not compile here: {str(error).strip().splitlines()[0]}") from error
     return lambda: walk(problem.case.steps)
