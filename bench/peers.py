@@ -21,7 +21,8 @@ from rwpm_fast.bench import Case, Contender, Problem, Unavailable
 from rwpm_fast.bench.contenders import (
     Run,
     baseline,
-    csr_transition,
+    graph,
+    kept_pairs,
     matrix,
     once,
     paired,
@@ -205,15 +206,17 @@ def _knn_faiss(problem: Problem) -> Run:
 
 def _csr(tolerance: float) -> Contender:
     label = f"torch.sparse_csr of our pairs, tolerance {tolerance:g}"
-    prepare = partial(_csr_walk, tolerance=tolerance)
-    return Contender(f"csr-{tolerance:g}", label, prepare, paired, sparse, tolerance=tolerance, exact=False)
+    facts = {"tolerance": tolerance, "exact": False, "pairs": partial(kept_pairs, tolerance=tolerance)}
+    return Contender(f"csr-{tolerance:g}", label, partial(_csr_walk, tolerance=tolerance), paired, sparse, **facts)
 
 
 def _csr_walk(problem: Problem, tolerance: float) -> Run:
-    csr_transition(problem, tolerance)  # outside the time: whether there is one at all
-
     def run() -> Tensor:
-        S = csr_transition(problem, tolerance)
+        S = graph(problem, tolerance).to_csr()
         return _iterated(problem, lambda m: S @ m)
 
+    try:
+        graph(problem, tolerance).to_csr()
+    except ValueError as error:
+        raise Unavailable(f"there is no sparse matrix of this graph: {error}") from error
     return run

@@ -151,27 +151,28 @@ def ours(isa: str | None, tolerance: float = 0.0) -> Contender:
         memory=sparse if tolerance and isa else streaming,
         tolerance=tolerance,
         exact=not tolerance,
-        pairs=partial(_kept_pairs, tolerance=tolerance) if tolerance and isa else None,
+        pairs=partial(kept_pairs, tolerance=tolerance) if tolerance and isa else None,
     )
 
 
-def csr_transition(problem: Problem, tolerance: float) -> Tensor:
-    """The pairs that our walk keeps, with their weights, as a torch.sparse_csr tensor [N, N].
+def graph(problem: Problem, tolerance: float):
+    """What our walk with a tolerance compiles, as ``rwpm_fast.transition`` gives it.
 
     Raises:
-        Unavailable: this version gives them to nobody.
+        Unavailable: this version gives it to nobody.
     """
     if not hasattr(rwpm_fast, "transition"):
         raise Unavailable("this version gives no transition matrix to others")
-    settings = {"temperature": problem.case.temperature, "tolerance": tolerance}
-    return rwpm_fast.transition(problem.embeddings, **settings).to_csr()
+    return rwpm_fast.transition(problem.embeddings, temperature=problem.case.temperature, tolerance=tolerance)
 
 
-def _kept_pairs(problem: Problem, tolerance: float) -> int | None:
+def kept_pairs(problem: Problem, tolerance: float) -> int | None:
+    """Pairs that our walk with a tolerance keeps; None where it streams, or does not tell."""
     try:
-        return csr_transition(problem, tolerance)._nnz()
+        compiled = graph(problem, tolerance)
     except Unavailable:
         return None
+    return int(compiled.kept_per_row.sum()) if compiled.path == "sparse" else None
 
 
 def torch_walks() -> list[Contender]:
