@@ -61,8 +61,8 @@ test-python: build
 	@echo "== pytest"
 	$(VENV)/bin/python -m pytest
 
-bench: build  ## time the exact walk against dense torch
-	$(VENV)/bin/python bench/walk.py
+bench: build  ## time the walk beside its peers; ARGS="--pixels 1024 4096 --json FILE" and more: see ARGS=--help
+	$(VENV)/bin/python -m bench $(ARGS)
 
 clean:  ## remove .venv, build/ and what was compiled
 	rm -rf $(VENV) build rwpm_fast.egg-info rwpm_fast/*.so

@@ -7,6 +7,7 @@ one of them on maps.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +43,14 @@ def _similarities(q: Tensor, block: slice) -> Tensor:  # [rows, N], the pixel it
     return s
 
 
+def iterate(transition: Callable[[Tensor], Tensor], start: Tensor, alpha: float, steps: int) -> Tensor:
+    """``m <- alpha S m + (1 - alpha) v``, ``steps`` times from ``m = v = start`` [N, C]; ``transition`` gives S m."""
+    m = start
+    for _ in range(steps):
+        m = alpha * transition(m) + (1 - alpha) * start
+    return m
+
+
 def dense_walk(
     embeddings: Tensor,
     values: Tensor | None = None,
@@ -73,10 +82,7 @@ def dense_walk(
         torch.softmax(_similarities(q, block).div_(temperature), dim=-1, out=S[block])
         if flush:
             F.threshold_(S[block], torch.finfo(S.dtype).tiny, 0)
-    m = start
-    for _ in range(steps + released):
-        m = alpha * (S @ m) + (1 - alpha) * start
-    return m
+    return iterate(lambda m: S @ m, start, alpha, steps + released)
 
 
 def chunked_walk(
@@ -92,11 +98,17 @@ def chunked_walk(
     Args and result as of :func:`dense_walk`.
     """
     q, start = _start(embeddings, values, alpha, steps, temperature)
-    m = start
-    for _ in range(steps):
-        moved = [torch.softmax(_similarities(q, block).div_(temperature), dim=-1) @ m for block in _blocks(q)]
-        m = alpha * torch.cat(moved) + (1 - alpha) * start
-    return m
+
+    def transition(m: Tensor) -> Tensor:
+        return torch.cat([torch.softmax(_similarities(q, block).div_(temperature), dim=-1) @ m for block in _blocks(q)])
+
+    return iterate(transition, start, alpha, steps)
+
+
+def nearest(q: Tensor, neighbours: int) -> tuple[Tensor, Tensor]:
+    """Cosines and indices, [N, k] each, of every unit vector's ``neighbours`` most similar others; q: [N, D]."""
+    found = [_similarities(q, block).topk(neighbours, dim=-1) for block in _blocks(q)]
+    return torch.cat([f.values for f in found]), torch.cat([f.indices for f in found])
 
 
 def knn_walk(
@@ -108,6 +120,7 @@ def knn_walk(
     alpha: float = 0.99,
     steps: int = 20,
     temperature: float = 0.01,
+    search: Callable[[Tensor, int], tuple[Tensor, Tensor]] = nearest,
 ) -> Tensor:
     """The walk on a k-nearest-neighbour graph, the alternative of Table S.3: another operator, not an approximation.
 
@@ -124,6 +137,8 @@ def knn_walk(
         neighbours: k, from 1 to N - 1.
         weights: ``"softmax"`` or ``"cosine"``.
         alpha, steps, temperature: as of :func:`rwpm_fast.walk`; ``"cosine"`` does not use the temperature.
+        search: what finds the neighbours, another library's in place of :func:`nearest`, whose arguments and result it
+            shares.
 
     Returns:
         Walked values [N, C].
@@ -135,22 +150,18 @@ def knn_walk(
     q, start = _start(embeddings, values, alpha, steps, temperature)
     if not 1 <= neighbours < len(q):
         raise ValueError(f"neighbours: expected 1 to {len(q) - 1} for {len(q)} pixels, got {neighbours}")
-    found = [_similarities(q, block).topk(neighbours, dim=-1) for block in _blocks(q)]
-    similarities = torch.cat([f.values for f in found])  # [N, k]
+    cosines, columns = search(q, neighbours)  # [N, k] each
     if weights == "softmax":
-        kept = torch.softmax(similarities / temperature, dim=-1)
+        kept = torch.softmax(cosines / temperature, dim=-1)
     else:
-        kept = F.normalize(similarities.clamp_min(torch.finfo(q.dtype).tiny), p=1, dim=-1, eps=0)
-    columns, order = torch.cat([f.indices for f in found]).sort(-1)  # [N, k], ascending as CSR wants them
+        kept = F.normalize(cosines.clamp_min(torch.finfo(q.dtype).tiny), p=1, dim=-1, eps=0)
+    columns, order = columns.sort(-1)  # ascending as CSR wants them
     crow = torch.arange(0, columns.numel() + 1, neighbours, device=q.device)
     kept = kept.gather(-1, order)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
         S = torch.sparse_csr_tensor(crow, columns.flatten(), kept.flatten(), (len(q), len(q)), check_invariants=False)
-    m = start
-    for _ in range(steps):
-        m = alpha * (S @ m) + (1 - alpha) * start
-    return m
+    return iterate(lambda m: S @ m, start, alpha, steps)
 
 
 def check_weights(weights: str) -> None:

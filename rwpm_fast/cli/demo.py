@@ -6,7 +6,7 @@ import argparse
 import shlex
 from pathlib import Path
 
-from .options import add_network_options, add_walk_options, walk_settings
+from .options import add_network_options, add_walk_options, given, walk_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
             "--photo and --weights go together: a photo needs a network, the rendered scene brings its own"
         )
     options.out.mkdir(parents=True, exist_ok=True)
-    command = shlex.join(["rwpm-fast", "demo", *_given(options)])
+    command = shlex.join(["rwpm-fast", "demo", *given(options, add_arguments)])
     if options.photo is None:
         print(f"render scene {options.seed}, walk it, and time the walk against dense torch ...")
         result = demo_scene(options.seed, Walk(**walk_settings(options)), options.score, command)
@@ -55,16 +55,3 @@ def run(options: argparse.Namespace) -> int:
     )
     print(f"report: {report}\npicture: {picture}")
     return 0 if result.agrees else 1
-
-
-def _given(options: argparse.Namespace) -> list[str]:
-    """The options that differ from their defaults, as typed."""
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    given = []
-    for action in parser._actions:
-        value = getattr(options, action.dest, None)
-        if value is None or value == action.default:
-            continue
-        given += [action.option_strings[0], *([] if value is True else [str(value)])]
-    return given

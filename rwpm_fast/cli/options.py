@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -43,19 +43,31 @@ def add_network_options(parser: argparse.ArgumentParser, *, required: bool) -> N
     group.add_argument("--network", default="dabnet", help="which network (default: %(default)s)")
     group.add_argument("--weights", type=Path, required=required, help="file with the network's weights")
     group.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
+    add_threads_option(group)
+
+
+def add_threads_option(group) -> None:
     group.add_argument("--threads", type=int, help="threads to use (default: torch's)")
 
 
+def set_threads(threads: int | None) -> None:
+    """Have torch use so many threads; None leaves its own number."""
+    import torch
+
+    if threads is None:
+        return
+    if threads < 1:
+        raise ValueError(f"--threads: expected 1 or more, got {threads}")
+    torch.set_num_threads(threads)
+
+
 def load_network(options: argparse.Namespace):
-    """The network that the options describe, on its device; threads are set too."""
+    """The network that the options describe, on its device, with threads set."""
     import torch
 
     from .. import networks
 
-    if options.threads is not None:
-        if options.threads < 1:
-            raise ValueError(f"--threads: expected 1 or more, got {options.threads}")
-        torch.set_num_threads(options.threads)
+    set_threads(options.threads)
     try:
         device = torch.empty(0, device=options.device).device
     except (RuntimeError, AssertionError) as error:
@@ -77,6 +89,21 @@ def make_folder(path: Path, option: str) -> None:
     path.mkdir(parents=True, exist_ok=True)
     if not os.access(path, os.W_OK | os.X_OK):
         raise PermissionError(f"{option}: the folder {path} is not writable")
+
+
+def given(options: argparse.Namespace, add_arguments: Callable[[argparse.ArgumentParser], None]) -> list[str]:
+    """The options that differ from their defaults, as typed; ``add_arguments`` made them."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    words = []
+    for action in parser._actions:
+        value = getattr(options, action.dest, None)
+        if value is None or value == action.default:
+            continue
+        words.append(action.option_strings[0])
+        if value is not True:
+            words += map(str, value if isinstance(value, list) else [value])
+    return words
 
 
 def progress(items: Iterable, what: str) -> Iterable:

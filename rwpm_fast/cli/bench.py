@@ -1,0 +1,150 @@
+"""Time the walk on maps of your size beside dense torch, each result checked against float64 first."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .options import add_threads_option, given, set_threads, write_json
+
+if TYPE_CHECKING:
+    from ..bench import Case, Contender, Limits
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("maps")
+    size = group.add_mutually_exclusive_group()
+    size.add_argument("--pixels", type=int, nargs="+", metavar="N", help="synthetic maps of N pixels (default: 4096)")
+    size.add_argument("--shape", type=int, nargs=2, metavar=("H", "W"), help="a synthetic map of H x W pixels")
+    size.add_argument("--embeddings", type=Path, nargs="+", metavar="NPZ", help="maps from files: embedding [D, H, W]")
+    group.add_argument("--enlarge", type=int, nargs=2, metavar=("H", "W"), help="bilinear size of those files")
+    group.add_argument("--channels", type=int, metavar="D", help="of synthetic embeddings (default: 256)")
+    group.add_argument("--value-channels", type=int, nargs="+", default=[19], metavar="C", help="(default: 19)")
+    group.add_argument("--seed", type=int, default=0, help="of synthetic maps and of values (default: %(default)s)")
+
+    group = parser.add_argument_group("walk")
+    group.add_argument("--alpha", type=float, default=0.99, help="probability to go on (default: %(default)s)")
+    group.add_argument("--steps", type=int, default=20, help="number of transitions (default: %(default)s)")
+    group.add_argument("--temperature", type=float, default=0.01, help="softmax temperature (default: %(default)s)")
+
+    group = parser.add_argument_group("contenders")
+    group.add_argument(
+        "--tolerance",
+        type=float,
+        nargs="*",
+        default=[1e-3, 1e-4],
+        help="of our walk (default: 1e-3 1e-4)",
+    )
+    group.add_argument("--isa", nargs="+", help="instruction sets of our walk")
+    group.add_argument("--contenders", nargs="+", metavar="PATTERN", help="only those whose keys match, as 'exact-*'")
+    group.add_argument("--list", action="store_true", help="print the contenders' keys and run nothing")
+    add_threads_option(group)
+
+    group = parser.add_argument_group("limits")
+    group.add_argument("--rounds", type=int, default=3, help="runs of each contender, in turn (default: %(default)s)")
+    group.add_argument("--seconds", type=float, default=30, help="leave out what a run takes (default: %(default)s)")
+    group.add_argument("--memory", type=float, metavar="GIB", help="leave out what takes it (default: half the free)")
+    group.add_argument("--no-memory", action="store_true", help="do not measure peak memory, which costs a run each")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the record to FILE")
+
+
+def run(options: argparse.Namespace) -> int:
+    from ..bench import chosen_isa
+
+    return bench(options, "rwpm-fast bench", add_arguments, default_isas=[chosen_isa()])
+
+
+def bench(
+    options: argparse.Namespace,
+    program: str,
+    add_arguments: Callable[[argparse.ArgumentParser], None],
+    *,
+    default_isas: list[str | None],
+    peers: list[Contender] | None = None,
+    cache: Path | None = None,
+) -> int:
+    """Run what the options say, print the table and write the record.
+
+    Args:
+        options: what ``add_arguments`` parsed.
+        program: the command, for the record.
+        default_isas: where the options name none.
+        peers: contenders beside ours and torch's.
+        cache: folder for float64 references that take minutes.
+
+    Returns:
+        0; 1 when a contender failed or did not do what its contract says.
+    """
+    from ..bench import chosen, compare, markdown, record, succeeded
+
+    # All that a user may have got wrong comes before any work.
+    set_threads(options.threads)
+    contenders = chosen(_contenders(options, default_isas) + (peers or []), options.contenders)
+    if options.list:
+        width = max(len(c.key) for c in contenders)
+        print("\n".join(f"{c.key:<{width}}  {c.label}" for c in contenders))
+        return 0
+    limits = _limits(options)
+    cases = _cases(options)
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+
+    def note(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    compared = [compare(case, contenders, limits, cache=cache, note=note) for case in cases]
+    words = given(argparse.Namespace(**{**vars(options), "json": None}), add_arguments)
+    made = record(compared, shlex.join([*program.split(), *words]), limits)
+    print(markdown(made), end="")
+    if options.json:
+        write_json(options.json, made)
+    return 0 if succeeded(made) else 1
+
+
+def _contenders(options: argparse.Namespace, default_isas: list[str | None]) -> list[Contender]:
+    from ..bench import isas, ours, torch_walks
+
+    available = isas()
+    for isa in options.isa or []:
+        if isa not in available:
+            names = ", ".join(map(str, available)) if available != [None] else "none, since plain torch serves"
+            raise ValueError(f"--isa: expected instruction sets of {names}, got {isa!r}")
+    wanted = options.isa or default_isas
+    for tolerance in options.tolerance:
+        if not 0 < tolerance < 1:
+            raise ValueError(f"--tolerance: expected numbers in (0, 1), got {tolerance}; the exact walk runs anyway")
+    return [ours(isa, tolerance) for tolerance in (0.0, *options.tolerance) for isa in wanted] + torch_walks()
+
+
+def _limits(options: argparse.Namespace) -> Limits:
+    from ..bench import Limits
+
+    memory = {} if options.memory is None else {"memory": options.memory * 2**30}
+    return Limits(seconds=options.seconds, rounds=options.rounds, measure_memory=not options.no_memory, **memory)
+
+
+def _cases(options: argparse.Namespace) -> list[Case]:
+    from ..bench import Case, map_shape
+
+    settings = {name: getattr(options, name) for name in ("alpha", "steps", "temperature", "seed")}
+    if options.embeddings:
+        if options.channels is not None:
+            raise ValueError("--channels: the files of --embeddings have their own; leave it out")
+        enlarged = None if options.enlarge is None else tuple(options.enlarge)
+        return [
+            Case.of_file(path, enlarged, value_channels=channels, **settings)
+            for path in options.embeddings
+            for channels in options.value_channels
+        ]
+    if options.enlarge is not None:
+        raise ValueError("--enlarge: only files of --embeddings are enlarged; give a synthetic map its size by --shape")
+    shapes = [tuple(options.shape)] if options.shape else [map_shape(pixels) for pixels in options.pixels or [4096]]
+    if options.channels is not None:
+        settings["channels"] = options.channels
+    return [
+        Case(*shape, value_channels=channels, **settings) for shape in shapes for channels in options.value_channels
+    ]
