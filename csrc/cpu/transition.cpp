@@ -79,9 +79,10 @@ int64_t likely_width(const Work& w) {
 }
 
 // log2 of a lower bound of every row's sum of exp2(scale * cosine), from what is near in the given order: the window
-// around the pixel. Where pixels come in no such order, from the largest cosine of all.
-void bound_sums(const Work& w, const Filter& f, float* bound) {
-  const int64_t width = likely_width(w);
+// around the pixel. Where pixels come in no such order, from the largest cosine of all. In a map narrower than the
+// window a pair would count twice.
+void bound_sums(const Work& w, const Filter& f, int64_t known_width, float* bound) {
+  const int64_t width = known_width > 2 * window ? known_width : likely_width(w);
   w.parallel_for(w.pixels, [&](int64_t first, int64_t last) {
     std::vector<float> logit;
     for (int64_t i = first; i < last; ++i) {
@@ -276,7 +277,7 @@ void widen_rows(const Work& w, const std::vector<int64_t>& wide, const float* se
 
 std::optional<Transition> compile_transition(const float* units, int64_t pixels, int64_t channels, int64_t stride,
                                              float scale, double tolerance, double densest,
-                                             const ParallelFor& parallel_for) {
+                                             const ParallelFor& parallel_for, int64_t width) {
   const Work w = {*chosen_isa().sparse, units, pixels, channels, stride, parallel_for};
   const int64_t n = w.padded();
 
@@ -303,7 +304,7 @@ std::optional<Transition> compile_transition(const float* units, int64_t pixels,
   const double kept_of_tolerance = std::max(fewest_kept, double(pixels) * kept_part);
   const double keep_share = std::max(see_share, std::min(tolerance / kept_of_tolerance, 0.5 / double(pixels)));
   const Buffer<float> bound(n), see(n), keep(n);
-  bound_sums(w, filter, bound.get());
+  bound_sums(w, filter, width, bound.get());
   for (int64_t i = 0; i < n; ++i) {
     constexpr float never = std::numeric_limits<float>::infinity();
     see[i] = i < pixels ? (bound[i] + float(std::log2(see_share))) / scale : never;

@@ -20,9 +20,10 @@ struct Transition {
 
 // units: [N][stride] unit embeddings, zero from D on; stride a multiple of the instruction set's vector.
 // scale: log2(e) / tau. Every row drops at most `tolerance`. Nothing when more than the share `densest` of all pairs
-// matters, or the matrix would take more than a GiB.
+// matters, or the matrix would take more than a GiB. width: pixels in a row of the map they come from, as far as it is
+// known; too small or 0: guessed. What a row drops is within the tolerance whatever it is.
 std::optional<Transition> compile_transition(const float* units, int64_t pixels, int64_t channels, int64_t stride,
                                              float scale, double tolerance, double densest,
-                                             const ParallelFor& parallel_for);
+                                             const ParallelFor& parallel_for, int64_t width = 0);
 
 }  // namespace rwpm::cpu
