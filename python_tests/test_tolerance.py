@@ -31,6 +31,16 @@ def test_error_is_within_the_certificate(manifold, isa, tolerance):
         assert error_of_largest(got, expected, v) <= 2 * steps * tolerance + 1e-5
 
 
+@pytest.mark.parametrize("pixels", [512, 529, 577])
+def test_rows_that_keep_right_angles(manifold, isa, pixels):
+    """What pads the last panel of pixels is at a right angle to all of them."""
+    e, v = manifold(pixels, 37, directions=48, noise=0.5), manifold(pixels, 3, seed=1)
+    got, info = rwpm_fast.walk(e, v, temperature=0.047, tolerance=1e-3, return_info=True)
+    assert info.path == "sparse"
+    expected = reference.walk(e.double(), v.double(), temperature=0.047)
+    assert error_of_largest(got, expected, v) <= 2 * 20 * 1e-3
+
+
 def test_another_result_than_streaming(manifold):
     """The filter is at work: a generous tolerance shows."""
     e = manifold(1500, 64, directions=80, noise=0.6)

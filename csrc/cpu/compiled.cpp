@@ -56,9 +56,12 @@ std::optional<Transition> compile(const Problem<float>& p, const std::vector<int
                                   int64_t width, const ParallelFor& parallel_for) {
   const int64_t count = pixels.size();
   if (p.tolerance <= 0 || count < fewest_sparse) return std::nullopt;
-  const int64_t vector = chosen_isa().sparse->vector, stride = ceil_div(p.channels, vector) * vector;
+  const SparseKernels& kernels = *chosen_isa().sparse;
+  const int64_t stride = ceil_div(p.channels, kernels.vector) * kernels.vector;
+  const int64_t rows = ceil_div(count, kernels.lanes) * kernels.lanes;  // the filter looks at whole panels
   Stopwatch watch;
-  const Buffer<float> units(count * stride);
+  const Buffer<float> units(rows * stride);
+  std::fill(&units[count * stride], &units[rows * stride], 0.f);
   unit_rows(p, pixels, stride, parallel_for, units.get());
   if (p.info) p.info->pack += watch.lap();
   std::optional<Transition> t =

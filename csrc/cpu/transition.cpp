@@ -172,9 +172,12 @@ std::optional<Pass> find_pairs(const Work& w, const Filter& filter, int64_t limi
       for (int64_t panel = a * block_panels; panel < std::min((a + 1) * block_panels, w.panels()); ++panel) {
         const int64_t count =
             w.kernels.filter(filter, panel, w.block_begin(b), w.block_end(b), pairs.get(), dropped.data());
-        for (int64_t k = 0; k < count; ++k)
+        for (int64_t k = 0; k < count; ++k) {
+          // Beyond the last pixel stand zeros, and a row that keeps what is at a right angle would keep those.
+          if (pairs[k].key >= w.pixels) continue;
           pass.tiles[tile].push_back({uint16_t(pairs[k].query - w.block_begin(a)),
                                       uint16_t(pairs[k].key - w.block_begin(b)), pairs[k].cosine});
+        }
       }
       total += int64_t(pass.tiles[tile].size());
     }
