@@ -75,10 +75,10 @@ void walk_compiled(const Problem<float>& p, const std::vector<int64_t>& pixels, 
                    const ParallelFor& parallel_for) {
   const SparseKernels& kernels = *chosen_isa().sparse;
   const int64_t count = pixels.size();
+  const Csr m = csr(t);
   const ValueLayout layout = {count, ceil_div(p.value_channels, kernels.vector) * kernels.vector, kernels.lanes};
   step_values(p, pixels, layout, [&](const float* start, const float* from, float* to) {
-    const SparseStep step = {
-        count, layout.width, float(p.alpha), t.row_start.data(), t.column.get(), t.weight.get(), start, from, to};
+    const SparseStep step = {count, layout.width, float(p.alpha), m.row_start, m.column, m.weight, start, from, to};
     parallel_for(ceil_div(count, sparse_rows), [&](int64_t first, int64_t last) {
       kernels.step(step, first * sparse_rows, std::min(last * sparse_rows, count));
     });

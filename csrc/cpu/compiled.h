@@ -18,7 +18,7 @@ constexpr double densest_of_all = 0.15;
 std::optional<Transition> compile(const Problem<float>& p, const std::vector<int64_t>& pixels, double densest,
                                   int64_t width, const ParallelFor& parallel_for);
 
-// The walk of p's values on the compiled graph of `pixels`. `adjoint` is the caller's: pass the transposed matrix.
+// The walk of p's values on the compiled graph of `pixels`; with a transposed matrix, the adjoint one.
 void walk_compiled(const Problem<float>& p, const std::vector<int64_t>& pixels, const Transition& t,
                    const ParallelFor& parallel_for);
 
