@@ -22,6 +22,15 @@ struct Matrix {
   int64_t column_stride;  // in elements, any sign
 };
 
+// What a walk did, for who asks.
+struct Info {
+  enum Path { none, streaming, sparse } path;  // none: nothing to walk
+  int64_t pixels;                              // of the graph
+  int64_t kept;                                // ordered pairs that a transition goes over
+  double dropped;                              // the largest share of its mass that a row dropped, bounded from above
+  double pack, compile, steps;                 // seconds; compile: filter and refine, or the row sums of streaming
+};
+
 template <typename T>
 struct Problem {
   int64_t pixels;          // N
@@ -39,7 +48,8 @@ struct Problem {
   // stays in the graph, so that a broken gradient shows.
   bool adjoint;
   // outputs
-  T* result;  // [N, C], contiguous
+  T* result;   // [N, C], contiguous
+  Info* info;  // nullptr: not asked
 };
 
 // The walk on the CPU, the same bits at any number of threads. T is float or double. Without a tolerance it streams, in

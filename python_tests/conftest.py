@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rwpm_fast import native
+from rwpm_fast import native, reference
 
 ISAS = native.native().build()["isa_available"] if native.unavailable() is None else []
 
@@ -33,6 +33,23 @@ def _relative_error(got, expected):
     return (got - expected).norm().item() / (size if size > 0 else 1)
 
 
+def _gaps(e):
+    """Embeddings [N, D] of which some are broken, and a mask with a hole."""
+    e = e.clone()
+    e[3, 0], e[7, 5] = torch.nan, torch.inf
+    mask = torch.ones(len(e), dtype=torch.bool)
+    mask[500:600] = False
+    return e, mask
+
+
+def _dense(e, mask=None, temperature=0.01):
+    valid = reference.valid_pixels(e, None, mask).nonzero().squeeze(-1)
+    S = torch.eye(len(e), dtype=torch.float64)
+    S[valid] = 0
+    S[valid[:, None], valid] = reference.transition(e[valid].double(), temperature=temperature)
+    return S
+
+
 @pytest.fixture(scope="session")
 def manifold():
     """Make embeddings [..., N, D] on a few directions with noise, so that rows have near and far pixels."""
@@ -43,6 +60,30 @@ def manifold():
 def relative_error():
     """Norm-wise relative error; absolute where nothing but zeros is expected."""
     return _relative_error
+
+
+@pytest.fixture(scope="session")
+def error_of_largest():
+    """Largest error beside the largest value: what certificates bound."""
+    return lambda got, expected, values: ((got.double() - expected).abs().max() / values.abs().max()).item()
+
+
+@pytest.fixture
+def sparse_map(manifold):
+    """Embeddings [1200, 48] whose graph compiles into a sparse matrix, and values [1200, 7]."""
+    return manifold(1200, 48, directions=80, noise=0.6), manifold(1200, 7, seed=1)
+
+
+@pytest.fixture(scope="session")
+def gaps():
+    """Break some of given embeddings [N > 600, D] and make a mask with a hole; both."""
+    return _gaps
+
+
+@pytest.fixture(scope="session")
+def dense():
+    """S [N, N] in float64 of embeddings and mask; pixels that are no part of the graph have rows of the identity."""
+    return _dense
 
 
 @pytest.fixture(params=ISAS)

@@ -79,6 +79,46 @@ def test_conformance_compiled(path, walk, dtype, isa, relative_error):
     check_walk(path, walk, dtype, relative_error)
 
 
+@golden("walk")
+@pytest.mark.parametrize("tolerance", [1e-4, 1e-7])
+def test_conformance_within_the_certificate(path, isa, tolerance):
+    case = load(path)
+    meta = json.loads(str(case["meta"]))
+    settings = {name: meta[name] for name in ("alpha", "steps")}
+    e, v, mask, expected = (torch.from_numpy(case[name]) for name in ("embeddings", "values", "mask", "expected"))
+    finite = expected.isfinite().all(-1)
+    graph_settings = {"temperature": meta["temperature"], "tolerance": tolerance}
+    graph = rwpm_fast.transition(e, mask=mask & v.isfinite().all(-1), **graph_settings)
+    results, infos = [], []
+    before = torch.get_num_threads()
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        walk = {"mask": mask, **settings, **graph_settings, "backend": "cpu", "return_info": True}
+        result, info = rwpm_fast.walk(e, v, **walk)
+        infos.append(info)
+        results.append((result, graph.walk(v, **settings)))
+    torch.set_num_threads(before)
+
+    def bits(x):
+        return x.view(torch.int32)
+
+    for one, two in zip(*results, strict=True):
+        assert torch.equal(bits(one), bits(two))
+    # A walk of few steps streams graphs that pay for many.
+    if infos[0].path in (graph.path, "none"):
+        assert torch.equal(*map(bits, results[0]))
+    if not finite.any():
+        return
+    largest = v[finite].abs().max().item()
+    # A logit is the cosine over the temperature, and its rounding is the weight's relative one.
+    rounding = 1e-5 * max(1.0, 0.01 / meta["temperature"])
+    for got, dropped in zip(results[0], (infos[0].dropped_mass, graph.dropped_mass.max()), strict=True):
+        assert dropped <= tolerance
+        error = (got[finite] - expected[finite]).abs().max().item()
+        assert error <= (2 * meta["steps"] * dropped + rounding) * largest
+    assert error <= (graph.error_bound(**settings) + rounding) * largest
+
+
 def released_input(path, case):
     if "input" in case:
         return torch.from_numpy(case["input"])

@@ -31,6 +31,20 @@ def test_error_is_within_the_certificate(manifold, isa, tolerance):
         assert error_of_largest(got, expected, v) <= 2 * steps * tolerance + 1e-5
 
 
+@pytest.mark.parametrize("pixels", [512, 529, 577])
+def test_rows_that_keep_right_angles(manifold, isa, pixels):
+    """What pads the last panel of pixels is at a right angle to all of them."""
+    e, v = manifold(pixels, 37, directions=48, noise=0.5), manifold(pixels, 3, seed=1)
+    settings = {"temperature": 0.04, "tolerance": 1e-3}
+    got, info = rwpm_fast.walk(e, v, **settings, return_info=True)
+    assert info.path == "sparse"
+    q = torch.nn.functional.normalize(e)
+    kept = rwpm_fast.transition(e, **settings).to_csr().to_dense() > 0
+    assert (q @ q.T)[kept].min() < 0
+    expected = reference.walk(e.double(), v.double(), temperature=0.04)
+    assert error_of_largest(got, expected, v) <= 2 * 20 * 1e-3
+
+
 def test_another_result_than_streaming(manifold):
     """The filter is at work: a generous tolerance shows."""
     e = manifold(1500, 64, directions=80, noise=0.6)

@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 # A torch that is missing or broken says so when something that needs it is used.
 with suppress(ImportError, OSError):
     from . import ops as ops
+    from . import transition_ops as transition_ops
 
 _HOMES = {
     "walk": "ops",
@@ -19,6 +20,8 @@ _HOMES = {
     "Walk": "maps",
     "calibrate": "calibration",
     "Scorer": "scorer",
+    "transition": "transitions",
+    "Transition": "transitions",
 }
 _MODULES = ("baselines", "metrics", "networks", "numpy", "presets", "reference", "scores")
 

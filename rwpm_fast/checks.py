@@ -10,27 +10,46 @@ import math
 from numbers import Integral, Real
 
 
-def check_settings(alpha: float, steps: int, temperature: float, tolerance: float = 0.0) -> None:
-    """Check the scalar settings of a walk.
+def check_graph_settings(temperature: float, tolerance: float = 0.0) -> None:
+    """Check what a graph is made with.
 
     Raises:
-        TypeError: a setting is not a number, or ``steps`` not an integer.
-        ValueError: ``alpha`` outside [0, 1], ``steps`` < 0, ``temperature`` not positive and finite, ``tolerance``
-            outside [0, 1).
+        TypeError: a setting is not a number.
+        ValueError: ``temperature`` not positive and finite, ``tolerance`` outside [0, 1).
     """
-    for name, value in (("alpha", alpha), ("temperature", temperature), ("tolerance", tolerance)):
-        if not isinstance(value, Real):
-            raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
+    _check_numbers(temperature=temperature, tolerance=tolerance)
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature: expected a positive finite number, got {temperature}")
+    if not 0 <= tolerance < 1:
+        raise ValueError(f"tolerance: expected a number in [0, 1), got {tolerance}")
+
+
+def check_walk_settings(alpha: float, steps: int) -> None:
+    """Check how a graph is walked.
+
+    Raises:
+        TypeError: ``alpha`` is not a number, or ``steps`` not an integer.
+        ValueError: ``alpha`` outside [0, 1], ``steps`` < 0.
+    """
+    _check_numbers(alpha=alpha)
     if not isinstance(steps, Integral):
         raise TypeError(f"steps: expected an integer, got {type(steps).__name__}")
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha: expected a number in [0, 1], got {alpha}")
     if steps < 0:
         raise ValueError(f"steps: expected 0 or more transitions, got {steps}")
-    if not 0 < temperature < math.inf:
-        raise ValueError(f"temperature: expected a positive finite number, got {temperature}")
-    if not 0 <= tolerance < 1:
-        raise ValueError(f"tolerance: expected a number in [0, 1), got {tolerance}")
+
+
+def check_settings(alpha: float, steps: int, temperature: float, tolerance: float = 0.0) -> None:
+    """Check the scalar settings of a walk: both of the above."""
+    check_walk_settings(alpha, steps)
+    check_graph_settings(temperature, tolerance)
+
+
+def _check_numbers(**settings: float) -> None:
+    for name, value in settings.items():
+        if not isinstance(value, Real):
+            raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
 
 
 def check_shapes(embeddings, values=None, mask=None) -> None:

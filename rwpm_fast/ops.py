@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from torch import Tensor
 from . import streaming
 from .checks import check_settings, check_shapes
 from .reference import valid_pixels
+from .walk_info import WalkInfo, info_of_table, timed
 
 LIBRARY = Path(__file__).parent / "librwpm_ops.so"
 OLDEST_TORCH = (2, 11)
@@ -127,6 +129,11 @@ def _walk_fake(embeddings, values=None, mask=None, *, alpha=0.99, steps=20, temp
     return values.new_empty(values.shape)  # contiguous whatever the values' strides, as the kernel's
 
 
+def _walk_with_info_fake(embeddings, values=None, mask=None, **settings):
+    result = _walk_fake(embeddings, values, mask, **settings)
+    return result, result.new_empty((embeddings.shape[0] if embeddings.dim() == 3 else 1, 7), dtype=torch.float64)
+
+
 def _walk_adjoint_fake(gradient, embeddings, mask=None, **settings):
     return _walk_fake(embeddings, gradient, mask, **settings)
 
@@ -146,7 +153,7 @@ def _keep_for_backward(ctx, inputs, keyword_only_inputs, output) -> None:
     ctx.settings = keyword_only_inputs
 
 
-def _backward(ctx, gradient):
+def _backward(ctx, gradient, *_):
     embeddings, valid = ctx.saved_tensors
     return None, torch.ops.rwpm.walk_adjoint.default(gradient, embeddings, valid, **ctx.settings), None
 
@@ -180,8 +187,19 @@ if not _has_kernel("CompositeExplicitAutograd"):
     torch.library.register_autograd(
         "rwpm::walk_adjoint", _double_backward, setup_context=_keep_for_double_backward, lib=_LIBRARY
     )
+    if hasattr(torch.ops.rwpm, "walk_with_info"):  # compiled only: where plain torch serves, Python sees the same
+        torch.library.register_fake("rwpm::walk_with_info", _walk_with_info_fake, lib=_LIBRARY)
+        torch.library.register_autograd(
+            "rwpm::walk_with_info", _backward, setup_context=_keep_for_backward, lib=_LIBRARY
+        )
 
 
+@overload
+def walk(
+    embeddings: Tensor, values: Tensor | None = None, *, return_info: Literal[True], **settings: Any
+) -> tuple[Tensor, WalkInfo | tuple[WalkInfo, ...]]: ...
+@overload
+def walk(embeddings: Tensor, values: Tensor | None = None, **settings: Any) -> Tensor: ...
 def walk(
     embeddings: Tensor,
     values: Tensor | None = None,
@@ -192,7 +210,8 @@ def walk(
     temperature: float = 0.01,
     tolerance: float = 0.0,
     backend: str = "auto",
-) -> Tensor:
+    return_info: bool = False,
+) -> Tensor | tuple[Tensor, WalkInfo | tuple[WalkInfo, ...]]:
     """Random walk with restart on the graph of pixel similarities (equation S.5 of the RWPM supplement).
 
     ``m <- alpha S m + (1 - alpha) v``, ``steps`` times from ``m = v``; ``S`` is the softmax over cosines of the
@@ -213,6 +232,8 @@ def walk(
             ``2 * steps * tolerance * max|v|``, and most are by far less.
         backend: "auto" (the compiled kernels where they serve, else plain torch), "cpu" (the compiled kernels or an
             error), "torch" (plain torch, any device).
+        return_info: return what the walk did beside its result: a :class:`rwpm_fast.walk_info.WalkInfo`, for a batch a
+            tuple of them.
 
     Returns:
         Walked values [..., N, C], contiguous, in the values' dtype; computed in float64 when either input is float64,
@@ -228,17 +249,22 @@ def walk(
     _check(embeddings, values, mask)
     if embeddings.requires_grad and torch.is_grad_enabled():
         raise NotImplementedError(NO_EMBEDDING_GRADIENT)
-    settings = {"alpha": alpha, "steps": steps, "temperature": temperature, "tolerance": tolerance}
-    if backend == "torch":
-        if values is not None and values.requires_grad and torch.is_grad_enabled():
-            raise NotImplementedError('values: backend="torch" gives no gradient; use backend="auto"')
-        settings.pop("tolerance")
-        return streaming.walk(embeddings, values, mask, **settings)
+    if backend not in BACKENDS:
+        raise ValueError(f"backend: expected one of {', '.join(BACKENDS)}, got {backend!r}")
+    if backend == "torch" and values is not None and values.requires_grad and torch.is_grad_enabled():
+        raise NotImplementedError('values: backend="torch" gives no gradient; use backend="auto"')
     if backend == "cpu":
         if embeddings.device.type != "cpu":
             raise RuntimeError(f'backend="cpu": expected tensors on the CPU, got {embeddings.device}')
         if _UNAVAILABLE is not None:
             raise RuntimeError(f'backend="cpu": the compiled library is out of use: {_UNAVAILABLE}')
-    elif backend != "auto":
-        raise ValueError(f"backend: expected one of {', '.join(BACKENDS)}, got {backend!r}")
-    return torch.ops.rwpm.walk.default(embeddings, values, mask, **settings)
+    settings = {"alpha": alpha, "steps": steps, "temperature": temperature, "tolerance": tolerance}
+    if backend == "torch":
+        settings.pop("tolerance")
+    plain = streaming.walk if backend == "torch" else torch.ops.rwpm.walk.default
+    if not return_info:
+        return plain(embeddings, values, mask, **settings)
+    if backend == "torch" or embeddings.device.type != "cpu" or _UNAVAILABLE is not None:
+        return timed(plain, embeddings, values, mask, **settings)
+    result, table = torch.ops.rwpm.walk_with_info.default(embeddings, values, mask, **settings)
+    return result, info_of_table(table, batched=embeddings.dim() == 3)

@@ -84,8 +84,8 @@ struct SparseStep {
   int64_t width;  // C, padded to whole vectors
   float alpha;
   int64_t first_row;           // the pixel of the first group
-  const int32_t* group_start;  // [groups + 1] into columns
-  const int32_t* column;       // [entries + some to look ahead]
+  const int64_t* group_start;  // [groups + 1] into columns
+  const int32_t* column;       // [entries]
   const float* weight;         // [entries][group_rows]
   const float* start;
   const float* from;

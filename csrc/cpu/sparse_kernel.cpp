@@ -383,10 +383,11 @@ template <int N>
 void step_panel(const SparseStep& s, int64_t begin, int64_t end, int64_t panel) {
   constexpr int width = N * w;
   const float* const from = s.from + panel;
+  const int64_t last = s.group_start[end] - 1;
   for (int64_t g = begin; g < end; ++g) {
     V sum[group_rows][N] = {};
     for (int64_t e = s.group_start[g]; e < s.group_start[g + 1]; ++e) {
-      const float* const next = from + int64_t(s.column[e + 8]) * width;
+      const float* const next = from + int64_t(s.column[least(e + 8, last)]) * width;
 #pragma GCC unroll 4
       for (int n = 0; n < N; ++n) __builtin_prefetch(next + n * w);
       const float* const values = from + int64_t(s.column[e]) * width;

@@ -30,8 +30,6 @@ constexpr float loose_bits = 5;
 
 constexpr double most_bytes = double(1 << 30);  // of the matrix
 
-constexpr int64_t padding = 16;  // entries that a row's loop may look ahead
-
 constexpr float infinity = std::numeric_limits<float>::infinity();
 
 // Tasks that differ in work: threads take one after the other, and what a task does must not depend on who takes it.
@@ -153,30 +151,29 @@ std::optional<Pass> find_pairs(const Work& w, const Filter& filter, int64_t limi
 }
 
 // A block's rows of what a pass found, added to what an earlier pass left in `kept`; the pass's lists are freed.
-// log_sum: [rows of the block] as `weigh` gives it.
-void add_rows(const Work& w, float scale, Pass& pass, int64_t block, Transition::Block& kept, float* log_sum) {
+// log_sum: [rows of the block] as `weigh` gives it. Returns the pairs that the block's rows keep.
+int64_t add_rows(const Work& w, float scale, Pass& pass, int64_t block, Transition::Block& kept, float* log_sum) {
   const int64_t groups = ceil_div(std::min(block_rows, w.pixels - w.block_begin(block)), group_rows);
   const auto each_list = [&](const auto& visit) {
     for (int64_t a = 0; a <= block; ++a) visit(pass.tile(a, block).of_keys, w.block_begin(a));
     for (int64_t b = block; b < pass.blocks; ++b) visit(pass.tile(block, b).of_queries, w.block_begin(b));
   };
-  std::vector<int32_t> before = std::move(kept.group_start);
+  std::vector<int64_t> before = std::move(kept.group_start);
   if (before.empty()) before.assign(groups + 1, 0);
-  std::vector<int32_t> start(groups + 1);
+  std::vector<int64_t> start(groups + 1);
   each_list([&](const Entries& entries, int64_t) {
     for (int64_t k = 0; k < entries.count; ++k) ++start[entries.list[k].group + 1];
   });
   for (int64_t g = 0; g < groups; ++g) start[g + 1] += start[g] + before[g + 1] - before[g];
 
-  Buffer<int32_t> column(start[groups] + padding);
+  Buffer<int32_t> column(start[groups]);
   Buffer<float> weight(start[groups] * group_rows);
-  std::fill_n(&column[start[groups]], padding, 0);
-  std::vector<int32_t> at(start.begin(), start.end() - 1);
+  std::vector<int64_t> at(start.begin(), start.end() - 1);
   for (int64_t g = 0; g < groups; ++g) {
     const int64_t count = before[g + 1] - before[g];
     std::copy_n(&kept.column[before[g]], count, &column[at[g]]);
     std::copy_n(&kept.weight[before[g] * group_rows], count * group_rows, &weight[at[g] * group_rows]);
-    at[g] += int32_t(count);
+    at[g] += count;
   }
   each_list([&](Entries& entries, int64_t first_column) {
     for (int64_t k = 0; k < entries.count; ++k) {
@@ -192,6 +189,8 @@ void add_rows(const Work& w, float scale, Pass& pass, int64_t block, Transition:
     w.kernels.weigh(&weight[first * group_rows], start[g + 1] - first, scale, log_sum + g * group_rows);
   }
   kept = {std::move(start), std::move(column), std::move(weight)};
+  return std::count_if(kept.weight.get(), &kept.weight[kept.group_start[groups] * group_rows],
+                       [](float x) { return x > 0; });
 }
 
 }  // namespace
@@ -233,10 +232,11 @@ std::optional<Transition> compile_transition(const float* panels, int64_t pixels
     std::optional<Pass> pass = find_pairs(w, filter, limit);
     if (!pass) return std::nullopt;
     std::vector<char> wide(pixels);  // rows that dropped more than they may
+    std::atomic<int64_t> kept = 0;
     take_in_turns(w.blocks(), parallel_for, [&](const auto& next) {
       std::vector<float> log_sum(block_rows);
       for (int64_t block = next(); block < w.blocks(); block = next()) {
-        add_rows(w, scale, *pass, block, t.blocks[block], log_sum.data());
+        kept += add_rows(w, scale, *pass, block, t.blocks[block], log_sum.data());
         for (int64_t i = w.block_begin(block); i < std::min(w.block_end(block), pixels); ++i) {
           if (see[i] == infinity) continue;
           const auto share = [&](float cosine) {
@@ -248,6 +248,7 @@ std::optional<Transition> compile_transition(const float* panels, int64_t pixels
         }
       }
     });
+    t.kept = kept;
     if (std::count(wide.begin(), wide.end(), 1) == 0) return t;
     if (remaining == 1) return std::nullopt;
     // Only those rows look again, for more, and what they have is forgotten.

@@ -15,19 +15,20 @@ namespace rwpm::cpu {
 // bounded from above.
 struct Transition {
   struct Block {
-    std::vector<int32_t> group_start;  // [groups + 1]
-    Buffer<int32_t> column{0};         // [entries + padding]
+    std::vector<int64_t> group_start;  // [groups + 1]
+    Buffer<int32_t> column{0};         // [entries]
     Buffer<float> weight{0};           // [entries][group_rows]
   };
   static constexpr int64_t block_rows = 384;  // of every block but the last; whole panels of any width
   std::vector<Block> blocks;                  // [ceil(N / block_rows)]
   std::vector<float> dropped;                 // [N]
+  int64_t kept = 0;                           // ordered pairs
 };
 
 // panels: unit embeddings as the kernels take them, [panel][D][lanes], zero beyond N. Where the pixels of a map come
 // patch by patch, a patch to a panel, `across` patches side by side, rows are known to be alike; other orders take
-// longer. scale: log2(e) / tau. Every row drops at most `tolerance`. Nothing when more than the share `densest` of all
-// pairs matters, or the matrix would take more than a GiB.
+// longer. scale: log2(e) / tau. Every row drops at most `tolerance`. Nothing when groups hold more than the share `densest` of
+// all pairs, or the matrix would take more than a GiB.
 std::optional<Transition> compile_transition(const float* panels, int64_t pixels, int64_t channels, int64_t across,
                                              float scale, double tolerance, double densest,
                                              const ParallelFor& parallel_for);

@@ -1,0 +1,106 @@
+// What the torch operators share: argument checks in the words of rwpm_fast/checks.py, and tensors as plain matrices.
+#pragma once
+
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <charconv>
+#include <cmath>
+#include <optional>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "walk.h"
+
+namespace rwpm::ops {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+// A setting as Python prints it: the shortest text that reads back as the same number.
+inline std::string text(double x) {
+  char buffer[32];
+  return std::string(buffer, std::to_chars(buffer, buffer + sizeof(buffer), x).ptr);
+}
+
+// Thrown bare, because STD_TORCH_CHECK would put the place in this file before the user's message.
+template <typename... Parts>
+void check(bool ok, const Parts&... parts) {
+  if (ok) return;
+  std::ostringstream message;
+  (message << ... << parts);
+  throw std::runtime_error(message.str());
+}
+
+inline std::string list(const std::vector<int64_t>& sizes) {
+  std::ostringstream out;
+  for (size_t i = 0; i < sizes.size(); ++i) out << (i ? ", " : "") << sizes[i];
+  return out.str();
+}
+
+inline std::vector<int64_t> shape(const Tensor& t) {
+  const auto sizes = t.sizes();
+  return std::vector<int64_t>(sizes.data(), sizes.data() + sizes.size());
+}
+
+// Another name of a dtype than torch's own would not help who reads the message.
+inline std::string name(ScalarType type) {
+  std::string lower = torch::headeronly::toString(type);
+  if (lower == "Float") return "torch.float32";
+  if (lower == "Double") return "torch.float64";
+  if (lower == "Half") return "torch.float16";
+  if (lower == "Long") return "torch.int64";
+  if (lower == "Int") return "torch.int32";
+  if (lower == "Short") return "torch.int16";
+  if (lower == "Char") return "torch.int8";
+  if (lower == "Byte") return "torch.uint8";
+  if (lower == "ComplexFloat") return "torch.complex64";
+  if (lower == "ComplexDouble") return "torch.complex128";
+  if (lower == "ComplexHalf") return "torch.complex32";
+  for (char& c : lower) c = char(std::tolower(c));
+  return "torch." + lower;
+}
+
+inline void check_floating(const char* argument, const Tensor& t) {
+  const ScalarType type = t.scalar_type();
+  check(type == ScalarType::Float || type == ScalarType::Double || type == ScalarType::Half ||
+            type == ScalarType::BFloat16,
+        argument, ": expected dtype float32, float64, float16 or bfloat16, got ", name(type));
+}
+
+inline void check_mask(const std::optional<Tensor>& mask, const Tensor& embeddings) {
+  if (!mask) return;
+  const std::vector<int64_t> of_embeddings = shape(embeddings);
+  const std::vector<int64_t> pixels(of_embeddings.begin(), of_embeddings.end() - 1);
+  check(shape(*mask) == pixels, "mask: expected shape [", list(pixels), "] to match embeddings [", list(of_embeddings),
+        "], got [", list(shape(*mask)), "]");
+  check(mask->scalar_type() == ScalarType::Bool, "mask: expected dtype bool, got ", name(mask->scalar_type()));
+  check(mask->is_cpu(), "mask: expected the embeddings' device cpu, got another device");
+}
+
+// The temperature and tolerance that a graph is made with.
+inline void check_graph_settings(double temperature, double tolerance) {
+  check(temperature > 0 && std::isfinite(temperature), "temperature: expected a positive finite number, got ",
+        text(temperature));
+  check(tolerance >= 0 && tolerance < 1, "tolerance: expected a number in [0, 1), got ", text(tolerance));
+}
+
+inline void check_walk_settings(double alpha, int64_t steps) {
+  check(alpha >= 0 && alpha <= 1, "alpha: expected a number in [0, 1], got ", text(alpha));
+  check(steps >= 0, "steps: expected 0 or more transitions, got ", steps);
+}
+
+// The matrix of a batch entry, or of a tensor of rank 2.
+template <typename T>
+rwpm::Matrix<T> matrix(const Tensor& t, int64_t batch = 0) {
+  const int64_t offset = t.dim() == 3 ? batch * t.stride(0) : 0;
+  return {static_cast<const T*>(t.const_data_ptr()) + offset, t.stride(t.dim() - 2), t.stride(t.dim() - 1)};
+}
+
+inline const rwpm::ParallelFor parallel_for = [](int64_t count, const rwpm::RangeBody& body) {
+  torch::stable::parallel_for(0, count, 1, body);
+};
+
+}  // namespace rwpm::ops
