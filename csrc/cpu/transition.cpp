@@ -150,31 +150,24 @@ std::optional<Pass> find_pairs(const Work& w, const Filter& filter, int64_t limi
   return pass;
 }
 
-// A block's rows of what a pass found, added to what an earlier pass left in `kept`; the pass's lists are freed.
-// log_sum: [rows of the block] as `weigh` gives it. Returns the pairs that the block's rows keep.
-int64_t add_rows(const Work& w, float scale, Pass& pass, int64_t block, Transition::Block& kept, float* log_sum) {
+// Entries of a block of rows, group by group.
+using Block = Transition::Block;
+
+// A block's entries of what a pass found, with cosines in place of weights; the pass's lists are freed.
+Block take_block(const Work& w, Pass& pass, int64_t block) {
   const int64_t groups = ceil_div(std::min(block_rows, w.pixels - w.block_begin(block)), group_rows);
   const auto each_list = [&](const auto& visit) {
     for (int64_t a = 0; a <= block; ++a) visit(pass.tile(a, block).of_keys, w.block_begin(a));
     for (int64_t b = block; b < pass.blocks; ++b) visit(pass.tile(block, b).of_queries, w.block_begin(b));
   };
-  std::vector<int64_t> before = std::move(kept.group_start);
-  if (before.empty()) before.assign(groups + 1, 0);
   std::vector<int64_t> start(groups + 1);
   each_list([&](const Entries& entries, int64_t) {
     for (int64_t k = 0; k < entries.count; ++k) ++start[entries.list[k].group + 1];
   });
-  for (int64_t g = 0; g < groups; ++g) start[g + 1] += start[g] + before[g + 1] - before[g];
-
+  for (int64_t g = 0; g < groups; ++g) start[g + 1] += start[g];
   Buffer<int32_t> column(start[groups]);
   Buffer<float> weight(start[groups] * group_rows);
   std::vector<int64_t> at(start.begin(), start.end() - 1);
-  for (int64_t g = 0; g < groups; ++g) {
-    const int64_t count = before[g + 1] - before[g];
-    std::copy_n(&kept.column[before[g]], count, &column[at[g]]);
-    std::copy_n(&kept.weight[before[g] * group_rows], count * group_rows, &weight[at[g] * group_rows]);
-    at[g] += count;
-  }
   each_list([&](Entries& entries, int64_t first_column) {
     for (int64_t k = 0; k < entries.count; ++k) {
       const Entry& entry = entries.list[k];
@@ -184,13 +177,55 @@ int64_t add_rows(const Work& w, float scale, Pass& pass, int64_t block, Transiti
     }
     entries = {};
   });
+  return {std::move(start), std::move(column), std::move(weight)};
+}
+
+// Adds the entries of `more`, whose weights are shares of their rows, to `block`. Entries that are `least` to no row
+// are left out, and the rows' others made to sum to one without them: `dropped`, [rows], is what a row loses by it.
+// Returns the pairs of the block.
+int64_t add_entries(const Block& more, float least, Block& block, double* dropped) {
+  const int64_t groups = int64_t(more.group_start.size()) - 1;
+  if (block.group_start.empty()) block.group_start.assign(groups + 1, 0);
+  static_assert(group_rows == 4);
+  const auto largest = [](const float* w) { return std::max(std::max(w[0], w[1]), std::max(w[2], w[3])); };
+  // Which entries stay, of both.
+  const auto chosen = [&](const Block& b, const auto& stays) {
+    std::vector<char> chosen(b.group_start[groups]);
+    for (size_t e = 0; e < chosen.size(); ++e) chosen[e] = stays(largest(&b.weight[e * group_rows]));
+    return chosen;
+  };
+  const std::vector<char> old = chosen(block, [](float x) { return x > 0; });
+  const std::vector<char> added = chosen(more, [&](float x) { return x > 0 && x >= least; });
+  const int64_t entries = std::count(old.begin(), old.end(), 1) + std::count(added.begin(), added.end(), 1);
+  Block all = {std::vector<int64_t>(groups + 1), Buffer<int32_t>(entries), Buffer<float>(entries * group_rows)};
+  int64_t pairs = 0, to = 0;
+  const auto add = [&](const Block& b, int64_t e, const float (&factor)[group_rows]) {
+    all.column[to] = b.column[e];
+    for (int64_t k = 0; k < group_rows; ++k) {
+      const float weight = b.weight[e * group_rows + k] * factor[k];
+      all.weight[to * group_rows + k] = weight;
+      pairs += weight > 0;
+    }
+    ++to;
+  };
   for (int64_t g = 0; g < groups; ++g) {
-    const int64_t first = start[g] + before[g + 1] - before[g];
-    w.kernels.weigh(&weight[first * group_rows], start[g + 1] - first, scale, log_sum + g * group_rows);
+    for (int64_t e = block.group_start[g]; e < block.group_start[g + 1]; ++e)
+      if (old[e]) add(block, e, {1, 1, 1, 1});
+    double lost[group_rows] = {};
+    for (int64_t e = more.group_start[g]; e < more.group_start[g + 1]; ++e)
+      if (!added[e])
+        for (int64_t k = 0; k < group_rows; ++k) lost[k] += double(more.weight[e * group_rows + k]);
+    float factor[group_rows];
+    for (int64_t k = 0; k < group_rows; ++k) {
+      factor[k] = float(1 / (1 - lost[k]));
+      dropped[g * group_rows + k] = lost[k];
+    }
+    for (int64_t e = more.group_start[g]; e < more.group_start[g + 1]; ++e)
+      if (added[e]) add(more, e, factor);
+    all.group_start[g + 1] = to;
   }
-  kept = {std::move(start), std::move(column), std::move(weight)};
-  return std::count_if(kept.weight.get(), &kept.weight[kept.group_start[groups] * group_rows],
-                       [](float x) { return x > 0; });
+  block = std::move(all);
+  return pairs;
 }
 
 }  // namespace
@@ -235,15 +270,21 @@ std::optional<Transition> compile_transition(const float* panels, int64_t pixels
     std::atomic<int64_t> kept = 0;
     take_in_turns(w.blocks(), parallel_for, [&](const auto& next) {
       std::vector<float> log_sum(block_rows);
+      std::vector<double> left_out(block_rows);
       for (int64_t block = next(); block < w.blocks(); block = next()) {
-        kept += add_rows(w, scale, *pass, block, t.blocks[block], log_sum.data());
+        const Block found = take_block(w, *pass, block);
+        for (size_t g = 0; g + 1 < found.group_start.size(); ++g)
+          w.kernels.weigh(&found.weight[found.group_start[g] * group_rows],
+                          found.group_start[g + 1] - found.group_start[g], scale, &log_sum[g * group_rows]);
+        // Where the bound of a row's sum was loose, it kept what by now is known to be little.
+        kept += add_entries(found, remaining == passes ? float(keep_share) : 0, t.blocks[block], left_out.data());
         for (int64_t i = w.block_begin(block); i < std::min(w.block_end(block), pixels); ++i) {
           if (see[i] == infinity) continue;
-          const auto share = [&](float cosine) {
-            return std::exp2(double(cosine) * scale - double(log_sum[i - w.block_begin(block)]));
-          };
+          const int64_t row = i - w.block_begin(block);
+          const auto share = [&](float cosine) { return std::exp2(double(cosine) * scale - double(log_sum[row])); };
           // What was seen is counted in the weight at `keep`; what was not weighs at most that at `see`.
-          t.dropped[i] = float(double(pass->dropped[i]) / drop_unit * share(keep[i]) + double(pixels) * share(see[i]));
+          t.dropped[i] = float(double(pass->dropped[i]) / drop_unit * share(keep[i]) + double(pixels) * share(see[i]) +
+                               left_out[row]);
           wide[i] = t.dropped[i] > tolerance;
         }
       }
@@ -260,7 +301,7 @@ std::optional<Transition> compile_transition(const float* panels, int64_t pixels
       // What a row drops goes with what it keeps, about; twice as much to be sure. In the end all that it sees.
       const float lower = keep[i] - float(std::log2(2 * t.dropped[i] / tolerance)) / scale;
       keep[i] = remaining > 2 ? std::max(see[i], lower) : see[i];
-      Transition::Block& block = t.blocks[i / block_rows];
+      const Block& block = t.blocks[i / block_rows];
       const int64_t row = i % block_rows;
       for (int64_t e = block.group_start[row / group_rows]; e < block.group_start[row / group_rows + 1]; ++e)
         block.weight[e * group_rows + row % group_rows] = 0;
