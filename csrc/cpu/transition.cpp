@@ -26,7 +26,7 @@ constexpr int64_t block_rows = Transition::block_rows;
 // A row's sum is bounded from below by its panel and the four beside it. That will not do when of `probes` panels more
 // than one in `most_loose` has a pixel in four whose bound is off by more than so many bits.
 constexpr int64_t probes = 8, most_loose = 4;
-constexpr float loose_bits = 5;
+constexpr float loose_bits = 3;
 
 constexpr double most_bytes = double(1 << 30);  // of the matrix
 
