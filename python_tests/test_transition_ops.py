@@ -105,14 +105,14 @@ e, v = torch.randn(700, 20), torch.randn(700, 3)
 e[5] = torch.nan
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always", ops.FallbackWarning)
-    graph = rwpm_fast.transition(e)
+    graph = rwpm_fast.transition(e, temperature=0.1)
     assert graph.path == "streaming" and graph.pixels == 699
-    wanted = reference.walk(e.double(), v.double(), steps=3)
+    wanted = reference.walk(e.double(), v.double(), steps=3, temperature=0.1)
     assert (graph.walk(v, steps=3) - wanted).abs().max() <= 1e-5 * v.abs().max()
 assert [w.category for w in caught] == [ops.FallbackWarning], caught
 solution = graph.solve(v, alpha=0.5)
 assert solution.converged
-limit = reference.walk(e.double(), v.double(), alpha=0.5, steps=60)
+limit = reference.walk(e.double(), v.double(), alpha=0.5, steps=60, temperature=0.1)
 assert (solution.values - limit).abs().max() <= 1e-5 * v.abs().max()
 torch.testing.assert_close(graph.to_csr().to_dense().sum(1), torch.ones(700), rtol=0, atol=1e-5)
 values = v.clone().requires_grad_()

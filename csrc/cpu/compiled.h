@@ -10,8 +10,8 @@
 
 namespace rwpm::cpu {
 
-// The share of all pairs up to which a sparse matrix pays, counting those that its groups hold for nothing, however many
-// steps share the cost of making it.
+// The share of all pairs up to which a sparse matrix pays, counting those that its groups hold for nothing, however
+// many steps share the cost of making it.
 constexpr double densest_of_all = 0.5;
 
 struct Compiled {

@@ -25,21 +25,22 @@ template <typename T>
 struct Step {
   int64_t width;  // C, padded to whole vectors
   T alpha;
-  bool adjoint;    // weights S_ji instead of S_ij
-  const T* start;  // [value panels][ceil(N / lanes) * lanes][channels of the panel], zero beyond N
-  const T* from;   // the same layout
-  // output
-  T* to;  // the same layout; rows beyond N are left alone
+  bool adjoint;   // weights S_ji instead of S_ij
+  const T* from;  // [value panels][ceil(N / lanes) * lanes][channels of the panel], zero beyond N
+  // in and out
+  T* to;  // the same layout, to which alpha S from is added; rows beyond N are left alone
 };
 
 template <typename T>
 struct Kernels {
   int64_t lanes;     // pixels of a panel, and value channels of a full panel
   int64_t vector;    // elements of a vector
-  int64_t tile;      // query pixels that one call handles, a multiple of lanes
-  int64_t key_tile;  // key pixels whose weights are held at a time, a multiple of lanes
-  void (*normalize)(const Graph<T>&, int64_t tile_index, T* scratch);             // scratch: tile * key_tile
-  void (*step)(const Graph<T>&, const Step<T>&, int64_t tile_index, T* scratch);  // tile * (key_tile + width)
+  int64_t tile;      // query pixels that one call of `normalize` handles, a multiple of lanes
+  int64_t key_tile;  // key pixels whose cosines it holds at a time, a multiple of lanes
+  int64_t block;     // pixels of a block that `step` takes, a multiple of lanes
+  void (*normalize)(const Graph<T>&, int64_t tile_index, T* scratch);  // scratch: tile * key_tile
+  // What two blocks hand each other in a transition, or one its own pixels, added to `to`; scratch: 2 * block * block.
+  void (*step)(const Graph<T>&, const Step<T>&, int64_t block, int64_t other_block, T* scratch);
   double (*multiply_adds)(int64_t rounds);  // runs that many rounds of independent multiply-adds; returns how many
 };
 
@@ -78,7 +79,7 @@ struct Found {
   uint32_t* dropped;  // [N] added to: pairs seen and not kept, rounded up
 };
 
-// One transition by rows of the sparse matrix: to = alpha S from + (1 - alpha) start; values as in Step.
+// One transition by rows of the sparse matrix: to = alpha S from + (1 - alpha) start; values in the layout of Step.
 struct SparseStep {
   int64_t rows;   // of a value panel
   int64_t width;  // C, padded to whole vectors

@@ -107,8 +107,8 @@ RWPM_INLINE Vec<T> exp2_nonpositive(Vec<T> x) {
   return x < S::lowest ? Vec<T>{} : p;
 }
 
-// out[m][n] += sum_k a[k][m] * b[k][n] for `rows` m and n of a panel that is `N` vectors wide.
-template <typename T, int N>
+// out[m][n] += sum_k a[k][m] * b[k][n] for `rows` m, a_row apart, and n of a panel that is `N` vectors wide.
+template <typename T, int N, int a_row = 1>
 RWPM_INLINE void multiply(int64_t depth, const T* a, int64_t a_step, const T* b, int64_t b_step,
                           Vec<T> (&out)[rows][N]) {
   constexpr int ahead = 8;  // the operands stream from the second cache: asking early is worth a tenth of the time
@@ -122,7 +122,7 @@ RWPM_INLINE void multiply(int64_t depth, const T* a, int64_t a_step, const T* b,
 #pragma GCC unroll 16
     for (int m = 0; m < rows; ++m) {
 #pragma GCC unroll 4
-      for (int n = 0; n < N; ++n) out[m][n] += row[n] * a[m];
+      for (int n = 0; n < N; ++n) out[m][n] += row[n] * a[m * a_row];
     }
   }
 }

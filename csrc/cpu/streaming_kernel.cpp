@@ -8,10 +8,10 @@
 namespace rwpm::cpu::RWPM_ISA_NAMESPACE {
 namespace {
 
-// Weights of a key tile and the values they meet should stay in a core's own cache together: 4 panels of queries and
-// about 256 keys do for D and C of some hundreds.
+// Weights of a tile and the values they meet should stay in a core's own cache together.
 constexpr int panels_per_tile = 4;
 constexpr int panels_per_key_tile = 6;
+constexpr int panels_per_block = 4;
 
 // Query panels [first, last) of a tile and the key pixels [key_begin, key_end) they meet, all multiples of a panel.
 struct Tile {
@@ -108,72 +108,82 @@ void normalize(const Graph<T>& graph, int64_t tile_index, T* s) {
   }
 }
 
-// out[query][channel] += sum_key weights[key][query] * values[key][channel] for one value panel, `N` vectors wide.
+// What `rows` pixels from `pixel` on get, out[pixel][channel] += alpha * sum, for one value panel, `N` vectors wide.
 template <typename T, int N>
-void accumulate(int64_t keys, int64_t queries, const T* weights, const T* values, T* out) {
-  constexpr int lanes = panel_of<T>, width = N * lanes_of<T>;
-  for (int64_t query = 0; query < queries; query += rows) {
-    const T* const a = weights + query / lanes * keys * lanes + query % lanes;
-    // From zero for each key tile: one running sum over all keys would round equal weights the same way N times.
-    Vec<T> sum[rows][N] = {};
-    multiply<T, N>(keys, a, lanes, values, width, sum);
-#pragma GCC unroll 16
-    for (int m = 0; m < rows; ++m) {
+RWPM_INLINE void add(const Graph<T>& graph, T alpha, const Vec<T> (&sum)[rows][N], int64_t pixel, T* out) {
+  constexpr int width = N * lanes_of<T>;
+  for (int64_t m = 0; m < least(rows, graph.pixels - pixel); ++m) {
 #pragma GCC unroll 4
-      for (int n = 0; n < N; ++n) {
-        T* const at = out + (query + m) * width + n * lanes_of<T>;
-        store(at, load(at) + sum[m][n]);
-      }
+    for (int n = 0; n < N; ++n) {
+      T* const at = out + (pixel + m) * width + n * lanes_of<T>;
+      store(at, load(at) + sum[m][n] * alpha);
     }
   }
 }
 
-template <typename T>
-using Accumulate = void (*)(int64_t, int64_t, const T*, const T*, T*);
+// Both ways between the pixels of a tile for one value panel: what queries get from keys by `of_queries` and, unless
+// the tile is square on the diagonal, what keys get from queries by `of_keys`; weights are [query panel][key][lanes].
+template <typename T, int N>
+void exchange(const Graph<T>& graph, const Tile& tile, T alpha, const T* of_queries, const T* of_keys, const T* from,
+              T* to) {
+  constexpr int lanes = panel_of<T>, width = N * lanes_of<T>;
+  const int64_t keys = tile.key_end - tile.key_begin, begin = tile.first * lanes, end = tile.last * lanes;
+  for (int64_t query = begin; query < end; query += rows) {
+    const T* const a = of_queries + (query - begin) / lanes * keys * lanes + query % lanes;
+    // From zero for each tile: one running sum over all keys would round equal weights the same way N times.
+    Vec<T> sum[rows][N] = {};
+    multiply<T, N>(keys, a, lanes, from + tile.key_begin * width, width, sum);
+    add<T, N>(graph, alpha, sum, query, to);
+  }
+  if (!of_keys) return;
+  for (int64_t key = tile.key_begin; key < tile.key_end; key += rows) {
+    Vec<T> sum[rows][N] = {};
+    for (int64_t panel = tile.first; panel < tile.last; ++panel) {
+      const T* const a = of_keys + ((panel - tile.first) * keys + key - tile.key_begin) * lanes;
+      multiply<T, N, lanes>(lanes, a, 1, from + panel * lanes * width, width, sum);
+    }
+    add<T, N>(graph, alpha, sum, key, to);
+  }
+}
 
 template <typename T>
-constexpr Accumulate<T> accumulates[] = {nullptr, accumulate<T, 1>, accumulate<T, 2>, accumulate<T, columns>};
+using Exchange = void (*)(const Graph<T>&, const Tile&, T, const T*, const T*, const T*, T*);
 
-// One transition of a query tile: to = alpha S from + (1 - alpha) start, with the weights made anew from the panels.
 template <typename T>
-void step(const Graph<T>& graph, const Step<T>& s, int64_t tile_index, T* scratch) {
+constexpr Exchange<T> exchanges[] = {nullptr, exchange<T, 1>, exchange<T, 2>, exchange<T, columns>};
+
+// The weights are made anew from the panels; a cosine serves both of its pixels.
+template <typename T>
+void step(const Graph<T>& graph, const Step<T>& s, int64_t block, int64_t other, T* scratch) {
   constexpr int lanes = panel_of<T>;
   const int64_t panels = panel_count(graph);
-  const int64_t first = tile_index * panels_per_tile, last = least(first + panels_per_tile, panels);
-  const int64_t queries = (last - first) * lanes;
-  T* const weights = scratch;                                                       // [panel][key][lanes]
-  T* const sums = scratch + panels_per_tile * panels_per_key_tile * lanes * lanes;  // [value panel][query][width]
-  for (int64_t i = 0; i < queries * s.width; ++i) sums[i] = 0;
-
-  for (int64_t begin = 0; begin < panels * lanes; begin += panels_per_key_tile * lanes) {
-    const Tile tile = {first, last, begin, least(begin + panels_per_key_tile * lanes, panels * lanes)};
-    if (s.adjoint) {
-      const auto of_key = [&](Vec<T> x, int64_t, int64_t key) {
-        return weight<T>(graph, x, Vec<T>{} + graph.row_maximum[key]) * graph.inverse_sum[key];
-      };
-      cosines(graph, tile, of_key, weights);
-    } else {
-      const auto of_query = [&](Vec<T> x, int64_t query, int64_t) {
-        return weight<T>(graph, x, load(graph.row_maximum + query)) * load(graph.inverse_sum + query);
-      };
-      cosines(graph, tile, of_query, weights);
-    }
-    set_diagonal(tile, T(0), weights);
-    for (int64_t channel = 0; channel < s.width; channel += lanes) {
-      const int64_t width = least(lanes, s.width - channel);
-      const T* const values = s.from + channel * panels * lanes + begin * width;
-      accumulates<T>[width / lanes_of<T>](tile.key_end - begin, queries, weights, values, sums + channel* queries);
-    }
+  const Tile tile = {block * panels_per_block, least((block + 1) * panels_per_block, panels),
+                     other * panels_per_block * lanes, least((other + 1) * panels_per_block, panels) * lanes};
+  const int64_t keys = tile.key_end - tile.key_begin;
+  const bool diagonal = block == other;
+  T* const by_query = scratch;  // [query panel][key][lanes] weights that sum to one over the keys of a query
+  T* const by_key = scratch + panels_per_block * panels_per_block * lanes * lanes;  // and over the queries of a key
+  const auto weigh_both = [&](Vec<T> x, int64_t query, int64_t key) {
+    const Vec<T> of_key = weight<T>(graph, x, Vec<T>{} + graph.row_maximum[key]) * graph.inverse_sum[key];
+    store(by_key + ((query / lanes - tile.first) * keys + key - tile.key_begin) * lanes + query % lanes, of_key);
+    return weight<T>(graph, x, load(graph.row_maximum + query)) * load(graph.inverse_sum + query);
+  };
+  const auto weigh_queries = [&](Vec<T> x, int64_t query, int64_t) {
+    return weight<T>(graph, x, load(graph.row_maximum + query)) * load(graph.inverse_sum + query);
+  };
+  if (!diagonal || s.adjoint)
+    cosines(graph, tile, weigh_both, by_query);
+  else
+    cosines(graph, tile, weigh_queries, by_query);
+  if (diagonal) {
+    set_diagonal(tile, T(0), by_query);
+    set_diagonal(tile, T(0), by_key);
   }
-
+  const T* const of_queries = s.adjoint ? by_key : by_query;
+  const T* const of_keys = diagonal ? nullptr : s.adjoint ? by_query : by_key;
   for (int64_t channel = 0; channel < s.width; channel += lanes) {
-    const int64_t width = least(lanes, s.width - channel);
-    for (int64_t query = 0; query < least(queries, graph.pixels - first * lanes); ++query) {
-      const int64_t pixel = first * lanes + query;
-      const int64_t at = channel * panels * lanes + pixel * width;
-      for (int64_t c = 0; c < width; ++c)
-        s.to[at + c] = s.alpha * sums[channel * queries + query * width + c] + (1 - s.alpha) * s.start[at + c];
-    }
+    const int64_t width = least(lanes, s.width - channel), at = channel * panels * lanes;
+    exchanges<T>[width / lanes_of<T>](graph, tile, s.alpha, of_queries, of_keys, s.from + at, s.to + at);
   }
 }
 
@@ -197,9 +207,14 @@ double multiply_adds(int64_t rounds) {
 }
 
 template <typename T>
-constexpr Kernels<T> table = {
-    panel_of<T>, lanes_of<T>,     panels_per_tile * panel_of<T>, panels_per_key_tile * panel_of<T>, normalize<T>,
-    step<T>,     multiply_adds<T>};
+constexpr Kernels<T> table = {panel_of<T>,
+                              lanes_of<T>,
+                              panels_per_tile * panel_of<T>,
+                              panels_per_key_tile * panel_of<T>,
+                              panels_per_block * panel_of<T>,
+                              normalize<T>,
+                              step<T>,
+                              multiply_adds<T>};
 
 }  // namespace
 

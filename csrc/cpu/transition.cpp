@@ -111,6 +111,28 @@ struct Pass {
   int64_t number(int64_t a, int64_t b) const { return a * blocks - a * (a - 1) / 2 + (b - a); }
 };
 
+// About how many entries a pass will find, by some of its query panels and blocks of keys, evenly spread: a graph that
+// is too dense should be known to be so before much of it has been looked at.
+double expected_entries(const Work& w, const Filter& filter) {
+  const int64_t lanes = w.kernels.lanes;
+  std::vector<std::pair<int64_t, int64_t>> meetings;  // query panel, key block
+  for (int64_t panel = 0; panel < w.panels(); ++panel)
+    for (int64_t b = panel * lanes / block_rows; b < w.blocks(); ++b) meetings.emplace_back(panel, b);
+  const int64_t count = meetings.size(), samples = std::min(count, std::max<int64_t>(24, count / 100));
+  std::atomic<int64_t> found_entries = 0;
+  w.parallel_for(samples, [&](int64_t first, int64_t last) {
+    const Buffer<Entry> of_queries(block_rows * lanes / group_rows), of_keys(block_rows * lanes / group_rows);
+    std::vector<uint32_t> dropped(w.pixels);
+    for (int64_t k = first; k < last; ++k) {
+      const auto [panel, b] = meetings[(2 * k + 1) * count / (2 * samples)];
+      Found found = {of_queries.get(), of_keys.get(), 0, 0, dropped.data()};
+      w.kernels.filter(filter, panel, panel * lanes / block_rows * block_rows, w.block_begin(b), w.block_end(b), found);
+      found_entries += found.query_count + found.key_count;
+    }
+  });
+  return double(found_entries) * double(count) / double(samples);
+}
+
 // Filter and refine; nothing when more than `limit` entries are found.
 std::optional<Pass> find_pairs(const Work& w, const Filter& filter, int64_t limit) {
   const int64_t blocks = w.blocks(), tiles = blocks * (blocks + 1) / 2, lanes = w.kernels.lanes;
@@ -258,9 +280,10 @@ std::optional<Transition> compile_transition(const float* panels, int64_t pixels
   }
 
   const double of_entry = sizeof(int32_t) + group_rows * sizeof(float);
-  const int64_t limit =
-      int64_t(std::min(densest * double(pixels) * double(pixels) / double(group_rows), most_bytes / of_entry));
+  const double most = std::min(densest * double(pixels) * double(pixels) / double(group_rows), most_bytes / of_entry);
+  const auto limit = int64_t(1.3 * most);  // what was expected may be a little more
   Transition t;
+  if (expected_entries(w, filter) > most) return std::nullopt;
   t.blocks.resize(w.blocks());
   t.dropped.resize(pixels);
   for (int64_t remaining = passes;; --remaining) {

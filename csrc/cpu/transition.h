@@ -27,8 +27,8 @@ struct Transition {
 
 // panels: unit embeddings as the kernels take them, [panel][D][lanes], zero beyond N. Where the pixels of a map come
 // patch by patch, a patch to a panel, `across` patches side by side, rows are known to be alike; other orders take
-// longer. scale: log2(e) / tau. Every row drops at most `tolerance`. Nothing when groups hold more than the share `densest` of
-// all pairs, or the matrix would take more than a GiB.
+// longer. scale: log2(e) / tau. Every row drops at most `tolerance`. Nothing when groups hold more than the share
+// `densest` of all pairs, or the matrix would take more than a GiB.
 std::optional<Transition> compile_transition(const float* panels, int64_t pixels, int64_t channels, int64_t across,
                                              float scale, double tolerance, double densest,
                                              const ParallelFor& parallel_for);

@@ -2,6 +2,8 @@
 #include "../walk.h"
 
 #include <algorithm>
+#include <atomic>
+#include <thread>
 #include <type_traits>
 #include <vector>
 
@@ -19,6 +21,37 @@ using cpu::Graph;
 using cpu::Kernels;
 using cpu::Step;
 using cpu::Stopwatch;
+
+// Every two blocks of pixels meet once in a transition, and every block itself, in rounds in which no block has two
+// meetings: so that what a block adds up comes in the same order on any number of threads.
+class Meetings {
+ public:
+  explicit Meetings(int64_t blocks) : blocks_(blocks), rounds_(blocks | 1) {}
+
+  // Calls meet(block, other, scratch), with room for so many numbers.
+  template <typename T, typename Meet>
+  void hold(const ParallelFor& parallel_for, int64_t room, const Meet& meet) const {
+    const int64_t of_round = (rounds_ + 1) / 2, count = rounds_ * of_round;
+    std::atomic<int64_t> next = 0;
+    std::vector<std::atomic<int64_t>> held(rounds_);  // rounds that a block has behind it
+    parallel_for(of_round, [&](int64_t, int64_t) {
+      const Buffer<T> scratch(room);
+      for (int64_t k = next++; k < count; k = next++) {
+        const int64_t round = k / of_round, apart = k % of_round;
+        const int64_t a = (round + apart) % rounds_, b = (round + rounds_ - apart) % rounds_;
+        // Meetings are taken in their order, so whoever is waited for is under way.
+        for (const int64_t block : {a, b})
+          while (held[block].load(std::memory_order_acquire) < round) std::this_thread::yield();
+        if (std::max(a, b) < blocks_) meet(std::min(a, b), std::max(a, b), scratch.get());
+        held[a].store(round + 1, std::memory_order_release);
+        held[b].store(round + 1, std::memory_order_release);
+      }
+    });
+  }
+
+ private:
+  int64_t blocks_, rounds_;  // of an odd number of blocks, one of them perhaps empty
+};
 
 template <typename T>
 void walk_streaming(const Problem<T>& p, const std::vector<int64_t>& pixels, const ParallelFor& parallel_for) {
@@ -40,22 +73,31 @@ void walk_streaming(const Problem<T>& p, const std::vector<int64_t>& pixels, con
   p.info->compile += watch.lap();
 
   const cpu::ValueLayout layout = {rows, ceil_div(p.value_channels, kernels.vector) * kernels.vector, kernels.lanes};
+  const Meetings meetings(ceil_div(count, kernels.block));
   cpu::step_values(p, pixels, layout, parallel_for, [&](const T* start, const T* from, T* to) {
-    const Step<T> step = {layout.width, T(p.alpha), p.adjoint, start, from, to};
-    parallel_for(tiles, [&](int64_t begin, int64_t end) {
-      const Buffer<T> scratch(kernels.tile * (kernels.key_tile + layout.width));
-      for (int64_t tile = begin; tile < end; ++tile) kernels.step(graph, step, tile, scratch.get());
+    parallel_for(layout.size(), [&](int64_t begin, int64_t end) {
+      for (int64_t k = begin; k < end; ++k) to[k] = T(1 - p.alpha) * start[k];
+    });
+    const Step<T> step = {layout.width, T(p.alpha), p.adjoint, from, to};
+    meetings.hold<T>(parallel_for, 2 * kernels.block * kernels.block, [&](int64_t block, int64_t other, T* scratch) {
+      kernels.step(graph, step, block, other, scratch);
     });
   });
   p.info->steps += watch.lap();
 }
 
-// A share of all pairs up to which a sparse matrix pays: the more steps share the cost of making it, the more.
-double densest(int64_t steps) { return std::min(cpu::densest_of_all, 0.15 * double(steps)); }
+// The share of all pairs up to which a sparse matrix pays, from what either way costs for a pair: nanoseconds as one
+// machine took them, of which only the ratios matter.
+double densest(const Problem<float>& p) {
+  const double D = double(p.channels), C = double(p.value_channels), T = double(p.steps);
+  const double streaming = 0.3 + 0.006 * D + T * (0.2 + 0.006 * (D + C)), filter = 0.1 + 0.003 * D;
+  const double of_held_pair = 7 + 0.03 * D + T * 0.02 * C;
+  return std::clamp((streaming - filter) / of_held_pair, 0., cpu::densest_of_all);
+}
 
 // By filter and refine; false when the graph is too dense for it.
 bool walk_sparse(const Problem<float>& p, const std::vector<int64_t>& pixels, const ParallelFor& parallel_for) {
-  const std::optional<cpu::Compiled> compiled = cpu::compile(p, pixels, densest(p.steps), 0, parallel_for);
+  const std::optional<cpu::Compiled> compiled = cpu::compile(p, pixels, densest(p), 0, parallel_for);
   if (!compiled) return false;
   const cpu::Transition& t = compiled->matrix;
   p.info->path = Info::sparse;
