@@ -6,6 +6,7 @@
 #include <cstring>
 #include <limits>
 #include <mutex>
+#include <numeric>
 
 #include "isa.h"
 
@@ -109,28 +110,34 @@ struct Pass {
   std::vector<uint32_t> dropped;  // [N] by row, in drop units
   Tile& tile(int64_t a, int64_t b) { return tiles[number(a, b)]; }
   int64_t number(int64_t a, int64_t b) const { return a * blocks - a * (a - 1) / 2 + (b - a); }
+  std::pair<int64_t, int64_t> blocks_of(int64_t tile) const {
+    int64_t a = 0, above = blocks;  // a tile of the last query block that begins no later
+    while (above - a > 1) {
+      const int64_t middle = (a + above) / 2;
+      (number(middle, middle) <= tile ? a : above) = middle;
+    }
+    return {a, tile - number(a, a) + a};
+  }
 };
 
-// About how many entries a pass will find, by some of its query panels and blocks of keys, evenly spread: a graph that
-// is too dense should be known to be so before much of it has been looked at.
+// About how many entries a pass will find, by some of its query panels against a block of keys each: a graph that is too
+// dense should be known to be so before much of it has been looked at.
 double expected_entries(const Work& w, const Filter& filter) {
-  const int64_t lanes = w.kernels.lanes;
-  std::vector<std::pair<int64_t, int64_t>> meetings;  // query panel, key block
-  for (int64_t panel = 0; panel < w.panels(); ++panel)
-    for (int64_t b = panel * lanes / block_rows; b < w.blocks(); ++b) meetings.emplace_back(panel, b);
-  const int64_t count = meetings.size(), samples = std::min(count, std::max<int64_t>(24, count / 100));
-  std::atomic<int64_t> found_entries = 0;
+  const int64_t lanes = w.kernels.lanes, samples = std::max<int64_t>(48, w.panels() / 8);
+  std::vector<double> entries(samples);
   w.parallel_for(samples, [&](int64_t first, int64_t last) {
     const Buffer<Entry> of_queries(block_rows * lanes / group_rows), of_keys(block_rows * lanes / group_rows);
     std::vector<uint32_t> dropped(w.pixels);
     for (int64_t k = first; k < last; ++k) {
-      const auto [panel, b] = meetings[(2 * k + 1) * count / (2 * samples)];
+      constexpr double golden = 0.6180339887;  // its multiples spread evenly, whatever their number
+      const int64_t panel = w.panels() * k / samples, own = panel * lanes / block_rows, blocks = w.blocks() - own;
+      const int64_t b = own + int64_t(double(blocks) * (double(k) * golden - std::floor(double(k) * golden)));
       Found found = {of_queries.get(), of_keys.get(), 0, 0, dropped.data()};
-      w.kernels.filter(filter, panel, panel * lanes / block_rows * block_rows, w.block_begin(b), w.block_end(b), found);
-      found_entries += found.query_count + found.key_count;
+      w.kernels.filter(filter, panel, w.block_begin(own), w.block_begin(b), w.block_end(b), found);
+      entries[k] = double(found.query_count + found.key_count) * double(blocks);
     }
   });
-  return double(found_entries) * double(count) / double(samples);
+  return std::accumulate(entries.begin(), entries.end(), 0.) * double(w.panels()) / double(samples);
 }
 
 // Filter and refine; nothing when more than `limit` entries are found.
@@ -146,9 +153,7 @@ std::optional<Pass> find_pairs(const Work& w, const Filter& filter, int64_t limi
     std::vector<Entry> all_of_queries, all_of_keys;
     std::vector<uint32_t> dropped(w.pixels);
     for (int64_t tile = next(); tile < tiles && total <= limit; tile = next()) {
-      int64_t a = 0;
-      while (a + 1 < blocks && pass.number(a + 1, a + 1) <= tile) ++a;
-      const int64_t b = tile - pass.number(a, a) + a;
+      const auto [a, b] = pass.blocks_of(tile);
       const auto panels_of = [&](int64_t block) { return w.block_begin(block) / lanes; };
       const int64_t last = w.block_end(a) / lanes;
       const bool key_looks = std::count(&looks[panels_of(b)], &looks[0] + w.block_end(b) / lanes, 1) > 0;
@@ -280,10 +285,10 @@ std::optional<Transition> compile_transition(const float* panels, int64_t pixels
   }
 
   const double of_entry = sizeof(int32_t) + group_rows * sizeof(float);
-  const double most = std::min(densest * double(pixels) * double(pixels) / double(group_rows), most_bytes / of_entry);
-  const auto limit = int64_t(1.3 * most);  // what was expected may be a little more
+  const double held = densest * double(pixels) * double(pixels) / double(group_rows), room = most_bytes / of_entry;
+  const auto limit = int64_t(std::min(1.3 * held, room));  // what was expected may be a little more
   Transition t;
-  if (expected_entries(w, filter) > most) return std::nullopt;
+  if (expected_entries(w, filter) > std::min(held, room)) return std::nullopt;
   t.blocks.resize(w.blocks());
   t.dropped.resize(pixels);
   for (int64_t remaining = passes;; --remaining) {

@@ -119,6 +119,43 @@ void test(const Case& c) {
               3. * double(kept) / double(c.pixels), 3. * double(entries) / double(c.pixels), most_dropped);
 }
 
+// All pixels alike, all channels but the first `channel`: whatever is lost in rounding is lost in every one of them.
+void test_nothing_is_missed(const std::string& name, float first_channel, float channel) {
+  const auto& kernels = *rwpm::cpu::chosen_isa().sparse;
+  const int64_t pixels = 2 * kernels.lanes, channels = 200, bytes = kernels.rounded_bytes(channels);
+  const Buffer<float> panels(pixels * channels), factor(pixels), off(pixels), see(pixels);
+  double cosine = 0;
+  for (int64_t d = 0; d < channels; ++d) {
+    const float x = d == 0 ? first_channel : channel;
+    cosine += double(x) * x;
+    for (int64_t panel = 0; panel < 2; ++panel)
+      std::fill_n(&panels[(panel * channels + d) * kernels.lanes], kernels.lanes, x);
+  }
+  const Buffer<char> rounded(2 * bytes);
+  for (int64_t panel = 0; panel < 2; ++panel)
+    kernels.round(&panels[panel * kernels.lanes * channels], channels, rounded.get() + panel * bytes,
+                  &factor[panel * kernels.lanes], &off[panel * kernels.lanes]);
+  std::fill_n(see.get(), pixels, float(cosine) - 2e-6f);  // only just below what every pair has
+  const rwpm::cpu::Filter filter = {pixels,       channels,  panels.get(), rounded.get(), factor.get(),
+                                    off.get(), see.get(), see.get(),    144.f};
+  std::vector<rwpm::cpu::Entry> of_queries(pixels * kernels.lanes), of_keys(pixels * kernels.lanes);
+  std::vector<uint32_t> dropped(pixels);
+  std::vector<std::vector<char>> kept(pixels, std::vector<char>(pixels));
+  for (int64_t panel = 0; panel < 2; ++panel) {
+    rwpm::cpu::Found found = {of_queries.data(), of_keys.data(), 0, 0, dropped.data()};
+    kernels.filter(filter, panel, 0, 0, pixels, found);
+    for (int64_t k = 0; k < found.query_count + found.key_count; ++k) {
+      const rwpm::cpu::Entry& e = k < found.query_count ? of_queries[k] : of_keys[k - found.query_count];
+      for (int64_t row = 0; row < rwpm::cpu::group_rows; ++row)
+        kept[e.group * rwpm::cpu::group_rows + row][e.column] += e.cosine[row] > 0;
+    }
+  }
+  for (int64_t i = 0; i < pixels; ++i)
+    for (int64_t j = 0; j < pixels; ++j)
+      expect(kept[i][j] == (i != j), name + ": pair " + std::to_string(i) + ", " + std::to_string(j) + " once");
+  std::printf("%s: a cosine of %.6f, margin %.6f\n", name.c_str(), cosine, double(off[0] + off[1]));
+}
+
 void test_dense_graphs_are_declined() {
   const Case c = {"flat", 1500, 32, 1.0, 1e-4};
   expect(!compile(c, unit_rows(c), 1.4427, 2), "a flat graph is declined");
@@ -136,6 +173,9 @@ int main() {
     test({"no order", 2000, 64, 0.01, 1e-4, 0.5, 1, 61});
     test({"cold", 1500, 48, 0.0001, 1e-4});
     test({"warm", 3000, 256, 0.03, 1e-3, 0.4, 7, 200});
+    // Nearly half a step of 8-bit integers, of which the first channel sets the size; and of bfloat16.
+    test_nothing_is_missed("8 bits", 127 * 0.0006f, 100.499f * 0.0006f);
+    test_nothing_is_missed("bfloat16", 0.0625f, 0.0625f * (1 + 0x0.fffp-8f));
     test_dense_graphs_are_declined();
   });
 }
