@@ -120,8 +120,8 @@ struct Pass {
   }
 };
 
-// About how many entries a pass will find, by some of its query panels against a block of keys each: a graph that is too
-// dense should be known to be so before much of it has been looked at.
+// About how many entries a pass will find, by some of its query panels against a block of keys each: a graph that is
+// too dense should be known to be so before much of it has been looked at.
 double expected_entries(const Work& w, const Filter& filter) {
   const int64_t lanes = w.kernels.lanes, samples = std::max<int64_t>(48, w.panels() / 8);
   std::vector<double> entries(samples);

@@ -136,7 +136,7 @@ void test_nothing_is_missed(const std::string& name, float first_channel, float 
     kernels.round(&panels[panel * kernels.lanes * channels], channels, rounded.get() + panel * bytes,
                   &factor[panel * kernels.lanes], &off[panel * kernels.lanes]);
   std::fill_n(see.get(), pixels, float(cosine) - 2e-6f);  // only just below what every pair has
-  const rwpm::cpu::Filter filter = {pixels,       channels,  panels.get(), rounded.get(), factor.get(),
+  const rwpm::cpu::Filter filter = {pixels,    channels,  panels.get(), rounded.get(), factor.get(),
                                     off.get(), see.get(), see.get(),    144.f};
   std::vector<rwpm::cpu::Entry> of_queries(pixels * kernels.lanes), of_keys(pixels * kernels.lanes);
   std::vector<uint32_t> dropped(pixels);
