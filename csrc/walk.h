@@ -53,8 +53,9 @@ struct Problem {
 };
 
 // The walk on the CPU, the same bits at any number of threads. T is float or double. Without a tolerance it streams, in
-// O(N (D + C)) memory; with one, a float walk of a sparse graph runs on a sparse matrix of up to a GiB.
-// Throws std::bad_alloc, and std::invalid_argument when RWPM_ISA names no instruction set of this machine.
+// O(N (D + C)) memory and at most 256 MiB of cosines that steps keep for later ones; with one, a float walk of a sparse
+// graph runs on a sparse matrix of up to a GiB. Throws std::bad_alloc, and std::invalid_argument when RWPM_ISA names no
+// instruction set of this machine.
 template <typename T>
 void walk(const Problem<T>& problem, const ParallelFor& parallel_for);
 

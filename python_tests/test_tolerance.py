@@ -35,14 +35,14 @@ def test_error_is_within_the_certificate(manifold, isa, tolerance):
 def test_rows_that_keep_right_angles(manifold, isa, pixels):
     """What pads the last panel of pixels is at a right angle to all of them."""
     e, v = manifold(pixels, 37, directions=48, noise=0.1), manifold(pixels, 3, seed=1)
-    e[::29] = torch.randn(len(e[::29]), 37, generator=torch.Generator().manual_seed(2))  # like nothing else
-    settings = {"temperature": 0.035, "tolerance": 1e-3}
+    e[7] = -e.mean(0)  # like nothing else
+    settings = {"temperature": 0.03, "tolerance": 1e-3}
     got, info = rwpm_fast.walk(e, v, **settings, return_info=True)
     assert info.path == "sparse"
     q = torch.nn.functional.normalize(e)
     kept = rwpm_fast.transition(e, **settings).to_csr().to_dense() > 0
     assert (q @ q.T)[kept].min() < 0
-    expected = reference.walk(e.double(), v.double(), temperature=0.035)
+    expected = reference.walk(e.double(), v.double(), temperature=0.03)
     assert error_of_largest(got, expected, v) <= 2 * 20 * 1e-3
 
 

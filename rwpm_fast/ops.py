@@ -216,8 +216,8 @@ def walk(
 
     ``m <- alpha S m + (1 - alpha) v``, ``steps`` times from ``m = v``; ``S`` is the softmax over cosines of the
     embeddings at ``temperature`` with self-affinity removed. A pixel that is masked out, or whose embedding or value is
-    not finite, is no part of the graph and keeps its value. Memory grows with N (D + C), never with N^2. The compiled
-    kernels give the same bits at any number of threads.
+    not finite, is no part of the graph and keeps its value. Memory grows with N (D + C), never with N^2; at most 256
+    MiB hold cosines that steps keep for later ones. The compiled kernels give the same bits at any number of threads.
 
     Args:
         embeddings: [N, D] or [B, N, D], float32, float64, float16 or bfloat16, any strides.

@@ -40,7 +40,8 @@ struct Kernels {
   int64_t block;     // pixels of a block that `step` takes, a multiple of lanes
   void (*normalize)(const Graph<T>&, int64_t tile_index, T* scratch);  // scratch: tile * key_tile
   // What two blocks hand each other in a transition, or one its own pixels, added to `to`; scratch: 2 * block * block.
-  void (*step)(const Graph<T>&, const Step<T>&, int64_t block, int64_t other_block, T* scratch);
+  // cosines: block * block that the blocks' first meeting keeps for the later ones, or nullptr.
+  void (*step)(const Graph<T>&, const Step<T>&, int64_t block, int64_t other_block, bool first, T* cosines, T* scratch);
   double (*multiply_adds)(int64_t rounds);  // runs that many rounds of independent multiply-adds; returns how many
 };
 

@@ -152,9 +152,19 @@ using Exchange = void (*)(const Graph<T>&, const Tile&, T, const T*, const T*, c
 template <typename T>
 constexpr Exchange<T> exchanges[] = {nullptr, exchange<T, 1>, exchange<T, 2>, exchange<T, columns>};
 
-// The weights are made anew from the panels; a cosine serves both of its pixels.
+// The cosines of a tile that was kept, through `map`, as `cosines` gives them.
+template <typename T, typename Map>
+RWPM_INLINE void kept_cosines(const Tile& tile, Map map, const T* kept, T* s) {
+  constexpr int lanes = panel_of<T>;
+  for (int64_t query = tile.first; query < tile.last; ++query)
+    for (int64_t key = tile.key_begin; key < tile.key_end; ++key, s += lanes, kept += lanes)
+#pragma GCC unroll 4
+      for (int at = 0; at < lanes; at += lanes_of<T>) store(s + at, map(load(kept + at), query * lanes + at, key));
+}
+
+// The weights are made anew at every step, from kept cosines or from the panels; a cosine serves both of its pixels.
 template <typename T>
-void step(const Graph<T>& graph, const Step<T>& s, int64_t block, int64_t other, T* scratch) {
+void step(const Graph<T>& graph, const Step<T>& s, int64_t block, int64_t other, bool first, T* kept, T* scratch) {
   constexpr int lanes = panel_of<T>;
   const int64_t panels = panel_count(graph);
   const Tile tile = {block * panels_per_block, least((block + 1) * panels_per_block, panels),
@@ -171,10 +181,12 @@ void step(const Graph<T>& graph, const Step<T>& s, int64_t block, int64_t other,
   const auto weigh_queries = [&](Vec<T> x, int64_t query, int64_t) {
     return weight<T>(graph, x, load(graph.row_maximum + query)) * load(graph.inverse_sum + query);
   };
-  if (!diagonal || s.adjoint)
-    cosines(graph, tile, weigh_both, by_query);
+  if (kept && first) cosines(graph, tile, [](Vec<T> x, int64_t, int64_t) { return x; }, kept);
+  const bool both = !diagonal || s.adjoint;
+  if (kept)
+    both ? kept_cosines(tile, weigh_both, kept, by_query) : kept_cosines(tile, weigh_queries, kept, by_query);
   else
-    cosines(graph, tile, weigh_queries, by_query);
+    both ? cosines(graph, tile, weigh_both, by_query) : cosines(graph, tile, weigh_queries, by_query);
   if (diagonal) {
     set_diagonal(tile, T(0), by_query);
     set_diagonal(tile, T(0), by_key);
