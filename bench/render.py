@@ -61,7 +61,7 @@ def chart(records: list[dict[str, Any]], patterns: list[str]) -> bytes:
     if not families:
         raise ValueError(f"--contenders: no row with a time matches {' '.join(patterns)}")
 
-    figure = Figure((7 * len(families), 6), dpi=120, layout="constrained", facecolor="white")
+    figure = Figure((7 * len(families), 7), dpi=120, layout="constrained", facecolor="white")
     for axes, (family, series) in zip(
         figure.subplots(1, len(families), squeeze=False)[0], families.items(), strict=True
     ):
@@ -82,7 +82,7 @@ def chart(records: list[dict[str, Any]], patterns: list[str]) -> bytes:
         settings = f"D = {channels}, C = {value_channels}, T = {steps}, tau = {temperature:g}, alpha = {alpha:g}"
         axes.set_title(f"{name}\n{settings}", fontsize=10)
         axes.grid(which="both", alpha=0.25)
-        axes.legend(fontsize=7)
+        axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2)
     machine = records[-1]["machine"]
     figure.suptitle(f"{machine['processor']}, {machine['torch_threads']} threads", fontsize=10)
     return figure_bytes(figure)
