@@ -23,8 +23,6 @@ namespace {
 constexpr int vector_bytes = 64, rows = 8, columns = 3;
 #elif defined(__AVX__)
 constexpr int vector_bytes = 32, rows = 4, columns = 3;
-#elif defined(__aarch64__)
-constexpr int vector_bytes = 16, rows = 6, columns = 3;
 #else
 constexpr int vector_bytes = 16, rows = 4, columns = 2;
 #endif
