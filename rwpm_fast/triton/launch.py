@@ -1,0 +1,27 @@
+"""How a kernel is launched: seen by torch.compile and export, or run by the interpreter."""
+
+from __future__ import annotations
+
+import torch
+import triton
+
+# Whether kernels run in Triton's interpreter, on tensors of any device. Triton reads the variable TRITON_INTERPRET when
+# a kernel is defined, so that it cannot change afterwards.
+INTERPRETED = triton.knobs.runtime.interpret
+
+# Shared memory that a program may have, where no GPU is asked: the H100's.
+_SHARED_MEMORY = 232448
+
+
+def launch(kernel, grid: tuple[int, ...], *arguments, **options) -> None:
+    """Run a kernel on a grid; nothing for an empty one."""
+    if 0 not in grid:
+        (kernel if INTERPRETED else torch.library.wrap_triton(kernel))[grid](*arguments, **options)
+
+
+def shared_memory(device: torch.device) -> int:
+    """Bytes of shared memory that a program may have."""
+    if device.type != "cuda":
+        return _SHARED_MEMORY
+    properties = torch.cuda.get_device_properties(device)
+    return getattr(properties, "shared_memory_per_block_optin", 64 * 1024)

@@ -1,0 +1,40 @@
+"""Tile sizes: the first of a short list, best first, that a device's shared memory holds."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Tile(NamedTuple):
+    """Rows and columns of a tile, warps of a program, and stages of its pipeline of loads."""
+
+    rows: int
+    columns: int
+    warps: int
+    stages: int
+
+
+_STEPS = (
+    Tile(128, 128, 8, 2), Tile(128, 64, 8, 3), Tile(128, 64, 8, 2), Tile(128, 32, 8, 2), Tile(64, 64, 8, 2),
+    Tile(64, 32, 8, 2), Tile(64, 32, 8, 1), Tile(32, 32, 4, 1), Tile(16, 16, 4, 1),
+)  # fmt: skip
+_SELECTIONS = (Tile(128, 128, 8, 2), Tile(128, 64, 8, 3), Tile(128, 64, 8, 2), Tile(64, 32, 4, 2), Tile(64, 32, 4, 1))
+
+
+def streaming_tile(channels: int, value_channels: int, shared_memory: int) -> Tile:
+    """For row sums (no value channels) and steps; channels in float16, those that are split counted twice."""
+
+    def bytes_of(tile: Tile) -> int:
+        rows = tile.rows * (channels + 2 * tile.columns)
+        return 2 * (rows + tile.stages * tile.columns * (channels + value_channels))
+
+    return _first(_STEPS, bytes_of, shared_memory)
+
+
+def selection_tile(channels: int, shared_memory: int) -> Tile:
+    """For the look at all pairs."""
+    return _first(_SELECTIONS, lambda tile: 2 * channels * (tile.rows + tile.stages * tile.columns), shared_memory)
+
+
+def _first(tiles: tuple[Tile, ...], bytes_of, shared_memory: int) -> Tile:
+    return next((tile for tile in tiles if bytes_of(tile) <= shared_memory), tiles[-1])
