@@ -115,7 +115,7 @@ RWPM_INLINE void rough(const Filter& f, int64_t panel, int64_t key, float (&cosi
   _tile_stored(2, cosine[0] + 2 * tile_queries, lanes * 4);
 }
 
-// Tiles of zeros: six sums, more than the latency needs.
+// Six sums are more than the latency needs. Of zeros: other numbers draw power, for which a processor may slow down.
 double rough_multiply_adds(int64_t rounds) {
   const Tiles tiles;
   _tile_zero(0);
