@@ -141,6 +141,17 @@ def test_every_shape_of_tile_finds_the_same_pairs(device, road, monkeypatch, til
     assert ((S > 0) != expected).sum() < 0.05 * expected.sum()
 
 
+@pytest.mark.parametrize("parts", [1, 2])
+def test_maps_go_by_patches(device, road, manifold, parts, error_of_largest):
+    e = road(20 * 27, 24).T.unflatten(1, (20, 27))[None].to(device)
+    v = manifold(20 * 27, 3, seed=1).T.unflatten(1, (20, 27))[None].to(device)
+    mask = torch.rand(1, 20, 27, generator=torch.Generator().manual_seed(0)).to(device) > 0.1
+    settings = {"parts": parts, "mask": mask, "steps": 3}
+    got = rwpm_fast.walk_map(e, v, **settings, tolerance=1e-5, backend="triton")
+    wanted = rwpm_fast.walk_map(e.double(), v.double(), **settings, backend="torch")
+    assert error_of_largest(got, wanted, v) <= 2 * 3 * 1e-5 + 1e-5
+
+
 def test_pixels_in_no_order(sparse_walk, manifold, error_of_largest):
     e, v = manifold(400, 24, directions=100, noise=0.3), manifold(400, 3, seed=1)
     order = torch.randperm(400, generator=torch.Generator().manual_seed(0))
