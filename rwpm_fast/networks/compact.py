@@ -1,0 +1,128 @@
+"""A small segmentation network of our own, whose weights are part of the package: any road photo is scored at once.
+
+Depthwise separable residual blocks at strides 4, 8, 16 and 32, the coarse ones for context. Its weights come from the
+code in ``training/``: DABNet's outputs on real photos, and rendered scenes.
+"""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .base import Network
+from .cityscapes import CITYSCAPES_CLASSES
+
+WEIGHTS = Path(__file__).with_suffix(".npz")
+
+EMBEDDING = 160  # channels
+
+
+class Conv(nn.Conv2d):
+    """Convolution that keeps the size at stride 1; in training followed by a batch norm, which :meth:`fold` takes in."""
+
+    def __init__(self, inputs: int, outputs: int, size: int, *, stride: int = 1, dilation: int = 1, groups: int = 1):
+        padding = dilation * (size // 2)
+        super().__init__(inputs, outputs, size, stride, padding, dilation, groups)
+        self.norm: nn.BatchNorm2d | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = super().forward(x)
+        return y if self.norm is None else self.norm(y)
+
+    @torch.no_grad()
+    def fold(self) -> None:
+        """Put the batch norm's statistics into weight and bias."""
+        if self.norm is None:
+            return
+        factor = self.norm.weight / (self.norm.running_var + self.norm.eps).sqrt()
+        self.weight *= factor[:, None, None, None]
+        self.bias.copy_((self.bias - self.norm.running_mean) * factor + self.norm.bias)
+        self.norm = None
+
+
+class Down(nn.Module):
+    """Half the size, more channels."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.depthwise = Conv(inputs, inputs, 3, stride=2, groups=inputs)
+        self.pointwise = Conv(inputs, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.pointwise(self.depthwise(x)))
+
+
+class Block(nn.Module):
+    """A depthwise and a pointwise convolution beside the input."""
+
+    def __init__(self, channels: int, dilation: int = 1) -> None:
+        super().__init__()
+        self.depthwise = Conv(channels, channels, 3, dilation=dilation, groups=channels)
+        self.pointwise = Conv(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.pointwise(F.relu(self.depthwise(x))))
+
+
+class CompactNet(Network):
+    """For the 19 Cityscapes classes: photos of any size, an embedding map of 160 channels at stride 8, a linear head."""
+
+    name = "compact"
+    classes = CITYSCAPES_CLASSES
+    stride = 8
+    linear_head = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = Conv(3, 24, 3, stride=2)
+        self.quarter = nn.Sequential(Down(24, 48), Block(48))
+        self.eighth = nn.Sequential(Down(48, 128), *(Block(128, d) for d in (1, 2, 1, 4, 1, 2)))
+        self.sixteenth = nn.Sequential(Down(128, 192), *(Block(192, d) for d in (1, 2, 4, 1)))
+        self.coarsest = nn.Sequential(Down(192, 256), *(Block(256, d) for d in (1, 2, 4)))
+        self.scene = nn.Linear(256, EMBEDDING)
+        self.from_coarsest = Conv(256, EMBEDDING, 1)
+        self.from_sixteenth = Conv(192, EMBEDDING, 1)
+        self.from_eighth = Conv(128, EMBEDDING, 1)
+        self.fuse = nn.Sequential(Block(EMBEDDING), Block(EMBEDDING))
+        self.classifier = nn.Conv2d(EMBEDDING, len(self.classes), 1)
+
+    @classmethod
+    def load(cls, weights: str | PathLike[str] = WEIGHTS) -> CompactNet:
+        """The network with the weights of the package, or those of another npz file; see ``Network.load``."""
+        return super().load(weights)
+
+    def preprocess(self, photos: Tensor) -> Tensor:
+        return photos.to(self.classifier.weight.dtype) / 127.5 - 1
+
+    def embed(self, images: Tensor) -> Tensor:
+        eighth = self.eighth(self.quarter(F.relu(self.stem(images))))  # [B, 128, H / 8, W / 8]
+        sixteenth = self.sixteenth(eighth)  # [B, 192, H / 16, W / 16]
+        coarsest = self.coarsest(sixteenth)  # [B, 256, H / 32, W / 32]
+        context = self.from_coarsest(coarsest) + self.scene(coarsest.mean((2, 3)))[..., None, None]
+        context = _enlarge(context, sixteenth) + self.from_sixteenth(sixteenth)
+        return self.fuse(F.relu(_enlarge(context, eighth) + self.from_eighth(eighth)))  # [B, 160, H / 8, W / 8]
+
+    def head(self, embedding_map: Tensor) -> Tensor:
+        return self.classifier(embedding_map)
+
+    def normalise(self) -> CompactNet:
+        """Put a batch norm behind every convolution, for training."""
+        for module in self.modules():
+            if isinstance(module, Conv):
+                module.norm = nn.BatchNorm2d(module.out_channels, momentum=0.05)
+        return self
+
+    def fold(self) -> CompactNet:
+        """Take the batch norms into the convolutions, which then do the same in evaluation mode."""
+        for module in self.modules():
+            if isinstance(module, Conv):
+                module.fold()
+        return self
+
+
+def _enlarge(x: Tensor, like: Tensor) -> Tensor:
+    return F.interpolate(x, like.shape[2:], mode="bilinear", align_corners=False)
