@@ -107,7 +107,7 @@ def compare(
     }
     unit = next((median(e.times) for e in entrants if e.contender.key == stage.unit and e.row.get("matched")), None)
     for entrant in [e for e in entrants if e.row.get("matched")]:
-        entrant.row |= _speed(entrant, case, compared, unit)
+        entrant.row |= _speed(entrant, case, compared, unit, stage)
         if limits.measure_memory:
             note(f"memory: {entrant.contender.label}")
             entrant.row["peak_bytes"] = stage.peak_memory(case, entrant.contender, entrant.prepared)
@@ -136,10 +136,12 @@ def _admit(entrant: _Entrant, problem: Problem, limits: Limits, note: Callable[[
                 f"(by operations, from a run of {small.case.pixels} pixels and {small.case.steps} step)"
             )
             return entrant
+        if contender.facts is not None:
+            entrant.row |= contender.facts(problem)
         if contender.pairs is not None and case.steps > 1:
             entrant.row["pairs"] = contender.pairs(problem)
-            if entrant.row["pairs"] is not None:
-                entrant.single = contender.prepare(replace(problem, case=replace(case, steps=1)))
+        if entrant.row.get("pairs") is not None and case.steps > 1:
+            entrant.single = contender.prepare(replace(problem, case=replace(case, steps=1)))
         entrant.run = entrant.prepared = contender.prepare(problem)
     except Unavailable as reason:
         entrant.row["skipped"] = str(reason)
@@ -162,13 +164,13 @@ def _turn(entrant: _Entrant, reference: Expected, case: Case, limits: Limits, st
     entrant.times.append(seconds)
     error = max(row.get("error", 0.0), reference.error(result), key=lambda e: (e != e, e))  # NaN is the worst
     row |= {"error": error, "against": reference.against, "bound": entrant.contender.bound(case)}
-    row["matched"] = error <= row["bound"]
+    row["matched"] = error <= row["bound"] and row.get("dropped", 0.0) <= entrant.contender.tolerance
     if not row["matched"] or seconds > limits.seconds:
         entrant.run = None
 
 
-def _speed(entrant: _Entrant, case: Case, compared: dict[str, Any], unit: float | None) -> dict[str, Any]:
-    seconds = median(entrant.times)
+def _speed(entrant: _Entrant, case: Case, compared: dict[str, Any], unit: float | None, stage: Host) -> dict[str, Any]:
+    contender, seconds = entrant.contender, median(entrant.times)
     speed: dict[str, Any] = {
         "seconds": seconds,
         "spread": max(entrant.times) / min(entrant.times),
@@ -177,14 +179,18 @@ def _speed(entrant: _Entrant, case: Case, compared: dict[str, Any], unit: float 
     }
     if unit is not None:
         speed["speedup"] = unit / seconds
-    if entrant.contender.exact:
-        speed["share_of_peak"] = entrant.contender.work(case) / seconds / compared["peak_flops"]
+    if contender.exact:
+        speed["share_of_peak"] = contender.work(case) / seconds / compared["peak_flops"]
     if entrant.single_times:
         step = (seconds - median(entrant.single_times)) / (case.steps - 1)
         speed["step_seconds"] = step
         if step > 0:  # a step may drown in the noise of what comes before it
-            gathered = 4 * entrant.row["pairs"] * case.value_channels  # float32 values that a step reads
-            speed["share_of_copy"] = gathered / step / compared["copy_bytes"]
+            if contender.exact:
+                work = contender.work(case) - contender.work(replace(case, steps=1))
+                speed["step_share_of_peak"] = work / (case.steps - 1) / step / compared["peak_flops"]
+            else:
+                moved = stage.step_bytes(case, entrant.row["pairs"])
+                speed["share_of_copy"] = moved / step / compared["copy_bytes"]
     return speed
 
 

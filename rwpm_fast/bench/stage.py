@@ -32,6 +32,10 @@ class Host:
         """Bytes a second, read and written, of a large copy."""
         return machine.copy_bytes()
 
+    def step_bytes(self, case: Case, pairs: int) -> float:
+        """Bytes that one transition on a sparse matrix of so many pairs moves: float32 values that it gathers."""
+        return 4 * pairs * case.value_channels
+
     def peak_memory(self, case: Case, contender: Contender, run: Run) -> int | None:
         """Bytes that a run takes at its peak beyond its inputs; None where that is not known."""
         return peak_memory(case, contender)

@@ -63,16 +63,25 @@ def set_threads(threads: int | None) -> None:
 
 def load_network(options: argparse.Namespace):
     """The network that the options describe, on its device, with threads set."""
-    import torch
-
     from .. import networks
 
     set_threads(options.threads)
-    try:
-        device = torch.empty(0, device=options.device).device
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"--device: {options.device!r} cannot be used: {str(error).splitlines()[0]}") from error
+    device = torch_device(options.device)
     return networks.load(options.network, options.weights).to(device)
+
+
+def torch_device(name: str):
+    """The torch device of that name.
+
+    Raises:
+        ValueError: there is none, or it cannot be used here.
+    """
+    import torch
+
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"--device: {name!r} cannot be used: {str(error).splitlines()[0]}") from error
 
 
 def load_scorer(options: argparse.Namespace, score: str = "energy"):
