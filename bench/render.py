@@ -25,21 +25,24 @@ FAMILY = ("name", "channels", "value_channels", "alpha", "steps", "temperature")
 MARKERS = "os^v"
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """A record of ``python -m bench`` or ``rwpm-fast bench``.
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The record of ``python -m bench`` or ``rwpm-fast bench``, or those of ``python -m bench.gpu``'s timings.json.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is no record.
+        ValueError: it holds none.
     """
     wanted = "expected a record of python -m bench --json"
     try:
-        record = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes())
     except ValueError as error:
         raise ValueError(f"{path}: {wanted}: {error}") from error
-    if not isinstance(record, dict) or not {"machine", "command", "cases"} <= record.keys():
-        raise ValueError(f"{path}: {wanted}, got something else in JSON")
-    return record
+    if isinstance(content, dict):
+        parts = [part["record"] for part in content.values() if isinstance(part, dict) and "record" in part]
+        records = parts or [content]
+        if all({"machine", "command", "cases"} <= record.keys() for record in records):
+            return records
+    raise ValueError(f"{path}: {wanted}, got something else in JSON")
 
 
 def chart(records: list[dict[str, Any]], patterns: list[str]) -> bytes:
@@ -152,7 +155,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--contenders", nargs="+", default=["*"], metavar="PATTERN", help="whom to draw (default: all)")
     options = parser.parse_args(arguments)
     try:
-        records = [read_record(path) for path in options.records]
+        records = [record for path in options.records for record in read_records(path)]
         machines = {name_of(r["machine"]) for r in records}
         if options.chart and len(machines) > 1:
             raise ValueError(f"--chart: expected records of one machine, got {len(machines)}")
