@@ -19,7 +19,7 @@ from torch import Tensor
 
 import rwpm_fast
 from rwpm_fast import reference
-from rwpm_fast.bench.cases import smooth_manifolds
+from rwpm_fast.bench.cases import map_shape, smooth_manifolds
 from rwpm_fast.bench.fps.walks import EXACT, TOLERANT
 
 from .context import Context, Skipped, each_backend, note
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 TEST_SECONDS = 240
 # Embeddings [B, N, D], values [B, N, C].
 SIZES = ((1, 1000, 256, 256), (1, 3000, 259, 19), (2, 515, 64, 100))
-DRY_SIZES = ((1, 70, 20, 5), (2, 40, 8, 3))
+DRY_SIZES = ((1, 300, 20, 5), (2, 40, 8, 3))
 
 
 def machine(context: Context) -> dict[str, Any]:
@@ -59,8 +59,9 @@ def tried(name: str, run: Callable[[], tuple[bool, str]]) -> dict[str, Any]:
 
 def inputs(size: tuple[int, int, int, int], context: Context, dtype: torch.dtype, seed: int = 0) -> tuple[Tensor, ...]:
     batch, pixels, channels, width = size
-    e = torch.stack([smooth_manifolds(1, pixels, channels, seed + b) for b in range(batch)])
-    v = torch.stack([smooth_manifolds(1, pixels, width, seed + 50 + b) for b in range(batch)])
+    shape = map_shape(pixels)
+    e = torch.stack([smooth_manifolds(*shape, channels, seed + b) for b in range(batch)])
+    v = torch.stack([smooth_manifolds(*shape, width, seed + 50 + b) for b in range(batch)])
     return tuple(t.to(context.device, dtype) for t in (e, v))
 
 

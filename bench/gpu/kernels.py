@@ -260,5 +260,8 @@ def _alone(launch: Launch, context: Context) -> tuple[float, list[Tensor]]:
 
 
 def _apart(before: list[Tensor], after: list[Tensor]) -> float:
-    """How far the norms of what a launch wrote are from each other: a variant that computes something else shows."""
+    """How far the norms of what a launch wrote are from each other: a variant that computes something else shows.
+
+    What a selection drops depends on the order in which it looks, so that its norms may differ by more than rounding.
+    """
     return max(((a - b).abs() / b.clamp_min(1e-30)).item() for a, b in zip(after, before, strict=True))

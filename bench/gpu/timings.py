@@ -25,7 +25,12 @@ def rounds(
 ) -> dict[str, Any]:
     """One record of contenders on frames."""
     stage = context.stage()
-    limits = Limits(seconds=seconds, memory=stage.free_memory(), rounds=1 if context.dry else turns)
+    limits = Limits(
+        seconds=seconds,
+        memory=stage.free_memory(),
+        rounds=1 if context.dry else turns,
+        measure_memory=stage.is_cuda,  # a processor's takes another process for each
+    )
     if context.dry:
         patterns = tuple(p for p in patterns if not p.startswith("flex"))  # compiled on a processor for many seconds
     compared = []
