@@ -46,6 +46,14 @@ def walk(
         return _load()[0].walk(embeddings, values, mask, **settings, adjoint=adjoint)
 
 
+def compile_matrix(embeddings: Tensor, *, temperature: float, tolerance: float):
+    """The matrix of embeddings [n, D]: :class:`rwpm_fast.triton.matrix.PagedMatrix`; None where it would stream."""
+    from .triton.matrix import compile_matrix
+
+    with _device(embeddings):
+        return compile_matrix(embeddings, temperature=temperature, tolerance=tolerance)
+
+
 def walk_with_info(
     embeddings: Tensor, values: Tensor | None, mask: Tensor | None, **settings
 ) -> tuple[Tensor, WalkInfo | tuple[WalkInfo, ...]]:

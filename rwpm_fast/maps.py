@@ -11,6 +11,7 @@ from numbers import Integral
 import torch
 from torch import Tensor, nn
 
+from . import patches
 from .checks import check_settings
 from .ops import BACKENDS, check_tensors, walk
 
@@ -86,10 +87,12 @@ def walk_map(
         )
     edges = [partition_edges(side, parts) for side in size]
     walk_pixels = partial(walk, alpha=alpha, steps=steps, temperature=temperature, tolerance=tolerance, backend=backend)
+    # The sparse matrix of a GPU is the smaller the closer the pixels of a group lie; the CPU's kernels see to it.
+    by_patches = tolerance > 0 and (embedding_map.is_cuda or backend == "triton")
     if batch:
-        return walk_blocks(walk_pixels, embedding_map, value_map, mask, *edges)
+        return walk_blocks(walk_pixels, embedding_map, value_map, mask, *edges, by_patches=by_patches)
     maps = (None if map_ is None else map_[None] for map_ in (embedding_map, value_map, mask))
-    return walk_blocks(walk_pixels, *maps, *edges)[0]
+    return walk_blocks(walk_pixels, *maps, *edges, by_patches=by_patches)[0]
 
 
 def walk_blocks(
@@ -99,6 +102,8 @@ def walk_blocks(
     mask: Tensor | None,
     rows: list[int],
     columns: list[int],
+    *,
+    by_patches: bool = False,
 ) -> Tensor:
     """Cut maps at edges, walk every sub-map by itself, and put the results together; nothing is checked.
 
@@ -109,6 +114,7 @@ def walk_blocks(
         value_map: [B, C, H, W] or None.
         mask: [B, H, W] bool or None.
         rows, columns: edges as of :func:`partition_edges`.
+        by_patches: hand the pixels of a sub-map over patch by patch, and not row by row.
 
     Returns:
         Walked values, [B, C, H, W], contiguous.
@@ -121,20 +127,29 @@ def walk_blocks(
     def pixels(map_: Tensor | None, where: list) -> Tensor | None:  # -> [len(where) * B, h * w, channels]
         if map_ is None:
             return None
-        flat = [map_[block].flatten(2).transpose(1, 2) for block in where]
+        flat = [to_pixels(map_[block]) for block in where]
         return flat[0] if len(flat) == 1 else torch.cat(flat)
 
+    to_pixels, to_map = (patches.to_pixels, patches.to_map) if by_patches else (_by_rows, _from_rows)
     result = None
     source = embedding_map if value_map is None else value_map
     for (height, width), where in blocks.items():
-        valid = None if mask is None else torch.cat([mask[block].flatten(1) for block in where])
+        valid = None if mask is None else pixels(mask[:, None], where).squeeze(2)
         walked = walk_pixels(pixels(embedding_map, where), pixels(value_map, where), mask=valid)
-        walked = walked.transpose(1, 2).unflatten(2, (height, width)).unflatten(0, (len(where), len(source)))
+        walked = to_map(walked, height, width).unflatten(0, (len(where), len(source)))
         if result is None:
             result = walked.new_empty(source.shape)
         for block, part in zip(where, walked, strict=True):  # part: [B, C, h, w]
             result[block] = part
     return result
+
+
+def _by_rows(map_: Tensor) -> Tensor:
+    return map_.flatten(2).transpose(1, 2)
+
+
+def _from_rows(pixels: Tensor, height: int, width: int) -> Tensor:
+    return pixels.transpose(1, 2).unflatten(2, (height, width))
 
 
 class Walk(nn.Module):

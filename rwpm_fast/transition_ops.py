@@ -7,6 +7,7 @@ streams.
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from .checks import check_graph_settings, check_walk_settings
 
@@ -14,6 +15,49 @@ from .checks import check_graph_settings, check_walk_settings
 def available() -> bool:
     """Whether the operators are there."""
     return hasattr(torch.ops.rwpm, "transition_walk")
+
+
+class GroupedMatrix:
+    """S as groups of four rows that share their columns: what ``torch.ops.rwpm.transition`` makes.
+
+    Attributes:
+        dropped: [n] float32, share of its mass that a row dropped, at most.
+    """
+
+    def __init__(self, order: Tensor, group_start: Tensor, column: Tensor, weight: Tensor, dropped: Tensor):
+        """
+        Args:
+            order: [n], the pixels of the matrix's rows; by rows is `dropped` too.
+            group_start: [groups + 1].
+            column: [entries].
+            weight: [entries, 4].
+        """
+        self._parts = order, group_start, column, weight
+        self.dropped = torch.empty_like(dropped).index_copy_(0, order, dropped)
+
+    def walk(self, values: Tensor, *, alpha: float, steps: int) -> Tensor:
+        """Walk values [n, C]; in float64 where they are, on float32 weights. Differentiable."""
+        return torch.ops.rwpm.transition_walk.default(*self._parts, values, alpha=alpha, steps=steps)
+
+    def pairs(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Row, column and weight of every pair: [kept] each."""
+        order, group_start, column, weight = self._parts
+        group = torch.arange(len(group_start) - 1).repeat_interleave(group_start.diff())  # [entries]
+        entry, row = weight.nonzero(as_tuple=True)
+        return order[group[entry] * weight.shape[1] + row], order[column[entry].long()], weight[entry, row]
+
+
+def compile_matrix(
+    embeddings: Tensor, valid: Tensor, *, temperature: float, tolerance: float, width: int
+) -> GroupedMatrix | None:
+    """Of the valid pixels [N] of embeddings [N, D], ``width`` (0: guessed) to a row of the map; None if it streams."""
+    order, *matrix, dropped = torch.ops.rwpm.transition.default(
+        embeddings, valid, temperature=temperature, tolerance=tolerance, width=width
+    )
+    if len(order) == 0:
+        return None
+    among_valid = valid.cumsum(0) - 1
+    return GroupedMatrix(among_valid[order], *matrix, dropped)
 
 
 def _transition_fake(embeddings, mask=None, *, temperature=0.01, tolerance=1e-4, width=0):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from functools import cached_property
 from numbers import Integral
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from . import ops, transition_ops
+from . import gpu, ops, transition_ops
 from .checks import check_graph_settings, check_shapes, check_walk_settings
 from .reference import valid_pixels
 from .solver import Solution, check_solver, solve
@@ -18,14 +19,23 @@ from .solver import Solution, check_solver, solve
 MOST_DENSE_ENTRIES = 2**24
 
 
+class Matrix(Protocol):
+    """S over the n pixels of a graph; its rows dropped the shares ``dropped`` [n] of their mass, at most."""
+
+    dropped: Tensor
+
+    def walk(self, values: Tensor, *, alpha: float, steps: int) -> Tensor: ...
+    def pairs(self) -> tuple[Tensor, Tensor, Tensor]: ...
+
+
 class Transition:
     """The transition matrix S of one image's graph, to be walked, solved, or looked into. Made by :func:`transition`.
 
     Attributes:
         pixels: number of pixels of the graph.
         path: "sparse" (a compiled matrix), or "streaming" (every weight is made anew where it is needed: the graph is
-            too dense for a sparse matrix, the tolerance is 0, the pixels are few, the embeddings are float64 or not on
-            the CPU, or the compiled library is out of use).
+            too dense for a sparse matrix, the tolerance is 0, the pixels are few, the embeddings are float64, or the
+            kernels are out of use).
         kept_per_row: [N] int64, pairs that each row keeps; 0 for a pixel that is no part of the graph.
         dropped_mass: [N] float32, upper bound of the share of its exact mass that each row dropped before it was
             renormalised; 0 where nothing was.
@@ -36,16 +46,13 @@ class Transition:
         valid: Tensor,
         temperature: float,
         *,
-        matrix: tuple[Tensor, Tensor, Tensor, Tensor] | None = None,
-        dropped: Tensor | None = None,
+        matrix: Matrix | None = None,
         embeddings: Tensor | None = None,
     ):
         """
         Args:
             valid: [N] bool, pixels of the graph.
-            matrix: order [n], group_start [groups + 1], column [entries], weight [entries, 4] over the graph's n
-                pixels, as ``torch.ops.rwpm.transition_walk`` takes them, with `dropped` [n] by row; else
-                `embeddings`: [n, D].
+            matrix: over the graph's n pixels; else `embeddings`: [n, D].
         """
         index = valid.nonzero().squeeze(-1)
         self.pixels = len(index)
@@ -57,7 +64,7 @@ class Transition:
         self._embeddings = embeddings
         self.dropped_mass = torch.zeros_like(valid, dtype=torch.float32)
         if matrix is not None:
-            self.dropped_mass[index[matrix[0]]] = dropped
+            self.dropped_mass[index] = matrix.dropped
 
     @cached_property
     def kept_per_row(self) -> Tensor:
@@ -65,15 +72,8 @@ class Transition:
         if self._matrix is None:
             kept[self._valid] = self.pixels - 1
         else:
-            kept[self._valid] = self._pairs()[0].bincount(minlength=self.pixels)
+            kept[self._valid] = self._matrix.pairs()[0].bincount(minlength=self.pixels)
         return kept
-
-    def _pairs(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Row and column, as numbers among the graph's pixels, and weight of every pair of the matrix: [kept] each."""
-        order, group_start, column, weight = self._matrix
-        group = torch.arange(len(group_start) - 1).repeat_interleave(group_start.diff())  # [entries]
-        entry, row = weight.nonzero(as_tuple=True)
-        return order[group[entry] * weight.shape[1] + row], order[column[entry].long()], weight[entry, row]
 
     def __repr__(self) -> str:
         return f"Transition({self.path}, {self.pixels} pixels, {int(self.kept_per_row.sum())} pairs)"
@@ -177,7 +177,7 @@ class Transition:
         Raises:
             ValueError: the graph streams and has more than 2^24 pairs.
         """
-        row, column, weight = self._dense_pairs() if self._matrix is None else self._pairs()
+        row, column, weight = self._dense_pairs() if self._matrix is None else self._matrix.pairs()
         if self._index is not None:
             row, column = self._index[row], self._index[column]
         outside = (~self._valid).nonzero().squeeze(-1)
@@ -226,7 +226,7 @@ class Transition:
     def _step(self, inside: Tensor, *, alpha: float, steps: int) -> Tensor:
         settings = {"alpha": alpha, "steps": steps}
         if self._matrix is not None:
-            return torch.ops.rwpm.transition_walk.default(*self._matrix, inside, **settings)
+            return self._matrix.walk(inside, **settings)
         return torch.ops.rwpm.walk.default(self._embeddings, inside, None, **settings, temperature=self._temperature)
 
 
@@ -274,16 +274,15 @@ def transition(
     if valid.sum() < 2:
         valid = torch.zeros_like(valid)  # a pixel without another keeps its value
     inside = embeddings[valid]  # [n, D], a copy
-    compiled = tolerance > 0 and transition_ops.available() and inside.device.type == "cpu"
-    if compiled and inside.dtype != torch.float64:
-        width = 0 if shape is None else int(shape[1])
-        order, *matrix, dropped = torch.ops.rwpm.transition.default(
-            embeddings, valid, temperature=temperature, tolerance=tolerance, width=width
-        )
-        if len(order) > 0:
-            among_valid = valid.cumsum(0) - 1
-            return Transition(valid, temperature, matrix=(among_valid[order], *matrix), dropped=dropped)
-    return Transition(valid, temperature, embeddings=inside)
+    matrix = None
+    if tolerance > 0 and len(inside) > 0 and inside.dtype != torch.float64:
+        settings = {"temperature": temperature, "tolerance": tolerance}
+        if inside.device.type == "cpu" and transition_ops.available():
+            width = 0 if shape is None else int(shape[1])
+            matrix = transition_ops.compile_matrix(embeddings, valid, **settings, width=width)
+        elif inside.is_cuda and gpu.unavailable(inside, None) is None:
+            matrix = gpu.compile_matrix(inside, **settings)
+    return Transition(valid, temperature, matrix=matrix, embeddings=inside if matrix is None else None)
 
 
 def _check_map_shape(shape: tuple[int, int], pixels: int) -> None:

@@ -10,6 +10,17 @@ def device():
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+@pytest.fixture(scope="session")
+def road(manifold):
+    """Make embeddings [N, D] of which runs of pixels are alike, as along the rows of a map."""
+
+    def make(pixels, channels, run=16, noise=0.15, **facts):
+        centres = manifold(-(-pixels // run), channels, directions=pixels, noise=0, **facts)
+        return centres.repeat_interleave(run, 0)[:pixels] + noise * manifold(pixels, channels, seed=5)
+
+    return make
+
+
 @pytest.fixture(autouse=True)
 def poisoned(monkeypatch):
     """Memory that nobody has written holds NaN or the largest integer: what a kernel leaves out shows."""

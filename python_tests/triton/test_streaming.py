@@ -5,6 +5,8 @@ import torch
 
 import rwpm_fast
 from rwpm_fast import reference
+from rwpm_fast.triton import tuning
+from rwpm_fast.triton.tuning import Tile
 
 # Norm-wise, of walks in float32 and in 16 bits: what is rounded there is the state of every step.
 BOUND = {torch.float32: 1e-5, torch.float16: 1e-3, torch.bfloat16: 4e-3}
@@ -124,6 +126,12 @@ def test_channels_of_different_sizes_are_as_exact_as_each_other(device, manifold
     wanted = exactly(e, v, steps=5)
     for channel in range(4):
         assert relative_error(got[:, channel], wanted[:, channel]) <= 1e-5
+
+
+@pytest.mark.parametrize("tile", [Tile(16, 16, 4, 1), Tile(32, 128, 4, 1), Tile(128, 32, 8, 2), Tile(64, 64, 4, 1)])
+def test_every_shape_of_tile(check, manifold, monkeypatch, tile):
+    monkeypatch.setattr(tuning, "_STEPS", (tile,))
+    check(manifold(300, 20), manifold(300, 5, seed=1), torch.arange(300) % 9 > 0, steps=2)
 
 
 def test_all_cosines_negative(check):

@@ -56,7 +56,7 @@ class Graph:
     channels: tuple[int, int]  # D0, D1, whose sum is a row's width
     inverse: Tensor  # [B, padded]
     valid: Tensor  # [B, padded] int8
-    off: Tensor  # [1]: a cosine of the first parts alone is off by no more than twice this
+    off: Tensor  # [B]: a cosine of the first parts alone is off by no more than twice this
     scale: float
 
     @property
@@ -91,7 +91,7 @@ def pack_graph(embeddings: Tensor, mask: Tensor | None, temperature: float) -> G
         CHANNELS=most,
         ROWS=rows,
     )
-    most_off = off.amax().view(1) + ROUNDING if keys.split else torch.full((1,), ROUNDING, device=off.device)
+    most_off = off.amax(1) + ROUNDING if keys.split else torch.full((batch,), ROUNDING, device=off.device)
     scale = min(max(1 / temperature, FLATTEST), STEEPEST) * math.log2(math.e)
     return Graph(pixels, keys, cut, inverse, valid, most_off, scale)
 

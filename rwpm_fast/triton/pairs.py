@@ -91,13 +91,12 @@ def select_pairs(graph: Graph, tolerance: float, *, split: bool) -> Pairs:
     # A block streams when a row of it drops too much, or when its groups' lists are long or find no room.
     capacity = PAGE * (min(MOST_BYTES // (GROUP * (4 if split else 2)), batch * groups * padded) // PAGE)
     wide = (dropped > tolerance).view(batch, groups, GROUP).any(2)
-    listed = torch.where(wide | (counts > DENSEST * pixels), 0, (counts + PAGE - 1) // PAGE * PAGE).flatten().long()
-    end = listed.cumsum(0)
-    fits = (listed > 0) | (counts.flatten() == 0)
-    fits = (fits & (end <= capacity)).view(batch, padded // BLOCK, BLOCK // GROUP).all(2)  # [B, blocks]
-    in_block = fits.repeat_interleave(BLOCK // GROUP, 1).flatten()
-    begins = torch.where(in_block, end - listed, -1)
+    unfit = (wide | (counts > DENSEST * pixels)).flatten()
     counts = counts.flatten()
+    listed = torch.where(unfit, 0, (counts + PAGE - 1) // PAGE * PAGE).long()
+    end = listed.cumsum(0)
+    streams = (unfit | (end > capacity)).view(batch, padded // BLOCK, BLOCK // GROUP).any(2)  # [B, blocks]
+    begins = torch.where(streams.repeat_interleave(BLOCK // GROUP, 1).flatten(), -1, end - listed)
 
     columns = torch.empty(capacity, dtype=torch.int32, device=device)
     weights = Split.empty(capacity // PAGE, GROUP, PAGE, split=split, device=device)
@@ -118,7 +117,7 @@ def select_pairs(graph: Graph, tolerance: float, *, split: bool) -> Pairs:
         num_stages=1 if graph.keys.split else 2,
     )
     order = listed.argsort(descending=True, stable=True)
-    return Pairs(order, begins, counts, columns, weights, inverse_sum, dropped, (~fits).to(torch.int8))
+    return Pairs(order, begins, counts, columns, weights, inverse_sum, dropped, streams.to(torch.int8))
 
 
 def sparse_step(pairs: Pairs, start: Split, source: Split, target: Split, alpha: float) -> None:

@@ -15,7 +15,7 @@ def weigh(
     low,
     inverse,  # [B, padded]
     valid,  # [B, padded] int8
-    log_sum,  # [B, padded] about the rows' sums
+    log_sum,  # [B, padded] log2 of the rows' sums, at most
     begins,  # [B * groups] int64: where a group's list begins, -1 for a group that streams
     counts,  # [B * groups] int32
     columns,  # [capacity] int32
@@ -59,8 +59,7 @@ def weigh(
         x = products(query, query_tail, query_low, query_tail_low, keys + row, low + row, D0, D1, SPLIT_KEYS)
         x = x * tl.load(inverse + key)[None, :] * to_logit[:, None]
         live = (first + slot < count)[None, :] & (pixel[:, None] != key[None, :]) & counted[:, None]
-        # A weight exceeds the sum that was found with rounded embeddings by little, if at all.
-        x = tl.where(live, tl.minimum(x - row_log_sum[:, None], 0.9), float("-inf"))
+        x = tl.where(live, tl.minimum(x - row_log_sum[:, None], 0.0), float("-inf"))
         exact = tl.exp2(x + LIFT)
         at = (begin + first) * GROUP + in_page
         high = high_of(exact)

@@ -88,6 +88,29 @@ def stream(
         )
 
 
+def take_steps(
+    graph: Graph,
+    start: Split,
+    alpha: float,
+    steps: int,
+    *,
+    pairs: Pairs | None = None,
+    sums: RowSums | None = None,
+    adjoint: bool = False,
+) -> Split:
+    """The state after ``steps`` transitions: over pairs, and by streaming what they say or, without pairs, all; without
+    sums no block streams."""
+    state, free = start, None
+    for _ in range(steps):
+        target = free or Split.empty(*start.high.shape, split=start.split, device=start.high.device)
+        if pairs is not None:
+            sparse_step(pairs, start, state, target, alpha)
+        if sums is not None:
+            stream(graph, sums, None if pairs is None else pairs.streams, start, state, target, alpha, adjoint)
+        state, free = target, (None if state is start else state)
+    return state
+
+
 class Walked(NamedTuple):
     """Walked values [B, N, C], the graph (None: nothing to walk) and its pairs (None: all streamed)."""
 
@@ -121,16 +144,9 @@ def walk(
     start, factor = pack_state(values, graph, check=not adjoint)
     reached("pack")
     pairs = select_pairs(graph, tolerance, split=start.split) if tolerance > 0 and not adjoint else None
-    streams = None if pairs is None else pairs.streams
-    sums = row_sums(graph, streams)
+    sums = row_sums(graph, None if pairs is None else pairs.streams)
     reached("compile")
-    state, free = start, None
-    for _ in range(steps):
-        target = free or Split.empty(*start.high.shape, split=start.split, device=start.high.device)
-        if pairs is not None:
-            sparse_step(pairs, start, state, target, alpha)
-        stream(graph, sums, streams, start, state, target, alpha, adjoint)
-        state, free = target, (None if state is start else state)
+    state = take_steps(graph, start, alpha, steps, pairs=pairs, sums=sums, adjoint=adjoint)
     walked = unpack_state(state, factor, graph, values)
     reached("steps")
     return Walked(walked, graph, pairs)
