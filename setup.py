@@ -19,10 +19,13 @@ VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "rwpm_fast" / "__init__.py"
 class CMakeBuild(build_ext):
     """Configures, builds and installs the CMake project into the package: the wheel's, or this tree's when editable."""
 
+    def run(self) -> None:
+        self.into_tree = bool(self.inplace or self.editable_mode)  # setuptools forgets --inplace while it builds
+        super().run()
+
     def build_extension(self, ext: Extension) -> None:
         build = Path(self.build_temp).resolve()
-        editable = self.inplace or self.editable_mode
-        package = ROOT / "rwpm_fast" if editable else Path(self.build_lib) / "rwpm_fast"
+        package = ROOT / "rwpm_fast" if self.into_tree else Path(self.build_lib) / "rwpm_fast"
         configure = [
             *("cmake", "-S", str(ROOT), "-B", str(build), "-G", "Ninja"),
             f"-DPython_EXECUTABLE={sys.executable}",

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-import rwpm_fast
-from rwpm_fast.bench.fps import Frame
+from rwpm_fast.bench.contenders import Run
+from rwpm_fast.bench.fps import Frame, ours
 
 from .context import Context, note
 
@@ -112,14 +112,8 @@ def frames(context: Context) -> list[tuple[Frame, float]]:
     return [(wide, 1e-3), (logits, 1e-3), (wide, 0.0), (cut, 1e-3), (single, 0.0), (single, 1e-3)]
 
 
-def walk_of(frame: Frame, tolerance: float):
-    problem = frame.problem()
-
-    def run() -> Tensor:
-        settings = {**problem.settings, "tolerance": tolerance, "backend": "triton"}
-        return rwpm_fast.walk(problem.embeddings, problem.values, **settings)
-
-    return run
+def walk_of(frame: Frame, tolerance: float) -> Run:
+    return ours("triton", tolerance).prepare(frame.problem())
 
 
 def profile(context: Context) -> dict[str, Any]:

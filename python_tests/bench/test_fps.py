@@ -68,6 +68,14 @@ def test_frames_are_cut_into_sub_maps():
     assert (cut.case.part_pixels, cut.case.pairs, whole.case.pairs) == (6, 24 * 6, 24 * 24)
 
 
+def test_maps_and_sub_maps_are_each_other():
+    problem = CUT.problem()
+    map_ = CUT.as_map(problem.embeddings)
+    assert map_.shape == (1, 24, 20, 24) and map_.is_contiguous()
+    assert torch.equal(map_[0, :, 10:, :12].flatten(1).T, problem.embeddings[2])
+    assert torch.equal(CUT.of_map(map_), problem.embeddings)
+
+
 def test_frames_of_files_are_enlarged(tmp_path):
     np.savez(tmp_path / "real.npz", embedding=np.random.default_rng(0).standard_normal((6, 4, 5)).astype(np.float16))
     frame = Frame.of_file(tmp_path / "real.npz", (8, 10), parts=2, dtype="float32")
@@ -123,7 +131,8 @@ def test_truth_is_the_definition(frame, operator, tmp_path):
         found = truth(frame.problem(), operator, memory=memory, cache=tmp_path)
         assert found.error(wanted) <= 1e-12
         assert found.values.shape == (*wanted.shape[:2], min(wanted.shape[2], CHANNELS))
-    assert found.error(wanted[:, 1:]) == float("inf")
+    assert found.error(frame.as_map(wanted)) <= 1e-12
+    assert found.error(wanted[:, 1:]) == found.error(frame.as_map(wanted)[0]) == float("inf")
     assert len(list(tmp_path.iterdir())) == (1 if operator == NEAREST else 2)
 
 
@@ -149,6 +158,7 @@ def test_everybody_does_what_is_said(frame):
             served.append(walker.key)
         if walker.key not in served:
             continue
+        got = got if got.dim() == 3 else frame.of_map(got)
         wanted = by_hand(frame, walker.operator)
         assert got.shape == wanted.shape
         assert (got.double() - wanted).norm() / wanted.norm() <= walker.bound(frame), walker.key

@@ -84,12 +84,23 @@ class Frame(Case):
     def problem(self) -> Problem:
         """The tensors: embeddings [n * n, P, D] and values [n * n, P, C] of the sub-maps, pixels row by row."""
         whole = super().problem()
+        to = {"device": self.device, "dtype": DTYPES[self.dtype]}
+        return Problem(self, *(t[self._order()].to(**to) for t in (whole.embeddings, whole.values)))
+
+    def _order(self) -> Tensor:
+        """Index [n * n, P] of the pixels of every sub-map."""
         index = torch.arange(self.pixels).view(self.height, self.width)
         rows, columns = (list(pairwise(partition_edges(side, self.parts))) for side in index.shape)
-        blocks = [index[top:bottom, left:right].flatten() for top, bottom in rows for left, right in columns]
-        pixels = torch.stack(blocks)  # [n * n, P]
-        to = {"device": self.device, "dtype": DTYPES[self.dtype]}
-        return Problem(self, whole.embeddings[pixels].to(**to), whole.values[pixels].to(**to))
+        return torch.stack([index[top:bottom, left:right].flatten() for top, bottom in rows for left, right in columns])
+
+    def as_map(self, pixels: Tensor) -> Tensor:
+        """The map [1, C, H, W], as a network gives it, of sub-maps' pixels [n * n, P, C]."""
+        back = self._order().flatten().argsort().to(pixels.device)
+        return pixels.flatten(0, 1)[back].T.reshape(1, -1, self.height, self.width).contiguous()
+
+    def of_map(self, map_: Tensor) -> Tensor:
+        """The inverse of :meth:`as_map`."""
+        return map_[0].flatten(1).T[self._order().to(map_.device)]
 
 
 def paper_frames(**settings: Any) -> Iterator[Frame]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from ... import baselines
 from ..cases import Problem
 from ..references import NEAREST, NEIGHBOURS, RELEASED, cached
+from .frames import Frame
 
 # Channels that are walked in float64. Of more, so many random sums are: the walk is linear and acts on pixels alone, so
 # that a sum of channels walks like a channel, and the error of random sums is in norm that of all channels.
@@ -24,12 +25,15 @@ class Truth(NamedTuple):
 
     values: Tensor
     sums: Tensor | None  # [C, c], None where every channel is walked
-    shape: torch.Size  # of a result, [B, P, C]
+    frame: Frame
     against: str
 
     def error(self, result: Tensor) -> float:
-        """Norm-wise relative error of a result; infinite for another shape."""
-        if result.shape != self.shape:
+        """Norm-wise relative error of a result [B, P, C], or as a map [1, C, H, W]; infinite for another shape."""
+        frame = self.frame
+        if result.shape == (1, frame.value_channels, frame.height, frame.width):
+            result = frame.of_map(result)
+        if result.shape != (frame.parts**2, frame.part_pixels, frame.value_channels):
             return float("inf")
         difference = summed(result, self.sums).sub_(self.values).norm().item()
         size = self.values.norm().item()
@@ -84,4 +88,4 @@ def truth(
         )
 
     walked = run() if cache is None else cached(cache, run, problem, f"{operator} of {against} {settings}")
-    return Truth(walked.to(values.device), sums, values.shape, against)
+    return Truth(walked.to(values.device), sums, problem.case, against)

@@ -1,6 +1,7 @@
 """Who walks in the FPS benchmark: this package's backends, and what one would write with torch or take from a library.
 
-Problems are of sub-maps: embeddings [B, P, D] and values [B, P, C] in the frame's dtype, on its device.
+Problems are of sub-maps: embeddings [B, P, D] and values [B, P, C] in the frame's dtype, on its device. Ours gets the
+whole map and cuts it within the time; the others get the sub-maps cut, pixel by pixel.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ... import baselines, ops
+from ...maps import partition_edges, walk_blocks, walk_map
 from ..cases import Problem
 from ..contenders import Contender, Run, Unavailable
 from ..libraries import Search, cuvs_search, faiss_search, flex_attention_of, keops_walk
@@ -118,19 +120,34 @@ def backends(frame: Frame) -> list[str]:
 
 
 def _ours(problem: Problem, backend: str, tolerance: float, captured: bool) -> Run:
+    """The map as a network gives it, [1, D, H, W], by :func:`rwpm_fast.walk_map`, which cuts it."""
+    case = problem.case
+    embeddings, values = case.as_map(problem.embeddings), case.as_map(problem.values)
+    settings = {**problem.settings, "parts": case.parts, "tolerance": tolerance, "backend": backend}
+
     def run() -> Tensor:
-        return ops.walk(problem.embeddings, problem.values, **problem.settings, tolerance=tolerance, backend=backend)
+        return walk_map(embeddings, values, **settings)
 
     if not captured:
         return run
-    if not problem.embeddings.is_cuda:
-        raise Unavailable(f"CUDA graphs need a GPU, this is {problem.embeddings.device}")
+    if not embeddings.is_cuda:
+        raise Unavailable(f"CUDA graphs need a GPU, this is {embeddings.device}")
     return Captured(run)
 
 
 def _facts(problem: Problem, backend: str, tolerance: float) -> dict[str, Any]:
-    settings = {**problem.settings, "tolerance": tolerance, "backend": backend}
-    _, infos = ops.walk(problem.embeddings, problem.values, **settings, return_info=True)
+    """What the same walks tell, cut and handed over as walk_map does it."""
+    case, infos = problem.case, []
+
+    def walk(embeddings: Tensor, values: Tensor, *, mask: None) -> Tensor:
+        settings = {**problem.settings, "tolerance": tolerance, "backend": backend, "return_info": True}
+        walked, told = ops.walk(embeddings, values, **settings)
+        infos.extend(told)
+        return walked
+
+    edges = (partition_edges(side, case.parts) for side in (case.height, case.width))
+    maps = case.as_map(problem.embeddings), case.as_map(problem.values)
+    walk_blocks(walk, *maps, None, *edges, by_patches=backend != "cpu")
     paths = {info.path for info in infos}
     return {
         "path": " and ".join(sorted(paths)),
