@@ -53,6 +53,8 @@ class Device(Host):
     def __init__(self, name: str) -> None:
         self.device = torch.device(name)
         if self.is_cuda:
+            if self.device.index is None:
+                self.device = torch.device("cuda", torch.cuda.current_device())
             torch.cuda.set_device(self.device)  # events and graphs are of the current one
         self._scratch: Tensor | None = None
 
