@@ -1,0 +1,264 @@
+// The step on sm_90a: a producer thread brings tiles by the copy engine, two warpgroups of 64 queries each multiply them
+// by wgmma. While a warpgroup makes weights of a tile's products, the last tile's weights multiply their values. Blocks
+// of a cluster, neighbours in their queries, share every tile: each brings its part to all of them.
+#pragma once
+
+#include "fragments.h"
+#include "layouts.h"
+#include "wgmma.h"
+
+namespace rwpm::cuda {
+
+// Boxes that the copy engine takes of a table [batch, padded, channels].
+struct Box {
+  const Half* table;
+  int channels;
+  int box_channels, box_pixels;
+};
+
+constexpr int map_count = 6;
+
+struct Maps {
+  CUtensorMap query, query_tail, key, key_tail, value, value_tail;
+};
+
+// CHANNELS of embeddings, or fewer: the copy engine fills the rest with zeros. WIDE value channels in whole chunks, and
+// TAIL, 0 or 32, in one more.
+template <int CHANNELS, int KEYS, int WIDE, int TAIL>
+struct HopperTile {
+  static constexpr int rows = block_pixels, threads = 3 * 128, stages = 2;
+  static constexpr int channels = CHANNELS, keys = KEYS, wide = WIDE, tail = TAIL, width = WIDE + TAIL;
+  static constexpr int key_chunks = CHANNELS / chunk_channels, key_tail = CHANNELS % chunk_channels;
+  static_assert(key_chunks > 0 && (key_tail == 0 || key_tail == 16) && (TAIL == 0 || TAIL == 32), "no such chunks");
+
+  // A warp that has given back the keys of tile n - stages has made the weights of the tile before that: with one more
+  // stage, factors need no barriers of their own.
+  static constexpr int factor_stages = stages + 1;
+  // Bytes, and offsets in shared memory; the queries come first.
+  static constexpr uint32_t query_bytes = rows * CHANNELS * 2;
+  static constexpr uint32_t key_bytes = KEYS * CHANNELS * 2, value_bytes = KEYS * width * 2;
+  static constexpr uint32_t factor_bytes = 2 * KEYS * 4;
+  static constexpr uint32_t keys_at = whole_swizzles(query_bytes), key_stage = whole_swizzles(key_bytes);
+  static constexpr uint32_t values_at = keys_at + stages * key_stage, value_stage = whole_swizzles(value_bytes);
+  static constexpr uint32_t factors_at = values_at + stages * value_stage;
+  static constexpr uint32_t barriers_at = factors_at + factor_stages * factor_bytes;
+  static constexpr uint32_t shared_bytes = barriers_at + (1 + 4 * stages) * 8;
+  static_assert(shared_bytes <= 232448, "more than a block of sm_90 may have");
+
+  // In the order of Maps.
+  static void boxes(const Step& step, Box (&boxes)[map_count]) {
+    const int key_last = key_tail ? key_tail : chunk_channels, value_last = TAIL ? TAIL : chunk_channels;
+    boxes[0] = {step.keys, step.channels, chunk_channels, rows};
+    boxes[1] = {step.keys, step.channels, key_last, rows};
+    boxes[2] = {step.keys, step.channels, chunk_channels, KEYS};
+    boxes[3] = {step.keys, step.channels, key_last, KEYS};
+    boxes[4] = {step.source, step.width, chunk_channels, KEYS};
+    boxes[5] = {step.source, step.width, value_last, KEYS};
+  }
+};
+
+template <typename Tile>
+class HopperStep {
+  static constexpr int stages = Tile::stages, KEYS = Tile::keys, WIDE = Tile::wide, TAIL = Tile::tail;
+
+  const Step& step;
+  const Maps& maps;
+  const char* shared;
+  const uint32_t base, rank, size;
+  const int batch, begin, channel, tiles;
+
+ public:
+  RWPM_DEVICE HopperStep(const Step& step, int first_channel, const Maps& maps, const char* shared)
+      : step(step),
+        maps(maps),
+        shared(shared),
+        base(shared_address(shared)),
+        rank(cluster_rank()),
+        size(cluster_size()),
+        batch(int(blockIdx.z)),
+        begin(int(blockIdx.x) * Tile::rows),
+        channel(first_channel + int(blockIdx.y) * Tile::width),
+        tiles((step.padded + KEYS - 1) / KEYS) {}
+
+  RWPM_DEVICE void run() {
+    bool any = false;
+    for (uint32_t i = 0; i < size; ++i) any |= streams(begin + (int(i) - int(rank)) * Tile::rows);
+    if (!any) return;  // the same in all blocks of the cluster
+    if (threadIdx.x == 0) {
+      barrier_init(query_full(), 1);
+      for (int stage = 0; stage < stages; ++stage) {
+        barrier_init(key_full(stage), 1);
+        barrier_init(value_full(stage), 1);
+        barrier_init(key_empty(stage), 8 * size);
+        barrier_init(value_empty(stage), 8 * size);
+      }
+      fence_barriers();
+    }
+    if (size > 1)
+      sync_cluster();
+    else
+      sync_block();
+    if (threadIdx.x < 128) {
+      give_registers<24>();
+      if (threadIdx.x == 0) produce();
+    } else {
+      take_registers<240>();
+      consume();
+    }
+    if (size > 1) sync_cluster();  // none may leave while others write to it
+  }
+
+ private:
+  RWPM_DEVICE uint32_t query_full() const { return base + Tile::barriers_at; }
+  RWPM_DEVICE uint32_t key_full(int stage) const { return query_full() + 8 + stage * 32; }
+  RWPM_DEVICE uint32_t value_full(int stage) const { return key_full(stage) + 8; }
+  RWPM_DEVICE uint32_t key_empty(int stage) const { return key_full(stage) + 16; }
+  RWPM_DEVICE uint32_t value_empty(int stage) const { return key_full(stage) + 24; }
+  RWPM_DEVICE uint32_t keys_at(int stage) const { return base + Tile::keys_at + stage * Tile::key_stage; }
+  RWPM_DEVICE uint32_t values_at(int stage) const { return base + Tile::values_at + stage * Tile::value_stage; }
+  RWPM_DEVICE uint32_t factors_at(int tile) const {
+    return Tile::factors_at + uint32_t(tile % Tile::factor_stages) * Tile::factor_bytes;
+  }
+
+  RWPM_DEVICE bool streams(int pixel) const {
+    return pixel < step.padded && (!step.streams || step.streams[step.row(batch, pixel) / block_pixels]);
+  }
+
+  // A tile's box number `chunk`: to this block, or to all by the one whose turn it is.
+  RWPM_DEVICE void bring(uint32_t to, const CUtensorMap* map, uint32_t barrier, int chunk, int channel,
+                         int pixel) const {
+    if (size == 1)
+      copy_box(to, map, barrier, channel, pixel, batch);
+    else if (uint32_t(chunk) % size == rank)
+      copy_box_to_all(to, map, barrier, uint16_t((1u << size) - 1), channel, pixel, batch);
+  }
+
+  RWPM_DEVICE void bring_keys(int tile) const {
+    const int stage = tile % stages, first = tile * KEYS;
+    const uint32_t to = keys_at(stage), full = key_full(stage);
+    barrier_wait(key_empty(stage), uint32_t(tile / stages + 1) & 1);
+    const int left = step.padded - first;
+    const uint32_t factor_bytes = uint32_t(left < KEYS ? left : KEYS) * 4;
+    barrier_expect(full, Tile::key_bytes + factor_bytes * (step.adjoint ? 2 : 1));
+    for (int c = 0; c < Tile::key_chunks; ++c)
+      bring(to + c * KEYS * chunk_row, &maps.key, full, c, c * chunk_channels, first);
+    if (Tile::key_tail)
+      bring(to + Tile::key_chunks * KEYS * chunk_row, &maps.key_tail, full, Tile::key_chunks,
+            Tile::key_chunks * chunk_channels, first);
+    copy_bytes(base + factors_at(tile), step.inverse + step.row(batch, first), factor_bytes, full);
+    if (step.adjoint)
+      copy_bytes(base + factors_at(tile) + KEYS * 4, step.log_sum + step.row(batch, first), factor_bytes, full);
+  }
+
+  RWPM_DEVICE void bring_values(int tile) const {
+    const int stage = tile % stages, first = tile * KEYS;
+    const uint32_t to = values_at(stage), full = value_full(stage);
+    barrier_wait(value_empty(stage), uint32_t(tile / stages + 1) & 1);
+    barrier_expect(full, Tile::value_bytes);
+    for (int c = 0; c < WIDE / chunk_channels; ++c)
+      bring(to + c * KEYS * chunk_row, &maps.value, full, c, channel + c * chunk_channels, first);
+    if (TAIL) bring(to + KEYS * WIDE * 2, &maps.value_tail, full, WIDE / chunk_channels, channel + WIDE, first);
+  }
+
+  RWPM_DEVICE void produce() const {
+    constexpr int chunks = Tile::key_chunks;
+    barrier_expect(query_full(), Tile::query_bytes);
+    for (int c = 0; c < chunks; ++c)
+      copy_box(base + c * Tile::rows * chunk_row, &maps.query, query_full(), c * chunk_channels, begin, batch);
+    if (Tile::key_tail)
+      copy_box(base + chunks * Tile::rows * chunk_row, &maps.query_tail, query_full(), chunks * chunk_channels, begin,
+               batch);
+    // Keys run one tile ahead of the values, as they are used.
+    for (int tile = 0; tile <= tiles; ++tile) {
+      if (tile < tiles) bring_keys(tile);
+      if (tile > 0) bring_values(tile - 1);
+    }
+  }
+
+  // Starts x = queries times keys of a tile.
+  RWPM_DEVICE void multiply_keys(int tile, int group, float (&x)[KEYS / 2]) const {
+    const int stage = tile % stages;
+    barrier_wait(key_full(stage), uint32_t(tile / stages) & 1);
+    fence_products();
+    const uint64_t query = summed_channels(base + group * 64 * chunk_row, chunk_row);
+    const uint64_t key = summed_channels(keys_at(stage), chunk_row);
+#pragma unroll
+    for (int k = 0; k < Tile::key_chunks * 4; ++k) {
+      const uint32_t piece = k % 4 * 32;
+      multiply_channels<KEYS>(x, moved(query, k / 4 * Tile::rows * chunk_row + piece),
+                              moved(key, k / 4 * KEYS * chunk_row + piece), k > 0);
+    }
+    if constexpr (Tile::key_tail > 0) {
+      constexpr int row = Tile::key_tail * 2, chunks = Tile::key_chunks;
+      multiply_channels<KEYS>(x, summed_channels(base + chunks * Tile::rows * chunk_row + group * 64 * row, row),
+                              summed_channels(keys_at(stage) + chunks * KEYS * chunk_row, row), true);
+    }
+    commit_products();
+  }
+
+  // Starts sums += weights times values of a tile.
+  RWPM_DEVICE void multiply_values(int tile, const uint32_t (&weights)[KEYS / 16][4], float (&wide)[WIDE ? WIDE / 2 : 1],
+                                   float (&tail)[TAIL ? TAIL / 2 : 1]) const {
+    const int stage = tile % stages;
+    barrier_wait(value_full(stage), uint32_t(tile / stages) & 1);
+    fence_products();
+    const uint64_t value = summed_rows(values_at(stage), chunk_row, KEYS * chunk_row);
+    const uint64_t value_tail = summed_rows(values_at(stage) + KEYS * WIDE * 2, TAIL * 2, 16);
+#pragma unroll
+    for (int k = 0; k < KEYS / 16; ++k) {
+      if constexpr (WIDE > 0) multiply_rows<WIDE>(wide, weights[k], moved(value, k * 16 * chunk_row));
+      if constexpr (TAIL > 0) multiply_rows<TAIL>(tail, weights[k], moved(value_tail, k * 16 * TAIL * 2));
+    }
+    commit_products();
+  }
+
+  // A warp needs a stage no more, in any block that brings to this one.
+  RWPM_DEVICE void give_back(uint32_t empty, int lane) const {
+    if (uint32_t(lane) < size) barrier_arrive(empty, uint32_t(lane));
+  }
+
+  RWPM_DEVICE void weigh_tile(float (&x)[KEYS / 2], const Rows& rows, int tile, int group, int lane) const {
+    const int first = tile * KEYS, own = begin + group * 64;
+    const float* factors = reinterpret_cast<const float*>(shared + factors_at(tile));
+    weigh<KEYS>(x, step, rows, factors, factors + KEYS, first, first < own + 64 && own < first + KEYS, lane);
+  }
+
+  RWPM_DEVICE void consume() const {
+    const int group = int(threadIdx.x) / 128 - 1, warp = int(threadIdx.x) / 32 % 4, lane = int(threadIdx.x) % 32;
+    Rows rows = rows_of(step, batch, begin + group * 64 + warp * 16 + lane / 4);
+    float wide[WIDE ? WIDE / 2 : 1] = {}, tail[TAIL ? TAIL / 2 : 1] = {};
+    uint32_t weights[KEYS / 16][4];
+    barrier_wait(query_full(), 0);
+    {
+      float x[KEYS / 2];
+      multiply_keys(0, group, x);
+      wait_for_products<0>();
+      settle(x);
+      give_back(key_empty(0), lane);
+      weigh_tile(x, rows, 0, group, lane);
+      pack_weights<KEYS>(weights, x);
+    }
+    for (int tile = 1; tile < tiles; ++tile) {
+      float x[KEYS / 2];
+      multiply_keys(tile, group, x);
+      multiply_values(tile - 1, weights, wide, tail);
+      wait_for_products<1>();
+      settle(x);
+      give_back(key_empty(tile % stages), lane);
+      weigh_tile(x, rows, tile, group, lane);
+      wait_for_products<0>();
+      settle(x);  // weights are read until here: no packing before
+      give_back(value_empty((tile - 1) % stages), lane);
+      pack_weights<KEYS>(weights, x);
+    }
+    multiply_values(tiles - 1, weights, wide, tail);
+    wait_for_products<0>();
+    settle(wide);
+    settle(tail);
+    rows.there &= streams(begin);
+    if constexpr (WIDE > 0) store_step<WIDE>(wide, step, batch, rows, channel, lane);
+    if constexpr (TAIL > 0) store_step<TAIL>(tail, step, batch, rows, channel + WIDE, lane);
+  }
+};
+
+}  // namespace rwpm::cuda
