@@ -180,7 +180,8 @@ class HopperStep {
     const int stage = tile % stages;
     barrier_wait(key_full(stage), uint32_t(tile / stages) & 1);
     fence_products();
-    const uint64_t query = summed_channels(base + group * 64 * chunk_row, chunk_row);
+    const uint32_t queries_at = made_here(base);
+    const uint64_t query = summed_channels(queries_at + group * 64 * chunk_row, chunk_row);
     const uint64_t key = summed_channels(keys_at(stage), chunk_row);
 #pragma unroll
     for (int k = 0; k < Tile::key_chunks * 4; ++k) {
@@ -190,7 +191,7 @@ class HopperStep {
     }
     if constexpr (Tile::key_tail > 0) {
       constexpr int row = Tile::key_tail * 2, chunks = Tile::key_chunks;
-      multiply_channels<KEYS>(x, summed_channels(base + chunks * Tile::rows * chunk_row + group * 64 * row, row),
+      multiply_channels<KEYS>(x, summed_channels(queries_at + chunks * Tile::rows * chunk_row + group * 64 * row, row),
                               summed_channels(keys_at(stage) + chunks * KEYS * chunk_row, row), true);
     }
     commit_products();
