@@ -4,10 +4,15 @@
 #include <pybind11/stl.h>
 
 #include <chrono>
+#include <numeric>
 #include <optional>
+#include <tuple>
 
+#include "cpu/buffer.h"
 #include "cpu/isa.h"
+#include "cpu/pixels.h"
 #include "cpu/threads.h"
+#include "cpu/transition.h"
 #include "walk.h"
 
 namespace py = pybind11;
@@ -47,12 +52,29 @@ py::array_t<T> walk(const py::array_t<T>& embeddings, const py::array_t<T>& valu
   return result;
 }
 
-// Multiply-adds a second of the chosen instruction set, counted as two operations each, on `threads` threads for about
-// `seconds`.
-template <typename T>
-double peak(int64_t threads, double seconds) {
+// A pass of the filter alone over embeddings [N, D]: its seconds, the pairs of pixels that it multiplied and the
+// ordered pairs whose cosine reaches the threshold, as FilterPass tells them.
+std::tuple<double, int64_t, int64_t> filter_alone(const py::array_t<float>& embeddings, float threshold,
+                                                  int64_t threads) {
+  rwpm::Problem<float> problem = {};
+  problem.channels = embeddings.shape(1);
+  problem.embeddings = matrix(embeddings);
+  std::vector<int64_t> pixels(embeddings.shape(0));
+  std::iota(pixels.begin(), pixels.end(), 0);
+  const py::gil_scoped_release release;
+  const rwpm::ParallelFor parallel_for = rwpm::parallel_for_threads(threads);
+  const int64_t count = pixels.size(), lanes = rwpm::cpu::chosen_isa().sparse->lanes;
+  const rwpm::cpu::Buffer<float> panels(rwpm::cpu::ceil_div(count, lanes) * lanes * problem.channels);
+  rwpm::cpu::pack_embeddings(problem, pixels, lanes, parallel_for, panels.get());
+  const rwpm::cpu::FilterPass pass =
+      rwpm::cpu::filter_alone(panels.get(), count, problem.channels, threshold, parallel_for);
+  return {pass.seconds, pass.met, pass.kept};
+}
+
+// Multiply-adds a second, counted as two operations each, of a kernel table's `multiply_adds` on `threads` threads for
+// about `seconds`.
+double peak(double (*multiply_adds)(int64_t rounds), int64_t threads, double seconds) {
   using Clock = std::chrono::steady_clock;
-  const auto& kernels = rwpm::cpu::kernels<T>();
   std::vector<double> rates(threads);
   const py::gil_scoped_release release;
   rwpm::parallel_for_threads(threads)(threads, [&](int64_t begin, int64_t end) {
@@ -60,7 +82,7 @@ double peak(int64_t threads, double seconds) {
       const auto start = Clock::now();
       double count = 0, elapsed = 0;
       do {
-        count += kernels.multiply_adds(10000);
+        count += multiply_adds(10000);
         elapsed = std::chrono::duration<double>(Clock::now() - start).count();
       } while (elapsed < seconds);
       rates[thread] = 2 * count / elapsed;
@@ -91,7 +113,9 @@ template <typename T>
 void define(py::module_& m, const char* suffix) {
   m.def(("walk_" + std::string(suffix)).c_str(), &walk<T>, py::arg("embeddings"), py::arg("values"), py::arg("mask"),
         py::arg("alpha"), py::arg("steps"), py::arg("temperature"), py::arg("tolerance"), py::arg("threads"));
-  m.def(("peak_" + std::string(suffix)).c_str(), &peak<T>, py::arg("threads"), py::arg("seconds"));
+  m.def(("peak_" + std::string(suffix)).c_str(),
+        [](int64_t threads, double seconds) { return peak(rwpm::cpu::kernels<T>().multiply_adds, threads, seconds); },
+        py::arg("threads"), py::arg("seconds"));
 }
 
 }  // namespace
@@ -99,6 +123,14 @@ void define(py::module_& m, const char* suffix) {
 PYBIND11_MODULE(_native, m) {
   define<float>(m, "float32");
   define<double>(m, "float64");
+  m.def("filter_alone", &filter_alone, py::arg("embeddings"), py::arg("threshold"), py::arg("threads"));
+  m.def(
+      "peak_filter",
+      [](int64_t threads, double seconds) {
+        return peak(rwpm::cpu::chosen_isa().sparse->multiply_adds, threads, seconds);
+      },
+      py::arg("threads"), py::arg("seconds"));
+  m.def("filter_format", [] { return rwpm::cpu::chosen_isa().sparse->format; });
   m.def("build", &build);
   m.def("chosen_isa", [] { return rwpm::cpu::chosen_isa().name; });
 }

@@ -6,6 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
+# Triton reads it when a kernel is defined: without a GPU its kernels run in the interpreter.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 from rwpm_fast import native, reference
 
 ISAS = native.native().build()["isa_available"] if native.unavailable() is None else []

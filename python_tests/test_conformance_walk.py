@@ -44,6 +44,13 @@ def torch_walk(embeddings, values, *, mask, **settings):
     return rwpm_fast.walk(embeddings, values, mask=mask, backend="torch", **settings)
 
 
+def triton_walk(embeddings, values, *, mask, **settings):
+    pytest.importorskip("triton")
+    there = "cuda" if torch.cuda.is_available() else "cpu"
+    e, v, m = (t.to(there) for t in (embeddings, values, mask))
+    return rwpm_fast.walk(e, v, mask=m, backend="triton", **settings).cpu()
+
+
 def check_walk(path, walk, dtype, relative_error):
     case = load(path)
     meta = json.loads(str(case["meta"]))
@@ -77,6 +84,27 @@ def test_conformance_plain_torch(path, walk, dtype, relative_error):
 @pytest.mark.parametrize("walk", [compiled_walk, numpy_walk], ids=["op", "numpy"])
 def test_conformance_compiled(path, walk, dtype, isa, relative_error):
     check_walk(path, walk, dtype, relative_error)
+
+
+@golden("walk")
+def test_conformance_triton(path, relative_error):
+    check_walk(path, triton_walk, torch.float32, relative_error)
+
+
+@golden("walk")
+@pytest.mark.parametrize("tolerance", [1e-4, 1e-7])
+def test_conformance_triton_within_the_certificate(path, tolerance):
+    case = load(path)
+    meta = json.loads(str(case["meta"]))
+    settings = {name: meta[name] for name in ("alpha", "steps", "temperature")}
+    e, v, mask, expected = (torch.from_numpy(case[name]) for name in ("embeddings", "values", "mask", "expected"))
+    finite = expected.isfinite().all(-1)
+    got = triton_walk(e, v, mask=mask, **settings, tolerance=tolerance)
+    if not finite.any():
+        return
+    rounding = 1e-5 * max(1.0, 0.01 / meta["temperature"])
+    error = (got[finite] - expected[finite]).abs().max().item()
+    assert error <= (2 * meta["steps"] * tolerance + rounding) * v[finite].abs().max().item()
 
 
 @golden("walk")

@@ -170,7 +170,7 @@ def test_one_device(argument):
 
 
 def test_backends_are_named():
-    with pytest.raises(ValueError, match="backend: expected one of auto, cpu, torch, got 'cuda'"):
+    with pytest.raises(ValueError, match="backend: expected one of auto, cpu, triton, torch, got 'cuda'"):
         rwpm_fast.walk(**good(), backend="cuda")
     arguments = {name: x.to("meta") for name, x in good().items()}
     with pytest.raises(RuntimeError, match='backend="cpu": expected tensors on the CPU, got meta'):

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rwpm_fast
-from rwpm_fast import native, ops, reference
+from rwpm_fast import native, reference
 
 # Float32 unit vectors give cosines good to about 1e-7 and logits at the usual temperature 0.01 to about 1e-5.
 FLOAT32 = 1e-5
@@ -293,7 +293,7 @@ def test_inputs_are_left_alone(manifold, backend):
 def test_backends_agree(manifold, relative_error):
     e, v = manifold(2, 80, 8, dtype=torch.float64), manifold(2, 80, 3, seed=1, dtype=torch.float64)
     wanted = exactly(e, v)
-    for backend in ops.BACKENDS:
+    for backend in ("auto", "cpu", "torch"):
         assert relative_error(rwpm_fast.walk(e, v, backend=backend), wanted) <= FLOAT64
 
 

@@ -7,13 +7,14 @@ device), the same operator runs in plain torch: slower, never wrong, and said on
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
 
-from . import streaming
+from . import gpu, streaming
 from .checks import check_settings, check_shapes
 from .reference import valid_pixels
 from .walk_info import WalkInfo, info_of_table, timed
@@ -21,7 +22,7 @@ from .walk_info import WalkInfo, info_of_table, timed
 LIBRARY = Path(__file__).parent / "librwpm_ops.so"
 OLDEST_TORCH = (2, 11)
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-BACKENDS = ("auto", "cpu", "torch")
+BACKENDS = ("auto", "cpu", "triton", "torch")
 
 _SETTINGS = "float alpha=0.99, int steps=20, float temperature=0.01, float tolerance=0.0"
 _SCHEMAS = (
@@ -122,6 +123,21 @@ def _walk_adjoint_torch(gradient, embeddings, mask=None, **settings):
     return _walk_torch(embeddings, gradient, mask, **settings, adjoint=True)
 
 
+def _walk_gpu(
+    embeddings, values=None, mask=None, *, alpha=0.99, steps=20, temperature=0.01, tolerance=0.0, adjoint=False
+):
+    settings = {"alpha": alpha, "steps": steps, "temperature": temperature, "tolerance": tolerance}
+    check_settings(**settings)
+    _check(embeddings, values, mask)
+    if gpu.unavailable(embeddings, values) is not None:
+        return _walk_torch(embeddings, values, mask, **settings, adjoint=adjoint)
+    return gpu.walk(embeddings, values, mask, **settings, adjoint=adjoint)
+
+
+def _walk_adjoint_gpu(gradient, embeddings, mask=None, **settings):
+    return _walk_gpu(embeddings, gradient, mask, **settings, adjoint=True)
+
+
 def _walk_fake(embeddings, values=None, mask=None, *, alpha=0.99, steps=20, temperature=0.01, tolerance=0.0):
     check_settings(alpha, steps, temperature, tolerance)
     _check(embeddings, values, mask)
@@ -181,6 +197,8 @@ if not _has_kernel("CompositeExplicitAutograd"):
             _LIBRARY.define(_schema)
     _LIBRARY.impl("walk", _walk_torch, "CompositeExplicitAutograd")
     _LIBRARY.impl("walk_adjoint", _walk_adjoint_torch, "CompositeExplicitAutograd")
+    _LIBRARY.impl("walk", _walk_gpu, "CUDA")
+    _LIBRARY.impl("walk_adjoint", _walk_adjoint_gpu, "CUDA")
     torch.library.register_fake("rwpm::walk", _walk_fake, lib=_LIBRARY)
     torch.library.register_fake("rwpm::walk_adjoint", _walk_adjoint_fake, lib=_LIBRARY)
     torch.library.register_autograd("rwpm::walk", _backward, setup_context=_keep_for_backward, lib=_LIBRARY)
@@ -192,6 +210,26 @@ if not _has_kernel("CompositeExplicitAutograd"):
         torch.library.register_autograd(
             "rwpm::walk_with_info", _backward, setup_context=_keep_for_backward, lib=_LIBRARY
         )
+
+
+def _reason(backend: str, embeddings: Tensor, values: Tensor | None) -> str | None:
+    """Why a backend cannot walk such tensors; None when it can."""
+    if backend == "triton":
+        return gpu.unavailable(embeddings, values)
+    if backend == "cpu" and embeddings.device.type != "cpu":
+        return f"expected tensors on the CPU, got {embeddings.device}"
+    if backend == "cpu" and _UNAVAILABLE is not None:
+        return f"the compiled library is out of use: {_UNAVAILABLE}"
+    return None
+
+
+def _walk_plain(embeddings, values, mask, *, tolerance=0.0, **settings):
+    return streaming.walk(embeddings, values, mask, **settings)
+
+
+def _walk_compiled_with_info(embeddings, values, mask, **settings):
+    result, table = torch.ops.rwpm.walk_with_info.default(embeddings, values, mask, **settings)
+    return result, info_of_table(table, batched=embeddings.dim() == 3)
 
 
 @overload
@@ -217,7 +255,8 @@ def walk(
     ``m <- alpha S m + (1 - alpha) v``, ``steps`` times from ``m = v``; ``S`` is the softmax over cosines of the
     embeddings at ``temperature`` with self-affinity removed. A pixel that is masked out, or whose embedding or value is
     not finite, is no part of the graph and keeps its value. Memory grows with N (D + C), never with N^2; at most 256
-    MiB hold cosines that steps keep for later ones. The compiled kernels give the same bits at any number of threads.
+    MiB hold cosines that steps keep for later ones. The compiled kernels give the same bits at any number of threads,
+    and Triton's in any run on one device.
 
     Args:
         embeddings: [N, D] or [B, N, D], float32, float64, float16 or bfloat16, any strides.
@@ -230,8 +269,8 @@ def walk(
             kernels keep the pairs that matter as a sparse matrix, many times faster where the graph is sparse (at
             tau = 0.01 it is), and stream where it is not. No value is then off by more than
             ``2 * steps * tolerance * max|v|``, and most are by far less.
-        backend: "auto" (the compiled kernels where they serve, else plain torch), "cpu" (the compiled kernels or an
-            error), "torch" (plain torch, any device).
+        backend: "auto" (the compiled kernels on the CPU, Triton's on a GPU, plain torch where they cannot serve), "cpu"
+            or "triton" (these or an error), "torch" (plain torch, any device).
         return_info: return what the walk did beside its result: a :class:`rwpm_fast.walk_info.WalkInfo`, for a batch a
             tuple of them.
 
@@ -243,7 +282,7 @@ def walk(
         TypeError: a dtype or type that is not taken.
         ValueError: shapes, devices or settings that do not fit.
         NotImplementedError: the embeddings require a gradient.
-        RuntimeError: ``backend="cpu"`` and the compiled library cannot serve; the message says why.
+        RuntimeError: ``backend="cpu"`` or ``"triton"`` and these kernels cannot serve; the message says why.
     """
     check_settings(alpha, steps, temperature, tolerance)
     _check(embeddings, values, mask)
@@ -251,20 +290,17 @@ def walk(
         raise NotImplementedError(NO_EMBEDDING_GRADIENT)
     if backend not in BACKENDS:
         raise ValueError(f"backend: expected one of {', '.join(BACKENDS)}, got {backend!r}")
-    if backend == "torch" and values is not None and values.requires_grad and torch.is_grad_enabled():
-        raise NotImplementedError('values: backend="torch" gives no gradient; use backend="auto"')
-    if backend == "cpu":
-        if embeddings.device.type != "cpu":
-            raise RuntimeError(f'backend="cpu": expected tensors on the CPU, got {embeddings.device}')
-        if _UNAVAILABLE is not None:
-            raise RuntimeError(f'backend="cpu": the compiled library is out of use: {_UNAVAILABLE}')
+    if backend in ("torch", "triton") and values is not None and values.requires_grad and torch.is_grad_enabled():
+        raise NotImplementedError(f'values: backend="{backend}" gives no gradient; use backend="auto"')
     settings = {"alpha": alpha, "steps": steps, "temperature": temperature, "tolerance": tolerance}
-    if backend == "torch":
-        settings.pop("tolerance")
-    plain = streaming.walk if backend == "torch" else torch.ops.rwpm.walk.default
+    if backend != "auto" and (reason := _reason(backend, embeddings, values)) is not None:
+        raise RuntimeError(f'backend="{backend}": {reason}')
+    plain = {"triton": gpu.walk, "torch": _walk_plain}.get(backend, torch.ops.rwpm.walk.default)
     if not return_info:
         return plain(embeddings, values, mask, **settings)
-    if backend == "torch" or embeddings.device.type != "cpu" or _UNAVAILABLE is not None:
-        return timed(plain, embeddings, values, mask, **settings)
-    result, table = torch.ops.rwpm.walk_with_info.default(embeddings, values, mask, **settings)
-    return result, info_of_table(table, batched=embeddings.dim() == 3)
+    if backend == "auto":
+        backend = "triton" if embeddings.is_cuda else "cpu"
+        if _reason(backend, embeddings, values) is not None:
+            backend = "torch"
+    with_info = {"cpu": _walk_compiled_with_info, "triton": gpu.walk_with_info}.get(backend, partial(timed, plain))
+    return with_info(embeddings, values, mask, **settings)

@@ -19,8 +19,9 @@ class WalkInfo:
     """What the walk of one image did.
 
     Attributes:
-        path: "streaming" (every weight made anew at every transition), "sparse" (on a compiled matrix), "torch" (plain
-            torch, streaming), or "none" (nothing to walk: no transitions, no channels, fewer than two valid pixels).
+        path: "streaming" (every weight made anew at every transition), "sparse" (on a compiled matrix), "mixed" (some
+            rows so, some so; Triton's kernels only), "torch" (plain torch, streaming), or "none" (nothing to walk: no
+            transitions, no channels, fewer than two valid pixels).
         pixels: pixels of the graph.
         kept: ordered pairs of pixels that a transition goes over.
         dropped_mass: the largest share of its mass that a row of S dropped, bounded from above; 0 unless sparse.

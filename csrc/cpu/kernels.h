@@ -78,6 +78,7 @@ struct Found {
   int64_t query_count;
   int64_t key_count;
   uint32_t* dropped;  // [N] added to: pairs seen and not kept, rounded up
+  int64_t met = 0;    // pairs of pixels that were multiplied, what pads panels and stripes left out
 };
 
 // One transition by rows of the sparse matrix: to = alpha S from + (1 - alpha) start; values in the layout of Step.
@@ -96,8 +97,10 @@ struct SparseStep {
 };
 
 struct SparseKernels {
-  int64_t lanes;   // pixels of a panel
-  int64_t vector;  // floats of a vector
+  int64_t lanes;                            // pixels of a panel
+  int64_t vector;                           // floats of a vector
+  const char* format;                       // of the numbers that `filter` multiplies
+  double (*multiply_adds)(int64_t rounds);  // of that format, as in Kernels
   // A rounded panel's bytes, a multiple of the alignment; 0 where the filter multiplies what is not rounded.
   int64_t (*rounded_bytes)(int64_t channels);
   void (*round)(const float* panel, int64_t channels, char* rounded, float* factor, float* off);

@@ -166,6 +166,32 @@ RWPM_INLINE uint32_t bits_of(typename Simd<float>::Bits mask) {
 #endif
 }
 
+// Rounds of `add(sum, factor)`, which adds a product of the factor, on independent sums: how fast the instruction is by
+// itself. Returns how often it ran.
+template <typename Sum, typename Add>
+RWPM_INLINE double add_alone(int64_t rounds, const Add& add) {
+  // As many as the registers hold: enough for the latency, even where a product and its addition are two instructions.
+  constexpr int sums = vector_bytes == 64 ? 24 : 12;
+  Sum sum[sums] = {}, factor = {};
+  for (int64_t round = 0; round < rounds; ++round) {
+    asm volatile("" : "+m"(factor));  // it could have changed: nothing is hoisted or folded
+#pragma GCC unroll 16
+    for (int k = 0; k < 16; ++k)
+#pragma GCC unroll 24
+      for (Sum& s : sum) add(s, factor);
+  }
+  Sum total = {};
+  for (const Sum& s : sum) total += s;
+  asm volatile("" : : "m"(total));
+  return double(rounds) * 16 * sums;
+}
+
+template <typename T>
+double multiply_adds(int64_t rounds) {
+  const auto add = [](Vec<T>& sum, const Vec<T>& factor) { sum += sum * factor; };
+  return add_alone<Vec<T>>(rounds, add) * lanes_of<T>;
+}
+
 RWPM_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 }  // namespace

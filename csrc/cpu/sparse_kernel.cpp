@@ -48,6 +48,7 @@ RWPM_INLINE void exact(const Filter& f, int64_t panel, int64_t key, int n, float
 
 // A panel twice: as the left operand of matrix tiles, [lanes][channels], and as the right, [channels / 2][lanes][2].
 // Channels are padded to whole tiles.
+constexpr const char* format = "bfloat16";
 constexpr bool rough_is_exact = false;
 constexpr int stripe = 16, tile_channels = 32, tile_queries = 16;
 static_assert(lanes == 3 * tile_queries && lanes % stripe == 0);
@@ -79,15 +80,16 @@ void round(const float* panel, int64_t channels, char* rounded, float* factor, f
   }
 }
 
+// A constant in memory: the compiler takes the instruction for a reader of its first bytes alone, and would not write a
+// local's others.
+alignas(64) constexpr struct {
+  uint8_t palette = 1, start_row = 0, reserved[14] = {};
+  uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+  uint8_t row_count[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+} tile_configuration;
+
 struct Tiles {
-  Tiles() {
-    alignas(64) struct {
-      uint8_t palette = 1, start_row = 0, reserved[14] = {};
-      uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-      uint8_t row_count[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-    } configuration;
-    _tile_loadconfig(&configuration);
-  }
+  Tiles() { _tile_loadconfig(&tile_configuration); }
   ~Tiles() { _tile_release(); }
 };
 
@@ -113,10 +115,33 @@ RWPM_INLINE void rough(const Filter& f, int64_t panel, int64_t key, float (&cosi
   _tile_stored(2, cosine[0] + 2 * tile_queries, lanes * 4);
 }
 
+// Six sums are more than the latency needs. Of zeros: other numbers draw power, for which a processor may slow down.
+double rough_multiply_adds(int64_t rounds) {
+  const Tiles tiles;
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  _tile_zero(4);
+  _tile_zero(5);
+  _tile_zero(6);
+  _tile_zero(7);
+  for (int64_t round = 0; round < rounds; ++round) {
+    _tile_dpbf16ps(0, 6, 7);
+    _tile_dpbf16ps(1, 6, 7);
+    _tile_dpbf16ps(2, 6, 7);
+    _tile_dpbf16ps(3, 6, 7);
+    _tile_dpbf16ps(4, 6, 7);
+    _tile_dpbf16ps(5, 6, 7);
+  }
+  return double(rounds) * 6 * stripe * tile_queries * tile_channels;
+}
+
 #elif defined(__AVX512VNNI__)
 
 // A panel of 8-bit integers twice, four channels to a word, [words][lanes]: as queries, with 128 added because the
 // instruction wants one operand unsigned, and as keys; then [lanes] what the 128 add to a key's every product, negated.
+constexpr const char* format = "int8";
 constexpr bool rough_is_exact = false;
 constexpr int stripe = rows;
 struct Tiles {};
@@ -189,8 +214,17 @@ RWPM_INLINE void rough(const Filter& f, int64_t panel, int64_t key, float (&cosi
             __builtin_convertvector(sum[m][n], V) * load(f.factor + panel * lanes + n * w) * f.factor[key + m]);
 }
 
+double rough_multiply_adds(int64_t rounds) {
+  const auto add = [](Sum& sum, const Sum& factor) {
+    const __m512i x = reinterpret_cast<__m512i>(factor);
+    sum = reinterpret_cast<Sum>(_mm512_dpbusd_epi32(reinterpret_cast<__m512i>(sum), x, x));
+  };
+  return add_alone<Sum>(rounds, add) * w * 4;
+}
+
 #else
 
+constexpr const char* format = "float32";
 constexpr bool rough_is_exact = true;
 constexpr int stripe = rows;
 struct Tiles {};
@@ -207,6 +241,8 @@ void round(const float*, int64_t, char*, float* factor, float* off) {
 RWPM_INLINE void rough(const Filter& f, int64_t panel, int64_t key, float (&cosine)[stripe][lanes]) {
   exact<columns>(f, panel, key, 0, cosine);
 }
+
+double rough_multiply_adds(int64_t rounds) { return multiply_adds<float>(rounds); }
 
 #endif
 
@@ -355,7 +391,9 @@ void filter(const Filter& f, int64_t panel, int64_t query_begin, int64_t begin, 
     see[n] = load(f.see + first + n * w) - off[n];
   }
   const int64_t before = first / stripe * stripe;  // keys of earlier stripes are all before these queries
-  for (int64_t key = begin > before ? begin : before; key < end; key += stripe) {
+  const int64_t from = begin > before ? begin : before;
+  found.met += least(lanes, f.pixels - first) * (least(end, f.pixels) - from);
+  for (int64_t key = from; key < end; key += stripe) {
     alignas(alignment) float cosine[stripe][lanes];
     rough(f, panel, key, cosine);
     for (int part = 0; part < stripe; part += rows) {
@@ -466,6 +504,7 @@ void weigh(float* weights, int64_t entries, float scale, float* log_sum) {
 }  // namespace
 
 extern const SparseKernels sparse;
-const SparseKernels sparse = {lanes, w, rounded_bytes, round, sum, largest, filter, step, weigh};
+const SparseKernels sparse = {lanes,  w,    format, rough_multiply_adds, rounded_bytes, round, sum, largest,
+                              filter, step, weigh};
 
 }  // namespace rwpm::cpu::RWPM_ISA_NAMESPACE

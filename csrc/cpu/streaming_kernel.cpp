@@ -200,25 +200,6 @@ void step(const Graph<T>& graph, const Step<T>& s, int64_t block, int64_t other,
 }
 
 template <typename T>
-double multiply_adds(int64_t rounds) {
-  Vec<T> sum[rows][columns] = {}, factor = {};
-  for (int64_t round = 0; round < rounds; ++round) {
-    asm volatile("" : "+m"(factor));  // it could have changed: nothing is hoisted or folded
-#pragma GCC unroll 16
-    for (int k = 0; k < 16; ++k)
-#pragma GCC unroll 16
-      for (int m = 0; m < rows; ++m)
-#pragma GCC unroll 4
-        for (int n = 0; n < columns; ++n) sum[m][n] += sum[m][n] * factor;
-  }
-  Vec<T> total = {};
-  for (auto& row : sum)
-    for (auto& v : row) total += v;
-  asm volatile("" : : "m"(total));
-  return double(rounds) * 16 * rows * panel_of<T>;
-}
-
-template <typename T>
 constexpr Kernels<T> table = {panel_of<T>,
                               lanes_of<T>,
                               panels_per_tile * panel_of<T>,

@@ -9,6 +9,7 @@
 #include <numeric>
 
 #include "isa.h"
+#include "stopwatch.h"
 
 namespace rwpm::cpu {
 namespace {
@@ -50,6 +51,28 @@ struct Work {
   int64_t blocks() const { return ceil_div(pixels, block_rows); }
   int64_t block_begin(int64_t block) const { return block * block_rows; }
   int64_t block_end(int64_t block) const { return std::min(block_begin(block + 1), padded()); }
+};
+
+// What a Filter points to; what it looks for is still to be set.
+struct Prepared {
+  const Buffer<char> rounded;
+  const Buffer<float> factor, off, see, keep;  // [padded]
+  const Filter filter;
+
+  Prepared(const Work& w, const float* panels, float scale)
+      : rounded(w.panels() * w.kernels.rounded_bytes(w.channels)),
+        factor(w.padded()),
+        off(w.padded()),
+        see(w.padded()),
+        keep(w.padded()),
+        filter{w.pixels, w.channels, panels, rounded.get(), factor.get(), off.get(), see.get(), keep.get(), scale} {
+    const int64_t lanes = w.kernels.lanes, bytes = w.kernels.rounded_bytes(w.channels);
+    w.parallel_for(w.panels(), [&](int64_t first, int64_t last) {
+      for (int64_t panel = first; panel < last; ++panel)
+        w.kernels.round(panels + panel * lanes * w.channels, w.channels, rounded.get() + panel * bytes,
+                        &factor[panel * lanes], &off[panel * lanes]);
+    });
+  }
 };
 
 // log2 of a lower bound of each row's sum of exp2(scale * cosine): [padded].
@@ -108,6 +131,7 @@ struct Pass {
   int64_t blocks;
   std::vector<Tile> tiles;
   std::vector<uint32_t> dropped;  // [N] by row, in drop units
+  int64_t met = 0;                // pairs of pixels that were multiplied
   Tile& tile(int64_t a, int64_t b) { return tiles[number(a, b)]; }
   int64_t number(int64_t a, int64_t b) const { return a * blocks - a * (a - 1) / 2 + (b - a); }
   std::pair<int64_t, int64_t> blocks_of(int64_t tile) const {
@@ -152,6 +176,7 @@ std::optional<Pass> find_pairs(const Work& w, const Filter& filter, int64_t limi
     const Buffer<Entry> of_queries(block_rows * lanes / group_rows), of_keys(block_rows * lanes / group_rows);
     std::vector<Entry> all_of_queries, all_of_keys;
     std::vector<uint32_t> dropped(w.pixels);
+    int64_t met = 0;
     for (int64_t tile = next(); tile < tiles && total <= limit; tile = next()) {
       const auto [a, b] = pass.blocks_of(tile);
       const auto panels_of = [&](int64_t block) { return w.block_begin(block) / lanes; };
@@ -165,12 +190,14 @@ std::optional<Pass> find_pairs(const Work& w, const Filter& filter, int64_t limi
         w.kernels.filter(filter, panel, w.block_begin(a), w.block_begin(b), w.block_end(b), found);
         all_of_queries.insert(all_of_queries.end(), found.of_queries, found.of_queries + found.query_count);
         all_of_keys.insert(all_of_keys.end(), found.of_keys, found.of_keys + found.key_count);
+        met += found.met;
       }
       total += int64_t(all_of_queries.size() + all_of_keys.size());
       pass.tiles[tile].of_queries.assign(all_of_queries);
       pass.tiles[tile].of_keys.assign(all_of_keys);
     }
     const std::lock_guard<std::mutex> lock(guard);
+    pass.met += met;
     for (int64_t i = 0; i < w.pixels; ++i) pass.dropped[i] += dropped[i];
   });
   if (total > limit) return std::nullopt;
@@ -261,16 +288,10 @@ std::optional<Transition> compile_transition(const float* panels, int64_t pixels
                                              float scale, double tolerance, double densest,
                                              const ParallelFor& parallel_for) {
   const Work w = {*chosen_isa().sparse, pixels, channels, parallel_for};
-  const int64_t n = w.padded(), lanes = w.kernels.lanes, rounded_bytes = w.kernels.rounded_bytes(channels);
-  const Buffer<float> see(n), keep(n), factor(n), off(n);
-  const Buffer<char> rounded(w.panels() * rounded_bytes);
-  parallel_for(w.panels(), [&](int64_t first, int64_t last) {
-    for (int64_t panel = first; panel < last; ++panel)
-      w.kernels.round(panels + panel * lanes * channels, channels, rounded.get() + panel * rounded_bytes,
-                      &factor[panel * lanes], &off[panel * lanes]);
-  });
-  const Filter filter = {pixels,    channels,  panels,     rounded.get(), factor.get(),
-                         off.get(), see.get(), keep.get(), scale};
+  const int64_t n = w.padded();
+  const Prepared prepared(w, panels, scale);
+  const Buffer<float>&see = prepared.see, &keep = prepared.keep;
+  const Filter& filter = prepared.filter;
   const Buffer<float> bound = bound_sums(w, filter, across);
 
   // Below one share the filter does not look, from the other on a pixel keeps a pair: never above 1 / N, so that a row
@@ -335,6 +356,22 @@ std::optional<Transition> compile_transition(const float* panels, int64_t pixels
         block.weight[e * group_rows + row % group_rows] = 0;
     }
   }
+}
+
+FilterPass filter_alone(const float* panels, int64_t pixels, int64_t channels, float threshold,
+                        const ParallelFor& parallel_for) {
+  const Work w = {*chosen_isa().sparse, pixels, channels, parallel_for};
+  const Prepared prepared(w, panels, 1);
+  for (const Buffer<float>* const bound : {&prepared.see, &prepared.keep})
+    for (int64_t i = 0; i < w.padded(); ++i) (*bound)[i] = i < pixels ? threshold : infinity;
+  Stopwatch watch;
+  const std::optional<Pass> pass = find_pairs(w, prepared.filter, std::numeric_limits<int64_t>::max());
+  FilterPass result = {watch.lap(), pass->met, 0};
+  for (const Pass::Tile& tile : pass->tiles)
+    for (const Entries* const entries : {&tile.of_queries, &tile.of_keys})
+      for (int64_t k = 0; k < entries->count; ++k)
+        for (const float cosine : entries->list[k].cosine) result.kept += cosine > -infinity;
+  return result;
 }
 
 }  // namespace rwpm::cpu

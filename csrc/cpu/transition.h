@@ -33,4 +33,15 @@ std::optional<Transition> compile_transition(const float* panels, int64_t pixels
                                              float scale, double tolerance, double densest,
                                              const ParallelFor& parallel_for);
 
+// A pass of the filter by itself, as compile_transition makes it, but with one `threshold` for all pixels: the cosine
+// from which on a pair is kept. Well above 1, whatever rounding does, nothing is found, and the filter alone is timed;
+// where it is infinite nothing is looked for.
+struct FilterPass {
+  double seconds;  // of the pass: the panels are rounded before
+  int64_t met;     // pairs of pixels that were multiplied in the kernels' rounded format, D products each
+  int64_t kept;    // ordered pairs
+};
+FilterPass filter_alone(const float* panels, int64_t pixels, int64_t channels, float threshold,
+                        const ParallelFor& parallel_for);
+
 }  // namespace rwpm::cpu

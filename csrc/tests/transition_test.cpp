@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <map>
 #include <numeric>
 #include <random>
@@ -49,15 +50,19 @@ std::vector<float> unit_rows(const Case& c) {
   return units;
 }
 
-std::optional<Transition> compile(const Case& c, const std::vector<float>& units, double scale, int64_t threads) {
+Buffer<float> panels_of(const Case& c, const std::vector<float>& units) {
   const int64_t lanes = rwpm::cpu::chosen_isa().sparse->lanes;
-  const Buffer<float> panels(rwpm::cpu::ceil_div(c.pixels, lanes) * lanes * c.channels);
+  Buffer<float> panels(rwpm::cpu::ceil_div(c.pixels, lanes) * lanes * c.channels);
   std::fill_n(panels.get(), rwpm::cpu::ceil_div(c.pixels, lanes) * lanes * c.channels, 0.f);
   for (int64_t i = 0; i < c.pixels; ++i)
     for (int64_t d = 0; d < c.channels; ++d)
       panels[(i / lanes * c.channels + d) * lanes + i % lanes] = units[i * c.channels + d];
-  return rwpm::cpu::compile_transition(panels.get(), c.pixels, c.channels, 1, float(scale), c.tolerance, 0.15,
-                                       rwpm::parallel_for_threads(threads));
+  return panels;
+}
+
+std::optional<Transition> compile(const Case& c, const std::vector<float>& units, double scale, int64_t threads) {
+  return rwpm::cpu::compile_transition(panels_of(c, units).get(), c.pixels, c.channels, 1, float(scale), c.tolerance,
+                                       0.15, rwpm::parallel_for_threads(threads));
 }
 
 void test(const Case& c) {
@@ -156,6 +161,45 @@ void test_nothing_is_missed(const std::string& name, float first_channel, float 
   std::printf("%s: a cosine of %.6f, margin %.6f\n", name.c_str(), cosine, double(off[0] + off[1]));
 }
 
+// What is timed is the filter: it meets half of all pairs, by whole panels, and finds those that reach a threshold.
+void test_the_filter_alone(int64_t pixels) {
+  const Case c = {"the filter alone, " + std::to_string(pixels) + " pixels", pixels, 45, 0.01, 0};
+  const std::vector<float> units = unit_rows(c);
+  const Buffer<float> panels = panels_of(c, units);
+  const auto pass = [&](float threshold, int64_t threads) {
+    return rwpm::cpu::filter_alone(panels.get(), pixels, c.channels, threshold, rwpm::parallel_for_threads(threads));
+  };
+  constexpr double threshold = 0.3, rounding = 1e-5;
+  int64_t above = 0, within = 0;
+  for (int64_t i = 0; i < pixels; ++i)
+    for (int64_t j = 0; j < pixels; ++j) {
+      double dot = 0;
+      for (int64_t d = 0; d < c.channels; ++d) dot += double(units[i * c.channels + d]) * units[j * c.channels + d];
+      above += i != j && dot >= threshold + rounding;
+      within += i != j && std::abs(dot - threshold) < rounding;
+    }
+  // Panels are square where they meet themselves, and the last one is as wide as what is left.
+  const int64_t lanes = rwpm::cpu::chosen_isa().sparse->lanes, whole = pixels / lanes, rest = pixels % lanes;
+  const int64_t met = whole * lanes * pixels - lanes * lanes * (whole * (whole - 1) / 2) + rest * rest;
+  for (const int64_t threads : {1, 3}) {
+    const auto found = pass(float(threshold), threads), nothing = pass(9, threads);
+    expect(above > 0 && found.kept >= above && found.kept <= above + within,
+           c.name + ": " + std::to_string(found.kept) + " kept, " + std::to_string(above) + " expected");
+    expect(nothing.kept == 0, c.name + ": no cosine is 9");
+    expect(found.met == met && nothing.met == met, c.name + ": every panel met those from it on");
+  }
+  expect(pass(std::numeric_limits<float>::infinity(), 1).met == 0, c.name + ": nobody looks, nobody meets");
+}
+
+void test_multiply_adds_are_counted() {
+  const auto& kernels = *rwpm::cpu::chosen_isa().sparse;
+  const double once = kernels.multiply_adds(1);
+  expect(once >= double(kernels.lanes), "a round is a panel's worth at least");
+  expect(kernels.multiply_adds(7) == 7 * once, "seven rounds are seven times one");
+  const bool exact = kernels.rounded_bytes(100) == 0;
+  expect((std::string(kernels.format) == "float32") == exact, "what is not rounded is float32");
+}
+
 void test_dense_graphs_are_declined() {
   const Case c = {"flat", 1500, 32, 1.0, 1e-4};
   expect(!compile(c, unit_rows(c), 1.4427, 2), "a flat graph is declined");
@@ -176,6 +220,8 @@ int main() {
     // Nearly half a step of 8-bit integers, of which the first channel sets the size; and of bfloat16.
     test_nothing_is_missed("8 bits", 127 * 0.0006f, 100.499f * 0.0006f);
     test_nothing_is_missed("bfloat16", 0.0625f, 0.0625f * (1 + 0x0.fffp-8f));
+    for (const int64_t pixels : {49, 96, 383, 385, 800}) test_the_filter_alone(pixels);
+    test_multiply_adds_are_counted();
     test_dense_graphs_are_declined();
   });
 }

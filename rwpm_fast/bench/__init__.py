@@ -11,6 +11,7 @@ from typing import Any
 from . import machine
 from .cases import Case, Problem, map_shape
 from .contenders import Contender, Unavailable, chosen, chosen_isa, isas, ours, torch_walks
+from .filtering import time_filter
 from .runner import Limits, compare
 from .table import markdown
 
@@ -29,13 +30,17 @@ __all__ = [
     "ours",
     "record",
     "succeeded",
+    "time_filter",
     "torch_walks",
 ]
 
 
-def record(cases: list[dict[str, Any]], command: str, limits: Limits) -> dict[str, Any]:
-    """What :func:`compare` gave for cases, with the machine, the versions, the commit and the command, for JSON."""
-    return {
+def record(
+    cases: list[dict[str, Any]], command: str, limits: Limits, filters: list[dict[str, Any]] | None = None
+) -> dict[str, Any]:
+    """What :func:`compare` gave for cases, with the machine, the versions, the commit and the command, for JSON;
+    under ``filter``, where there are any, the rows that :func:`time_filter` gave."""
+    made = {
         "command": command,
         "commit": machine.commit(),
         "machine": machine.facts(),
@@ -43,9 +48,10 @@ def record(cases: list[dict[str, Any]], command: str, limits: Limits) -> dict[st
         "rounds": limits.rounds,
         "cases": cases,
     }
+    return made | {"filter": filters} if filters else made
 
 
 def succeeded(record: dict[str, Any]) -> bool:
-    """Whether every contender that ran gave what its contract says; what was left out by a limit does not count."""
-    rows = [row for case in record["cases"] for row in case["rows"]]
+    """Whether all that ran, walks and filters, gave what they should; what was left out by a limit does not count."""
+    rows = [row for case in record["cases"] for row in case["rows"]] + record.get("filter", [])
     return all("skipped" in row or ("failed" not in row and row["matched"]) for row in rows)

@@ -15,10 +15,23 @@ COLUMNS = (
     "step's gathers, of the copy rate",
     "error, against",
 )
+FILTER_COLUMNS = (
+    "map",
+    "N",
+    "D",
+    "instruction set",
+    "numbers",
+    "seconds, median",
+    "max / min",
+    "Gop/s",
+    "peak, Gop/s",
+    "of the peak",
+)
 
 
 def markdown(record: dict[str, Any]) -> str:
-    """Heading, machine and one table for each case of a record that :func:`rwpm_fast.bench.record` made."""
+    """Heading, machine, one table for each case and one for all filters of a record that
+    :func:`rwpm_fast.bench.record` made."""
     machine = record["machine"]
     lines = [
         f"{machine['processor']}, {machine['torch_threads']} threads, kernels for {machine['isa_chosen']}, "
@@ -35,11 +48,38 @@ def markdown(record: dict[str, Any]) -> str:
             f"Load {min(load):.1f} to {max(load):.1f}, float32 peak {compared['peak_flops'] / 1e9:.0f} GFLOP/s, "
             f"copy {compared['copy_bytes'] / 1e9:.1f} GB/s, rounds: {record['rounds']}.",
             "",
-            f"| {' | '.join(COLUMNS)} |",
-            "|" + "---|" * len(COLUMNS),
+            *_head(COLUMNS),
             *(_line(row) for row in compared["rows"]),
         ]
+    if rows := record.get("filter"):
+        loads = [load for row in rows for load in row["load"]]
+        lines += [
+            "",
+            "**The filter of a walk with a tolerance, alone: half of all pairs, nothing found**",
+            "",
+            f"Load {min(loads, default=0):.1f} to {max(loads, default=0):.1f}, rounds: {record['rounds']}; a "
+            "multiply-add is two operations.",
+            "",
+            *_head(FILTER_COLUMNS),
+            *(_filter_line(row) for row in rows),
+        ]
     return "\n".join(lines) + "\n"
+
+
+def _head(columns: tuple[str, ...]) -> list[str]:
+    return [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+
+
+def _filter_line(row: dict[str, Any]) -> str:
+    cells = [f"{row['name']}, {row['height']}x{row['width']}", row["pixels"], row["channels"], row["isa"]]
+    cells.append(row["format"])
+    if row["matched"]:
+        cells += [f"{row['seconds']:.3g}", f"{row['spread']:.2f}", f"{row['operations_per_second'] / 1e9:.0f}"]
+        cells += [f"{row['peak_operations_per_second'] / 1e9:.0f}", f"{row['share_of_peak']:.0%}"]
+    else:
+        cells.append("refused: it does not find the pairs that float64 finds")
+    cells += [""] * (len(FILTER_COLUMNS) - len(cells))
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def _line(row: dict[str, Any]) -> str:

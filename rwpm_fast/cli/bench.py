@@ -6,6 +6,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of our walk (default: 1e-3 1e-4)",
     )
     group.add_argument("--isa", nargs="+", help="instruction sets of our walk")
-    group.add_argument("--contenders", nargs="+", metavar="PATTERN", help="only those whose keys match, as 'exact-*'")
+    who = group.add_mutually_exclusive_group()
+    who.add_argument("--contenders", nargs="+", metavar="PATTERN", help="only those whose keys match, as 'exact-*'")
+    who.add_argument(
+        "--filter", action="store_true", help="no walks: the filter of ours alone, beside its instructions' peak"
+    )
     group.add_argument("--list", action="store_true", help="print the contenders' keys and run nothing")
     add_threads_option(group)
 
@@ -79,15 +84,19 @@ def bench(
     Returns:
         0; 1 when a contender failed or did not do what its contract says.
     """
-    from ..bench import chosen, compare, markdown, record, succeeded
+    from .. import native
+    from ..bench import chosen, compare, markdown, record, succeeded, time_filter
 
     # All that a user may have got wrong comes before any work.
     set_threads(options.threads)
-    contenders = chosen(_contenders(options, default_isas) + (peers or []), options.contenders)
+    wanted = _isas(options, default_isas)
+    contenders = chosen(_contenders(options, wanted) + (peers or []), options.contenders)
     if options.list:
         width = max(len(c.key) for c in contenders)
         print("\n".join(f"{c.key:<{width}}  {c.label}" for c in contenders))
         return 0
+    if options.filter and native.unavailable() is not None:
+        raise ValueError(f"--filter: needs the compiled kernels: {native.unavailable()}")
     limits = _limits(options)
     cases = _cases(options)
     if options.json:
@@ -96,28 +105,38 @@ def bench(
     def note(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    compared = [compare(case, contenders, limits, cache=cache, note=note) for case in cases]
+    compared, filters = [], []
+    if options.filter:
+        maps = dict.fromkeys(replace(case, value_channels=1) for case in cases)
+        filters = [row for m in maps for row in time_filter(m, wanted, limits.rounds, note=note)]
+    else:
+        compared = [compare(case, contenders, limits, cache=cache, note=note) for case in cases]
     words = given(argparse.Namespace(**{**vars(options), "json": None}), add_arguments)
-    made = record(compared, shlex.join([*program.split(), *words]), limits)
+    made = record(compared, shlex.join([*program.split(), *words]), limits, filters)
     print(markdown(made), end="")
     if options.json:
         write_json(options.json, made)
     return 0 if succeeded(made) else 1
 
 
-def _contenders(options: argparse.Namespace, default_isas: list[str | None]) -> list[Contender]:
-    from ..bench import isas, ours, torch_walks
+def _isas(options: argparse.Namespace, default_isas: list[str | None]) -> list[str | None]:
+    from ..bench import isas
 
     available = isas()
     for isa in options.isa or []:
         if isa not in available:
             names = ", ".join(map(str, available)) if available != [None] else "none, since plain torch serves"
             raise ValueError(f"--isa: expected instruction sets of {names}, got {isa!r}")
-    wanted = options.isa or default_isas
+    return options.isa or default_isas
+
+
+def _contenders(options: argparse.Namespace, isas: list[str | None]) -> list[Contender]:
+    from ..bench import ours, torch_walks
+
     for tolerance in options.tolerance:
         if not 0 < tolerance < 1:
             raise ValueError(f"--tolerance: expected numbers in (0, 1), got {tolerance}; the exact walk runs anyway")
-    return [ours(isa, tolerance) for tolerance in (0.0, *options.tolerance) for isa in wanted] + torch_walks()
+    return [ours(isa, tolerance) for tolerance in (0.0, *options.tolerance) for isa in isas] + torch_walks()
 
 
 def _limits(options: argparse.Namespace) -> Limits:

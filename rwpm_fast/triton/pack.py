@@ -13,9 +13,10 @@ def pack_embeddings(
     embeddings,  # [B, pixels, channels] by strides
     mask,  # [B, pixels] by strides, int8
     # output
-    keys,  # [B, padded, WIDTH] rows times a power of two that brings their largest element into [1, 2); zero if invalid
+    keys,  # [B, padded, WIDTH]; zero in rows that are invalid. Where SPLIT unit embeddings, else rows times a power of
+    # two that brings their largest element into [1, 2), so that no digit is lost
     low,  # the same: what rounding to float16 took from `keys`
-    off,  # [B, padded] the norm of that as a part of the row's
+    off,  # [B, padded] the norm of that
     inverse,  # [B, padded] 1 / norm of a row of keys, 0 if invalid
     valid,  # [B, padded] int8
     pixels,
@@ -27,7 +28,7 @@ def pack_embeddings(
     mask_batch_stride,
     mask_pixel_stride,
     MASKED: tl.constexpr,
-    SPLIT: tl.constexpr,  # whether to write `low` and `off`
+    SPLIT: tl.constexpr,
     WIDTH: tl.constexpr,
     CHANNELS: tl.constexpr,  # a power of two, at least WIDTH
     ROWS: tl.constexpr,
@@ -50,8 +51,15 @@ def pack_embeddings(
     exponent = largest.to(tl.int32, bitcast=True) >> 23
     factor = (tl.minimum(tl.maximum(254 - exponent, 1), 254) << 23).to(tl.float32, bitcast=True)
     x = x * factor[:, None]
-    norm = tl.sqrt(tl.sum(x * x, 1))
-    one_over = tl.where(good, 1 / tl.maximum(norm, 1e-12 * factor), 0.0)
+    if SPLIT:
+        # In float64: what is wrong with a norm is wrong with all cosines of the pixel, and does not average out.
+        wide = x.to(tl.float64)
+        norm = tl.maximum(tl.sqrt(tl.sum(wide * wide, 1)), 1e-12 * factor.to(tl.float64))
+        x = (wide / norm[:, None]).to(tl.float32)
+        one_over = tl.where(good, 1.0, 0.0)
+    else:
+        norm = tl.maximum(tl.sqrt(tl.sum(x * x, 1)), 1e-12 * factor)
+        one_over = tl.where(good, 1 / norm, 0.0)
 
     row = batch * padded + pixel
     stored = (pixel[:, None] < padded) & (channel[None, :] < WIDTH)
@@ -63,7 +71,7 @@ def pack_embeddings(
     if SPLIT:
         rest = x - high.to(tl.float32)
         tl.store(low + to, low_of(x, high), mask=stored)
-        tl.store(off + row, tl.sqrt(tl.sum(rest * rest, 1)) * one_over, mask=pixel < padded)
+        tl.store(off + row, tl.sqrt(tl.sum(rest * rest, 1)), mask=pixel < padded)
 
 
 @triton.jit

@@ -12,6 +12,9 @@ import triton.language as tl
 
 from .tiles import load_queries, products
 
+# Bits by which rounded logits may be off; beyond, at temperatures far below 0.001, there is nothing to choose by.
+MOST_OFF = tl.constexpr(8.0)
+
 GROUP = tl.constexpr(64)  # rows that share their columns
 PAGE = tl.constexpr(64)  # columns of a block of weights; a list is padded to whole pages
 
@@ -21,12 +24,12 @@ def select(
     keys,  # [B, padded, D0 + D1] float16
     inverse,  # [B, padded]
     valid,  # [B, padded] int8
-    off,  # [1] by twice this a cosine may be off
+    off,  # [B] by twice this a cosine may be off
     # in and out
     keep,  # [B, padded] log2 of the share of its row from which on a pair is kept
     dropped,  # [B, padded] share of its mass that a row drops, at most; read after the first pass
     # output
-    log_sum,  # [B, padded] log2 of the sum of exp2(scale * cosine), about; inf where there is none
+    log_sum,  # [B, padded] log2 of the sum of exp2(scale * cosine), at most; inf where there is none
     bits,  # [B, groups, padded / 32] int32: columns of a group
     counts,  # [B, groups] int32: their number
     scale,
@@ -50,10 +53,17 @@ def select(
     pixel = begin + tl.arange(0, BM)
     counted = tl.load(valid + pixel) != 0
     kept_from = tl.load(keep + row)
+    # Cosines may be off by 2 off: a pair is kept when it may weigh enough, a dropped one counts as all that it may be.
+    margin = 2 * tl.load(off + batch) * scale
+    group = batch * (padded // GROUP) + begin // GROUP + tl.arange(0, BM // GROUP)
+    if margin > MOST_OFF:
+        tl.store(dropped + row, tl.where(counted, float("inf"), 0.0))
+        tl.store(counts + group, tl.zeros([BM // GROUP], tl.int32))
+        return
     if first_pass == 0:
         lost = tl.load(dropped + row)
         # What a row drops goes with what it keeps, about; twice as much to be sure.
-        excess = tl.log2(lost) - log_tolerance
+        excess = tl.log2(tl.maximum(lost, 1e-38)) - log_tolerance
         wide = counted & (excess > 0)
         if tl.max(wide.to(tl.int32), 0) == 0:
             return
@@ -63,14 +73,11 @@ def select(
 
     query, query_tail, _, _ = load_queries(keys, keys, begin, D0, D1, BM, False)
     to_logit = tl.load(inverse + pixel) * scale
-    # Cosines may be off by 2 off: a pair is kept when it may weigh enough, a dropped one counts as all that it may be.
-    margin = 2 * tl.load(off) * scale
     largest = tl.full([BM], float("-inf"), tl.float32)
     total = tl.zeros([BM], tl.float32)
     lost = tl.zeros([BM], tl.float32)
     count = tl.zeros([BM // GROUP], tl.int32)
     words = padded // 32
-    group = batch * (padded // GROUP) + begin // GROUP + tl.arange(0, BM // GROUP)
     to = bits + group[:, None] * words + tl.arange(0, BN // 32)[None, :]
     tiles = padded // BN
     # From the queries' own tile on and around: neighbours come first, and after them the sum is known well enough.
@@ -105,7 +112,8 @@ def select(
     alone = (total == 0) | (counted == 0)
     share = lost / tl.where(alone, 1.0, total) * tl.exp2(2 * margin) + pixels * tl.exp2(log_see)
     tl.store(dropped + row, tl.where(alone, 0.0, share))
-    tl.store(log_sum + row, tl.where(alone, float("inf"), largest + tl.log2(tl.where(alone, 1.0, total))))
+    most = largest + tl.log2(tl.where(alone, 1.0, total)) + margin
+    tl.store(log_sum + row, tl.where(alone, float("inf"), most))
     tl.store(counts + group, count)
 
 

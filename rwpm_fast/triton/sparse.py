@@ -15,7 +15,7 @@ def weigh(
     low,
     inverse,  # [B, padded]
     valid,  # [B, padded] int8
-    log_sum,  # [B, padded] about the rows' sums
+    log_sum,  # [B, padded] log2 of the rows' sums, at most
     begins,  # [B * groups] int64: where a group's list begins, -1 for a group that streams
     counts,  # [B * groups] int32
     columns,  # [capacity] int32
@@ -59,8 +59,7 @@ def weigh(
         x = products(query, query_tail, query_low, query_tail_low, keys + row, low + row, D0, D1, SPLIT_KEYS)
         x = x * tl.load(inverse + key)[None, :] * to_logit[:, None]
         live = (first + slot < count)[None, :] & (pixel[:, None] != key[None, :]) & counted[:, None]
-        # No weight exceeds its row's sum by more than the rounding of the selection.
-        x = tl.where(live, tl.minimum(x - row_log_sum[:, None], 1.0), float("-inf"))
+        x = tl.where(live, tl.minimum(x - row_log_sum[:, None], 0.0), float("-inf"))
         exact = tl.exp2(x + LIFT)
         at = (begin + first) * GROUP + in_page
         high = high_of(exact)
@@ -125,7 +124,7 @@ def step(
         if C1 > 0:
             acc_tail = add_values(acc_tail, weight, weight_low, source + row, source_low + row, C0, C1, SPLIT)
     pixel = batch * padded + (group % groups) * GROUP + tl.arange(0, GROUP)
-    share = tl.load(inverse_sum + pixel)[:, None]
+    share = tl.load(inverse_sum + pixel)
     row = pixel * width + channel
     store_step(acc, share, alpha, row, start, start_low, target, target_low, 0, C0, SPLIT)
     if C1 > 0:

@@ -1,7 +1,8 @@
 """The exact walk, streamed: every step makes every weight anew, from row sums that were made once.
 
-The first pass keeps a running maximum and sum, as flash attention does. A step then needs neither: ``exp2(x - L)`` with
-the stored logarithm of the row's sum is the weight itself.
+The first pass keeps a running maximum and sum, as flash attention does. A step then needs neither. Maximum and sum are
+stored apart, and not as one logarithm: that is around 100, where a float32 is good to 1e-5, while the difference of a
+logit and the largest is as good as the logit, and the same in the sum and in the steps.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ import triton.language as tl
 
 from .tiles import add_values, high_of, load_queries, low_of, products, store_step
 
-# Weights are multiplied by 2^LIFT, so that the small ones of a flat row are normal numbers in float16 too, and the
-# largest, 1 and what rounding adds, no more than 2^15 of its 65504.
-LIFT = tl.constexpr(14)
-UNLIFT = tl.constexpr(2.0**-14)
+# Weights are made 2^LIFT times as large: the largest, 1, is then 32768 of the 65504 that float16 holds, and one of 1e-9
+# still has all its digits.
+LIFT = tl.constexpr(15)
+UNLIFT = tl.constexpr(2.0**-15)
 
 
 @triton.jit
@@ -25,7 +26,8 @@ def row_sums(
     valid,  # [B, padded] int8
     streams,  # [B, blocks] int8: blocks of BLOCK pixels that stream
     # output
-    log_sum,  # [B, padded] log2 of the sum of exp2(scale * cosine) over the other pixels; inf where there is none
+    largest,  # [B, padded] largest of scale * cosine over the other pixels; inf where there is none
+    inverse_sum,  # [B, padded] 1 / sum of exp2(scale * cosine - largest); 0 where there is none
     scale,
     padded,
     D0: tl.constexpr,
@@ -48,7 +50,7 @@ def row_sums(
     pixel = begin + tl.arange(0, BM)
     query, query_tail, query_low, query_tail_low = load_queries(keys, low, begin, D0, D1, BM, SPLIT_KEYS)
     to_logit = tl.load(inverse + pixel) * scale
-    largest = tl.full([BM], float("-inf"), tl.float32)
+    base = tl.full([BM], float("-inf"), tl.float32)
     total = tl.zeros([BM], tl.float32)
     for first in range(0, padded, BN):
         key = first + tl.arange(0, BN)
@@ -57,13 +59,13 @@ def row_sums(
         x = x * tl.load(inverse + key)[None, :] * to_logit[:, None]
         live = (tl.load(valid + key) != 0)[None, :] & (pixel[:, None] != key[None, :])
         x = tl.where(live, x, float("-inf"))
-        most = tl.maximum(largest, tl.max(x, 1))
-        base = tl.where(most == float("-inf"), 0.0, most)  # -inf less -inf would be no number
-        total = total * tl.exp2(largest - base) + tl.sum(tl.exp2(x - base[:, None]), 1)
-        largest = most
+        most = tl.maximum(base, tl.max(x, 1))
+        safe = tl.where(most == float("-inf"), 0.0, most)  # -inf less -inf would be no number
+        total = total * tl.exp2(base - safe) + tl.sum(tl.exp2(x - safe[:, None]), 1)
+        base = most
     alone = (total == 0) | (tl.load(valid + pixel) == 0)
-    result = tl.where(alone, float("inf"), largest + tl.log2(tl.where(alone, 1.0, total)))
-    tl.store(log_sum + batch * padded + pixel, result)
+    tl.store(largest + batch * padded + pixel, tl.where(alone, float("inf"), base))
+    tl.store(inverse_sum + batch * padded + pixel, tl.where(alone, 0.0, 1 / tl.where(alone, 1.0, total)))
 
 
 @triton.jit
@@ -71,7 +73,8 @@ def step(
     keys,  # [B, padded, D0 + D1]
     low,
     inverse,  # [B, padded]
-    log_sum,  # [B, padded]
+    largest,  # [B, padded]
+    inverse_sum,  # [B, padded]
     streams,  # [B, blocks] int8
     start,  # [B, padded, width]
     start_low,
@@ -106,13 +109,14 @@ def step(
     keys += batch * padded * (D0 + D1)
     low += batch * padded * (D0 + D1)
     inverse += batch * padded
-    log_sum += batch * padded
+    largest += batch * padded
+    inverse_sum += batch * padded
     source += batch * padded * width + channel
     source_low += batch * padded * width + channel
     pixel = begin + tl.arange(0, BM)
     query, query_tail, query_low, query_tail_low = load_queries(keys, low, begin, D0, D1, BM, SPLIT_KEYS)
     to_logit = tl.load(inverse + pixel) * scale
-    row_log_sum = tl.load(log_sum + pixel)
+    row_largest = tl.load(largest + pixel)
     acc = tl.zeros([BM, C0], tl.float32)
     acc_tail = tl.zeros([BM, C1 if C1 > 0 else 1], tl.float32)
     # Only keys of the tiles around the queries are compared with them.
@@ -129,13 +133,15 @@ def step(
             x = products(query, query_tail, query_low, query_tail_low, keys + row, low + row, D0, D1, SPLIT_KEYS)
             x = x * tl.load(inverse + key)[None, :] * to_logit[:, None]
             if ADJOINT:  # weights S_ji
-                x = x - tl.load(log_sum + key)[None, :]
+                x = x - tl.load(largest + key)[None, :]
             else:
-                x = x - row_log_sum[:, None]
+                x = x - row_largest[:, None]
             if part == 1:
                 x = tl.where(pixel[:, None] == key[None, :], float("-inf"), x)
             # An invalid key's value is zero, but its weight must be finite for that to matter.
-            weight = tl.exp2(tl.minimum(x, 1.0) + LIFT)
+            weight = tl.exp2(tl.minimum(x, 0.0) + LIFT)
+            if ADJOINT:
+                weight = weight * tl.load(inverse_sum + key)[None, :]
             high = high_of(weight)
             weight_low = high
             if SPLIT_VALUES:
@@ -144,7 +150,10 @@ def step(
             acc = add_values(acc, high, weight_low, source + row, source_low + row, 0, C0, SPLIT_VALUES)
             if C1 > 0:
                 acc_tail = add_values(acc_tail, high, weight_low, source + row, source_low + row, C0, C1, SPLIT_VALUES)
+    share = tl.full([BM], UNLIFT, tl.float32)
+    if not ADJOINT:
+        share = share * tl.load(inverse_sum + pixel)
     row = (batch * padded + pixel) * width + channel
-    store_step(acc, UNLIFT, alpha, row, start, start_low, target, target_low, 0, C0, SPLIT_VALUES)
+    store_step(acc, share, alpha, row, start, start_low, target, target_low, 0, C0, SPLIT_VALUES)
     if C1 > 0:
-        store_step(acc_tail, UNLIFT, alpha, row, start, start_low, target, target_low, C0, C1, SPLIT_VALUES)
+        store_step(acc_tail, share, alpha, row, start, start_low, target, target_low, C0, C1, SPLIT_VALUES)

@@ -1,4 +1,4 @@
-"""How channels and pixels are cut into tiles, and the product of two tiles of embeddings that every kernel begins with."""
+"""How channels and pixels are cut into tiles, and the products of tiles that the kernels are made of."""
 
 from __future__ import annotations
 
@@ -62,9 +62,9 @@ def padded_pixels(pixels: int) -> int:
     return triton.cdiv(pixels, BLOCK) * BLOCK
 
 
-# A float32 is split in two float16 of which the second counts 2^-11: 22 bits, products of which are three products of
-# float16. That is as exact as float32 where a row's or channel's largest element is near 1, and on matrix units twice as
-# fast as the same in three parts of TF32.
+# A float32 is split in two float16 of which the second counts 2^-11: 22 bits, whose products are three products of
+# float16. That is as exact as float32 where a row's or channel's largest element is near 1, and on matrix units it is
+# twice as fast as three products of TF32.
 LOW = tl.constexpr(2.0**-11)
 
 
@@ -158,7 +158,7 @@ def add_values(acc, weight, weight_low, row, row_low, FIRST: tl.constexpr, C: tl
 @triton.jit
 def store_step(
     acc,  # [BM, C] transition of the values, times one over share
-    share,  # [BM, 1] or a number
+    share,  # [BM]
     alpha,
     row,  # [BM] int64: offset of a row's first channel
     start,
@@ -174,7 +174,7 @@ def store_step(
     begun = tl.load(start + at).to(tl.float32)
     if SPLIT:
         begun += tl.load(start_low + at).to(tl.float32) * LOW
-    result = alpha * share * acc + (1 - alpha) * begun
+    result = alpha * share[:, None] * acc + (1 - alpha) * begun
     high = high_of(result)
     tl.store(target + at, high)
     if SPLIT:

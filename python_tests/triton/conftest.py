@@ -1,0 +1,33 @@
+import pytest
+import torch
+
+pytest.importorskip("triton", reason="Triton is not installed: pip install rwpm-fast[gpu]")
+
+
+@pytest.fixture(scope="session")
+def device():
+    """A GPU where there is one; else the processor, where Triton's interpreter runs the kernels."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.fixture(scope="session")
+def road(manifold):
+    """Make embeddings [N, D] of which runs of pixels are alike, as along the rows of a map."""
+
+    def make(pixels, channels, run=16, noise=0.15, **facts):
+        centres = manifold(-(-pixels // run), channels, directions=pixels, noise=0, **facts)
+        return centres.repeat_interleave(run, 0)[:pixels] + noise * manifold(pixels, channels, seed=5)
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def poisoned(monkeypatch):
+    """Memory that nobody has written holds NaN or the largest integer: what a kernel leaves out shows."""
+    empty, empty_like = torch.empty, torch.empty_like
+
+    def poison(t):
+        return t.fill_(torch.nan if t.is_floating_point() else torch.iinfo(t.dtype).max)
+
+    monkeypatch.setattr(torch, "empty", lambda *shape, **facts: poison(empty(*shape, **facts)))
+    monkeypatch.setattr(torch, "empty_like", lambda t, **facts: poison(empty_like(t, **facts)))

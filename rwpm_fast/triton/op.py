@@ -1,0 +1,55 @@
+"""``torch.ops.rwpm.walk_triton``: the walk by Triton kernels as an operator that compilers see into.
+
+``torch.ops.rwpm.walk`` calls the same function on tensors of a GPU; this one torch.compile takes apart into its kernel
+launches, and AOTInductor compiles them into what it packs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import walk as implementation
+from .launch import INTERPRETED as INTERPRETED
+from .walk import unavailable as unavailable
+
+
+def walk(
+    embeddings: Tensor,
+    values: Tensor | None = None,
+    mask: Tensor | None = None,
+    alpha: float = 0.99,
+    steps: int = 20,
+    temperature: float = 0.01,
+    tolerance: float = 0.0,
+    adjoint: bool = False,
+) -> Tensor:
+    """The walk of :func:`rwpm_fast.walk` on checked tensors; with ``adjoint``, exactly and by the transpose of S."""
+    values = embeddings if values is None else values
+    batched = embeddings.dim() == 3
+    inputs = (t if batched or t is None else t[None] for t in (embeddings, values, mask))
+    settings = {"alpha": alpha, "steps": steps, "temperature": temperature, "tolerance": tolerance}
+    walked = implementation.walk(*inputs, **settings, adjoint=adjoint).values
+    return walked if batched else walked[0]
+
+
+def walk_with_facts(
+    embeddings: Tensor, values: Tensor | None, mask: Tensor | None, *, reached: Callable[[str], None], **settings
+) -> tuple[Tensor, dict[str, Any]]:
+    """The walk of one image, [N, D] and [N, C], and what it did: the fields of ``WalkInfo`` but the times."""
+    values = embeddings if values is None else values
+    inputs = (t if t is None else t[None] for t in (embeddings, values, mask))
+    walked, graph, pairs = implementation.walk(*inputs, **settings, reached=reached)
+    pixels = 0 if graph is None or settings["alpha"] == 0 else int((graph.valid != 0).sum())
+    if pixels < 2:
+        return walked[0], {"path": "none", "pixels": 0, "kept": 0, "dropped_mass": 0.0}
+    facts = {"path": "streaming", "pixels": pixels, "kept": pixels * (pixels - 1), "dropped_mass": 0.0}
+    return walked[0], facts if pairs is None else facts | pairs.facts(graph)
+
+
+# A second copy of the package in this process may have registered it already.
+if not hasattr(torch.ops.rwpm, "walk_triton"):
+    torch.library.triton_op("rwpm::walk_triton", walk, mutates_args={})
