@@ -23,7 +23,7 @@ struct AmpereTile {
 
   static constexpr int shared_bytes(int channels) {
     return int(sizeof(Half)) * ((rows + KEYS) * ampere_pitch(channels) + KEYS * ampere_pitch(WIDTH)) +
-           2 * KEYS * int(sizeof(float));
+           factor_count * KEYS * int(sizeof(float));
   }
 };
 
@@ -50,7 +50,7 @@ RWPM_DEVICE void ampere_step(const Step& step, int first_channel, char* shared) 
   const uint32_t query_at = shared_address(shared);
   const uint32_t key_at = query_at + Tile::rows * pitch * 2, value_at = key_at + KEYS * pitch * 2;
   const uint32_t factor_at = value_at + KEYS * value_pitch * 2;
-  const float* factors = reinterpret_cast<const float*>(shared + (factor_at - query_at));  // inverses, log sums
+  const float* factors = reinterpret_cast<const float*>(shared + (factor_at - query_at));
 
   const Half* keys = step.keys + step.row(batch, 0) * step.channels;
   const Half* values = step.source + step.row(batch, 0) * step.width + channel;
@@ -61,11 +61,10 @@ RWPM_DEVICE void ampere_step(const Step& step, int first_channel, char* shared) 
   };
   const auto load_values = [&](int first) {
     copy_rows<WARPS, KEYS>(value_at, value_pitch, values + int64_t(first) * step.width, step.width, WIDTH, there);
-    if (threadIdx.x < KEYS / 2) {
-      const int piece = threadIdx.x % (KEYS / 4) * 4;
-      const bool second = threadIdx.x >= KEYS / 4;
-      const float* from = (second ? step.log_sum : step.inverse) + step.row(batch, first + piece);
-      copy_16(factor_at + (second ? KEYS : 0) * 4 + piece * 4, from, true);
+    const int factor = int(threadIdx.x) / (KEYS / 4), piece = int(threadIdx.x) % (KEYS / 4) * 4;
+    if (factor < (step.adjoint ? factor_count : 1)) {
+      const float* from = factor == 0 ? step.inverse : factor == 1 ? step.largest : step.inverse_sum;
+      copy_16(factor_at + uint32_t(factor * KEYS + piece) * 4, from + step.row(batch, first + piece), true);
     }
     commit_copies();
   };
@@ -98,7 +97,7 @@ RWPM_DEVICE void ampere_step(const Step& step, int first_channel, char* shared) 
     sync_block();  // values are there, and the keys no longer needed
     if (first + KEYS < step.padded) load_keys(first + KEYS);
     const int own = rows.first - lane / 4;
-    weigh<KEYS>(x, step, rows, factors, factors + KEYS, first, first < own + 16 && own < first + KEYS, lane);
+    weigh<KEYS>(x, step, rows, factors, first, first < own + 16 && own < first + KEYS, lane);
     uint32_t weights[KEYS / 16][4];
     pack_weights<KEYS>(weights, x);
 #pragma unroll

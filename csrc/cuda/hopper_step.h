@@ -37,7 +37,7 @@ struct HopperTile {
   // Bytes, and offsets in shared memory; the queries come first.
   static constexpr uint32_t query_bytes = rows * CHANNELS * 2;
   static constexpr uint32_t key_bytes = KEYS * CHANNELS * 2, value_bytes = KEYS * width * 2;
-  static constexpr uint32_t factor_bytes = 2 * KEYS * 4;
+  static constexpr uint32_t factor_bytes = factor_count * KEYS * 4;
   static constexpr uint32_t keys_at = whole_swizzles(query_bytes), key_stage = whole_swizzles(key_bytes);
   static constexpr uint32_t values_at = keys_at + stages * key_stage, value_stage = whole_swizzles(value_bytes);
   static constexpr uint32_t factors_at = values_at + stages * value_stage;
@@ -63,12 +63,12 @@ class HopperStep {
 
   const Step& step;
   const Maps& maps;
-  const char* shared;
+  char* const shared;
   const uint32_t base, rank, size;
   const int batch, begin, channel, tiles;
 
  public:
-  RWPM_DEVICE HopperStep(const Step& step, int first_channel, const Maps& maps, const char* shared)
+  RWPM_DEVICE HopperStep(const Step& step, int first_channel, const Maps& maps, char* shared)
       : step(step),
         maps(maps),
         shared(shared),
@@ -84,6 +84,10 @@ class HopperStep {
     bool any = false;
     for (uint32_t i = 0; i < size; ++i) any |= streams(begin + (int(i) - int(rank)) * Tile::rows);
     if (!any) return;  // the same in all blocks of the cluster
+    // Where the last tile goes beyond the pixels nobody brings factors, which must be finite.
+    for (uint32_t i = threadIdx.x; i < Tile::factor_stages * Tile::factor_bytes / 4; i += Tile::threads)
+      reinterpret_cast<float*>(shared + Tile::factors_at)[i] = 0;
+    fence_stores();
     if (threadIdx.x == 0) {
       barrier_init(query_full(), 1);
       for (int stage = 0; stage < stages; ++stage) {
@@ -139,15 +143,17 @@ class HopperStep {
     barrier_wait(key_empty(stage), uint32_t(tile / stages + 1) & 1);
     const int left = step.padded - first;
     const uint32_t factor_bytes = uint32_t(left < KEYS ? left : KEYS) * 4;
-    barrier_expect(full, Tile::key_bytes + factor_bytes * (step.adjoint ? 2 : 1));
+    barrier_expect(full, Tile::key_bytes + factor_bytes * (step.adjoint ? factor_count : 1));
     for (int c = 0; c < Tile::key_chunks; ++c)
       bring(to + c * KEYS * chunk_row, &maps.key, full, c, c * chunk_channels, first);
     if (Tile::key_tail)
       bring(to + Tile::key_chunks * KEYS * chunk_row, &maps.key_tail, full, Tile::key_chunks,
             Tile::key_chunks * chunk_channels, first);
-    copy_bytes(base + factors_at(tile), step.inverse + step.row(batch, first), factor_bytes, full);
-    if (step.adjoint)
-      copy_bytes(base + factors_at(tile) + KEYS * 4, step.log_sum + step.row(batch, first), factor_bytes, full);
+    const uint32_t factors = base + factors_at(tile);
+    copy_bytes(factors, step.inverse + step.row(batch, first), factor_bytes, full);
+    if (!step.adjoint) return;
+    copy_bytes(factors + KEYS * 4, step.largest + step.row(batch, first), factor_bytes, full);
+    copy_bytes(factors + 2 * KEYS * 4, step.inverse_sum + step.row(batch, first), factor_bytes, full);
   }
 
   RWPM_DEVICE void bring_values(int tile) const {
@@ -221,7 +227,7 @@ class HopperStep {
   RWPM_DEVICE void weigh_tile(float (&x)[KEYS / 2], const Rows& rows, int tile, int group, int lane) const {
     const int first = tile * KEYS, own = begin + group * 64;
     const float* factors = reinterpret_cast<const float*>(shared + factors_at(tile));
-    weigh<KEYS>(x, step, rows, factors, factors + KEYS, first, first < own + 64 && own < first + KEYS, lane);
+    weigh<KEYS>(x, step, rows, factors, first, first < own + 64 && own < first + KEYS, lane);
   }
 
   RWPM_DEVICE void consume() const {

@@ -28,8 +28,6 @@ RWPM_DEVICE float smaller(float a, float b) { return fminf(a, b); }
 
 RWPM_DEVICE float multiply_add(float a, float b, float c) { return fmaf(a, b, c); }
 
-RWPM_DEVICE float minus_infinity() { return __int_as_float(int(0xff800000)); }
-
 RWPM_DEVICE uint32_t pack_halves(float first, float second) {
   uint32_t result;
   asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(result) : "f"(second), "f"(first));
@@ -83,6 +81,9 @@ RWPM_DEVICE void barrier_init(uint32_t barrier, uint32_t arrivals) {
 
 // Makes barriers' first states known to the copy engine and to the cluster.
 RWPM_DEVICE void fence_barriers() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
+
+// Before a synchronisation: lets the copy engine overwrite what threads have stored.
+RWPM_DEVICE void fence_stores() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
 RWPM_DEVICE void barrier_expect(uint32_t barrier, uint32_t bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");

@@ -23,7 +23,7 @@ struct Case {
 // What a kernel is given, and what it shall return.
 struct Problem {
   std::vector<Half> keys, start, source, target;
-  std::vector<float> inverse, log_sum, wanted;
+  std::vector<float> inverse, largest, inverse_sum, wanted;
   std::vector<int8_t> streams;
   Step step;
 
@@ -36,12 +36,12 @@ struct Problem {
     source.resize(rows * size_t(c.width));
     target.assign(rows * size_t(c.width), 0x7e00);
     inverse.assign(rows, 0);
-    log_sum.assign(rows, std::numeric_limits<float>::infinity());
+    largest.assign(rows, std::numeric_limits<float>::infinity());
+    inverse_sum.assign(rows, 0);
     wanted.assign(rows * size_t(c.width), 0);
     streams.assign(rows / block_pixels, 1);
     if (c.chosen)
       for (size_t i = 0; i < streams.size(); ++i) streams[i] = i % 3 == 1;
-    const float scale = 6;
     for (int b = 0; b < c.batch; ++b)
       for (int i = 0; i < c.padded; ++i) {
         const size_t row = size_t(b * c.padded + i);
@@ -58,10 +58,22 @@ struct Problem {
           source[row * size_t(c.width) + size_t(k)] = valid ? half_of_float(normal(random)) : 0;
         }
       }
-    step = {keys.data(),    inverse.data(), log_sum.data(), c.chosen ? streams.data() : nullptr,
-            start.data(),   source.data(),  target.data(),  c.batch,
-            c.padded,       c.channels,     c.width,        scale,
-            0.75f,          c.adjoint};
+    step = {};
+    step.keys = keys.data();
+    step.inverse = inverse.data();
+    step.largest = largest.data();
+    step.inverse_sum = inverse_sum.data();
+    step.streams = c.chosen ? streams.data() : nullptr;
+    step.start = start.data();
+    step.source = source.data();
+    step.target = target.data();
+    step.batch = c.batch;
+    step.padded = c.padded;
+    step.channels = c.channels;
+    step.width = c.width;
+    step.scale = 6;
+    step.alpha = 0.75f;
+    step.adjoint = c.adjoint;
     for (int b = 0; b < c.batch; ++b) define(c, b);
   }
 
@@ -76,19 +88,25 @@ struct Problem {
                  double(float_of_half(keys[(first + j) * size_t(c.channels) + k]));
         cosine[i * n + j] = sum * inverse[first + i] * inverse[first + j];
       }
+    const auto counts = [&](size_t i, size_t j) { return i != j && inverse[first + j] != 0; };
     for (size_t i = 0; i < n; ++i) {
-      double total = 0;
+      if (inverse[first + i] == 0) continue;
+      double most = -1e9, total = 0;
       for (size_t j = 0; j < n; ++j)
-        if (i != j && inverse[first + j] != 0) total += std::exp2(step.scale * cosine[i * n + j]);
-      if (inverse[first + i] != 0) log_sum[first + i] = float(std::log2(total));
+        if (counts(i, j)) most = std::max(most, step.scale * cosine[i * n + j]);
+      for (size_t j = 0; j < n; ++j)
+        if (counts(i, j)) total += std::exp2(step.scale * cosine[i * n + j] - most);
+      largest[first + i] = float(most);
+      inverse_sum[first + i] = float(1 / total);
     }
     std::vector<double> sum(size_t(c.width));
     for (size_t i = 0; i < n; ++i) {
       std::fill(sum.begin(), sum.end(), 0);
       for (size_t j = 0; j < n; ++j) {
         if (i == j) continue;
-        const double weight = std::exp2(
-            std::min(step.scale * cosine[i * n + j] - double(log_sum[first + (c.adjoint ? j : i)]), 1.0));
+        const size_t row = first + (c.adjoint ? j : i);
+        const double weight =
+            std::exp2(std::min(step.scale * cosine[i * n + j] - double(largest[row]), 0.0)) * inverse_sum[row];
         for (size_t k = 0; k < sum.size(); ++k) sum[k] += weight * float_of_half(source[(first + j) * sum.size() + k]);
       }
       for (size_t k = 0; k < sum.size(); ++k)
@@ -152,7 +170,6 @@ void check_hopper(const Case& c, unsigned cluster_size, bool lazy, uint32_t chan
                          chance,
                          lazy};
   run(launch, [&](char* shared) { HopperStep<Tile>(problem.step, 0, maps, shared).run(); });
-  pending_products.clear();
   problem.check("hopper " + std::to_string(KEYS) + " keys, " + std::to_string(cluster_size) + " blocks a cluster, " +
                 describe(c));
 }

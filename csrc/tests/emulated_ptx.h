@@ -55,7 +55,6 @@ inline void sync_block() {
 inline float exp2_approximate(float x) { return std::exp2(x); }
 inline float smaller(float a, float b) { return std::fmin(a, b); }
 inline float multiply_add(float a, float b, float c) { return std::fma(a, b, c); }
-inline float minus_infinity() { return -std::numeric_limits<float>::infinity(); }
 
 inline uint32_t pack_halves(float first, float second) {
   return half_of_float(first) | uint32_t(half_of_float(second)) << 16;
@@ -169,6 +168,7 @@ inline void barrier_init(uint32_t barrier, uint32_t arrivals) {
 }
 
 inline void fence_barriers() {}
+inline void fence_stores() {}
 
 inline void arrive(Barrier& barrier) {
   require(barrier.pending > 0, "mbarrier: more arrivals than expected");
@@ -248,22 +248,6 @@ template <int REGISTERS>
 void give_registers() {}
 
 // Products of a warpgroup. Each thread keeps its own list; the last thread to wait does the work of all.
-struct GroupProduct {
-  float* d;
-  const uint32_t* registers;  // the left operand's, or null
-  uint64_t a, b;
-  int columns;
-  bool add;
-};
-
-inline std::map<Thread*, std::vector<std::vector<GroupProduct>>> pending_products;
-
-inline std::vector<std::vector<GroupProduct>>& pending(Thread& thread) {
-  auto& groups = pending_products[&thread];
-  if (groups.empty()) groups.emplace_back();
-  return groups;
-}
-
 inline Meeting& warpgroup() { return block().warpgroups[size_t(self().number / 128)]; }
 
 struct Descriptor {
@@ -296,7 +280,7 @@ struct Descriptor {
 
 inline void multiply_group(size_t number) {
   const size_t first = size_t(self().number / 128 * 128);
-  const auto of = [&](size_t thread) -> GroupProduct& { return pending(block().threads[first + thread])[0][number]; };
+  const auto of = [&](size_t thread) -> GroupProduct& { return block().threads[first + thread].products[0][number]; };
   const GroupProduct& one = of(0);
   const Descriptor a(one.a | uint64_t(one.registers ? 1 : 0) << 62), b(one.b);
   std::vector<float> left(64 * 16), right(size_t(16 * one.columns));
@@ -330,11 +314,11 @@ inline void finish_products(size_t keep) {
   stall();
   meet(warpgroup(), [&] {
     const size_t first = size_t(self().number / 128 * 128);
-    auto& mine = pending(self());
+    auto& mine = self().products;
     while (mine.size() > keep + 1) {
       for (size_t number = 0; number < mine[0].size(); ++number) multiply_group(number);
       for (size_t i = 0; i < 128; ++i) {
-        auto& groups = pending(block().threads[first + i]);
+        auto& groups = block().threads[first + i].products;
         groups.erase(groups.begin());
       }
     }
@@ -344,7 +328,7 @@ inline void finish_products(size_t keep) {
 inline void fence_products() {}
 
 inline void commit_products() {
-  pending(self()).emplace_back();
+  self().products.emplace_back();
   if (!cluster->lazy) finish_products(0);
 }
 
@@ -360,12 +344,12 @@ inline uint32_t made_here(uint32_t x) { return x; }
 
 template <int N>
 void multiply_channels(float (&d)[N / 2], uint64_t a, uint64_t b, bool add) {
-  pending(self()).back().push_back({d, nullptr, a, b, N, add});
+  self().products.back().push_back({d, nullptr, a, b, N, add});
 }
 
 template <int N>
 void multiply_rows(float (&d)[N / 2], const uint32_t (&a)[4], uint64_t b) {
-  pending(self()).back().push_back({d, a, 0, b, N, true});
+  self().products.back().push_back({d, a, 0, b, N, true});
 }
 
 }  // namespace rwpm::cuda

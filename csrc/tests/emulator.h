@@ -38,6 +38,15 @@ struct Meeting {
   int size, there = 0, generation = 0;
 };
 
+// A product that a warpgroup has been asked for, as a thread holds it.
+struct GroupProduct {
+  float* d;
+  const uint32_t* registers;  // the left operand's, or null
+  uint64_t a, b;              // descriptors
+  int columns;
+  bool add;
+};
+
 struct Block;
 
 struct Thread {
@@ -49,6 +58,7 @@ struct Thread {
   const void* operand = nullptr;  // what it brings to a meeting
   std::vector<std::function<void()>> open;
   std::vector<std::vector<std::function<void()>>> groups;
+  std::vector<std::vector<GroupProduct>> products{1};  // by groups, the last one open
 };
 
 struct Block {
@@ -161,11 +171,20 @@ struct Launch {
   bool lazy;
 };
 
+inline void make_fiber(Thread& thread) {
+  constexpr size_t bytes = 96 * 1024;
+  thread.stack = std::make_unique<char[]>(bytes);
+  getcontext(&thread.context);
+  thread.context.uc_stack.ss_sp = thread.stack.get();
+  thread.context.uc_stack.ss_size = bytes;
+  thread.context.uc_link = nullptr;
+  makecontext(&thread.context, enter, 0);
+}
+
 inline void set_up(Cluster& here, const Launch& launch, Index first) {
   here.chance = launch.chance + first.x * 7919u + first.y * 104729u + first.z * 15485863u;
   here.lazy = launch.lazy;
   here.all.size = int(launch.cluster_size * launch.threads);
-  constexpr size_t stack_bytes = 96 * 1024;
   for (unsigned rank = 0; rank < launch.cluster_size; ++rank) {
     Block& block = *here.blocks.emplace_back(std::make_unique<Block>());
     block.index = {first.x + rank, first.y, first.z};
@@ -181,12 +200,7 @@ inline void set_up(Cluster& here, const Launch& launch, Index first) {
       Thread& thread = block.threads[i];
       thread.block = &block;
       thread.number = int(i);
-      thread.stack = std::make_unique<char[]>(stack_bytes);
-      getcontext(&thread.context);
-      thread.context.uc_stack.ss_sp = thread.stack.get();
-      thread.context.uc_stack.ss_size = stack_bytes;
-      thread.context.uc_link = nullptr;
-      makecontext(&thread.context, enter, 0);
+      make_fiber(thread);
     }
   }
 }
