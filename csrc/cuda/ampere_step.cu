@@ -1,5 +1,4 @@
 #include "ampere_step.h"
-
 #include "launch.h"
 #include "panels.h"
 
@@ -32,11 +31,15 @@ bool visit_tile(int width, int channels, int shared, const Visit& visit) {
     return false;
   };
   switch (width) {
-    case 32: return first_of(AmpereTile<8, 64, 32>{}, AmpereTile<4, 32, 32>{});
+    case 32:
+      return first_of(AmpereTile<8, 64, 32>{}, AmpereTile<4, 32, 32>{});
     case 64:
-    case 128: return first_of(AmpereTile<8, 64, 128>{}, AmpereTile<4, 32, 128>{});
-    case 256: return first_of(AmpereTile<8, 64, 256>{}, AmpereTile<4, 32, 256>{});
-    default: return first_of(AmpereTile<8, 64, 288>{}, AmpereTile<4, 32, 288>{});
+    case 128:
+      return first_of(AmpereTile<8, 64, 128>{}, AmpereTile<4, 32, 128>{});
+    case 256:
+      return first_of(AmpereTile<8, 64, 256>{}, AmpereTile<4, 32, 256>{});
+    default:
+      return first_of(AmpereTile<8, 64, 288>{}, AmpereTile<4, 32, 288>{});
   }
 }
 
@@ -54,9 +57,8 @@ cudaError_t ampere_step(const Step& step, int shared, cudaStream_t stream) {
   const int count = panels_of(step.width, panels);
   for (int i = 0; i < count; ++i) {
     cudaError_t error = cudaErrorNotSupported;
-    visit_tile(panels[i].width, step.channels, shared, [&](auto tile) {
-      error = launch<decltype(tile), decltype(tile)::rows / 16>(step, panels[i], stream);
-    });
+    visit_tile(panels[i].width, step.channels, shared,
+               [&](auto tile) { error = launch<decltype(tile), decltype(tile)::rows / 16>(step, panels[i], stream); });
     if (error != cudaSuccess) return error;
   }
   return cudaSuccess;

@@ -56,7 +56,8 @@ RWPM_DEVICE void ampere_step(const Step& step, int first_channel, char* shared) 
   const Half* values = step.source + step.row(batch, 0) * step.width + channel;
   const int there = step.width - channel;
   const auto load_keys = [&](int first) {
-    copy_rows<WARPS, KEYS>(key_at, pitch, keys + int64_t(first) * step.channels, step.channels, step.channels, step.channels);
+    copy_rows<WARPS, KEYS>(key_at, pitch, keys + int64_t(first) * step.channels, step.channels, step.channels,
+                           step.channels);
     commit_copies();
   };
   const auto load_values = [&](int first) {

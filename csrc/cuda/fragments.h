@@ -83,8 +83,8 @@ RWPM_DEVICE void pack_weights(uint32_t (&packed)[KEYS / 16][4], const float (&x)
 
 // Stores channels [channel, channel + COUNT) of both rows, those that there are.
 template <int COUNT>
-RWPM_DEVICE void store_step(const float (&sum)[COUNT / 2], const Step& step, int batch, const Rows& rows,
-                            int channel, int lane) {
+RWPM_DEVICE void store_step(const float (&sum)[COUNT / 2], const Step& step, int batch, const Rows& rows, int channel,
+                            int lane) {
   if (!rows.there) return;
 #pragma unroll
   for (int group = 0; group < COUNT / 8; ++group) {

@@ -1,7 +1,6 @@
-#include "hopper_step.h"
-
 #include <type_traits>
 
+#include "hopper_step.h"
 #include "launch.h"
 #include "panels.h"
 
@@ -51,8 +50,8 @@ cudaError_t launch(const Step& step, const Panel& panel, int cluster, cudaStream
   Box boxes[map_count];
   Tile::boxes(step, boxes);
   Maps maps;
-  CUtensorMap* const all[map_count] = {&maps.query, &maps.query_tail, &maps.key,
-                                       &maps.key_tail, &maps.value, &maps.value_tail};
+  CUtensorMap* const all[map_count] = {&maps.query,    &maps.query_tail, &maps.key,
+                                       &maps.key_tail, &maps.value,      &maps.value_tail};
   if (!encoder()) return cudaErrorNotSupported;
   for (int i = 0; i < map_count; ++i)
     if (!encode(*all[i], step, boxes[i])) return cudaErrorInvalidValue;
@@ -82,11 +81,16 @@ void visit_tile(int channels, int width, const Visit& visit) {
   const auto of_width = [&](auto channels, auto keys_of_256) {
     constexpr int c = decltype(channels)::value;
     switch (width) {
-      case 32: return visit(HopperTile<c, 128, 0, 32>{});
-      case 64: return visit(HopperTile<c, 112, 64, 0>{});
-      case 128: return visit(HopperTile<c, 96, 128, 0>{});
-      case 256: return visit(HopperTile<c, decltype(keys_of_256)::value, 256, 0>{});
-      default: return visit(HopperTile<c, 64, 256, 32>{});
+      case 32:
+        return visit(HopperTile<c, 128, 0, 32>{});
+      case 64:
+        return visit(HopperTile<c, 112, 64, 0>{});
+      case 128:
+        return visit(HopperTile<c, 96, 128, 0>{});
+      case 256:
+        return visit(HopperTile<c, decltype(keys_of_256)::value, 256, 0>{});
+      default:
+        return visit(HopperTile<c, 64, 256, 32>{});
     }
   };
   if (channels <= 64) return of_width(Number<64>{}, Number<80>{});

@@ -1,6 +1,6 @@
-// The step on sm_90a: a producer thread brings tiles by the copy engine, two warpgroups of 64 queries each multiply them
-// by wgmma. While a warpgroup makes weights of a tile's products, the last tile's weights multiply their values. Blocks
-// of a cluster, neighbours in their queries, share every tile: each brings its part to all of them.
+// The step on sm_90a: a producer thread brings tiles by the copy engine, two warpgroups of 64 queries each multiply
+// them by wgmma. While a warpgroup makes weights of a tile's products, the last tile's weights multiply their values.
+// Blocks of a cluster, neighbours in their queries, share every tile: each brings its part to all of them.
 #pragma once
 
 #include "fragments.h"
@@ -204,8 +204,8 @@ class HopperStep {
   }
 
   // Starts sums += weights times values of a tile.
-  RWPM_DEVICE void multiply_values(int tile, const uint32_t (&weights)[KEYS / 16][4], float (&wide)[WIDE ? WIDE / 2 : 1],
-                                   float (&tail)[TAIL ? TAIL / 2 : 1]) const {
+  RWPM_DEVICE void multiply_values(int tile, const uint32_t (&weights)[KEYS / 16][4],
+                                   float (&wide)[WIDE ? WIDE / 2 : 1], float (&tail)[TAIL ? TAIL / 2 : 1]) const {
     const int stage = tile % stages;
     barrier_wait(value_full(stage), uint32_t(tile / stages) & 1);
     fence_products();

@@ -1,6 +1,7 @@
 // How tiles lie in shared memory for the copy engine and for wgmma: chunks of 64 channels, 128 bytes a row, and a last
-// one of 16 or 32. In a chunk the 16-byte pieces of a row are exchanged by the swizzle of the row's length: the copy
-// engine writes and wgmma reads that pattern, a function of the address, when a chunk begins at a multiple of it.
+// one of 16 or 32. In a chunk the 16-byte pieces of a row are exchanged by the swizzle of the row's length. No thread
+// sees that: the copy engine writes and wgmma reads the pattern, which depends on the address alone and repeats every
+// eight rows, so that chunks must begin at such multiples.
 #pragma once
 
 #include "step.h"
@@ -11,12 +12,6 @@ constexpr int chunk_channels = 64;
 constexpr int chunk_row = 128;  // bytes
 
 RWPM_CONSTEXPR uint32_t whole_swizzles(uint32_t bytes) { return (bytes + 1023) / 1024 * 1024; }
-
-// The pattern: bits 4.. of an address are exclusive-or-ed with bits 7.., three of them where a row is 128 bytes, two at
-// 64, one at 32.
-RWPM_CONSTEXPR uint32_t swizzled(uint32_t address, int row_bytes) {
-  return address ^ (address >> 3 & uint32_t(row_bytes - 16) & 0x70);
-}
 
 // wgmma's matrix descriptor: in 16 bytes the start, the leading and the stride offset; then the swizzle.
 RWPM_CONSTEXPR uint64_t descriptor(uint32_t start, uint32_t leading, uint32_t stride, int row_bytes) {

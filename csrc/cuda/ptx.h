@@ -68,7 +68,8 @@ RWPM_DEVICE void load_matrices_transposed(uint32_t (&m)[4], uint32_t row) {
 
 // d[0..3] [16, 8] += a [16, 16] b [16, 8], by a warp.
 RWPM_DEVICE void multiply_warp(float* d, const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
+      "%3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
@@ -112,8 +113,8 @@ RWPM_DEVICE void barrier_wait(uint32_t barrier, uint32_t parity) {
 // A box of a tensor [batch, pixels, channels], zero where it leaves the tensor.
 RWPM_DEVICE void copy_box(uint32_t to, const CUtensorMap* map, uint32_t barrier, int channel, int pixel, int batch) {
   asm volatile(
-      "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5}], [%2];" ::"r"(
-          to),
+      "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5}], [%2];" ::
+          "r"(to),
       "l"(map), "r"(barrier), "r"(channel), "r"(pixel), "r"(batch)
       : "memory");
 }
@@ -130,10 +131,9 @@ RWPM_DEVICE void copy_box_to_all(uint32_t to, const CUtensorMap* map, uint32_t b
 
 // A multiple of 16 bytes.
 RWPM_DEVICE void copy_bytes(uint32_t to, const void* from, uint32_t bytes, uint32_t barrier) {
-  asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to), "l"(from),
-      "r"(bytes), "r"(barrier)
-      : "memory");
+  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
+               "l"(from), "r"(bytes), "r"(barrier)
+               : "memory");
 }
 
 RWPM_DEVICE uint32_t cluster_rank() {

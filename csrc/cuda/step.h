@@ -1,6 +1,7 @@
 // One exact transition by streaming as plain pointers and sizes: for every pixel i of a block that streams
 //   target_i = alpha * sum_{j != i} S_ij source_j + (1 - alpha) * start_i,
-//   S_ij = exp2(min(scale * cosine_ij - largest_i, 0)) * inverse_sum_i,   cosine_ij = key_i . key_j inverse_i inverse_j,
+//   S_ij = exp2(min(scale * cosine_ij - largest_i, 0)) * inverse_sum_i,   cosine_ij = key_i . key_j inverse_i
+//   inverse_j,
 // or S_ji in its place if adjoint. Weights are rounded to float16 after a lift, forward before the product with
 // inverse_sum. A pixel that is not valid has a largest of inf or an inverse of 0, and a source of 0.
 #pragma once

@@ -1,6 +1,5 @@
-#include "stream.h"
-
 #include "launch.h"
+#include "stream.h"
 
 namespace rwpm::cuda {
 namespace {

@@ -33,8 +33,8 @@ RWPM_DEVICE uint32_t made_here(uint32_t x) {
   return x;
 }
 
-// d [64, N], float32, = or += a b for a [64, 16] and b [16, N], float16, given by descriptors (`multiply_channels`: both
-// sum over channels), or a by registers (`multiply_rows`: b sums over rows).
+// d [64, N], float32, = or += a b for a [64, 16] and b [16, N], float16, given by descriptors (`multiply_channels`:
+// both sum over channels), or a by registers (`multiply_rows`: b sums over rows).
 template <int N>
 RWPM_DEVICE void multiply_channels(float (&d)[N / 2], uint64_t a, uint64_t b, bool add);
 template <int N>
@@ -66,7 +66,7 @@ RWPM_DEVICE void multiply_rows(float (&d)[N / 2], const uint32_t (&a)[4], uint64
 #define RWPM_NAMES128 \
   RWPM_NAMES64 "," RWPM_N8 "," RWPM_N9 "," RWPM_N10 "," RWPM_N11 "," RWPM_N12 "," RWPM_N13 "," RWPM_N14 "," RWPM_N15
 
-#define RWPM_D8(i)                                                                                          \
+#define RWPM_D8(i)                                                                                            \
   "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), \
       "+f"(d[i + 7])
 #define RWPM_OPERANDS16 RWPM_D8(0), RWPM_D8(8)
@@ -75,28 +75,29 @@ RWPM_DEVICE void multiply_rows(float (&d)[N / 2], const uint32_t (&a)[4], uint64
 #define RWPM_OPERANDS48 RWPM_OPERANDS40, RWPM_D8(40)
 #define RWPM_OPERANDS56 RWPM_OPERANDS48, RWPM_D8(48)
 #define RWPM_OPERANDS64 RWPM_OPERANDS56, RWPM_D8(56)
-#define RWPM_OPERANDS128                                                                                         \
+#define RWPM_OPERANDS128                                                                                        \
   RWPM_OPERANDS64, RWPM_D8(64), RWPM_D8(72), RWPM_D8(80), RWPM_D8(88), RWPM_D8(96), RWPM_D8(104), RWPM_D8(112), \
       RWPM_D8(120)
 
 // Columns of the result, accumulators, and the places of the operands after those.
-#define RWPM_MULTIPLY_CHANNELS(n, count, i0, i1, i2)                                                           \
-  template <>                                                                                                  \
-  RWPM_DEVICE void multiply_channels<n>(float (&d)[n / 2], uint64_t a, uint64_t b, bool add) {                 \
-    asm volatile("{\n\t.reg .pred add;\n\tsetp.ne.b32 add, %" i2 ", 0;\n\t"                                    \
-                 "wgmma.mma_async.sync.aligned.m64n" #n "k16.f32.f16.f16 {" RWPM_NAMES##count "}, %" i0 ", %" i1 \
-                 ", add, 1, 1, 0, 0;\n\t}"                                                                     \
-                 : RWPM_OPERANDS##count                                                                        \
-                 : "l"(a), "l"(b), "r"(int(add)));                                                             \
+#define RWPM_MULTIPLY_CHANNELS(n, count, i0, i1, i2)                                           \
+  template <>                                                                                  \
+  RWPM_DEVICE void multiply_channels<n>(float (&d)[n / 2], uint64_t a, uint64_t b, bool add) { \
+    asm volatile("{\n\t.reg .pred add;\n\tsetp.ne.b32 add, %" i2                               \
+                 ", 0;\n\t"                                                                    \
+                 "wgmma.mma_async.sync.aligned.m64n" #n "k16.f32.f16.f16 {" RWPM_NAMES##count  \
+                 "}, %" i0 ", %" i1 ", add, 1, 1, 0, 0;\n\t}"                                  \
+                 : RWPM_OPERANDS##count                                                        \
+                 : "l"(a), "l"(b), "r"(int(add)));                                             \
   }
 
-#define RWPM_MULTIPLY_ROWS(n, count, i0, i1, i2, i3, i4)                                                            \
-  template <>                                                                                                       \
-  RWPM_DEVICE void multiply_rows<n>(float (&d)[n / 2], const uint32_t (&a)[4], uint64_t b) {                        \
-    asm volatile("wgmma.mma_async.sync.aligned.m64n" #n "k16.f32.f16.f16 {" RWPM_NAMES##count "}, {%" i0 ",%" i1    \
-                 ",%" i2 ",%" i3 "}, %" i4 ", 1, 1, 1, 1;"                                                          \
-                 : RWPM_OPERANDS##count                                                                             \
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));                                             \
+#define RWPM_MULTIPLY_ROWS(n, count, i0, i1, i2, i3, i4)                                      \
+  template <>                                                                                 \
+  RWPM_DEVICE void multiply_rows<n>(float (&d)[n / 2], const uint32_t (&a)[4], uint64_t b) {  \
+    asm volatile("wgmma.mma_async.sync.aligned.m64n" #n "k16.f32.f16.f16 {" RWPM_NAMES##count \
+                 "}, {%" i0 ",%" i1 ",%" i2 ",%" i3 "}, %" i4 ", 1, 1, 1, 1;"                 \
+                 : RWPM_OPERANDS##count                                                       \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));                       \
   }
 
 RWPM_MULTIPLY_CHANNELS(64, 32, "32", "33", "34")

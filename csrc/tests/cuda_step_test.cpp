@@ -9,6 +9,7 @@
 #include "check.h"
 #include "cuda/ampere_step.h"
 #include "cuda/hopper_step.h"
+#include "cuda/panels.h"
 
 namespace {
 
@@ -110,8 +111,8 @@ struct Problem {
         for (size_t k = 0; k < sum.size(); ++k) sum[k] += weight * float_of_half(source[(first + j) * sum.size() + k]);
       }
       for (size_t k = 0; k < sum.size(); ++k)
-        wanted[(first + i) * sum.size() + k] = float(
-            step.alpha * sum[k] + (1 - step.alpha) * float_of_half(start[(first + i) * sum.size() + k]));
+        wanted[(first + i) * sum.size() + k] =
+            float(step.alpha * sum[k] + (1 - step.alpha) * float_of_half(start[(first + i) * sum.size() + k]));
     }
   }
 
@@ -183,8 +184,31 @@ void check_halves() {
          "ties to even");
 }
 
+// Bits as in the PTX manual: start 0-13, leading offset 16-29, stride 32-45, all in 16 bytes; swizzle 62-63.
+void check_descriptors() {
+  expect(summed_channels(0x12400, 128) == (0x4000004000010000ull | 0x1240), "rows of 128 bytes, K-major");
+  expect(summed_channels(0x100, 32) == (0xc000001000010000ull | 0x10), "rows of 32 bytes, K-major");
+  expect(summed_rows(0x400, 128, 80 * 128) == (0x4000004002800000ull | 0x40), "rows of 128 bytes, MN-major");
+  expect(summed_rows(0x400, 64, 16) == (0x8000002000010000ull | 0x40), "rows of 64 bytes, MN-major");
+}
+
+void check_panels() {
+  for (int width = 16; width <= 1200; width += 16) {
+    Panel panels[2];
+    int end = 0, unused = 0;
+    for (int i = 0, count = panels_of(width, panels); i < count; ++i) {
+      expect(panels[i].first == end, "panels of " + std::to_string(width) + " follow each other");
+      end += panels[i].count * panels[i].width;
+      unused = end - width;
+    }
+    expect(unused >= 0 && unused < 128, "panels of " + std::to_string(width));
+  }
+}
+
 void check_all() {
   check_halves();
+  check_descriptors();
+  check_panels();
   check_ampere<8, 64, 32>({1, 128, 120, 64, 32});
   check_ampere<4, 32, 32>({2, 128, 128, 80, 48, false, true});
   check_ampere<4, 32, 128>({1, 256, 250, 272, 112, true});

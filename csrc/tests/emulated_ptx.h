@@ -1,11 +1,11 @@
-// The instructions of cuda/ptx.h and cuda/wgmma.h as the PTX manual defines them, for tests/emulator.h. Shared addresses
-// count from the beginning of a block's shared memory, which lies at a multiple of 1024.
+// The instructions of cuda/ptx.h and cuda/wgmma.h as the PTX manual defines them, for tests/emulator.h. Shared
+// addresses count from the beginning of a block's shared memory, which lies at a multiple of 1024.
 #pragma once
 
 #include <cmath>
 #include <limits>
 
-#include "cuda/layouts.h"
+#include "cuda/step.h"
 #include "emulator.h"
 
 #define RWPM_DEVICE inline
@@ -108,8 +108,7 @@ inline void load_matrices_of_warp(uint32_t (&m)[4], uint32_t row, bool transpose
   meet(block().warps[size_t(self().number / 32)], [&] {
     for (int matrix = 0; matrix < 4; ++matrix) {
       uint16_t element[8][8];
-      for (int r = 0; r < 8; ++r)
-        std::memcpy(element[r], &shared_at<char>(operand<Matrices>(matrix * 8 + r)->row), 16);
+      for (int r = 0; r < 8; ++r) std::memcpy(element[r], &shared_at<char>(operand<Matrices>(matrix * 8 + r)->row), 16);
       for (int lane = 0; lane < 32; ++lane) {
         const int major = lane / 4, minor = lane % 4 * 2;
         const uint32_t low = transposed ? element[minor][major] : element[major][minor];
@@ -202,6 +201,13 @@ inline void arrived(uint32_t barrier, Block& b, uint32_t bytes) {
   at.settle();
 }
 
+// The pattern in which the copy engine writes and wgmma reads: bits 4.. of an address are exclusive-or-ed with
+// bits 7.., three of them where a row is 128 bytes, two at 64, one at 32.
+inline uint32_t swizzled(uint32_t address, int row_bytes) {
+  const uint32_t bits = row_bytes == 128 ? 7 : row_bytes == 64 ? 3 : 1;
+  return address ^ (address >> 7 & bits) << 4;
+}
+
 inline void copy_box_to_all(uint32_t to, const CUtensorMap* map, uint32_t barrier, uint16_t blocks, int channel,
                             int pixel, int batch) {
   const int row_bytes = map->box_channels * 2;
@@ -258,7 +264,9 @@ struct Descriptor {
       : start(uint32_t(bits & 0x3fff) << 4),
         leading(uint32_t(bits >> 16 & 0x3fff) << 4),
         stride(uint32_t(bits >> 32 & 0x3fff) << 4),
-        row_bytes(bits >> 62 == 1 ? 128 : bits >> 62 == 2 ? 64 : 32) {
+        row_bytes(bits >> 62 == 1   ? 128
+                  : bits >> 62 == 2 ? 64
+                                    : 32) {
     require(bits >> 62 != 0 && (bits >> 46 & 0xffff & 0x3fff) == 0, "descriptor: bits that must be zero");
   }
 

@@ -1,6 +1,6 @@
-// Runs a kernel's source on the host: a fiber per thread, thread by thread, so that a kernel is checked where there is no
-// GPU. What runs beside the threads on a GPU (copies, warpgroup products) is done late, in an order that chance picks, so
-// that a missing wait shows; threads that all wait for ever are told.
+// Runs a kernel's source on the host: a fiber per thread, thread by thread, so that a kernel is checked where there is
+// no GPU. What runs beside the threads on a GPU (copies, warpgroup products) is done late, in an order that chance
+// picks, so that a missing wait shows; threads that all wait for ever are told.
 #pragma once
 
 #include <ucontext.h>
