@@ -186,8 +186,7 @@ class HopperStep {
     const int stage = tile % stages;
     barrier_wait(key_full(stage), uint32_t(tile / stages) & 1);
     fence_products();
-    const uint32_t queries_at = made_here(base);
-    const uint64_t query = summed_channels(queries_at + group * 64 * chunk_row, chunk_row);
+    const uint64_t query = summed_channels(base + group * 64 * chunk_row, chunk_row);
     const uint64_t key = summed_channels(keys_at(stage), chunk_row);
 #pragma unroll
     for (int k = 0; k < Tile::key_chunks * 4; ++k) {
@@ -197,7 +196,7 @@ class HopperStep {
     }
     if constexpr (Tile::key_tail > 0) {
       constexpr int row = Tile::key_tail * 2, chunks = Tile::key_chunks;
-      multiply_channels<KEYS>(x, summed_channels(queries_at + chunks * Tile::rows * chunk_row + group * 64 * row, row),
+      multiply_channels<KEYS>(x, summed_channels(base + chunks * Tile::rows * chunk_row + group * 64 * row, row),
                               summed_channels(keys_at(stage) + chunks * KEYS * chunk_row, row), true);
     }
     commit_products();
@@ -231,7 +230,7 @@ class HopperStep {
   }
 
   RWPM_DEVICE void consume() const {
-    const int group = int(threadIdx.x) / 128 - 1, warp = int(threadIdx.x) / 32 % 4, lane = int(threadIdx.x) % 32;
+    const int group = uniform(int(threadIdx.x) / 128 - 1), warp = int(threadIdx.x) / 32 % 4, lane = int(threadIdx.x) % 32;
     Rows rows = rows_of(step, batch, begin + group * 64 + warp * 16 + lane / 4);
     float wide[WIDE ? WIDE / 2 : 1] = {}, tail[TAIL ? TAIL / 2 : 1] = {};
     uint32_t weights[KEYS / 16][4];

@@ -17,6 +17,9 @@ RWPM_DEVICE uint32_t shared_address(const void* pointer) { return uint32_t(__cvt
 
 RWPM_DEVICE void sync_block() { __syncthreads(); }
 
+// A number that is the same in all lanes of a warp, which the compiler then keeps once and not in every lane.
+RWPM_DEVICE int uniform(int x) { return __shfl_sync(0xffffffff, x, 0); }
+
 RWPM_DEVICE float exp2_approximate(float x) {
   float result;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));

@@ -52,6 +52,8 @@ inline void sync_block() {
   meet(block().all, [] {});
 }
 
+inline int uniform(int x) { return x; }
+
 inline float exp2_approximate(float x) { return std::exp2(x); }
 inline float smaller(float a, float b) { return std::fmin(a, b); }
 inline float multiply_add(float a, float b, float c) { return std::fma(a, b, c); }
@@ -347,8 +349,6 @@ void wait_for_products() {
 
 template <int COUNT>
 void settle(float (&)[COUNT]) {}
-
-inline uint32_t made_here(uint32_t x) { return x; }
 
 template <int N>
 void multiply_channels(float (&d)[N / 2], uint64_t a, uint64_t b, bool add) {
