@@ -78,25 +78,25 @@ cudaError_t launch(const Step& step, const Panel& panel, int cluster, cudaStream
 // Calls visit with the tile of so many channels and values at least: as many keys as shared memory and registers hold.
 template <typename Visit>
 void visit_tile(int channels, int width, const Visit& visit) {
-  const auto of_width = [&](auto channels, auto keys_of_256) {
-    constexpr int c = decltype(channels)::value;
+  const auto of_channels = [&](auto number) {
+    constexpr int c = decltype(number)::value;
     switch (width) {
       case 32:
         return visit(HopperTile<c, 128, 0, 32>{});
       case 64:
         return visit(HopperTile<c, 112, 64, 0>{});
       case 128:
-        return visit(HopperTile<c, 96, 128, 0>{});
+        return visit(HopperTile<c, c <= 256 ? 96 : 80, 128, 0>{});
       case 256:
-        return visit(HopperTile<c, decltype(keys_of_256)::value, 256, 0>{});
+        return visit(HopperTile<c, c <= 256 ? 80 : 64, 256, 0>{});
       default:
         return visit(HopperTile<c, 64, 256, 32>{});
     }
   };
-  if (channels <= 64) return of_width(Number<64>{}, Number<80>{});
-  if (channels <= 128) return of_width(Number<128>{}, Number<80>{});
-  if (channels <= 256) return of_width(Number<256>{}, Number<80>{});
-  of_width(Number<272>{}, Number<64>{});
+  if (channels <= 64) return of_channels(Number<64>{});
+  if (channels <= 128) return of_channels(Number<128>{});
+  if (channels <= 256) return of_channels(Number<256>{});
+  of_channels(Number<272>{});
 }
 
 }  // namespace

@@ -3,59 +3,10 @@
 // Blocks of a cluster, neighbours in their queries, share every tile: each brings its part to all of them.
 #pragma once
 
-#include "fragments.h"
-#include "layouts.h"
+#include "hopper_tile.h"
 #include "wgmma.h"
 
 namespace rwpm::cuda {
-
-// Boxes that the copy engine takes of a table [batch, padded, channels].
-struct Box {
-  const Half* table;
-  int channels;
-  int box_channels, box_pixels;
-};
-
-constexpr int map_count = 6;
-
-struct Maps {
-  CUtensorMap query, query_tail, key, key_tail, value, value_tail;
-};
-
-// CHANNELS of embeddings, or fewer: the copy engine fills the rest with zeros. WIDE value channels in whole chunks, and
-// TAIL, 0 or 32, in one more.
-template <int CHANNELS, int KEYS, int WIDE, int TAIL>
-struct HopperTile {
-  static constexpr int rows = block_pixels, threads = 3 * 128, stages = 2;
-  static constexpr int channels = CHANNELS, keys = KEYS, wide = WIDE, tail = TAIL, width = WIDE + TAIL;
-  static constexpr int key_chunks = CHANNELS / chunk_channels, key_tail = CHANNELS % chunk_channels;
-  static_assert(key_chunks > 0 && (key_tail == 0 || key_tail == 16) && (TAIL == 0 || TAIL == 32), "no such chunks");
-
-  // A warp that has given back the keys of tile n - stages has made the weights of the tile before that: with one more
-  // stage, factors need no barriers of their own.
-  static constexpr int factor_stages = stages + 1;
-  // Bytes, and offsets in shared memory; the queries come first.
-  static constexpr uint32_t query_bytes = rows * CHANNELS * 2;
-  static constexpr uint32_t key_bytes = KEYS * CHANNELS * 2, value_bytes = KEYS * width * 2;
-  static constexpr uint32_t factor_bytes = factor_count * KEYS * 4;
-  static constexpr uint32_t keys_at = whole_swizzles(query_bytes), key_stage = whole_swizzles(key_bytes);
-  static constexpr uint32_t values_at = keys_at + stages * key_stage, value_stage = whole_swizzles(value_bytes);
-  static constexpr uint32_t factors_at = values_at + stages * value_stage;
-  static constexpr uint32_t barriers_at = factors_at + factor_stages * factor_bytes;
-  static constexpr uint32_t shared_bytes = barriers_at + (1 + 4 * stages) * 8;
-  static_assert(shared_bytes <= 232448, "more than a block of sm_90 may have");
-
-  // In the order of Maps.
-  static void boxes(const Step& step, Box (&boxes)[map_count]) {
-    const int key_last = key_tail ? key_tail : chunk_channels, value_last = TAIL ? TAIL : chunk_channels;
-    boxes[0] = {step.keys, step.channels, chunk_channels, rows};
-    boxes[1] = {step.keys, step.channels, key_last, rows};
-    boxes[2] = {step.keys, step.channels, chunk_channels, KEYS};
-    boxes[3] = {step.keys, step.channels, key_last, KEYS};
-    boxes[4] = {step.source, step.width, chunk_channels, KEYS};
-    boxes[5] = {step.source, step.width, value_last, KEYS};
-  }
-};
 
 template <typename Tile>
 class HopperStep {
@@ -186,7 +137,8 @@ class HopperStep {
     const int stage = tile % stages;
     barrier_wait(key_full(stage), uint32_t(tile / stages) & 1);
     fence_products();
-    const uint64_t query = summed_channels(base + group * 64 * chunk_row, chunk_row);
+    const uint32_t queries_at = made_here(base);
+    const uint64_t query = summed_channels(queries_at + group * 64 * chunk_row, chunk_row);
     const uint64_t key = summed_channels(keys_at(stage), chunk_row);
 #pragma unroll
     for (int k = 0; k < Tile::key_chunks * 4; ++k) {
@@ -196,15 +148,20 @@ class HopperStep {
     }
     if constexpr (Tile::key_tail > 0) {
       constexpr int row = Tile::key_tail * 2, chunks = Tile::key_chunks;
-      multiply_channels<KEYS>(x, summed_channels(base + chunks * Tile::rows * chunk_row + group * 64 * row, row),
+      multiply_channels<KEYS>(x, summed_channels(queries_at + chunks * Tile::rows * chunk_row + group * 64 * row, row),
                               summed_channels(keys_at(stage) + chunks * KEYS * chunk_row, row), true);
     }
     commit_products();
   }
 
+  // What a thread holds beside the products of a tile.
+  struct Sums {
+    float wide[WIDE ? WIDE / 2 : 1] = {}, tail[TAIL ? TAIL / 2 : 1] = {};
+    uint32_t weights[KEYS / 16][4];
+  };
+
   // Starts sums += weights times values of a tile.
-  RWPM_DEVICE void multiply_values(int tile, const uint32_t (&weights)[KEYS / 16][4],
-                                   float (&wide)[WIDE ? WIDE / 2 : 1], float (&tail)[TAIL ? TAIL / 2 : 1]) const {
+  RWPM_DEVICE void multiply_values(int tile, Sums& sums) const {
     const int stage = tile % stages;
     barrier_wait(value_full(stage), uint32_t(tile / stages) & 1);
     fence_products();
@@ -212,8 +169,8 @@ class HopperStep {
     const uint64_t value_tail = summed_rows(values_at(stage) + KEYS * WIDE * 2, TAIL * 2, 16);
 #pragma unroll
     for (int k = 0; k < KEYS / 16; ++k) {
-      if constexpr (WIDE > 0) multiply_rows<WIDE>(wide, weights[k], moved(value, k * 16 * chunk_row));
-      if constexpr (TAIL > 0) multiply_rows<TAIL>(tail, weights[k], moved(value_tail, k * 16 * TAIL * 2));
+      if constexpr (WIDE > 0) multiply_rows<WIDE>(sums.wide, sums.weights[k], moved(value, k * 16 * chunk_row));
+      if constexpr (TAIL > 0) multiply_rows<TAIL>(sums.tail, sums.weights[k], moved(value_tail, k * 16 * TAIL * 2));
     }
     commit_products();
   }
@@ -229,41 +186,92 @@ class HopperStep {
     weigh<KEYS>(x, step, rows, factors, first, first < own + 64 && own < first + KEYS, lane);
   }
 
-  RWPM_DEVICE void consume() const {
-    const int group = uniform(int(threadIdx.x) / 128 - 1), warp = int(threadIdx.x) / 32 % 4, lane = int(threadIdx.x) % 32;
-    Rows rows = rows_of(step, batch, begin + group * 64 + warp * 16 + lane / 4);
-    float wide[WIDE ? WIDE / 2 : 1] = {}, tail[TAIL ? TAIL / 2 : 1] = {};
-    uint32_t weights[KEYS / 16][4];
-    barrier_wait(query_full(), 0);
+  RWPM_DEVICE void keys_done(int tile, int lane, float (&x)[KEYS / 2]) const {
+    settle(x);
+    give_back(key_empty(tile % stages), lane);
+  }
+
+  // One tile of its products x, while those of the next are made.
+  RWPM_DEVICE void take_tile(int tile, const Rows& rows, int group, int lane, float (&x)[KEYS / 2],
+                             float (&next)[KEYS / 2], Sums& sums) const {
+    multiply_keys(tile + 1, group, next);
+    weigh_tile(x, rows, tile, group, lane);
+    wait_for_products<1>();  // of the last tile's values, which read the weights
+    settle(x);
+    if (tile > 0) give_back(value_empty((tile - 1) % stages), lane);
+    pack_weights<KEYS>(sums.weights, x);
+    multiply_values(tile, sums);
+    wait_for_products<1>();
+    keys_done(tile + 1, lane, next);
+  }
+
+  RWPM_DEVICE void take_last_tile(const Rows& rows, int group, int lane, float (&x)[KEYS / 2], Sums& sums) const {
+    weigh_tile(x, rows, tiles - 1, group, lane);
+    wait_for_products<0>();
+    settle(x);
+    if (tiles > 1) give_back(value_empty((tiles - 2) % stages), lane);
+    pack_weights<KEYS>(sums.weights, x);
+    multiply_values(tiles - 1, sums);
+  }
+
+  RWPM_DEVICE void beside_next_keys(const Rows& rows, int group, int lane, Sums& sums) const {
+    float x[KEYS / 2], next[KEYS / 2];
+    multiply_keys(0, group, x);
+    wait_for_products<0>();
+    keys_done(0, lane, x);
+    int tile = 0;
+    for (; tile + 2 < tiles; tile += 2) {
+      take_tile(tile, rows, group, lane, x, next, sums);
+      take_tile(tile + 1, rows, group, lane, next, x, sums);
+    }
+    if (tile + 1 < tiles) {
+      take_tile(tile, rows, group, lane, x, next, sums);
+      take_last_tile(rows, group, lane, next, sums);
+    } else {
+      take_last_tile(rows, group, lane, x, sums);
+    }
+  }
+
+  RWPM_DEVICE void beside_last_values(const Rows& rows, int group, int lane, Sums& sums) const {
     {
       float x[KEYS / 2];
       multiply_keys(0, group, x);
       wait_for_products<0>();
-      settle(x);
-      give_back(key_empty(0), lane);
+      keys_done(0, lane, x);
       weigh_tile(x, rows, 0, group, lane);
-      pack_weights<KEYS>(weights, x);
+      pack_weights<KEYS>(sums.weights, x);
     }
     for (int tile = 1; tile < tiles; ++tile) {
       float x[KEYS / 2];
       multiply_keys(tile, group, x);
-      multiply_values(tile - 1, weights, wide, tail);
+      multiply_values(tile - 1, sums);
       wait_for_products<1>();
-      settle(x);
-      give_back(key_empty(tile % stages), lane);
+      keys_done(tile, lane, x);
       weigh_tile(x, rows, tile, group, lane);
       wait_for_products<0>();
       settle(x);  // weights are read until here: no packing before
       give_back(value_empty((tile - 1) % stages), lane);
-      pack_weights<KEYS>(weights, x);
+      pack_weights<KEYS>(sums.weights, x);
     }
-    multiply_values(tiles - 1, weights, wide, tail);
+    multiply_values(tiles - 1, sums);
+  }
+
+  RWPM_DEVICE void consume() const {
+    const int group = uniform(int(threadIdx.x) / 128 - 1);
+    const int warp = int(threadIdx.x) / 32 % 4, lane = int(threadIdx.x) % 32;
+    Rows rows = rows_of(step, batch, begin + group * 64 + warp * 16 + lane / 4);
+    Sums sums;
+    barrier_wait(query_full(), 0);
+    if constexpr (Tile::two_products)
+      beside_next_keys(rows, group, lane, sums);
+    else
+      beside_last_values(rows, group, lane, sums);
     wait_for_products<0>();
-    settle(wide);
-    settle(tail);
+    settle(sums.wide);
+    settle(sums.tail);
     rows.there &= streams(begin);
-    if constexpr (WIDE > 0) store_step<WIDE>(wide, step, batch, rows, channel, lane);
-    if constexpr (TAIL > 0) store_step<TAIL>(tail, step, batch, rows, channel + WIDE, lane);
+    if constexpr (WIDE > 0) store_step<WIDE>(sums.wide, step, batch, rows, channel, lane);
+    if constexpr (TAIL > 0) store_step<TAIL>(sums.tail, step, batch, rows, channel + WIDE, lane);
   }
 };
 

@@ -26,6 +26,13 @@ RWPM_DEVICE void settle(float (&d)[COUNT]) {
   for (int i = 0; i < COUNT; ++i) asm volatile("" : "+f"(d[i]));
 }
 
+// The same number, of which the compiler does not know that it is the same: what is made of it in a loop is made there,
+// and held in no registers meanwhile.
+RWPM_DEVICE uint32_t made_here(uint32_t x) {
+  asm volatile("" : "+r"(x));
+  return x;
+}
+
 // d [64, N], float32, = or += a b for a [64, 16] and b [16, N], float16, given by descriptors (`multiply_channels`:
 // both sum over channels), or a by registers (`multiply_rows`: b sums over rows).
 template <int N>

@@ -215,6 +215,8 @@ void check_all() {
   check_ampere<8, 64, 288>({1, 128, 100, 32, 272});
 
   check_hopper<64, 128, 0, 32>({1, 128, 120, 64, 32}, 1, true);
+  for (int blocks = 2; blocks < 5; ++blocks)
+    check_hopper<64, 128, 0, 32>({1, blocks * 128, blocks * 128 - 9, 64, 32}, 2, blocks != 3);
   check_hopper<64, 112, 64, 0>({2, 256, 250, 48, 64}, 1, false);
   check_hopper<64, 96, 128, 0>({1, 256, 256, 64, 112, true}, 2, true);
   check_hopper<128, 80, 256, 0>({1, 384, 380, 128, 256}, 2, true);
