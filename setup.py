@@ -30,10 +30,13 @@ def has_cuda() -> bool:
 class CMakeBuild(build_ext):
     """Configures, builds and installs the CMake project into the package: the wheel's, or this tree's when editable."""
 
+    def run(self) -> None:
+        self.in_tree = self.inplace or self.editable_mode  # setuptools hides `inplace` while it builds
+        super().run()
+
     def build_extension(self, ext: Extension) -> None:
         build = Path(self.build_temp).resolve()
-        editable = self.inplace or self.editable_mode
-        package = ROOT / "rwpm_fast" if editable else Path(self.build_lib) / "rwpm_fast"
+        package = ROOT / "rwpm_fast" if self.in_tree else Path(self.build_lib) / "rwpm_fast"
         configure = [
             *("cmake", "-S", str(ROOT), "-B", str(build), "-G", "Ninja"),
             f"-DPython_EXECUTABLE={sys.executable}",

@@ -79,7 +79,8 @@ void stream_step(const Tensor& keys, const Tensor& inverse, const Tensor& larges
 
   const DeviceGuard guard(keys.get_device_index());
   void* stream = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(keys.get_device_index(), &stream));
+  check(aoti_torch_get_current_cuda_stream(keys.get_device_index(), &stream) == AOTI_TORCH_SUCCESS,
+        "stream_step: torch tells no current stream");
   const Kernel chosen = kernel_of(kernel);
   const char* reason = rwpm::cuda::refusal(step.channels, step.width, chosen);
   check(!reason, "stream_step: ", reason ? reason : "");
