@@ -46,6 +46,16 @@ def _load() -> str | None:
     return None
 
 
+def unusable(embeddings: Tensor, values: Tensor | None) -> str | None:
+    """Why a walk of such tensors cannot step by these kernels; None when it may, as far as dtypes and build tell."""
+    if not embeddings.is_cuda:
+        return f"expected tensors on a GPU, got {embeddings.device}"
+    for name, t in {"embeddings": embeddings, "values": embeddings if values is None else values}.items():
+        if t.dtype not in (torch.float16, torch.bfloat16):
+            return f"{name}: expected float16 or bfloat16, got {t.dtype}; Triton takes it"
+    return _load()
+
+
 def unavailable(graph: Graph, state: Split, kernel: str = "auto") -> str | None:
     """Why :func:`stream` cannot serve such a packed graph and state, with the way out; None when it can.
 
