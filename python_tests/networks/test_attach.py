@@ -120,6 +120,15 @@ def test_scorer_and_the_models_own_forward_walk_alike(bent, photo):
     torch.testing.assert_close(walked, wanted, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("bent", [False, True])
+def test_the_walked_forward_has_a_gradient(bent, photo):
+    network = attached(Segmenter(bent))
+    with network.walked(Walk(steps=3)) as model:
+        model(as_input(photo))["out"].sum().backward()
+    assert all(parameter.grad.abs().max() > 0 for parameter in model.classifier[4].parameters())
+    assert model.backbone[0].weight.grad.abs().max() > 0
+
+
 def test_hooks_go_when_the_walk_fails(photo):
     model = Segmenter()
 

@@ -135,7 +135,7 @@ class Attached(Network):
         """While the block runs, the model's own ``forward`` classifies walked pixels.
 
         The head gets the walked map, or, where it is linear, its logits walk, which is the same and cheaper. Other
-        readers of the map see it as it was.
+        readers of the map see it as it was. Gradients flow through the walked values, not through the graph.
 
         Args:
             walk: ``rwpm_fast.Walk`` or alike.
@@ -163,7 +163,8 @@ class _Reached(BaseException):
 
 
 def _walked(walk: Callable[..., Tensor], embedding_map: Tensor, values: Tensor) -> Tensor:
-    return walk(_at_least_float32(embedding_map), value_map=_at_least_float32(values)).to(values.dtype)
+    graph = _at_least_float32(embedding_map.detach())  # only values have a gradient
+    return walk(graph, value_map=_at_least_float32(values)).to(values.dtype)
 
 
 def _at_least_float32(map_: Tensor) -> Tensor:
