@@ -7,10 +7,11 @@ from os import PathLike
 from .base import Network
 from .cityscapes import CITYSCAPES_CLASSES, CITYSCAPES_COLOURS
 from .dabnet import DABNet
+from .deeplab import DeepLabWRN38
 
-__all__ = ["CITYSCAPES_CLASSES", "CITYSCAPES_COLOURS", "NETWORKS", "DABNet", "Network", "load"]
+__all__ = ["CITYSCAPES_CLASSES", "CITYSCAPES_COLOURS", "NETWORKS", "DABNet", "DeepLabWRN38", "Network", "load"]
 
-NETWORKS: dict[str, type[Network]] = {network.name: network for network in (DABNet,)}
+NETWORKS: dict[str, type[Network]] = {network.name: network for network in (DABNet, DeepLabWRN38)}
 
 
 def load(name: str, weights: str | PathLike[str]) -> Network:
@@ -18,7 +19,7 @@ def load(name: str, weights: str | PathLike[str]) -> Network:
 
     Args:
         name: one of ``NETWORKS``.
-        weights: npz file; see ``Network.load``.
+        weights: weight file; see ``Network.load``.
 
     Raises:
         ValueError: unknown name, or weights that do not fit.
