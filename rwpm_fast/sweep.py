@@ -18,6 +18,7 @@ from .data import Frame
 from .evaluate import Evaluation, check_scores
 from .images import write_whole
 from .metrics import ComponentMetrics, ComponentResult, PixelMetrics, PixelResult, component_metrics
+from .networks import Network
 from .scorer import Scorer, device_of
 
 
@@ -173,6 +174,15 @@ def _read(path: Path, key: str) -> np.ndarray:
         return file[key]
 
 
+def weights_digest(network: Network) -> str:
+    """SHA-256 of all parameters and buffers, with their names, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
 def _identity(scorers: Sequence[Scorer], scores: Sequence[str]) -> bytes:
     """Digest of all but the photo that makes the files what they are, times included."""
     network = scorers[0].network
@@ -181,11 +191,8 @@ def _identity(scorers: Sequence[Scorer], scores: Sequence[str]) -> bytes:
         "threads": torch.get_num_threads(),
         "device": str(device_of(network)),
         "network": network.name,
+        "weights": weights_digest(network),
         "scorers": [[repr(scorer.walk), scorer.walk_values, scorer.calibrated] for scorer in scorers],
         "scores": list(scores),
     }
-    digest = hashlib.sha256(json.dumps(facts).encode())
-    for name, tensor in network.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.digest()
+    return hashlib.sha256(json.dumps(facts).encode()).digest()

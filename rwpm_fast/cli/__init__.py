@@ -6,12 +6,13 @@ import argparse
 import sys
 
 from .. import __version__
-from . import bench, check, demo, evaluate, info, score
+from . import bench, check, demo, evaluate, info, score, submit
 
 COMMANDS = {
     "score": score,
     "check": check,
     "evaluate": evaluate,
+    "submit": submit,
     "demo": demo,
     "bench": bench,
     "info": info,
