@@ -374,6 +374,10 @@ def test_road_anomaly_has_2_for_anomalies_and_a_list_of_its_photos(tmp_path):
     np.testing.assert_array_equal(dataset.frames[0].read_labels(), LABELS == 1)
     with pytest.raises(PhotoError, match=r"photos missing for 1: b\.jpg"):
         dataset.require_complete()
+    for broken in ("[", '{"a": 1}'):
+        (tmp_path / "frame_list.json").write_text(broken)
+        with pytest.raises(PhotoError, match=r"frame_list\.json: expected a JSON list"):
+            data.open("road_anomaly", tmp_path)
 
 
 def test_the_anomaly_track_as_the_rwpm_code_reads_it(tmp_path):

@@ -84,6 +84,10 @@ def _dataset(options: argparse.Namespace) -> Dataset:
     if options.dataset is not None and options.root is not None and options.images is options.labels is None:
         dataset = open_dataset(options)
         dataset.require_complete()
+        if unlabelled := sum(frame.label is None for frame in dataset):
+            raise ValueError(
+                f"--split: {unlabelled} of {len(dataset)} frames of {dataset.split} have no labels to evaluate with"
+            )
         return dataset
     if options.images is not None and options.labels is not None and options.dataset is options.root is None:
         values = {"positive": options.positive, "negative": options.negative}

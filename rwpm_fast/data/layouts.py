@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..images import PHOTO_SUFFIXES, PhotoError
@@ -52,7 +52,7 @@ class Layout:
             return pattern
 
         changed = {name: fill(getattr(self, name)) for name in ("photos", "labels", "overlays")}
-        return Layout(**{**vars(self), **changed})
+        return replace(self, **changed)
 
     def described(self) -> str:
         """What it looks for and where."""
@@ -134,9 +134,18 @@ def _join(layout: Layout, place: Path, photo_place: Path) -> Found:
         labelled = {name for _, name in labels}
         found.photos_alone = {name: path for (_, name), path in photos.items() if name not in labelled}
     if layout.listing and (place / layout.listing).is_file():
-        names = json.loads((place / layout.listing).read_text())
-        found.listed_alone = [name for name in names if ("", Path(name).stem) not in photos]
+        found.listed_alone = [name for name in _names(place / layout.listing) if ("", Path(name).stem) not in photos]
     return found
+
+
+def _names(listing: Path) -> list[str]:
+    try:
+        names = json.loads(listing.read_text())
+    except ValueError as error:
+        raise PhotoError(f"{listing}: expected a JSON list of file names: {error}") from error
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise PhotoError(f"{listing}: expected a JSON list of file names")
+    return names
 
 
 def _matches(place: Path, pattern: str, *, photos: bool = False) -> dict[tuple[str, str], Path]:
