@@ -129,7 +129,7 @@ def test_evaluate_adds_component_metrics_from_kept_maps(capsys, tmp_path, weight
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--images", "x"), "expected --dataset and --root, or --images and --labels"),
+        (("--images", "x", "--positive", 2), "--images, --positive: not with --dataset and --root"),
         (("--preset", "paper"), "nothing is published for dabnet; choose --method of pebal, balanced_energy"),
         (("--preset", "mine", "--method", "rba"), "--preset: expected paper or released, got 'mine'"),
         (("--table", "S4", "--components"), "--table: has settings and columns of its own"),
@@ -155,6 +155,14 @@ def test_missing_labels_and_data_sets_without_published_rows(capsys, weights, ro
     (folder / "labels_masks" / "validation0002_labels_semantic.png").unlink()
     status, out, err = evaluate(capsys, weights, root)
     assert (status, out) == (2, "") and "labels missing for 1: validation0002.jpg" in err
+
+
+def test_photos_are_named_one_way(capsys, weights, root):
+    for some in ((), ("--dataset", "anomaly_track"), ("--root", root), ("--labels", root)):
+        status, out, err = run(capsys, "evaluate", *some, "--weights", weights)
+        assert (status, out) == (2, "") and "expected --dataset and --root, or --images and --labels" in err
+    status, _, err = run(capsys, "evaluate", "--images", root, "--labels", root, "--split", "v1", "--weights", weights)
+    assert status == 2 and "--split: not with --images and --labels" in err
 
 
 def test_folders_have_no_track_and_no_preset_of_their_own(capsys, weights, root, tmp_path):

@@ -33,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("photos and labels of any two folders, in place of a data set")
     group.add_argument("--images", type=Path, help="folder of photos")
     group.add_argument("--labels", type=Path, help="folder of label PNGs with the photos' stems")
-    group.add_argument("--positive", type=int, nargs="+", default=[1], help="label values of anomalies (default: 1)")
-    group.add_argument("--negative", type=int, nargs="+", default=[0], help="label values of inliers (default: 0)")
+    group.add_argument("--positive", type=int, nargs="+", help="label values of anomalies (default: 1)")
+    group.add_argument("--negative", type=int, nargs="+", help="label values of inliers (default: 0)")
     parser.add_argument("--photos", type=int, metavar="N", help="the first N photos only")
     parser.add_argument(
         "--preset", help="published settings of the walk: paper, or released with its T + 1 transitions; others replace"
@@ -81,18 +81,24 @@ def _dataset(options: argparse.Namespace) -> Dataset:
     """The data set, or the two folders, that the options name."""
     from ..data import folders
 
-    if options.dataset is not None and options.root is not None and options.images is options.labels is None:
-        dataset = open_dataset(options)
-        dataset.require_complete()
-        if unlabelled := sum(frame.label is None for frame in dataset):
-            raise ValueError(
-                f"--split: {unlabelled} of {len(dataset)} frames of {dataset.split} have no labels to evaluate with"
-            )
-        return dataset
-    if options.images is not None and options.labels is not None and options.dataset is options.root is None:
-        values = {"positive": options.positive, "negative": options.negative}
+    named = options.dataset is not None or options.root is not None
+    wanted, others = ("dataset", "root"), ("images", "labels", "positive", "negative")
+    if not named:
+        wanted, others = ("images", "labels"), ("split", "layout", "source")
+    if any(getattr(options, name) is None for name in wanted):
+        raise ValueError("expected --dataset and --root, or --images and --labels")
+    if ignored := [f"--{name}" for name in others if getattr(options, name) is not None]:
+        raise ValueError(f"{', '.join(ignored)}: not with --{wanted[0]} and --{wanted[1]}")
+    if not named:
+        values = {"positive": options.positive or [1], "negative": options.negative or [0]}
         return folders(options.images, options.labels, photos=options.photos, **values)
-    raise ValueError("expected --dataset and --root, or --images and --labels")
+    dataset = open_dataset(options)
+    dataset.require_complete()
+    if unlabelled := sum(frame.label is None for frame in dataset):
+        raise ValueError(
+            f"--split: {unlabelled} of {len(dataset)} frames of {dataset.split} have no labels to evaluate with"
+        )
+    return dataset
 
 
 def _apply_preset(options: argparse.Namespace, dataset: Dataset) -> None:
@@ -261,6 +267,6 @@ def _settings(options: argparse.Namespace, dataset: Dataset) -> dict[str, Any]:
 
 def _warn_of_no_positives(options: argparse.Namespace, dataset: Dataset, results: Collection[PixelResult]) -> None:
     if results and not any(result.positives for result in results):
-        wanted = " or ".join(map(str, options.positive))
-        way_out = "; name the label value of anomalies with --positive" if dataset.benchmark is None else ""
-        print(f"no pixel is labelled {wanted}{way_out}", file=sys.stderr)
+        wanted = " or ".join(map(str, options.positive or [1]))
+        way_out = f"labelled {wanted}; name the label value of anomalies with --positive"
+        print(f"no pixel is {way_out if dataset.benchmark is None else 'an anomaly'}", file=sys.stderr)
