@@ -24,7 +24,7 @@ _HOMES = {
     "transition": "transitions",
     "Transition": "transitions",
 }
-_MODULES = ("baselines", "metrics", "networks", "numpy", "presets", "reference", "scores")
+_MODULES = ("baselines", "data", "metrics", "networks", "numpy", "presets", "reference", "scores", "submission")
 
 __all__ = [*_HOMES, *_MODULES]
 
