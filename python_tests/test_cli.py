@@ -97,7 +97,7 @@ def test_a_full_disk_leaves_no_half_file(capsys, tmp_path, weights, photos, monk
     ("change", "message"),
     [
         ({"photos": "empty"}, "no photos in this folder"),
-        ({"--weights": "photo"}, "expected an npz file"),
+        ({"--weights": "photo"}, "expected a weight file"),
         ({"--weights": "absent.npz"}, "absent.npz"),
         ({"--network": "resnet"}, "expected one of dabnet"),
         ({"--score": "colour"}, "energy"),
