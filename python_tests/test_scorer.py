@@ -181,7 +181,9 @@ def test_device_follows_the_network(photo):
 def test_wrong_settings():
     with pytest.raises(ValueError, match="energy"):
         Scorer(TinyNetwork(), "surprise")
-    with pytest.raises(ValueError, match="walk_values: expected auto, logits or embeddings, got 'pixels'"):
+    with pytest.raises(ValueError, match="walk_values: expected auto, embeddings, logits or masks, got 'pixels'"):
         Scorer(TinyNetwork(), walk_values="pixels")
     with pytest.raises(ValueError, match="linear head, which tiny has not"):
         Scorer(BentNetwork(), walk_values="logits")
+    with pytest.raises(ValueError, match="mask head, which tiny has not"):
+        Scorer(TinyNetwork(), walk_values="masks")

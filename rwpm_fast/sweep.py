@@ -153,7 +153,9 @@ def _identity(scorers: Sequence[Scorer], scores: Sequence[str]) -> bytes:
         "threads": torch.get_num_threads(),
         "device": str(device_of(network)),
         "network": network.name,
-        "scorers": [[repr(scorer.walk), scorer.walk_values, scorer.calibrated] for scorer in scorers],
+        "scorers": [
+            [repr(scorer.walk), scorer.walk_values, scorer.calibrated, scorer.walk_padding] for scorer in scorers
+        ],
         "scores": list(scores),
     }
     digest = hashlib.sha256(json.dumps(facts).encode())

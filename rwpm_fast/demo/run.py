@@ -82,7 +82,7 @@ def _look(scorer: Scorer, photo: np.ndarray, command: str, labels: np.ndarray | 
 def _compare(analysis: Analysis, walk: Walk) -> tuple[float, float, float]:
     """Median seconds of our walk and of dense torch on the whole map, in turn, and their relative difference."""
     embeddings = analysis.embedding_map.flatten(1).T  # [N, D]
-    logits = analysis.plain.logits.flatten(1).T  # [N, K]
+    logits = analysis.plain.value_map.flatten(1).T  # [N, K]
     settings = {"alpha": walk.alpha, "steps": walk.steps, "temperature": walk.temperature}
     uncut = Walk(**settings, tolerance=walk.tolerance, backend=walk.backend)
     seconds: dict[str, list[float]] = {"ours": [], "dense": []}
@@ -91,7 +91,7 @@ def _compare(analysis: Analysis, walk: Walk) -> tuple[float, float, float]:
         for name in seconds:
             start = time.perf_counter()
             if name == "ours":
-                walked = uncut(analysis.embedding_map[None], analysis.plain.logits[None])[0]
+                walked = uncut(analysis.embedding_map[None], analysis.plain.value_map[None])[0]
                 results[name] = walked.flatten(1).T
             else:
                 results[name] = baselines.dense_walk(embeddings, logits, **settings, flush=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from os import PathLike
 
-from .base import Network
+from .base import Encoded, MaskLogits, Network
 from .cityscapes import CITYSCAPES_CLASSES, CITYSCAPES_COLOURS
 from .dabnet import DABNet
 
-__all__ = ["CITYSCAPES_CLASSES", "CITYSCAPES_COLOURS", "NETWORKS", "DABNet", "Network", "load"]
+__all__ = ["CITYSCAPES_CLASSES", "CITYSCAPES_COLOURS", "NETWORKS", "DABNet", "Encoded", "MaskLogits", "Network", "load"]
 
 NETWORKS: dict[str, type[Network]] = {network.name: network for network in (DABNet,)}
 
