@@ -7,10 +7,26 @@ from os import PathLike
 from .base import Encoded, MaskLogits, Network
 from .cityscapes import CITYSCAPES_CLASSES, CITYSCAPES_COLOURS
 from .dabnet import DABNet
+from .mask2former import Mask2Anomaly, Mask2Former, RbASwinB, RbASwinL
 
-__all__ = ["CITYSCAPES_CLASSES", "CITYSCAPES_COLOURS", "NETWORKS", "DABNet", "Encoded", "MaskLogits", "Network", "load"]
+__all__ = [
+    "CITYSCAPES_CLASSES",
+    "CITYSCAPES_COLOURS",
+    "NETWORKS",
+    "DABNet",
+    "Encoded",
+    "Mask2Anomaly",
+    "Mask2Former",
+    "MaskLogits",
+    "Network",
+    "RbASwinB",
+    "RbASwinL",
+    "load",
+]
 
-NETWORKS: dict[str, type[Network]] = {network.name: network for network in (DABNet,)}
+NETWORKS: dict[str, type[Network]] = {
+    network.name: network for network in (DABNet, RbASwinB, RbASwinL, Mask2Anomaly, Mask2Former)
+}
 
 
 def load(name: str, weights: str | PathLike[str]) -> Network:
@@ -18,7 +34,7 @@ def load(name: str, weights: str | PathLike[str]) -> Network:
 
     Args:
         name: one of ``NETWORKS``.
-        weights: npz file; see ``Network.load``.
+        weights: file of weights, or the folder of a transformers model; see ``load`` of the network's class.
 
     Raises:
         ValueError: unknown name, or weights that do not fit.
