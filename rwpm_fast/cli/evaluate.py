@@ -31,7 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--photos", type=int, metavar="N", help="the first N photos only")
     parser.add_argument("--positive", type=int, nargs="+", default=[1], help="label values of anomalies (default: 1)")
     parser.add_argument("--negative", type=int, nargs="+", default=[0], help="label values of inliers (default: 0)")
-    parser.add_argument("--scores", nargs="+", help="(default: energy max_logit; energy for a table)")
+    parser.add_argument(
+        "--scores",
+        nargs="+",
+        help="(default: the network's own, energy, max_logit; its own for a table)",
+    )
     parser.add_argument("--fpr-rule", default="fishyscapes", help="how FPR95 is read (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers to FILE")
     group = parser.add_argument_group("table of the RWPM supplement")
@@ -61,8 +65,9 @@ def run(options: argparse.Namespace) -> int:
 def _evaluate(options: argparse.Namespace, pairs: list[tuple[Path, Path]]) -> int:
     from ..evaluate import evaluate
 
-    scores = options.scores or ["energy", "max_logit"]
-    evaluation = evaluate(load_scorer(options), progress(pairs, "evaluate"), scores=scores, **_pooling(options))
+    scorer = load_scorer(options)
+    scores = options.scores or list(dict.fromkeys([scorer.score, "energy", "max_logit"]))
+    evaluation = evaluate(scorer, progress(pairs, "evaluate"), scores=scores, **_pooling(options))
     print("| score | walk | AuROC | AP | FPR95 |")
     print("|---|---|---|---|---|")
     for (score, walk), result in evaluation.results.items():
@@ -90,9 +95,9 @@ def _table(options: argparse.Namespace, pairs: list[tuple[Path, Path]]) -> int:
     walks = [tables.walk_of(row) for row in settings]
     make_folder(options.cache, "--cache")
     network = load_network(options)
-    scores = options.scores or ["energy"]
+    scores = options.scores or [network.default_score]
     swept = sweep(
-        [Scorer(network, walk=walk, calibrated=options.calibrate) for walk in walks],
+        [Scorer(network, walk=walk, walk_values=options.walk_values, calibrated=options.calibrate) for walk in walks],
         progress(pairs, f"table {options.table}"),
         options.cache,
         scores=scores,
@@ -164,7 +169,7 @@ def _pooling(options: argparse.Namespace) -> dict[str, Any]:
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
     from torch import get_num_threads
 
-    names = {"network": options.network, "images": str(options.images)}
+    names = {"network": options.network, "images": str(options.images), "walk_values": options.walk_values}
     return {**names, "device": options.device, "threads": get_num_threads()}
 
 

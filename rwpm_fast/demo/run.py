@@ -28,7 +28,7 @@ def agreement(walk: Walk) -> float:
     return AGREEMENT + 2 * walk.steps * walk.tolerance
 
 
-def demo_scene(seed: int, walk: Walk, score: str, command: str) -> DemoResult:
+def demo_scene(seed: int, walk: Walk, score: str | None, command: str) -> DemoResult:
     """Render a scene and look at it without and with the walk; its ground truth gives the metrics."""
     scene = render_scene(seed)
     scorer = Scorer(SceneNetwork(scene), score, walk)
