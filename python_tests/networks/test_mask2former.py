@@ -20,9 +20,9 @@ from rwpm_fast.networks import MaskLogits, mask2former_model
 from rwpm_fast.networks.detectron2 import Detectron2State
 
 SMALL = {
-    "feature_size": 32,
-    "mask_feature_size": 32,
-    "hidden_dim": 32,
+    "feature_size": 64,  # twice the groups of its norms, or a stride-32 map of one pixel has no variance
+    "mask_feature_size": 64,
+    "hidden_dim": 64,
     "encoder_feedforward_dim": 32,
     "dim_feedforward": 32,
     "num_attention_heads": 4,
@@ -100,7 +100,7 @@ def test_contract(network):
         assert tuple(images.shape[-2:]) == network.padded_size((40, 70))
         embedding_map, context = network.encode(images)
         logits = network.decode(embedding_map, context)
-    assert embedding_map.shape == (1, 32, images.shape[-2] // network.stride, images.shape[-1] // network.stride)
+    assert embedding_map.shape == (1, 64, images.shape[-2] // network.stride, images.shape[-1] // network.stride)
     assert isinstance(logits, MaskLogits)
     assert logits.class_logits.shape == (1, 9, 20)
     assert logits.mask_logits.shape == (1, 9, *embedding_map.shape[-2:])
@@ -168,7 +168,9 @@ def test_half_precision_network_walks_in_float32(network, values, dtype):
     assert masks is None if values == "embeddings" else masks.dtype == torch.float32
     got, wanted = half.walked.score("rba"), exact.walked.score("rba")
     assert got.dtype == torch.float32
-    assert (got - wanted).abs().mean() < 0.1 * wanted.abs().mean()
+    # A mask logit near 0 may fall on the other side, and with it a pixel out of an attention mask.
+    part = 0.01 if dtype == torch.float16 else 0.1
+    assert (got - wanted).abs().mean() < part * wanted.abs().mean()
 
 
 def test_walked_masks_are_linear_in_the_map(rba):
@@ -292,13 +294,16 @@ def saved(tmp_path: Path, state: dict[str, Tensor]) -> Path:
 @pytest.mark.parametrize("kind", [SmallRbA, SmallMask2Anomaly])
 def test_loads_a_detectron2_checkpoint(kind, tmp_path):
     original = kind().eval()
-    for tensor in original.state_dict().values():
-        if tensor.is_floating_point():
-            tensor.add_(0.01 * torch.randn(tensor.shape))
+    for tensor in original.parameters():
+        tensor.detach().add_(0.01 * torch.randn(tensor.shape))
     loaded = kind.load(saved(tmp_path, checkpoint(original)))
     assert not loaded.training
     for name, tensor in original.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], tensor), name
+    images = original.preprocess(photos(1, 3, 64, 96))
+    with torch.inference_mode():
+        for got, wanted in zip(loaded(images), original(images), strict=True):
+            assert torch.equal(got, wanted)
 
 
 def test_frozen_batch_norm_counts_no_batches(tmp_path):

@@ -10,6 +10,7 @@ Needs transformers and SciPy, which are asked for when a network is made.
 from __future__ import annotations
 
 import json
+import re
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,9 @@ from .cityscapes import CITYSCAPES_CLASSES
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)  # of ImageNet, RGB, 0..255
 PIXEL_STD = (58.395, 57.12, 57.375)
+
+# Entries of Swin in transformers that inference does not read; files have them or not.
+_UNREAD = re.compile(r"\.swin\.layernorm\.|\.relative_position_index$")
 
 
 class Mask2Former(Network):
@@ -65,9 +69,10 @@ class Mask2Former(Network):
         size, dtype = tuple(photos.shape[-2:]), self.pixel_mean.dtype
         photos = photos.float()
         if (shown := self.input_size(size)) != size:
-            # Antialiased and rounded as PIL does it, which the published code resizes with.
-            photos = F.interpolate(photos, shown, mode="bilinear", align_corners=False, antialias=True)
-            photos = photos.round().clamp(0, 255)
+            # As Pillow does it, which the published code resizes with: antialiased, each pass rounded, halves up.
+            for step in ((size[0], shown[1]), shown):
+                photos = F.interpolate(photos, step, mode="bilinear", align_corners=False, antialias=True)
+                photos = (photos + 0.5).floor()
         images = (photos - self.pixel_mean.float()) / self.pixel_std.float()
         rows, columns = (padded - side for padded, side in zip(self.padded_size(size), shown, strict=True))
         return F.pad(images, (0, columns, 0, rows)).to(dtype)
@@ -100,9 +105,12 @@ class Mask2Former(Network):
         model, report = _parts().Mask2FormerForUniversalSegmentation.from_pretrained(
             folder, local_files_only=True, output_loading_info=True
         )
-        problems = {kind: report[f"{kind}_keys"] for kind in ("missing", "unexpected", "mismatched")}
+        problems = {
+            kind: sorted(name for name in map(str, report[f"{kind}_keys"]) if not _UNREAD.search(name))
+            for kind in ("missing", "unexpected", "mismatched")
+        }
         if any(problems.values()):
-            text = "; ".join(f"{kind}: {listed(map(str, names))}" for kind, names in problems.items() if names)
+            text = "; ".join(f"{kind}: {listed(names)}" for kind, names in problems.items() if names)
             raise ValueError(f"weights: {folder} does not fit its configuration: {text}")
         pixels = {}
         if (settings := folder / "preprocessor_config.json").is_file():
