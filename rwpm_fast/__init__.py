@@ -20,6 +20,7 @@ _HOMES = {
     "Walk": "maps",
     "calibrate": "calibration",
     "Scorer": "scorer",
+    "attach": "networks.attach",
     "transition": "transitions",
     "Transition": "transitions",
 }

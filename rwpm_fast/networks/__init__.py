@@ -7,6 +7,7 @@ from os import PathLike
 from .base import Encoded, MaskLogits, Network
 from .cityscapes import CITYSCAPES_CLASSES, CITYSCAPES_COLOURS
 from .dabnet import DABNet
+from .deeplab import DeepLabWRN38
 from .mask2former import Mask2Anomaly, Mask2Former, RbASwinB, RbASwinL
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "CITYSCAPES_COLOURS",
     "NETWORKS",
     "DABNet",
+    "DeepLabWRN38",
     "Encoded",
     "Mask2Anomaly",
     "Mask2Former",
@@ -25,7 +27,7 @@ __all__ = [
 ]
 
 NETWORKS: dict[str, type[Network]] = {
-    network.name: network for network in (DABNet, RbASwinB, RbASwinL, Mask2Anomaly, Mask2Former)
+    network.name: network for network in (DABNet, DeepLabWRN38, RbASwinB, RbASwinL, Mask2Anomaly, Mask2Former)
 }
 
 
