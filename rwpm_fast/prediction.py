@@ -77,6 +77,8 @@ class DensePrediction(Prediction):
         return F.interpolate(logits[None], self.size, mode="bilinear", align_corners=self.align_corners)[0]
 
     def score(self, name: str) -> Tensor:
+        if name == "blurred_energy":  # as released, the blur comes after the calibration
+            return scores.gaussian_blur(self._calibrated(scores.energy(self.full_logits)))
         return self._calibrated(scores.get(name)(self.full_logits))
 
 
