@@ -13,14 +13,14 @@ from .networks import Network
 def graph_mask(
     network: Network, photo_size: tuple[int, int], map_size: tuple[int, int], mask: Tensor | None, *, padding: bool
 ) -> Tensor | None:
-    """Pixels of the embedding map that belong to the graph: those with any pixel under them that does.
+    """Pixels of the embedding map that belong to the graph: those over any photo pixel that does.
 
     Args:
         network: tells how it resizes, mirrors and pads photos.
         photo_size: height and width of the photo.
         map_size: height and width of the embedding map.
         mask: [H, W] bool, photo pixels that belong; None for all.
-        padding: whether pixels of the padding belong.
+        padding: whether pixels of the map belong that lie over padding alone.
 
     Returns:
         Mask: [V, h, w] bool, with V = 2 for a network that also sees the mirror image; None where all belong.
@@ -33,9 +33,13 @@ def graph_mask(
     views = mask.float()[None]
     if network.mirrored:
         views = torch.cat([views, views.flip(-1)])
-    views = F.adaptive_max_pool2d(views, shown)
-    views = F.pad(views, (0, padded[1] - shown[1], 0, padded[0] - shown[0]), value=float(padding))
-    return F.adaptive_max_pool2d(views, map_size) > 0
+
+    def on_map(views: Tensor) -> Tensor:
+        views = F.pad(views, (0, padded[1] - shown[1], 0, padded[0] - shown[0]))
+        return F.adaptive_max_pool2d(views, map_size) > 0
+
+    belongs = on_map(F.adaptive_max_pool2d(views, shown))
+    return belongs | ~on_map(views.new_ones(1, *shown)) if padding else belongs
 
 
 def photo_edges(

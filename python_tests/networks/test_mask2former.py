@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 pytest.importorskip("transformers")
 pytest.importorskip("scipy")
 
 from rwpm_fast import Scorer, Walk, networks, scores
+from rwpm_fast.cli import main
 from rwpm_fast.networks import MaskLogits, mask2former_model
 from rwpm_fast.networks.detectron2 import Detectron2State
 
@@ -285,6 +287,34 @@ def checkpoint(network: networks.Mask2Former) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in Detectron2State(network.model).state_dict().items()} | unused
 
 
+def test_resnet_computes_what_its_names_in_detectron2_say():
+    """Bottlenecks written out: conv1 1 x 1, conv2 3 x 3 with the stride, conv3 1 x 1, a shortcut where sizes change."""
+    network = SmallMask2Anomaly().eval()
+    state = Detectron2State(network.model).state_dict()
+    for name, tensor in state.items():
+        if name.startswith("backbone.") and ".norm." in name and tensor.is_floating_point():
+            tensor.copy_(1 + 0.1 * torch.rand(tensor.shape))  # the state's own memory
+
+    def conv(x, name, stride=1):
+        weight = state[f"backbone.{name}.weight"]
+        x = F.conv2d(x, weight, stride=stride, padding=weight.shape[-1] // 2)
+        entries = (
+            state[f"backbone.{name}.norm.{entry}"] for entry in ("running_mean", "running_var", "weight", "bias")
+        )
+        return F.batch_norm(x, *entries)
+
+    x = images = network.preprocess(photos(1, 3, 64, 96))
+    x = F.max_pool2d(conv(x, "stem.conv1", 2).relu(), 3, stride=2, padding=1)
+    wanted = []
+    for stage in (2, 3, 4, 5):
+        block, stride = f"res{stage}.0", 1 if stage == 2 else 2
+        y = conv(conv(conv(x, f"{block}.conv1").relu(), f"{block}.conv2", stride).relu(), f"{block}.conv3")
+        x = (y + conv(x, f"{block}.shortcut", stride)).relu()
+        wanted.append(x)
+    with torch.inference_mode():
+        close(network.model.model.pixel_level_module.encoder(images).feature_maps, wanted)
+
+
 def saved(tmp_path: Path, state: dict[str, Tensor]) -> Path:
     path = tmp_path / "model_final.pth"
     torch.save({"model": state, "iteration": 7, "optimizer": {"state": {}}}, path)
@@ -348,6 +378,22 @@ def test_loads_a_folder_of_transformers(tmp_path):
     images = original.preprocess(photos(1, 3, 64, 96))
     with torch.inference_mode():
         close(loaded(images), original(images))
+
+
+def test_command_line(tmp_path, capsys):
+    image = pytest.importorskip("PIL.Image")
+    standard().model.save_pretrained(tmp_path / "model")
+    pixels = photos(50, 70, 3).numpy()
+    image.fromarray(pixels).save(tmp_path / "street.png")
+    network = ["--network", "mask2former", "--weights", str(tmp_path / "model"), "--steps", "2"]
+    for values in ("masks", "embeddings"):
+        given = ["score", str(tmp_path / "street.png"), *network, "--walk-values", values, "--no-panel"]
+        assert main([*given, "--out", str(tmp_path / values)]) == 0, capsys.readouterr().err
+        walk = Walk(steps=2, tolerance=1e-4)
+        expected = Scorer(networks.load("mask2former", tmp_path / "model"), "rba", walk, walk_values=values)(pixels)
+        np.testing.assert_array_equal(np.load(tmp_path / values / "street.npy"), expected.score.numpy())
+    assert main([*given, "--out", str(tmp_path), "--walk-values", "logits"]) == 2
+    assert "linear head, which mask2former has not" in capsys.readouterr().err
 
 
 def test_folder_that_does_not_fit(tmp_path):
