@@ -167,6 +167,7 @@ def test_counters_may_be_missing():
         ({"norm.num_batches_tracked": torch.tensor(1.0)}, r"tracked holds float32, expected integers$"),
         ({"norm.bias": torch.tensor([0, 1, torch.nan, 2])}, r"norm\.bias has entries that are not finite$"),
         ({"norm.bias": torch.full((4,), torch.inf)}, r"norm\.bias has entries that are not finite$"),
+        ({"norm.bias": torch.full((4,), 1e300, dtype=torch.float64)}, r"norm\.bias has entries that are not finite$"),
         ({"conv.bias": None, "b": torch.zeros(1), "norm.bias": torch.zeros(1)}, r"missing: .*; unknown: b; unfit: "),
     ],
 )

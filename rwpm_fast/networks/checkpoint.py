@@ -70,7 +70,7 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], *, name: str, pa
     The counters of batch norm, which older files lack and inference never reads, may be missing; they become 0.
 
     Args:
-        network: may be on the "meta" device for a check alone; nothing is loaded then.
+        network: any module.
         state: tensors under the names of ``network.state_dict()``.
         name: the network's name, for messages.
         path: where the tensors are from, for messages.
@@ -116,7 +116,7 @@ def _misfit(entry: str, tensor: Tensor, wanted: Tensor) -> str | None:
     if tensor.is_floating_point() != wanted.is_floating_point():
         kind = "floating point" if wanted.is_floating_point() else "integers"
         return f"{entry} holds {str(tensor.dtype).removeprefix('torch.')}, expected {kind}"
-    if not tensor.isfinite().all():
+    if not tensor.to(wanted.dtype).isfinite().all():  # as cast: a large double is infinite as float
         return f"{entry} has entries that are not finite"
     return None
 
