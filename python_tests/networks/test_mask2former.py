@@ -272,7 +272,8 @@ def test_resized_photo_is_that_of_pillow(size):
     height, width = network.input_size(size)
     assert (height, width) != size
     resized = image.fromarray(photo[0].permute(1, 2, 0).numpy()).resize((width, height), image.BILINEAR)
-    got = network.preprocess(photo)[0, :, :height, :width] * network.pixel_std + network.pixel_mean
+    got = network.preprocess(photo)[0, :, :height, :width]
+    got = got * torch.tensor(network.pixel_std).view(3, 1, 1) + torch.tensor(network.pixel_mean).view(3, 1, 1)
     error = (got.permute(1, 2, 0) - torch.from_numpy(np.array(resized)).float()).abs()
     assert error.max() < 1.01
     assert (error > 0.5).float().mean() < 0.01
@@ -373,11 +374,15 @@ def test_loads_a_folder_of_transformers(tmp_path):
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0.5] * 3, "image_std": [0.25] * 3}))
     loaded = networks.load("mask2former", tmp_path)
     assert len(loaded.classes) == 19
-    assert loaded.pixel_mean.flatten().tolist() == [127.5] * 3
-    assert loaded.pixel_std.flatten().tolist() == [63.75] * 3
+    assert loaded.pixel_mean == (127.5,) * 3
+    assert loaded.pixel_std == (63.75,) * 3
     images = original.preprocess(photos(1, 3, 64, 96))
     with torch.inference_mode():
         close(loaded(images), original(images))
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:999])
+    with pytest.raises(ValueError, match=r"no safetensors file, or is cut short"):
+        networks.load("mask2former", tmp_path)
 
 
 def test_command_line(tmp_path, capsys):
@@ -404,6 +409,9 @@ def test_folder_that_does_not_fit(tmp_path):
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"encoder_layers": 3}))
     with pytest.raises(ValueError, match=r"does not fit its configuration: missing: .*encoder\.layers\.2"):
+        networks.load("mask2former", tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(config | {"mask_feature_size": 32}))
+    with pytest.raises(ValueError, match=r"does not fit its configuration: .*mask_projection"):
         networks.load("mask2former", tmp_path)
 
 

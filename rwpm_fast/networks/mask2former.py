@@ -10,25 +10,20 @@ Needs transformers and SciPy, which are asked for when a network is made.
 from __future__ import annotations
 
 import json
-import re
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import detectron2
 from .base import Encoded, MaskLogits, Network
-from .checkpoint import listed, load_state, read_state_dict
+from .checkpoint import load_state, read_state_dict
 from .cityscapes import CITYSCAPES_CLASSES
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)  # of ImageNet, RGB, 0..255
 PIXEL_STD = (58.395, 57.12, 57.375)
-
-# Entries of Swin in transformers that inference does not read; files have them or not.
-_UNREAD = re.compile(r"\.swin\.layernorm\.|\.relative_position_index$")
 
 
 class Mask2Former(Network):
@@ -62,20 +57,20 @@ class Mask2Former(Network):
         if classes is None:
             classes = tuple(name for _, name in sorted(model.config.id2label.items()))
         self.classes = classes
-        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(3, 1, 1), persistent=False)
+        self.pixel_mean = pixel_mean
+        self.pixel_std = pixel_std
 
     def preprocess(self, photos: Tensor) -> Tensor:
-        size, dtype = tuple(photos.shape[-2:]), self.pixel_mean.dtype
-        photos = photos.float()
+        size, photos = tuple(photos.shape[-2:]), photos.float()
         if (shown := self.input_size(size)) != size:
             # As Pillow does it, which the published code resizes with: antialiased, each pass rounded, halves up.
             for step in ((size[0], shown[1]), shown):
                 photos = F.interpolate(photos, step, mode="bilinear", align_corners=False, antialias=True)
                 photos = (photos + 0.5).floor()
-        images = (photos - self.pixel_mean.float()) / self.pixel_std.float()
+        mean, std = (photos.new_tensor(values).view(3, 1, 1) for values in (self.pixel_mean, self.pixel_std))
+        images = (photos - mean) / std
         rows, columns = (padded - side for padded, side in zip(self.padded_size(size), shown, strict=True))
-        return F.pad(images, (0, columns, 0, rows)).to(dtype)
+        return F.pad(images, (0, columns, 0, rows)).to(next(self.parameters()).dtype)
 
     def encode(self, images: Tensor) -> Encoded:
         pixels = self.model.model.pixel_level_module(images)
@@ -95,23 +90,15 @@ class Mask2Former(Network):
         Raises:
             FileNotFoundError: there is no such folder, or no ``config.json`` in it.
             ImportError: transformers or SciPy is missing.
-            ValueError: the weights do not fit the configuration.
+            OSError: there are no weights in it.
+            ValueError: the weights do not fit the configuration, or their file is cut short.
         """
-        folder = Path(weights)
+        parts, folder = _parts(), Path(weights)
         if not (folder / "config.json").is_file():
             raise FileNotFoundError(
                 f"weights: expected a folder of transformers' save_pretrained, with a config.json, got {folder}"
             )
-        model, report = _parts().Mask2FormerForUniversalSegmentation.from_pretrained(
-            folder, local_files_only=True, output_loading_info=True
-        )
-        problems = {
-            kind: sorted(name for name in map(str, report[f"{kind}_keys"]) if not _UNREAD.search(name))
-            for kind in ("missing", "unexpected", "mismatched")
-        }
-        if any(problems.values()):
-            text = "; ".join(f"{kind}: {listed(names)}" for kind, names in problems.items() if names)
-            raise ValueError(f"weights: {folder} does not fit its configuration: {text}")
+        model = parts.pretrained(folder)
         pixels = {}
         if (settings := folder / "preprocessor_config.json").is_file():
             found = json.loads(settings.read_text())

@@ -6,6 +6,11 @@ Only this module needs transformers; importing it without raises ImportError.
 
 from __future__ import annotations
 
+import logging
+import re
+from pathlib import Path
+
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
     Mask2FormerConfig,
@@ -18,8 +23,13 @@ from transformers.models.mask2former.modeling_mask2former import (
     Mask2FormerPixelDecoderEncoderMultiscaleDeformableAttention as DeformableAttention,
 )
 
+from .checkpoint import listed
+
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
 STRIDES = (4, 8, 16, 32)  # of the backbone's stages
+
+# Entries of Swin that inference does not read; files have them or not.
+UNREAD = re.compile(r"\.swin\.layernorm\.|\.relative_position_index$")
 
 
 def swin(*, width: int, depths: tuple[int, ...], heads: tuple[int, ...], window: int) -> PretrainedConfig:
@@ -82,6 +92,34 @@ def mask2former(
         for layer in model.model.transformer_module.decoder.layers:
             layer.cross_attn = GlobalMaskedAttention(config.hidden_dim, config.num_attention_heads)
     return model.eval()
+
+
+def pretrained(folder: Path) -> Mask2FormerForUniversalSegmentation:
+    """The network that ``save_pretrained`` wrote, in evaluation mode.
+
+    Raises:
+        OSError: there are no weights in the folder.
+        ValueError: the weights do not fit the configuration, or their file is cut short.
+    """
+    library = logging.getLogger("transformers")
+    level = library.level
+    library.setLevel(logging.ERROR)  # what does not fit is told below, where it matters
+    try:
+        model, report = Mask2FormerForUniversalSegmentation.from_pretrained(
+            folder, local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True
+        )
+    except SafetensorError as error:
+        raise ValueError(f"weights: a file in {folder} is no safetensors file, or is cut short ({error})") from error
+    finally:
+        library.setLevel(level)
+    problems = {
+        kind: sorted(name for name in map(str, report[f"{kind}_keys"]) if not UNREAD.search(name))
+        for kind in ("missing", "unexpected", "mismatched")
+    }
+    if any(problems.values()):
+        text = "; ".join(f"{kind}: {listed(names)}" for kind, names in problems.items() if names)
+        raise ValueError(f"weights: {folder} does not fit its configuration: {text}")
+    return model
 
 
 class GlobalMaskedAttention(nn.Module):
