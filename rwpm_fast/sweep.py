@@ -192,7 +192,9 @@ def _identity(scorers: Sequence[Scorer], scores: Sequence[str]) -> bytes:
         "device": str(device_of(network)),
         "network": network.name,
         "weights": weights_digest(network),
-        "scorers": [[repr(scorer.walk), scorer.walk_values, scorer.calibrated] for scorer in scorers],
+        "scorers": [
+            [repr(scorer.walk), scorer.walk_values, scorer.calibrated, scorer.walk_padding] for scorer in scorers
+        ],
         "scores": list(scores),
     }
     return hashlib.sha256(json.dumps(facts).encode()).digest()

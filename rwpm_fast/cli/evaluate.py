@@ -47,7 +47,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TRACK",
         help="component metrics of SegmentMeIfYouCan too, with the size limits of a track (default: the data set's)",
     )
-    parser.add_argument("--scores", nargs="+", help="(default: energy max_logit; energy for a table)")
+    parser.add_argument(
+        "--scores",
+        nargs="+",
+        help="(default: the network's own, energy, max_logit; its own for a table)",
+    )
     parser.add_argument("--fpr-rule", default="fishyscapes", help="how FPR95 is read (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers to FILE")
     group = parser.add_argument_group("tables of the RWPM supplement, and component metrics")
@@ -138,13 +142,14 @@ def _evaluate(options: argparse.Namespace, dataset: Dataset, frames: Sequence[Fr
     from ..evaluate import evaluate
     from ..sweep import evaluate_kept
 
-    shared = {"scores": options.scores or ["energy", "max_logit"], **_pooling(options)}
+    scorer = load_scorer(options)
+    scores = options.scores or list(dict.fromkeys([scorer.score, "energy", "max_logit"]))
+    shared = {"scores": scores, **_pooling(options)}
     if options.components is None:
-        evaluation = evaluate(load_scorer(options), progress(frames, "evaluate"), **shared)
+        evaluation = evaluate(scorer, progress(frames, "evaluate"), **shared)
     else:
         track = _track(options, dataset)
         make_folder(options.cache, "--cache")
-        scorer = load_scorer(options)
         evaluation = evaluate_kept(scorer, progress(frames, "evaluate"), options.cache, track=track, **shared)
     heads = ["score", "walk", "AuROC", "AP", "FPR95", *(["sIoU", "PPV", "mean F1"] if evaluation.components else [])]
     lines = [heads, ["---"] * len(heads)]
@@ -178,9 +183,9 @@ def _table(options: argparse.Namespace, dataset: Dataset, frames: Sequence[Frame
     walks = [tables.walk_of(row) for row in settings]
     make_folder(options.cache, "--cache")
     network = load_network(options)
-    scores = options.scores or ["energy"]
+    scores = options.scores or [network.default_score]
     swept = sweep(
-        [Scorer(network, walk=walk, calibrated=options.calibrate) for walk in walks],
+        [Scorer(network, walk=walk, walk_values=options.walk_values, calibrated=options.calibrate) for walk in walks],
         progress(frames, f"table {options.table}"),
         options.cache,
         scores=scores,
@@ -260,6 +265,7 @@ def _settings(options: argparse.Namespace, dataset: Dataset) -> dict[str, Any]:
         "network": options.network,
         **photos,
         **preset,
+        "walk_values": options.walk_values,
         "device": options.device,
         "threads": get_num_threads(),
     }

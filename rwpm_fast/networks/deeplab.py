@@ -110,6 +110,7 @@ class DeepLabWRN38(Network):
     stride = 2
     linear_head = True
     align_corners = True
+    default_score = "blurred_energy"
 
     def __init__(self, outputs: int = 20, width: int = 64) -> None:
         super().__init__()
