@@ -10,6 +10,7 @@ PIP := $(VENV)/bin/python -m pip install --quiet
 
 CPP := $(shell find csrc -name '*.cpp' -o -name '*.h')
 CUDA := $(shell find csrc -name '*.cu')
+NVCC := $(shell command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null)
 
 .PHONY: help setup build demo test lint format test-cpp test-cuda test-python bench clean
 
@@ -50,12 +51,18 @@ format: build  ## rewrite Python and C++ in the house style
 
 test-cpp: build
 	@echo "== ctest: the kernels without torch and Python, warnings are errors"
-	cmake -S . -B build/cpp -G Ninja -DPython_EXECUTABLE=$(CURDIR)/$(VENV)/bin/python -DRWPM_WARNINGS_AS_ERRORS=ON > /dev/null
-	cmake --build build/cpp --target walk_test transition_test
+	cmake -S . -B build/cpp -G Ninja -DPython_EXECUTABLE=$(CURDIR)/$(VENV)/bin/python -DRWPM_WARNINGS_AS_ERRORS=ON -DRWPM_CUDA=OFF > /dev/null
+	cmake --build build/cpp --target walk_test transition_test cuda_step_test
 	ctest --test-dir build/cpp --output-on-failure
 
 test-cuda: build
-	@$(if $(CUDA),echo "== nvcc: compile the CUDA sources",echo "== nvcc: no CUDA sources yet")
+ifeq ($(NVCC),)
+	@echo "== nvcc: not on this machine, the CUDA sources are not compiled"
+else
+	@echo "== nvcc: the CUDA kernels for every GPU they serve, warnings are errors"
+	cmake -S . -B build/cuda -G Ninja -DPython_EXECUTABLE=$(CURDIR)/$(VENV)/bin/python -DRWPM_WARNINGS_AS_ERRORS=ON -DRWPM_CUDA=ON -DCMAKE_CUDA_COMPILER=$(NVCC) > /dev/null
+	cmake --build build/cuda --target rwpm_cuda
+endif
 
 test-python: build
 	@echo "== pytest"

@@ -1,12 +1,16 @@
 """Builds the compiled parts by calling CMake, which holds the sources and flags; the rest is in pyproject.toml.
 
 torch is found in the environment that runs this, not in an isolated one, so install with --no-build-isolation. Without
-torch the package still builds: the NumPy module is there and the operators run in plain torch.
+torch the package still builds: the NumPy module is there and the operators run in plain torch. The CUDA kernels are
+built where torch has CUDA and nvcc is there.
 """
 
+import os
 import re
+import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -16,18 +20,29 @@ ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "rwpm_fast" / "__init__.py").read_text())[1]
 
 
+def has_cuda() -> bool:
+    """Whether torch has CUDA, looked up without its slow import, and nvcc is there."""
+    torch = find_spec("torch")
+    library = torch and torch.origin and Path(torch.origin).parent / "lib" / "libtorch_cuda.so"
+    return bool(library and library.exists() and shutil.which("nvcc", path=f"{os.environ['PATH']}:/usr/local/cuda/bin"))
+
+
 class CMakeBuild(build_ext):
     """Configures, builds and installs the CMake project into the package: the wheel's, or this tree's when editable."""
 
+    def run(self) -> None:
+        self.into_tree = bool(self.inplace or self.editable_mode)  # setuptools forgets --inplace while it builds
+        super().run()
+
     def build_extension(self, ext: Extension) -> None:
         build = Path(self.build_temp).resolve()
-        editable = self.inplace or self.editable_mode
-        package = ROOT / "rwpm_fast" if editable else Path(self.build_lib) / "rwpm_fast"
+        package = ROOT / "rwpm_fast" if self.into_tree else Path(self.build_lib) / "rwpm_fast"
         configure = [
             *("cmake", "-S", str(ROOT), "-B", str(build), "-G", "Ninja"),
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-DRWPM_VERSION={VERSION}",
             "-DRWPM_TESTS=OFF",
+            f"-DRWPM_CUDA={'ON' if has_cuda() else 'OFF'}",
         ]
         subprocess.run(configure, check=True)
         subprocess.run(["cmake", "--build", str(build)], check=True)

@@ -1,13 +1,7 @@
-"""What a user would pick instead, written as its documentation shows it. Self-affinity is always masked in the kernel.
-
-Taking it out of a finished softmax would cancel everything: at tau = 0.01 the pixel itself weighs e^100.
-"""
+"""What a user would pick instead, written as its documentation shows it; see :mod:`rwpm_fast.bench.libraries`."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -31,6 +25,7 @@ from rwpm_fast.bench.contenders import (
     streamed,
     streaming,
 )
+from rwpm_fast.bench.libraries import faiss_search, flex_attention_of, keops_walk
 from rwpm_fast.bench.references import CUT, NEAREST, NEIGHBOURS, PARTS, RELEASED, cut
 
 warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state")
@@ -48,7 +43,7 @@ def peers() -> list[Contender]:
             "cut", "dense torch on 2 x 2 sub-maps, subnormals flushed", _cut, _cut_work, _cut_memory, operator=CUT
         ),
         Contender("sdpa", "scaled_dot_product_attention, masked", _sdpa, streamed, slab),
-        Contender("flex", "FlexAttention, q_idx != kv_idx", _flex, streamed, _flex_memory),
+        Contender("flex", "FlexAttention, q_idx != kv_idx", _flex, streamed, streaming),
         Contender("keops", "KeOps", _keops, streamed, streaming),
         _nearest("knn-torch", "50 nearest by torch top-k", _knn_torch, slab),
         _nearest("knn-faiss", "50 nearest by faiss", _knn_faiss, streaming),
@@ -108,28 +103,17 @@ def _sdpa(problem: Problem) -> Run:
     return run
 
 
-def _other(b: Tensor, h: Tensor, q_idx: Tensor, kv_idx: Tensor) -> Tensor:
-    return q_idx != kv_idx
-
-
 def _flex(problem: Problem) -> Run:
     """Compiled for these sizes, outside the time; the block mask depends on N alone."""
     try:
-        from torch.nn.attention.flex_attention import create_block_mask, flex_attention
-    except ImportError as error:
-        raise Unavailable(f"torch {torch.__version__} has no FlexAttention") from error
-    n = problem.case.pixels
-    torch._dynamo.reset()  # else a sweep meets the limit of compilations, and what runs then is not the kernel
-    try:
-        mask = create_block_mask(_other, None, None, n, n, device="cpu")
-        attention = torch.compile(flex_attention, dynamic=False, fullgraph=True)
+        attention = flex_attention_of(problem.case.pixels, problem.embeddings.device)
 
         def walk(steps: int) -> Tensor:
             q = F.normalize(problem.embeddings, dim=-1, eps=1e-12)[None, None]  # [1, 1, N, D]
             scale = 1 / problem.case.temperature
 
             def transition(m: Tensor) -> Tensor:
-                return attention(q, q, m[None, None], block_mask=mask, scale=scale)[0, 0]
+                return attention(q, q, m[None, None], scale=scale)[0, 0]
 
             return baselines.iterate(transition, problem.values, problem.case.alpha, steps)
 
@@ -139,31 +123,8 @@ def _flex(problem: Problem) -> Run:
     return lambda: walk(problem.case.steps)
 
 
-def _flex_memory(case: Case) -> float:
-    return 8 * case.pixels**2  # create_block_mask lays the mask out once, with N x N indices
-
-
 def _keops(problem: Problem) -> Run:
-    """The symbolic matrix as KeOps' users write it; every step makes it anew. Its formula is compiled once for D, C."""
-    # Its OpenMP is not torch's, and reads this when it is loaded.
-    os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
-    try:
-        with contextlib.redirect_stdout(sys.stderr):  # it talks of CUDA and of compiling
-            from pykeops.torch import LazyTensor
-    except ImportError as error:
-        raise Unavailable("pykeops is not installed: pip install pykeops") from error
-    n = problem.case.pixels
-
-    def run() -> Tensor:
-        q = F.normalize(problem.embeddings, dim=-1, eps=1e-12)
-        index = torch.arange(n, dtype=torch.float32)  # exact below 2^24
-        logits = (LazyTensor(q[:, None]) | LazyTensor(q[None])) / problem.case.temperature
-        apart = (LazyTensor(index[:, None, None]) - LazyTensor(index[None, :, None])).abs()
-        logits = (0.5 - apart).ifelse(-1e30, logits)
-        with contextlib.redirect_stdout(sys.stderr):
-            return _iterated(problem, lambda m: logits.sumsoftmaxweight(LazyTensor(m.contiguous()[None]), axis=1))
-
-    return run
+    return lambda: keops_walk(problem.embeddings, problem.values, **problem.settings)
 
 
 def _nearest_pairs(problem: Problem) -> int:
@@ -187,21 +148,7 @@ def _knn_torch(problem: Problem) -> Run:
 
 
 def _knn_faiss(problem: Problem) -> Run:
-    try:
-        import faiss
-    except ImportError as error:
-        raise Unavailable("faiss is not installed: pip install faiss-cpu") from error
-    faiss.omp_set_num_threads(torch.get_num_threads())
-
-    def search(q: Tensor, neighbours: int) -> tuple[Tensor, Tensor]:
-        found = faiss.knn(q.numpy(), q.numpy(), neighbours + 1, metric=faiss.METRIC_INNER_PRODUCT)
-        cosines, columns = (torch.from_numpy(array) for array in found)  # [N, k + 1] each, nearest first
-        # The pixel itself is among them, not always first, and not at all where enough others equal it.
-        own = columns == torch.arange(len(q))[:, None]
-        own[:, -1] |= ~own.any(1)
-        return cosines[~own].view(len(q), neighbours), columns[~own].view(len(q), neighbours)
-
-    return _knn(problem, search)
+    return _knn(problem, faiss_search())
 
 
 def _csr(tolerance: float) -> Contender:

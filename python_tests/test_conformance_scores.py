@@ -11,6 +11,8 @@ from torch.nn.functional import interpolate
 
 from rwpm_fast import scores
 from rwpm_fast.calibration import calibrate
+from rwpm_fast.networks import MaskLogits
+from rwpm_fast.prediction import MaskPrediction
 
 ROOT = Path(os.environ.get("RWPM_CONFORMANCE", Path(__file__).parents[1] / ".." / "shared" / "conformance"))
 
@@ -87,6 +89,25 @@ def test_conformance_mask2anomaly(path):
     check(plain, arrays["m2a_plain"], path, "m2a_plain")
     check(flipped.flip(-1), arrays["m2a_flip_flipped_back"], path, "m2a_flip_flipped_back")
     check((plain + flipped.flip(-1)) / 2, arrays["m2a_final"], path, "m2a_final")
+
+
+@golden("mask_scores")
+def test_conformance_mask_prediction(path):
+    arrays = load(path)
+    image_size, output_size = (tuple(arrays[name].tolist()) for name in ("image_size", "output_size"))
+    padded_size = tuple(4 * side for side in arrays["mask_logits"].shape[-2:])
+    plain, flipped = (
+        MaskLogits(arrays[f"{view}class_logits"][None], arrays[f"{view}mask_logits"][None]) for view in ("", "flip_")
+    )
+    prediction = MaskPrediction(image_size, None, plain, padded_size, image_size)
+    check(prediction.full_logits[:, ::2, ::2], arrays["semantic_logits_stride2"], path, "L")
+    check(prediction.score("rba"), arrays["rba_tanh"], path, "rba_tanh")
+    both = MaskLogits(*map(torch.cat, zip(plain, flipped, strict=True)))
+    for logits, wanted in ((plain, "m2a_plain"), (both, "m2a_final")):
+        prediction = MaskPrediction(output_size, None, logits, padded_size, image_size)
+        check(prediction.score("mask2anomaly"), arrays[wanted], path, wanted)
+    backwards = MaskPrediction(output_size, None, flipped, padded_size, image_size).score("mask2anomaly").flip(-1)
+    check(backwards, arrays["m2a_flip_flipped_back"], path, "m2a_flip_flipped_back")
 
 
 @golden("rwpm_calibration")

@@ -170,8 +170,8 @@ def test_one_device(argument):
 
 
 def test_backends_are_named():
-    with pytest.raises(ValueError, match="backend: expected one of auto, cpu, triton, torch, got 'cuda'"):
-        rwpm_fast.walk(**good(), backend="cuda")
+    with pytest.raises(ValueError, match="backend: expected one of auto, cpu, triton, cuda, torch, got 'gpu'"):
+        rwpm_fast.walk(**good(), backend="gpu")
     arguments = {name: x.to("meta") for name, x in good().items()}
     with pytest.raises(RuntimeError, match='backend="cpu": expected tensors on the CPU, got meta'):
         rwpm_fast.walk(**arguments, backend="cpu")

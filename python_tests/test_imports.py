@@ -167,6 +167,16 @@ def test_without_triton_and_without_a_gpu(run_python):
     run_python(blocked + COMPILED, CUDA_VISIBLE_DEVICES="")
 
 
+def test_networks_without_transformers(run_python):
+    run_python(
+        "import sys\nsys.modules['transformers'] = None\n"
+        "from rwpm_fast import networks\nassert 'rba_swin_b' in networks.NETWORKS\nnetworks.DABNet()\n"
+        "try:\n    networks.RbASwinB()\n"
+        "except ImportError as error:\n    assert 'rwpm-fast[mask2former]' in str(error)\n"
+        "else:\n    raise AssertionError('no error')\n"
+    )
+
+
 def test_operator_comes_with_the_package(run_python):
     run_python(
         "import torch\nfrom rwpm_fast import walk\nassert torch.ops.rwpm.walk(torch.randn(5, 3)).shape == (5, 3)\n"

@@ -165,7 +165,7 @@ def test_parts_out_of_range(manifold, parts):
         ),
         ({"value_map": torch.ones(2, 6, 4, 5).int()}, TypeError, "value_map: expected dtype .* got torch.int32"),
         ({"alpha": 2}, ValueError, r"alpha: expected a number in \[0, 1\], got 2"),
-        ({"backend": "gpu"}, ValueError, "backend: expected one of auto, cpu, triton, torch, got 'gpu'"),
+        ({"backend": "gpu"}, ValueError, "backend: expected one of auto, cpu, triton, cuda, torch, got 'gpu'"),
     ],
     ids=readable,
 )
@@ -200,7 +200,7 @@ def test_module_shows_its_settings():
         ({"tolerance": 1}, ValueError, r"tolerance: expected a number in \[0, 1\), got 1"),
         ({"parts": 0}, ValueError, "parts: expected 1 or more"),
         ({"parts": 1.5}, TypeError, "parts: expected an integer, got float"),
-        ({"backend": "gpu"}, ValueError, "backend: expected one of auto, cpu, triton, torch, got 'gpu'"),
+        ({"backend": "gpu"}, ValueError, "backend: expected one of auto, cpu, triton, cuda, torch, got 'gpu'"),
     ],
     ids=readable,
 )

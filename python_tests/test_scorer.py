@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rwpm_fast import reference, scores
+from rwpm_fast import Walk, reference, scores
 from rwpm_fast.networks import Network
 from rwpm_fast.scorer import Scorer
 
@@ -166,6 +166,23 @@ def test_half_precision_network(photo):
     assert (half - exact).abs().mean() < 0.1
 
 
+def test_blur_comes_after_calibration(photo):
+    analysis = Scorer(TinyNetwork(), walk=Walk(steps=3, parts=2), calibrated=True).analyse(photo)
+    expected = scores.gaussian_blur(analysis.walked.score("energy"))
+    assert torch.equal(analysis.walked.score("blurred_energy"), expected)
+    assert torch.equal(analysis.plain.score("blurred_energy"), scores.blurred_energy(analysis.plain.full_logits))
+
+
+def test_network_names_its_score(photo):
+    class Named(TinyNetwork):
+        default_score = "max_logit"
+
+    assert Scorer(TinyNetwork()).score == "energy"
+    scorer = Scorer(Named())
+    assert scorer.score == "max_logit"
+    assert torch.equal(scorer(photo).score, Scorer(Named(), "max_logit")(photo).score)
+
+
 def test_network_is_put_into_evaluation_mode():
     assert not Scorer(TinyNetwork().train()).network.training
 
@@ -181,7 +198,9 @@ def test_device_follows_the_network(photo):
 def test_wrong_settings():
     with pytest.raises(ValueError, match="energy"):
         Scorer(TinyNetwork(), "surprise")
-    with pytest.raises(ValueError, match="walk_values: expected auto, logits or embeddings, got 'pixels'"):
+    with pytest.raises(ValueError, match="walk_values: expected auto, embeddings, logits or masks, got 'pixels'"):
         Scorer(TinyNetwork(), walk_values="pixels")
     with pytest.raises(ValueError, match="linear head, which tiny has not"):
         Scorer(BentNetwork(), walk_values="logits")
+    with pytest.raises(ValueError, match="mask head, which tiny has not"):
+        Scorer(TinyNetwork(), walk_values="masks")

@@ -37,7 +37,7 @@ NAIVE = {
 
 
 def test_registry_is_complete():
-    assert set(scores.SCORES) == set(NAIVE)
+    assert set(scores.SCORES) == {*NAIVE, "blurred_energy"}
     assert all(scores.get(name) is function for name, function in scores.SCORES.items())
     with pytest.raises(ValueError, match=r"name: expected one of energy, .*mask2anomaly, got 'msp'"):
         scores.get("msp")
@@ -307,6 +307,20 @@ def test_blur_batch_constant_and_smallest_map():
     np.testing.assert_allclose(blurred[0, 1], wanted, rtol=1e-12, atol=1e-13)
     torch.testing.assert_close(scores.gaussian_blur(torch.full((8, 8), -9.5)), torch.full((8, 8), -9.5))
     assert scores.gaussian_blur(torch.zeros(0, 8, 8)).shape == (0, 8, 8)
+
+
+def test_blurred_energy():
+    logits = random_logits(2, 7, 9, 12)
+    profile = np.exp(-0.5 * np.arange(-3, 4) ** 2)
+    kernel = np.outer(profile, profile) / profile.sum() ** 2
+    blurred = scores.get("blurred_energy")(logits)
+    for image, score in zip(logits, blurred, strict=True):
+        wanted = ndimage.correlate(per_pixel(image, NAIVE["energy"]), kernel, mode="mirror")
+        np.testing.assert_allclose(score, wanted, rtol=1e-12, atol=1e-13)
+    torch.testing.assert_close(scores.blurred_energy(logits.movedim(1, -1), dim=-1), blurred)
+    assert scores.blurred_energy(logits.half()).dtype == torch.float32
+    with pytest.raises(ValueError, match=r"score_map: expected shape \[\.\.\., H, W\] with H and W at least 4"):
+        scores.blurred_energy(logits[..., :3])
 
 
 def test_blur_half_is_computed_in_float32():

@@ -20,10 +20,11 @@ _HOMES = {
     "Walk": "maps",
     "calibrate": "calibration",
     "Scorer": "scorer",
+    "attach": "networks.attach",
     "transition": "transitions",
     "Transition": "transitions",
 }
-_MODULES = ("baselines", "metrics", "networks", "numpy", "presets", "reference", "scores")
+_MODULES = ("baselines", "data", "metrics", "networks", "numpy", "presets", "reference", "scores", "submission")
 
 __all__ = [*_HOMES, *_MODULES]
 

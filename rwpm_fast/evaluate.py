@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-import numpy as np
 import torch
 
-from .images import PhotoError, read_labels, read_photo
-from .metrics import PixelMetrics, PixelResult
+from .data import Frame
+from .metrics import ComponentResult, PixelMetrics, PixelResult
 from .scorer import Scorer
 from .scores import get
 
@@ -22,19 +21,25 @@ class Evaluation:
 
     Attributes:
         results: (score name, "without" or "with" the walk) to pixel metrics.
+        components: the same to component metrics, where they were asked for.
         network_seconds: time of the network, per photo.
         walk_seconds: time of the walk, per photo.
         failures: photos that could not be used, with the reason; they are in no result.
     """
 
     results: dict[tuple[str, str], PixelResult] = field(default_factory=dict)
+    components: dict[tuple[str, str], ComponentResult] = field(default_factory=dict)
     network_seconds: list[float] = field(default_factory=list)
     walk_seconds: list[float] = field(default_factory=list)
     failures: dict[Path, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict:
         """JSON-ready form: fractions, seconds, paths as strings."""
-        rows = [{"score": score, "walk": walk == "with", **vars(r)} for (score, walk), r in self.results.items()]
+        rows = [
+            {"score": score, "walk": walk == "with", **vars(result)}
+            | ({"components": self.components[score, walk].as_dict()} if self.components else {})
+            for (score, walk), result in self.results.items()
+        ]
         return {
             "results": rows,
             "network_seconds_median": median(self.network_seconds) if self.network_seconds else None,
@@ -45,11 +50,9 @@ class Evaluation:
 
 def evaluate(
     scorer: Scorer,
-    pairs: Iterable[tuple[Path, Path]],
+    frames: Iterable[Frame],
     *,
     scores: Sequence[str] = ("energy", "max_logit"),
-    positive: Sequence[int] = (1,),
-    negative: Sequence[int] = (0,),
     fpr_rule: str = "fishyscapes",
     on_photo: Callable[[Path, str | None], None] = lambda photo, failure: None,
 ) -> Evaluation:
@@ -57,9 +60,8 @@ def evaluate(
 
     Args:
         scorer: network and walk; its own score name is not used.
-        pairs: photo and label files, of equal size.
+        frames: photos with labels, such as a :class:`rwpm_fast.data.Dataset`.
         scores: names in ``rwpm_fast.scores``.
-        positive, negative: label values of anomalies and inliers; every other value is void.
         fpr_rule: how FPR95 is read off the curve; see :class:`rwpm_fast.metrics.PixelMetrics`.
         on_photo: called after each photo with the reason if it failed.
 
@@ -71,44 +73,25 @@ def evaluate(
     """
     check_scores(scores)
     walks = ("without",) if scorer.walk is None else ("without", "with")
-    metrics = {
-        (score, walk): PixelMetrics(fpr_rule, positive=positive, negative=negative)
-        for score in scores
-        for walk in walks
-    }
+    metrics = {(score, walk): PixelMetrics(fpr_rule) for score in scores for walk in walks}
     evaluation = Evaluation()
-    for photo_path, label_path in pairs:
+    for frame in frames:
         try:
-            photo, labels = read_pair(photo_path, label_path)
+            photo, labels = frame.read()
             analysis = scorer.analyse(photo)
             with torch.inference_mode():
                 for (score, walk), pooled in metrics.items():
                     prediction = analysis.walked if walk == "with" else analysis.plain
                     pooled.update(prediction.score(score), labels)
         except ValueError as error:
-            evaluation.failures[photo_path] = str(error)
-            on_photo(photo_path, str(error))
+            evaluation.failures[frame.photo] = str(error)
+            on_photo(frame.photo, str(error))
             continue
         evaluation.network_seconds.append(analysis.network_seconds)
         evaluation.walk_seconds.append(analysis.walk_seconds)
-        on_photo(photo_path, None)
+        on_photo(frame.photo, None)
     evaluation.results = {key: pooled.compute() for key, pooled in metrics.items()}
     return evaluation
-
-
-def read_pair(photo_path: Path, label_path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Photo [H, W, 3] uint8 and labels [H, W] integer.
-
-    Raises:
-        PhotoError: one of them cannot be read, or their sizes differ.
-    """
-    photo, labels = read_photo(photo_path), read_labels(label_path)
-    if labels.shape != photo.shape[:2]:
-        raise PhotoError(
-            f"labels {label_path}: expected the photo's size {photo.shape[0]}x{photo.shape[1]}, "
-            f"got {labels.shape[0]}x{labels.shape[1]}"
-        )
-    return photo, labels
 
 
 def check_scores(names: Iterable[str]) -> None:

@@ -46,6 +46,12 @@ def walk(
         return _load()[0].walk(embeddings, values, mask, **settings, adjoint=adjoint)
 
 
+def walk_by_cuda(embeddings: Tensor, values: Tensor | None, mask: Tensor | None, **settings) -> Tensor:
+    """The same with the exact transitions in CUDA C++, where :func:`rwpm_fast.cuda.unusable` has no objection."""
+    with _device(embeddings):
+        return _load()[0].walk_by_cuda(embeddings, values, mask, **settings)
+
+
 def compile_matrix(embeddings: Tensor, *, temperature: float, tolerance: float):
     """The matrix of embeddings [n, D]: :class:`rwpm_fast.triton.matrix.PagedMatrix`; None where it would stream."""
     from .triton.matrix import compile_matrix

@@ -47,7 +47,7 @@ def read_photo(path: str | os.PathLike[str], *, upright: bool = False) -> np.nda
 
 
 def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read a label image: its pixel values, or its palette indices, as they are.
+    """Read a label image: its pixel values, or its palette indices, as they are; of three equal channels the first.
 
     Returns:
         Labels: [H, W] integer, uint8 or wider as the file has it.
@@ -57,6 +57,8 @@ def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
     """
     picture = _open(path)
     labels = np.array(picture)
+    if picture.mode == "RGB" and (labels == labels[..., :1]).all():
+        labels = labels[..., 0]
     if labels.ndim != 2 or labels.dtype.kind not in "biu":
         raise PhotoError(f"labels {path}: expected one channel of integer class ids, got mode {picture.mode}")
     return labels.astype(np.uint8) if labels.dtype == bool else labels
@@ -158,6 +160,13 @@ def pair_labels(photos: Iterable[Path], labels_dir: str | os.PathLike[str]) -> l
     return [(photo, label) for label, photo in pairs.items()]
 
 
+def natural_key(name: str | os.PathLike[str]) -> tuple[list[str | int], str]:
+    """Key that sorts names as people do: frame 9 before frame 10."""
+    # Splitting at runs of digits alternates text and number, so that only like is compared with like.
+    pieces = re.split(r"(\d+)", str(name).lower())
+    return [int(piece) if i % 2 else piece for i, piece in enumerate(pieces)], str(name)
+
+
 def write_whole(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]) -> None:
     """Write a file whole or not at all: a reader sees the old content or the new, also after a crash.
 
@@ -220,10 +229,4 @@ def _rgb(picture: Any, name: str) -> np.ndarray:
 
 def _photos_among(paths: Iterable[Path]) -> list[Path]:
     photos = (p for p in paths if p.suffix.lower() in PHOTO_SUFFIXES and not p.name.startswith(".") and p.is_file())
-    return sorted(photos, key=_natural)
-
-
-def _natural(path: Path) -> tuple[list[str | int], str]:
-    # Splitting at runs of digits alternates text and number, so that only like is compared with like.
-    pieces = re.split(r"(\d+)", str(path).lower())
-    return [int(piece) if i % 2 else piece for i, piece in enumerate(pieces)], str(path)
+    return sorted(photos, key=natural_key)

@@ -78,5 +78,5 @@ def info() -> dict[str, Any]:
         "isa_chosen": _isa(),
         "RWPM_ISA": os.environ.get("RWPM_ISA", "not set"),
         **_torch_parts(),
-        "triton": "no: no Triton kernels in this version" if util.find_spec("triton") else "no: not installed",
+        "triton": _version("triton") if util.find_spec("triton") else "no: not installed; GPUs walk in plain torch",
     }

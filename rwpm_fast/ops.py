@@ -14,7 +14,7 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor
 
-from . import gpu, streaming
+from . import cuda, gpu, streaming
 from .checks import check_settings, check_shapes
 from .reference import valid_pixels
 from .walk_info import WalkInfo, info_of_table, timed
@@ -22,7 +22,7 @@ from .walk_info import WalkInfo, info_of_table, timed
 LIBRARY = Path(__file__).parent / "librwpm_ops.so"
 OLDEST_TORCH = (2, 11)
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-BACKENDS = ("auto", "cpu", "triton", "torch")
+BACKENDS = ("auto", "cpu", "triton", "cuda", "torch")
 
 _SETTINGS = "float alpha=0.99, int steps=20, float temperature=0.01, float tolerance=0.0"
 _SCHEMAS = (
@@ -214,8 +214,10 @@ if not _has_kernel("CompositeExplicitAutograd"):
 
 def _reason(backend: str, embeddings: Tensor, values: Tensor | None) -> str | None:
     """Why a backend cannot walk such tensors; None when it can."""
-    if backend == "triton":
-        return gpu.unavailable(embeddings, values)
+    if backend in ("triton", "cuda") and (reason := gpu.unavailable(embeddings, values)) is not None:
+        return reason
+    if backend == "cuda":
+        return cuda.unusable(embeddings, values)
     if backend == "cpu" and embeddings.device.type != "cpu":
         return f"expected tensors on the CPU, got {embeddings.device}"
     if backend == "cpu" and _UNAVAILABLE is not None:
@@ -270,7 +272,8 @@ def walk(
             tau = 0.01 it is), and stream where it is not. No value is then off by more than
             ``2 * steps * tolerance * max|v|``, and most are by far less.
         backend: "auto" (the compiled kernels on the CPU, Triton's on a GPU, plain torch where they cannot serve), "cpu"
-            or "triton" (these or an error), "torch" (plain torch, any device).
+            or "triton" (these or an error), "cuda" (Triton's, but for exact transitions in 16 bits, which CUDA C++
+            makes), "torch" (plain torch, any device).
         return_info: return what the walk did beside its result: a :class:`rwpm_fast.walk_info.WalkInfo`, for a batch a
             tuple of them.
 
@@ -282,7 +285,7 @@ def walk(
         TypeError: a dtype or type that is not taken.
         ValueError: shapes, devices or settings that do not fit.
         NotImplementedError: the embeddings require a gradient.
-        RuntimeError: ``backend="cpu"`` or ``"triton"`` and these kernels cannot serve; the message says why.
+        RuntimeError: ``backend`` names kernels that cannot serve; the message says why.
     """
     check_settings(alpha, steps, temperature, tolerance)
     _check(embeddings, values, mask)
@@ -290,12 +293,19 @@ def walk(
         raise NotImplementedError(NO_EMBEDDING_GRADIENT)
     if backend not in BACKENDS:
         raise ValueError(f"backend: expected one of {', '.join(BACKENDS)}, got {backend!r}")
-    if backend in ("torch", "triton") and values is not None and values.requires_grad and torch.is_grad_enabled():
+    if (
+        backend in ("torch", "triton", "cuda")
+        and values is not None
+        and values.requires_grad
+        and torch.is_grad_enabled()
+    ):
         raise NotImplementedError(f'values: backend="{backend}" gives no gradient; use backend="auto"')
     settings = {"alpha": alpha, "steps": steps, "temperature": temperature, "tolerance": tolerance}
     if backend != "auto" and (reason := _reason(backend, embeddings, values)) is not None:
         raise RuntimeError(f'backend="{backend}": {reason}')
-    plain = {"triton": gpu.walk, "torch": _walk_plain}.get(backend, torch.ops.rwpm.walk.default)
+    plain = {"triton": gpu.walk, "cuda": gpu.walk_by_cuda, "torch": _walk_plain}.get(
+        backend, torch.ops.rwpm.walk.default
+    )
     if not return_info:
         return plain(embeddings, values, mask, **settings)
     if backend == "auto":

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from . import scores
-from .calibration import calibrate
+from .framing import graph_mask, photo_edges
 from .images import as_photo
-from .maps import partition_edges
-from .networks import Network
+from .networks import MaskLogits, Network
+from .prediction import DensePrediction, MaskPrediction, Prediction
 
 
 class MapWalk(Protocol):
@@ -52,52 +52,19 @@ class Scored:
 
 
 @dataclass(frozen=True, eq=False)
-class Prediction:
-    """Class logits of a photo, and the maps that are made of them on demand.
-
-    Attributes:
-        logits: [K, h, w], as the head gives them.
-        size: height and width of the photo.
-        align_corners: how to up-sample.
-        edges: edges of the sub-maps in rows and columns of the photo, for scores to be calibrated across them; None
-            for scores as they are.
-    """
-
-    logits: Tensor
-    size: tuple[int, int]
-    align_corners: bool
-    edges: tuple[list[int], list[int]] | None = None
-
-    @cached_property
-    def full_logits(self) -> Tensor:
-        """Logits up-sampled to the photo, [K, H, W] float32; kept, since every map starts from them."""
-        logits = self.logits.float()
-        # Up-sampling comes before the score: the two do not commute.
-        return F.interpolate(logits[None], self.size, mode="bilinear", align_corners=self.align_corners)[0]
-
-    @cached_property
-    def segmentation(self) -> Tensor:
-        """Index of the likeliest class, [H, W] int64."""
-        return self.full_logits.max(0).indices  # argmax takes several times as long on a CPU
-
-    def score(self, name: str) -> Tensor:
-        """Anomaly score by its name in ``rwpm_fast.scores``, [H, W] float32, higher is more anomalous."""
-        score = scores.get(name)(self.full_logits)
-        return score if self.edges is None else calibrate(score, *self.edges)
-
-
-@dataclass(frozen=True, eq=False)
 class Embedded:
     """A photo as the network embeds it, before any walk; all scorers of that network may start from it.
 
     Attributes:
-        embedding_map: [1, D, h, w].
-        mask: [1, h, w] bool, pixels that belong to the graph; None for all.
+        embedding_map: [V, D, h, w]; V is 2 for a network that also sees the mirror image, else 1.
+        context: what else the network's decoder reads.
+        mask: [H, W] bool, photo pixels that belong to the graph; None for all.
         size: height and width of the photo.
         seconds: time of pre-processing and network.
     """
 
     embedding_map: Tensor
+    context: Any
     mask: Tensor | None
     size: tuple[int, int]
     seconds: float
@@ -108,25 +75,30 @@ class Analysis:
     """One network pass over a photo, seen without and with the walk.
 
     Attributes:
-        network: the network that ran.
-        embedding_map: [D, h, w], before the walk.
+        scorer: the scorer that ran.
+        embedded: the photo before the walk.
         walked: prediction after the walk, or without one if the scorer has none.
         network_seconds: time of pre-processing, network and one head.
         walk_seconds: time of the walk, 0 without one.
     """
 
-    network: Network
-    embedding_map: Tensor
+    scorer: Scorer
+    embedded: Embedded
     walked: Prediction
     network_seconds: float
     walk_seconds: float
+
+    @property
+    def embedding_map(self) -> Tensor:
+        """The photo's embedding map before the walk, [D, h, w]."""
+        return self.embedded.embedding_map[0]
 
     @cached_property
     def plain(self) -> Prediction:
         """Prediction without the walk."""
         with torch.inference_mode():
-            logits = self.network.head(self.embedding_map[None])[0]
-        return Prediction(logits, self.walked.size, self.walked.align_corners)
+            logits = self.scorer.network.decode(self.embedded.embedding_map, self.embedded.context)
+        return self.scorer.predict(logits, self.embedded.size, edges=None)
 
 
 class Scorer:
@@ -136,16 +108,23 @@ class Scorer:
     logits in place of the D embedding channels, on the graph of the embeddings: it mixes pixels, the head mixes
     channels, and rows that sum to 1 leave a bias alone, so both give one map and the logits are fewer.
 
+    A mask head is linear in the map only at its end: inside, the map also makes the attention masks of the decoder.
+    Walking the embeddings, as the released code does, moves queries and classes too; walking the masks leaves both.
+
     Args:
         network: put into evaluation mode; photos go to the device it is on.
-        score: name in ``rwpm_fast.scores``.
-        walk: ``rwpm_fast.Walk`` or alike; None scores without a walk.
-        walk_values: what walks: ``"logits"`` (linear heads only), ``"embeddings"``, or ``"auto"``, which takes the
-            logits where the head is linear.
+        score: name in ``rwpm_fast.scores``; None for the one of the network's authors.
+        walk: ``rwpm_fast.Walk`` or alike; None scores without a walk. It computes in at least float32, whatever the
+            network's dtype.
+        walk_values: what walks: ``"embeddings"``; ``"logits"``, linear heads only; ``"masks"``, the final mask logits
+            of mask heads; or ``"auto"``, which takes the logits where the head is linear and else the embeddings, as
+            the published code does.
         calibrated: calibrate scores across the sub-maps of a walk with ``parts`` > 1, as the paper does for n > 2.
+        walk_padding: pixels of the embedding map that show nothing but padding belong to the graph, as in the released
+            code.
 
     Raises:
-        ValueError: unknown score or ``walk_values``, or logits that are to walk behind a head that is not linear.
+        ValueError: unknown score or ``walk_values``, or values that the network's head does not give.
 
     Example:
         >>> scorer = Scorer(networks.load("dabnet", "dabnet_cityscapes.npz"), walk=Walk(steps=20))
@@ -155,18 +134,25 @@ class Scorer:
     def __init__(
         self,
         network: Network,
-        score: str = "energy",
+        score: str | None = None,
         walk: MapWalk | None = None,
         *,
-        walk_values: Literal["auto", "logits", "embeddings"] = "auto",
+        walk_values: Literal["auto", "embeddings", "logits", "masks"] = "auto",
         calibrated: bool = False,
+        walk_padding: bool = True,
     ) -> None:
+        score = network.default_score if score is None else score
         scores.get(score)
-        if walk_values not in ("auto", "logits", "embeddings"):
-            raise ValueError(f"walk_values: expected auto, logits or embeddings, got {walk_values!r}")
+        if walk_values not in ("auto", "embeddings", "logits", "masks"):
+            raise ValueError(f"walk_values: expected auto, embeddings, logits or masks, got {walk_values!r}")
         if walk_values == "logits" and not network.linear_head:
             raise ValueError(
                 f"walk_values: logits may walk only behind a linear head, which {network.name} has not; "
+                "use embeddings or auto"
+            )
+        if walk_values == "masks" and not network.mask_head:
+            raise ValueError(
+                f"walk_values: masks may walk only behind a mask head, which {network.name} has not; "
                 "use embeddings or auto"
             )
         self.network = network.eval()
@@ -174,6 +160,7 @@ class Scorer:
         self.walk = walk
         self.walk_values = walk_values
         self.calibrated = calibrated
+        self.walk_padding = walk_padding
 
     @torch.inference_mode()
     def __call__(self, photo: Any, mask: np.ndarray | Tensor | None = None) -> Scored:
@@ -218,51 +205,70 @@ class Scorer:
             mask = _check_mask(mask, size).to(device)
 
         watch = _Stopwatch(device)
-        embedding_map = network.embed(network.preprocess(pixels.to(device).permute(2, 0, 1)[None]))  # [1, D, h, w]
-        seconds = watch.lap()
-        if mask is not None:
-            mask = _reduce_mask(mask, embedding_map.shape[-2:])
-        return Embedded(embedding_map, mask, size, seconds)
+        photos = pixels.to(device).permute(2, 0, 1)[None]
+        if network.mirrored:
+            photos = torch.cat([photos, photos.flip(-1)])
+        embedding_map, context = network.encode(network.preprocess(photos))
+        return Embedded(embedding_map, context, mask, size, watch.lap())
 
     @torch.inference_mode()
     def analyse_embedded(self, embedded: Embedded) -> Analysis:
         """Walk and classify what ``embed`` gave, of this scorer or of another one with the same network."""
-        network, walk, embedding_map = self.network, self.walk, embedded.embedding_map
+        network, embedding_map = self.network, embedded.embedding_map
+        walk = None if self.walk is None else self._walk_of(embedded)
         watch = _Stopwatch(embedding_map.device)
         walk_seconds = 0.0
-        if walk is None or self._walks_logits:
-            logits = network.head(embedding_map)  # [1, K, h, w]
-            head_seconds = watch.lap()
-            if walk is not None:
-                logits = walk(embedding_map, value_map=logits, mask=embedded.mask)
-                walk_seconds = watch.lap()
-        else:
-            walked_map = walk(embedding_map, mask=embedded.mask)  # [1, D, h, w]
+        if walk is not None and self._walks == "embeddings":
+            embedding_map = walk(None).to(embedding_map.dtype)
             walk_seconds = watch.lap()
-            logits = network.head(walked_map)
-            head_seconds = watch.lap()
-        edges = self._edges(tuple(embedding_map.shape[-2:]), embedded.size)
-        prediction = Prediction(logits[0], embedded.size, network.align_corners, edges)
-        return Analysis(network, embedding_map[0], prediction, embedded.seconds + head_seconds, walk_seconds)
+        logits = network.decode(embedding_map, embedded.context)
+        head_seconds = watch.lap()
+        if walk is not None and self._walks == "logits":
+            logits = walk(logits)
+        elif walk is not None and self._walks == "masks":
+            logits = logits._replace(mask_logits=walk(logits.mask_logits))
+        walk_seconds += watch.lap()
+        edges = None
+        if self.calibrated and self.walk is not None:
+            edges = photo_edges(network, embedded.size, tuple(embedding_map.shape[-2:]), self.walk.parts)
+        prediction = self.predict(logits, embedded.size, edges=edges)
+        return Analysis(self, embedded, prediction, embedded.seconds + head_seconds, walk_seconds if walk else 0.0)
 
-    def _edges(self, map_size: tuple[int, int], size: tuple[int, int]) -> tuple[list[int], list[int]] | None:
-        """Edges of the sub-maps that walked by themselves, in rows and columns of the photo."""
-        if not self.calibrated or self.walk is None:
-            return None
-        rows, columns = (
-            [round(edge * full / small) for edge in partition_edges(small, self.walk.parts)]
-            for small, full in zip(map_size, size, strict=True)
+    def predict(
+        self, logits: Tensor | MaskLogits, size: tuple[int, int], *, edges: tuple[list[int], list[int]] | None
+    ) -> Prediction:
+        """The prediction for a photo of that size from what the network's decoder gives; ``edges`` as of it."""
+        network = self.network
+        if isinstance(logits, MaskLogits):
+            return MaskPrediction(size, edges, logits, network.padded_size(size), network.input_size(size))
+        return DensePrediction(size, edges, logits[0], network.align_corners)
+
+    def _walk_of(self, embedded: Embedded) -> Callable[[Tensor | None], Tensor]:
+        """The walk on the photo's graph: values [V, C, h, w], or None for the embeddings, to walked values."""
+        embeddings = _at_least_float32(embedded.embedding_map)
+        mask = graph_mask(
+            self.network, embedded.size, tuple(embeddings.shape[-2:]), embedded.mask, padding=self.walk_padding
         )
-        return rows, columns
+        mask = None if mask is None else mask.to(embeddings.device)
+        return lambda values: self.walk(
+            embeddings, value_map=None if values is None else _at_least_float32(values), mask=mask
+        )
 
     @property
-    def _walks_logits(self) -> bool:
-        return self.walk_values == "logits" or (self.walk_values == "auto" and self.network.linear_head)
+    def _walks(self) -> str:
+        """What walks: embeddings, logits or masks."""
+        if self.walk_values != "auto":
+            return self.walk_values
+        return "logits" if self.network.linear_head else "embeddings"
 
 
 def device_of(network: Network) -> torch.device:
     """The device that a network's parameters are on; the CPU for a network without any."""
     return next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+
+
+def _at_least_float32(values: Tensor) -> Tensor:
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 class _Stopwatch:
@@ -289,8 +295,3 @@ def _check_mask(mask: np.ndarray | Tensor, size: tuple[int, int]) -> Tensor:
     if tuple(mask.shape) != size:
         raise ValueError(f"mask: expected shape {list(size)} to match the photo, got {list(mask.shape)}")
     return mask
-
-
-def _reduce_mask(mask: Tensor, map_size: torch.Size) -> Tensor:
-    """Photo mask [H, W] to map mask [1, h, w]: True where any pixel of the cell is."""
-    return F.adaptive_max_pool2d(mask.float()[None], tuple(map_size)) > 0

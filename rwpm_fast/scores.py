@@ -262,8 +262,26 @@ def gaussian_blur(score_map: Tensor, *, kernel_size: int = 7, sigma: float = 1.0
     return blurred
 
 
+def blurred_energy(logits: Tensor, *, dim: int = -3) -> Tensor:
+    """Energy, then the 7x7 blur: the released score of PEBAL and Balanced Energy.
+
+    Args:
+        logits: [..., K, H, W], at image resolution, both sides at least 4.
+        dim: class axis.
+
+    Returns:
+        Score: [..., H, W], in nats.
+
+    Raises:
+        TypeError: ``logits`` is not a tensor.
+        ValueError: there are no classes along ``dim``, or the image is too small for the blur.
+    """
+    return gaussian_blur(energy(logits, dim=dim))
+
+
 SCORES: dict[str, Callable[..., Tensor]] = {
     "energy": energy,
+    "blurred_energy": blurred_energy,
     "max_logit": max_logit,
     "max_softmax": max_softmax,
     "entropy": entropy,

@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from . import __version__
-from .evaluate import check_scores, read_pair
-from .images import read_labels, write_whole
-from .metrics import PixelMetrics, PixelResult
+from .data import Frame
+from .evaluate import Evaluation, check_scores
+from .images import write_whole
+from .metrics import ComponentMetrics, ComponentResult, PixelMetrics, PixelResult, component_metrics
+from .networks import Network
 from .scorer import Scorer, device_of
 
 
@@ -28,11 +30,13 @@ class Sweep:
         results: (index of the scorer, score name) to pixel metrics.
         seconds: [photos, scorers, 2], time of the network and of the walk.
         failures: photos that could not be used, with the reason; they are in no result.
+        components: (index of the scorer, score name) to component metrics, where they were asked for.
     """
 
     results: dict[tuple[int, str], PixelResult]
     seconds: np.ndarray
     failures: dict[Path, str]
+    components: dict[tuple[int, str], ComponentResult] = field(default_factory=dict)
 
     def network_seconds(self, scorer: int) -> float:
         """Time of the network, before and after a scorer's walk, at the median photo; NaN without photos."""
@@ -53,13 +57,12 @@ class Sweep:
 
 def sweep(
     scorers: Sequence[Scorer],
-    pairs: Iterable[tuple[Path, Path]],
+    frames: Iterable[Frame],
     cache: Path,
     *,
     scores: Sequence[str] = ("energy",),
-    positive: Sequence[int] = (1,),
-    negative: Sequence[int] = (0,),
     fpr_rule: str = "fishyscapes",
+    track: str | None = None,
     on_photo: Callable[[Path, str | None], None] = lambda photo, failure: None,
 ) -> Sweep:
     """Run the network once a photo, walk its embeddings by every scorer, and pool the pixels of each into one curve.
@@ -70,50 +73,76 @@ def sweep(
 
     Args:
         scorers: one network, and a walk each; their own score names are not used.
-        pairs: photo and label files, of equal size.
+        frames: photos with labels, such as a :class:`rwpm_fast.data.Dataset`.
         cache: folder for the files, which must exist.
-        scores, positive, negative, fpr_rule, on_photo: as of :func:`rwpm_fast.evaluate.evaluate`.
+        scores, fpr_rule, on_photo: as of :func:`rwpm_fast.evaluate.evaluate`.
+        track: for component metrics too, one of ``rwpm_fast.metrics.TRACKS``; the files are then read twice more.
 
     Returns:
         Metrics by scorer and score, times, and the photos that failed. A broken photo does not stop the others.
 
     Raises:
-        ValueError: no scorers, scorers of different networks, unknown score or rule, before any photo is read.
+        ValueError: no scorers, scorers of different networks, unknown score, rule or track, before any photo is read.
         OSError: ``cache`` cannot be written; the files so far stay.
     """
     if not scorers or any(scorer.network is not scorers[0].network for scorer in scorers):
         raise ValueError("scorers: expected one or more that share a network")
     check_scores(scores)
-    new_metrics = partial(PixelMetrics, fpr_rule, positive=positive, negative=negative)
-    new_metrics()
+    PixelMetrics(fpr_rule)
+    if track is not None:
+        ComponentMetrics(0.0, track)
 
     identity = _identity(scorers, scores)
-    done: list[tuple[Path, Path]] = []  # results, labels
+    done: list[tuple[Path, Frame]] = []  # results, labels
     failures: dict[Path, str] = {}
-    for photo_path, label_path in pairs:
+    for frame in frames:
         try:
-            photo, _ = read_pair(photo_path, label_path)
+            photo, _ = frame.read()
             digest = hashlib.sha256(identity + str(photo.shape).encode() + photo.tobytes()).hexdigest()
-            path = cache / f"{photo_path.stem}-{digest[:16]}.npz"
+            path = cache / f"{frame.id}-{digest[:16]}.npz"
             if not path.exists():
                 arrays = _analyse(scorers, photo, scores)
                 write_whole(path, lambda file, arrays=arrays: np.savez(file, **arrays))
         except ValueError as error:
-            failures[photo_path] = str(error)
-            on_photo(photo_path, str(error))
+            failures[frame.photo] = str(error)
+            on_photo(frame.photo, str(error))
             continue
-        done.append((path, label_path))
-        on_photo(photo_path, None)
+        done.append((path, frame))
+        on_photo(frame.photo, None)
 
-    results = {}
+    def maps(key: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        return ((_read(path, key), frame.read_labels()) for path, frame in done)
+
+    swept = Sweep({}, np.array([_read(path, "seconds") for path, _ in done]).reshape(-1, len(scorers), 2), failures)
     for index in range(len(scorers)):
         for score in scores:
-            metrics = new_metrics()  # one at a time, since it holds all its pixels
-            for path, label_path in done:
-                metrics.update(_read(path, _key(index, score)), read_labels(label_path))
-            results[index, score] = metrics.compute()
-    seconds = [_read(path, "seconds") for path, _ in done]
-    return Sweep(results, np.array(seconds).reshape(-1, len(scorers), 2), failures)
+            key = _key(index, score)
+            metrics = PixelMetrics(fpr_rule)  # one at a time, since it holds all its pixels
+            for image in maps(key):
+                metrics.update(*image)
+            swept.results[index, score] = metrics.compute()
+            if track is not None:
+                _, swept.components[index, score] = component_metrics(lambda key=key: maps(key), track)
+    return swept
+
+
+def evaluate_kept(scorer: Scorer, frames: Iterable[Frame], cache: Path, **settings: Any) -> Evaluation:
+    """What :func:`rwpm_fast.evaluate.evaluate` gives, by a sweep whose files are kept, and component metrics.
+
+    Args:
+        scorer: network and walk.
+        frames, cache, settings: as of :func:`sweep`.
+    """
+    plain = Scorer(scorer.network, walk=None, walk_values=scorer.walk_values)
+    swept = sweep([plain, scorer], frames, cache, **settings)
+    names = ("without", "with")
+    return Evaluation(
+        {(score, names[index]): result for (index, score), result in swept.results.items()},
+        {(score, names[index]): result for (index, score), result in swept.components.items()},
+        swept.seconds[:, 1, 0].tolist(),
+        swept.seconds[:, 1, 1].tolist(),
+        swept.failures,
+    )
 
 
 @torch.inference_mode()
@@ -145,6 +174,15 @@ def _read(path: Path, key: str) -> np.ndarray:
         return file[key]
 
 
+def weights_digest(network: Network) -> str:
+    """SHA-256 of all parameters and buffers, with their names, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
 def _identity(scorers: Sequence[Scorer], scores: Sequence[str]) -> bytes:
     """Digest of all but the photo that makes the files what they are, times included."""
     network = scorers[0].network
@@ -153,11 +191,10 @@ def _identity(scorers: Sequence[Scorer], scores: Sequence[str]) -> bytes:
         "threads": torch.get_num_threads(),
         "device": str(device_of(network)),
         "network": network.name,
-        "scorers": [[repr(scorer.walk), scorer.walk_values, scorer.calibrated] for scorer in scorers],
+        "weights": weights_digest(network),
+        "scorers": [
+            [repr(scorer.walk), scorer.walk_values, scorer.calibrated, scorer.walk_padding] for scorer in scorers
+        ],
         "scores": list(scores),
     }
-    digest = hashlib.sha256(json.dumps(facts).encode())
-    for name, tensor in network.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.digest()
+    return hashlib.sha256(json.dumps(facts).encode()).digest()

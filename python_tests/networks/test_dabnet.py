@@ -124,9 +124,8 @@ def test_unknown_array_is_named(tmp_path):
         (np.zeros((20, 259, 1, 1), np.float32), r"has shape \[20, 259, 1, 1\], expected \[19, 259, 1, 1\]"),
         (np.zeros((19, 259, 1, 1), np.int64), "holds int64, expected floating point"),
         (np.full((19, 259, 1, 1), np.nan, np.float32), "not finite"),
-        (np.array([{}]), "cannot be read"),
     ],
-    ids=["shape", "dtype", "nan", "pickle"],
+    ids=["shape", "dtype", "nan"],
 )
 def test_unfit_array_is_named(tmp_path, array, text):
     arrays = random_arrays() | {"classifier.0.conv.weight": array}
@@ -166,5 +165,5 @@ def test_no_file(tmp_path):
 
 
 def test_unknown_network():
-    with pytest.raises(ValueError, match="expected one of dabnet, got 'segformer'"):
+    with pytest.raises(ValueError, match=r"expected one of dabnet, .*, got 'segformer'"):
         networks.load("segformer", "weights.npz")

@@ -68,6 +68,14 @@ def test_gradients_need_the_operator(device, manifold):
         rwpm_fast.walk(manifold(70, 12).to(device), v, backend="triton")
 
 
+def test_cuda_says_why_it_cannot_serve(device, manifold):
+    reason = (
+        "expected tensors on a GPU, got cpu" if device.type == "cpu" else "expected float16 or bfloat16, got torch.f"
+    )
+    with pytest.raises(RuntimeError, match=f'backend="cuda": .*{reason}'):
+        rwpm_fast.walk(manifold(70, 12).to(device), backend="cuda")
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 class TestOnTheGpu:
     def test_the_operator_dispatches(self, manifold, relative_error):

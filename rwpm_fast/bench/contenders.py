@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
+from typing import Any
 
 from torch import Tensor
 
@@ -78,6 +79,8 @@ class Contender:
         exact: does all of ``work`` in float32, so that its share of the peak says something.
         pairs: pairs of pixels that every step reads, for walks on a sparse matrix; None where that is not known.
         asked: runs only where the user names it.
+        facts: what a run does, for its row: ``pairs`` in the place of the above, and ``dropped``, the largest mass that
+            a row dropped, which must keep to ``tolerance``.
     """
 
     key: str
@@ -90,6 +93,7 @@ class Contender:
     exact: bool = True
     pairs: Callable[[Problem], int | None] | None = None
     asked: bool = False
+    facts: Callable[[Problem], dict[str, Any]] | None = None
 
     def bound(self, case: Case) -> float:
         """Norm-wise relative error that its contract allows."""

@@ -100,18 +100,19 @@ def expected(
 
     if cache is None or walk is reference.walk:
         return Expected(run(), against)
-    return Expected(_cached(cache, run, problem, f"{operator} {case.height}x{case.width} {settings}"), against)
+    return Expected(cached(cache, run, problem, f"{operator} {case.height}x{case.width} {settings}"), against)
 
 
-def _cached(folder: Path, run: Callable[[], Tensor], problem: Problem, operator: str) -> Tensor:
+def cached(folder: Path, run: Callable[[], Tensor], problem: Problem, operator: str) -> Tensor:
+    """What ``run`` gives of a problem, on the CPU, from a file of ``folder`` that is named by problem and operator."""
     digest = hashlib.sha256(operator.encode())
     for tensor in (problem.embeddings, problem.values):
-        digest.update(str(tuple(tensor.shape)).encode())
-        digest.update(tensor.numpy())
+        digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.cpu().numpy())
     file = folder / f"reference_{digest.hexdigest()[:32]}.npy"
     if file.exists():
         return torch.from_numpy(np.load(file))
-    result = run()
+    result = run().cpu()
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(file, lambda stream: np.save(stream, result.numpy()))
     return result

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from torch import Tensor
-
 from . import machine
 from .cases import Case, Problem
 from .contenders import Contender, Run, Unavailable
-from .memory import peak_memory
-from .references import Expected, expected
-
-# Whose time is one.
-UNIT = "dense"
+from .references import Expected
+from .stage import Host
 
 
 @dataclass(frozen=True)
@@ -53,6 +47,7 @@ class _Entrant:
     contender: Contender
     row: dict[str, Any]
     run: Run | None = None  # None: left out, or not to be run again
+    prepared: Run | None = None
     times: list[float] = field(default_factory=list)
     # Of one transition: what the others take beside it is the steps' alone.
     single: Run | None = None
@@ -66,15 +61,17 @@ def compare(
     *,
     cache: Path | None = None,
     note: Callable[[str], None] = lambda text: None,
+    stage: Host | None = None,
 ) -> dict[str, Any]:
     """Run contenders on a case, in turn.
 
     Args:
         case: what is walked.
-        contenders: who walks; ``dense``, where it runs, is the unit of the speed-ups.
+        contenders: who walks; the stage's ``unit``, where it runs, is the unit of the speed-ups.
         limits: what one may take.
         cache: folder for float64 references that take minutes.
         note: told what is done, a line at a time.
+        stage: where it runs; None for the processor.
 
     Returns:
         For a record: ``case``; ``load``, ``peak_flops``, ``copy_bytes`` of the rounds; ``rows``, one for each
@@ -82,22 +79,23 @@ def compare(
         and, only where it matched, its times and what follows from them.
     """
     note(case.title())
+    stage = stage or Host()
     problem = case.problem()
     entrants = []
     for contender in contenders:
         row = {"contender": contender.key, "label": contender.label, "operator": contender.operator}
-        entrants.append(_admit(_Entrant(contender, row), problem, limits, note))
+        entrants.append(_admit(_Entrant(contender, row), problem, limits, note, stage))
 
     references: dict[str, Expected] = {}
     for operator in {e.contender.operator for e in entrants if e.run}:
-        references[operator] = expected(problem, operator, memory=limits.memory, cache=cache, note=note)
+        references[operator] = stage.expected(problem, operator, memory=limits.memory, cache=cache, note=note)
 
     rounds = []
     for number in range(limits.rounds):
-        rounds.append((machine.load(), machine.peak_flops(), machine.copy_bytes()))
+        rounds.append((machine.load(), stage.peak_flops(), stage.copy_bytes()))
         for entrant in [e for e in entrants if e.run]:
             note(f"round {number + 1} of {limits.rounds}: {entrant.contender.label}")
-            _turn(entrant, references[entrant.contender.operator], case, limits)
+            _turn(entrant, references[entrant.contender.operator], case, limits, stage)
 
     load, peak_flops, copy_bytes = (list(measured) for measured in zip(*rounds, strict=True))
     compared = {
@@ -107,16 +105,16 @@ def compare(
         "copy_bytes": median(copy_bytes),
         "rows": [e.row for e in entrants],
     }
-    unit = next((median(e.times) for e in entrants if e.contender.key == UNIT and e.row.get("matched")), None)
+    unit = next((median(e.times) for e in entrants if e.contender.key == stage.unit and e.row.get("matched")), None)
     for entrant in [e for e in entrants if e.row.get("matched")]:
-        entrant.row |= _speed(entrant, case, compared, unit)
+        entrant.row |= _speed(entrant, case, compared, unit, stage)
         if limits.measure_memory:
             note(f"memory: {entrant.contender.label}")
-            entrant.row["peak_bytes"] = peak_memory(case, entrant.contender)
+            entrant.row["peak_bytes"] = stage.peak_memory(case, entrant.contender, entrant.prepared)
     return compared
 
 
-def _admit(entrant: _Entrant, problem: Problem, limits: Limits, note: Callable[[str], None]) -> _Entrant:
+def _admit(entrant: _Entrant, problem: Problem, limits: Limits, note: Callable[[str], None], stage: Host) -> _Entrant:
     """Warm a contender up and make it ready to run; or say in its row why not."""
     contender, case = entrant.contender, problem.case
     memory = contender.memory(case)
@@ -130,7 +128,7 @@ def _admit(entrant: _Entrant, problem: Problem, limits: Limits, note: Callable[[
     try:
         run = contender.prepare(small)
         run()
-        seconds, _ = _timed(run)
+        seconds, _ = stage.timed(run)
         estimate = seconds * contender.work(case) / max(1, contender.work(small.case))
         if estimate > limits.seconds:
             entrant.row["skipped"] = (
@@ -138,11 +136,13 @@ def _admit(entrant: _Entrant, problem: Problem, limits: Limits, note: Callable[[
                 f"(by operations, from a run of {small.case.pixels} pixels and {small.case.steps} step)"
             )
             return entrant
+        if contender.facts is not None:
+            entrant.row |= contender.facts(problem)
         if contender.pairs is not None and case.steps > 1:
             entrant.row["pairs"] = contender.pairs(problem)
-            if entrant.row["pairs"] is not None:
-                entrant.single = contender.prepare(replace(problem, case=replace(case, steps=1)))
-        entrant.run = contender.prepare(problem)
+        if entrant.row.get("pairs") is not None and case.steps > 1:
+            entrant.single = contender.prepare(replace(problem, case=replace(case, steps=1)))
+        entrant.run = entrant.prepared = contender.prepare(problem)
     except Unavailable as reason:
         entrant.row["skipped"] = str(reason)
     except Exception as error:  # whatever a library raises, the others still run
@@ -150,13 +150,13 @@ def _admit(entrant: _Entrant, problem: Problem, limits: Limits, note: Callable[[
     return entrant
 
 
-def _turn(entrant: _Entrant, reference: Expected, case: Case, limits: Limits) -> None:
+def _turn(entrant: _Entrant, reference: Expected, case: Case, limits: Limits, stage: Host) -> None:
     """One timed run of a contender, and its error."""
     row = entrant.row
     try:
-        seconds, result = _timed(entrant.run)
+        seconds, result = stage.timed(entrant.run)
         if entrant.single is not None:
-            entrant.single_times.append(_timed(entrant.single)[0])
+            entrant.single_times.append(stage.timed(entrant.single)[0])
     except Exception as error:  # as above
         row |= {"failed": _reason(error), "matched": False}
         entrant.run = None
@@ -164,13 +164,13 @@ def _turn(entrant: _Entrant, reference: Expected, case: Case, limits: Limits) ->
     entrant.times.append(seconds)
     error = max(row.get("error", 0.0), reference.error(result), key=lambda e: (e != e, e))  # NaN is the worst
     row |= {"error": error, "against": reference.against, "bound": entrant.contender.bound(case)}
-    row["matched"] = error <= row["bound"]
+    row["matched"] = error <= row["bound"] and row.get("dropped", 0.0) <= entrant.contender.tolerance
     if not row["matched"] or seconds > limits.seconds:
         entrant.run = None
 
 
-def _speed(entrant: _Entrant, case: Case, compared: dict[str, Any], unit: float | None) -> dict[str, Any]:
-    seconds = median(entrant.times)
+def _speed(entrant: _Entrant, case: Case, compared: dict[str, Any], unit: float | None, stage: Host) -> dict[str, Any]:
+    contender, seconds = entrant.contender, median(entrant.times)
     speed: dict[str, Any] = {
         "seconds": seconds,
         "spread": max(entrant.times) / min(entrant.times),
@@ -179,21 +179,19 @@ def _speed(entrant: _Entrant, case: Case, compared: dict[str, Any], unit: float 
     }
     if unit is not None:
         speed["speedup"] = unit / seconds
-    if entrant.contender.exact:
-        speed["share_of_peak"] = entrant.contender.work(case) / seconds / compared["peak_flops"]
+    if contender.exact:
+        speed["share_of_peak"] = contender.work(case) / seconds / compared["peak_flops"]
     if entrant.single_times:
         step = (seconds - median(entrant.single_times)) / (case.steps - 1)
         speed["step_seconds"] = step
         if step > 0:  # a step may drown in the noise of what comes before it
-            gathered = 4 * entrant.row["pairs"] * case.value_channels  # float32 values that a step reads
-            speed["share_of_copy"] = gathered / step / compared["copy_bytes"]
+            if contender.exact:
+                work = contender.work(case) - contender.work(replace(case, steps=1))
+                speed["step_share_of_peak"] = work / (case.steps - 1) / step / compared["peak_flops"]
+            else:
+                moved = stage.step_bytes(case, entrant.row["pairs"])
+                speed["share_of_copy"] = moved / step / compared["copy_bytes"]
     return speed
-
-
-def _timed(run: Run) -> tuple[float, Tensor]:
-    start = time.perf_counter()
-    result = run()
-    return time.perf_counter() - start, result
 
 
 def _reason(error: Exception) -> str:

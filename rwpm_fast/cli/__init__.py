@@ -1,4 +1,4 @@
-"""The command ``rwpm-fast`` and its sub-commands: score, evaluate, demo, bench, info."""
+"""The command ``rwpm-fast`` and its sub-commands."""
 
 from __future__ import annotations
 
@@ -6,9 +6,17 @@ import argparse
 import sys
 
 from .. import __version__
-from . import bench, demo, evaluate, info, score
+from . import bench, check, demo, evaluate, info, score, submit
 
-COMMANDS = {"score": score, "evaluate": evaluate, "demo": demo, "bench": bench, "info": info}
+COMMANDS = {
+    "score": score,
+    "check": check,
+    "evaluate": evaluate,
+    "submit": submit,
+    "demo": demo,
+    "bench": bench,
+    "info": info,
+}
 
 
 def parser() -> argparse.ArgumentParser:

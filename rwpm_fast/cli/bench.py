@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from . import fps
 from .options import add_threads_option, given, set_threads, write_json
 
 if TYPE_CHECKING:
@@ -55,6 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--memory", type=float, metavar="GIB", help="leave out what takes it (default: half the free)")
     group.add_argument("--no-memory", action="store_true", help="do not measure peak memory, which costs a run each")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the record to FILE")
+    kinds = parser.add_subparsers(dest="kind", metavar="fps")
+    summary = fps.__doc__.splitlines()[0]
+    fps.add_arguments(kinds.add_parser("fps", help=summary, description=summary))
 
 
 def run(options: argparse.Namespace) -> int:
@@ -84,6 +88,8 @@ def bench(
     Returns:
         0; 1 when a contender failed or did not do what its contract says.
     """
+    if options.kind == "fps":
+        return fps.bench(options, f"{program} fps", cache=cache)
     from .. import native
     from ..bench import chosen, compare, markdown, record, succeeded, time_filter
 

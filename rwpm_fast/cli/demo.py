@@ -12,7 +12,7 @@ from .options import add_network_options, add_walk_options, given, walk_settings
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--photo", type=Path, help="a photo instead of the rendered scene; needs --weights")
     parser.add_argument("--seed", type=int, default=0, help="which scene to render (default: %(default)s)")
-    parser.add_argument("--score", default="energy", help="anomaly score (default: %(default)s)")
+    parser.add_argument("--score", help="anomaly score (default: the one of the network's authors)")
     parser.add_argument(
         "--out", type=Path, default=Path("rwpm-demo"), help="folder for the report (default: %(default)s)"
     )

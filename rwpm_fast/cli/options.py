@@ -26,6 +26,13 @@ def add_walk_options(parser: argparse.ArgumentParser) -> None:
     for name, (default, meaning) in WALK_SETTINGS.items():
         group.add_argument(f"--{name}", type=type(default), help=f"{meaning} (default: {default})")
     group.add_argument("--calibrate", action="store_true", help="calibrate scores across the sub-maps")
+    group.add_argument(
+        "--walk-values",
+        default="auto",
+        metavar="WHAT",
+        help="what walks: embeddings; logits, of a linear head; masks, the final ones of a mask network "
+        "(default: %(default)s, as published)",
+    )
 
 
 def given_walk_settings(options: argparse.Namespace) -> dict[str, Any]:
@@ -41,7 +48,9 @@ def walk_settings(options: argparse.Namespace) -> dict[str, Any]:
 def add_network_options(parser: argparse.ArgumentParser, *, required: bool) -> None:
     group = parser.add_argument_group("network")
     group.add_argument("--network", default="dabnet", help="which network (default: %(default)s)")
-    group.add_argument("--weights", type=Path, required=required, help="file with the network's weights")
+    group.add_argument(
+        "--weights", type=Path, required=required, help="file with the network's weights, or a folder of transformers"
+    )
     group.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
     add_threads_option(group)
 
@@ -63,25 +72,34 @@ def set_threads(threads: int | None) -> None:
 
 def load_network(options: argparse.Namespace):
     """The network that the options describe, on its device, with threads set."""
-    import torch
-
     from .. import networks
 
     set_threads(options.threads)
-    try:
-        device = torch.empty(0, device=options.device).device
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"--device: {options.device!r} cannot be used: {str(error).splitlines()[0]}") from error
+    device = torch_device(options.device)
     return networks.load(options.network, options.weights).to(device)
 
 
-def load_scorer(options: argparse.Namespace, score: str = "energy"):
+def torch_device(name: str):
+    """The torch device of that name.
+
+    Raises:
+        ValueError: there is none, or it cannot be used here.
+    """
+    import torch
+
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"--device: {name!r} cannot be used: {str(error).splitlines()[0]}") from error
+
+
+def load_scorer(options: argparse.Namespace, score: str | None = None):
     """The scorer that the options describe."""
     from ..maps import Walk
     from ..scorer import Scorer
 
     walk = Walk(**walk_settings(options))
-    return Scorer(load_network(options), score, walk, calibrated=options.calibrate)
+    return Scorer(load_network(options), score, walk, walk_values=options.walk_values, calibrated=options.calibrate)
 
 
 def make_folder(path: Path, option: str) -> None:

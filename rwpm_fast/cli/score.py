@@ -15,7 +15,7 @@ from .options import add_network_options, add_walk_options, load_scorer, make_fo
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("photos", nargs="+", metavar="PHOTO", help="photo, folder of photos, or glob pattern")
     parser.add_argument("--out", type=Path, required=True, help="folder for the results, made if missing")
-    parser.add_argument("--score", default="energy", help="anomaly score (default: %(default)s)")
+    parser.add_argument("--score", help="anomaly score (default: the one of the network's authors)")
     parser.add_argument("--no-panel", action="store_true", help="write the .npy files only")
     add_network_options(parser, required=True)
     add_walk_options(parser)

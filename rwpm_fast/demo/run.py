@@ -28,7 +28,7 @@ def agreement(walk: Walk) -> float:
     return AGREEMENT + 2 * walk.steps * walk.tolerance
 
 
-def demo_scene(seed: int, walk: Walk, score: str, command: str) -> DemoResult:
+def demo_scene(seed: int, walk: Walk, score: str | None, command: str) -> DemoResult:
     """Render a scene and look at it without and with the walk; its ground truth gives the metrics."""
     scene = render_scene(seed)
     scorer = Scorer(SceneNetwork(scene), score, walk)
@@ -82,7 +82,7 @@ def _look(scorer: Scorer, photo: np.ndarray, command: str, labels: np.ndarray | 
 def _compare(analysis: Analysis, walk: Walk) -> tuple[float, float, float]:
     """Median seconds of our walk and of dense torch on the whole map, in turn, and their relative difference."""
     embeddings = analysis.embedding_map.flatten(1).T  # [N, D]
-    logits = analysis.plain.logits.flatten(1).T  # [N, K]
+    logits = analysis.plain.value_map.flatten(1).T  # [N, K]
     settings = {"alpha": walk.alpha, "steps": walk.steps, "temperature": walk.temperature}
     uncut = Walk(**settings, tolerance=walk.tolerance, backend=walk.backend)
     seconds: dict[str, list[float]] = {"ours": [], "dense": []}
@@ -91,7 +91,7 @@ def _compare(analysis: Analysis, walk: Walk) -> tuple[float, float, float]:
         for name in seconds:
             start = time.perf_counter()
             if name == "ours":
-                walked = uncut(analysis.embedding_map[None], analysis.plain.logits[None])[0]
+                walked = uncut(analysis.embedding_map[None], analysis.plain.value_map[None])[0]
                 results[name] = walked.flatten(1).T
             else:
                 results[name] = baselines.dense_walk(embeddings, logits, **settings, flush=True)

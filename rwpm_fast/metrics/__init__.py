@@ -1,6 +1,17 @@
-"""Metrics of anomaly segmentation: exact over pooled pixels, and in the binned form of the SMIYC benchmark."""
+"""Metrics of anomaly segmentation: exact over pooled pixels, binned as SMIYC does it, and its component metrics."""
 
+from .components import TRACKS, ComponentMetrics, ComponentResult, component_metrics
 from .pixel import FPR_RULES, PixelMetrics, PixelResult
 from .smiyc import BinnedPixelMetrics, BinnedPixelResult
 
-__all__ = ["FPR_RULES", "BinnedPixelMetrics", "BinnedPixelResult", "PixelMetrics", "PixelResult"]
+__all__ = [
+    "FPR_RULES",
+    "TRACKS",
+    "BinnedPixelMetrics",
+    "BinnedPixelResult",
+    "ComponentMetrics",
+    "ComponentResult",
+    "PixelMetrics",
+    "PixelResult",
+    "component_metrics",
+]

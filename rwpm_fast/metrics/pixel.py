@@ -264,8 +264,8 @@ def as_images(scores: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
         TypeError: scores are not float16, float32 or float64, or labels neither integer nor bool.
         ValueError: shapes differ.
     """
-    scores = _as_array("scores", scores)
-    labels = _as_array("labels", labels)
+    scores = as_array("scores", scores)
+    labels = as_array("labels", labels)
     if scores.dtype not in (np.float16, np.float32, np.float64):
         raise TypeError(f"scores: expected float16, float32 or float64, got {scores.dtype}")
     if labels.dtype.kind not in "iub":
@@ -292,7 +292,12 @@ def split_by_label(
     return parts
 
 
-def _as_array(name: str, values: Any) -> np.ndarray:
+def as_array(name: str, values: Any) -> np.ndarray:
+    """Array of an array or tensor; ``name`` is for the error.
+
+    Raises:
+        TypeError: a tensor of a type that NumPy has not.
+    """
     if hasattr(values, "detach"):
         try:
             return values.detach().cpu().numpy()

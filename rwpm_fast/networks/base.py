@@ -3,39 +3,78 @@ and its head."""
 
 from __future__ import annotations
 
-import zipfile
-import zlib
-from collections.abc import Iterable
 from os import PathLike
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
-import torch
 from torch import Tensor, nn
+
+from .checkpoint import load_state, read_state_dict
 
 NetworkType = TypeVar("NetworkType", bound="Network")
 
 
-class Network(nn.Module):
-    """A segmentation network cut in two at its pixel embedding map.
+class MaskLogits(NamedTuple):
+    """What a mask head says: Q queries, each with a class and a mask.
 
-    Adapters set the attributes and write ``preprocess``, ``embed`` and ``head``. The embedding map covers the whole
-    photo: an adapter that pads its input crops the map again.
+    Attributes:
+        class_logits: [B, Q, K + 1], void last.
+        mask_logits: [B, Q, h, w], before the sigmoid.
+    """
+
+    class_logits: Tensor
+    mask_logits: Tensor
+
+
+class Encoded(NamedTuple):
+    """A network's input, encoded.
+
+    Attributes:
+        embedding_map: [B, D, h, w]; what walks.
+        context: whatever else the decoder reads, for the same B images; None for a head that reads the map alone.
+    """
+
+    embedding_map: Tensor
+    context: Any = None
+
+
+class Network(nn.Module):
+    """A segmentation network cut in two at its pixel embedding map: ``preprocess``, ``encode``, walk, ``decode``.
+
+    An adapter whose head makes class logits of the embedding map alone writes ``preprocess``, ``embed`` and ``head``;
+    any other writes ``encode`` and ``decode`` in place of the last two. The map covers the whole photo, and also the
+    padding of a network that says what it pads to.
 
     Attributes:
         name: the network's name, as ``rwpm_fast.networks.load`` knows it.
         classes: names of the K classes, in the order of the logit channels.
-        stride: photo pixels per side of a pixel of the embedding map.
+        stride: pixels of the network's input per side of a pixel of the embedding map.
         linear_head: the head is a linear map of each pixel's embedding, with or without bias. A walk then commutes with
             the head, and may be applied to the K logits instead of the D embedding channels.
-        align_corners: how logits are up-sampled to the photo's size.
+        mask_head: ``decode`` gives ``MaskLogits``, and not class logits.
+        align_corners: how class logits are up-sampled to the photo's size.
+        padded_to: the network's input is filled up with zeros, at the bottom and on the right, to a multiple of this.
+        mirrored: the photo and its mirror image are scored, and the scores averaged. Mask heads only.
+        default_score: the score that its authors use, a name in ``rwpm_fast.scores``.
     """
 
     name: str
     classes: tuple[str, ...]
     stride: int
     linear_head: bool
+    mask_head: bool = False
     align_corners: bool = False
+    padded_to: int = 1
+    mirrored: bool = False
+    default_score: str = "energy"
+
+    def input_size(self, photo_size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width to which ``preprocess`` resizes a photo of that height and width, before it pads."""
+        return photo_size
+
+    def padded_size(self, photo_size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of the network's input for a photo of that height and width, padding included."""
+        height, width = (-(-side // self.padded_to) * self.padded_to for side in self.input_size(photo_size))
+        return height, width
 
     def preprocess(self, photos: Tensor) -> Tensor:
         """RGB photos [B, 3, H, W], uint8 or floating point in 0..255, to the network's floating-point input."""
@@ -49,68 +88,31 @@ class Network(nn.Module):
         """Embedding map [B, D, h, w] to class logits [B, K, h, w]."""
         raise NotImplementedError
 
-    def forward(self, images: Tensor) -> Tensor:
-        """The network's input to class logits [B, K, h, w], without a walk."""
-        return self.head(self.embed(images))
+    def encode(self, images: Tensor) -> Encoded:
+        """The network's input to the embedding map and what else ``decode`` reads."""
+        return Encoded(self.embed(images))
+
+    def decode(self, embedding_map: Tensor, context: Any = None) -> Tensor | MaskLogits:
+        """Embedding map [B, D, h, w], walked or not, and context to class logits [B, K, h, w] or ``MaskLogits``."""
+        return self.head(embedding_map)
+
+    def forward(self, images: Tensor) -> Tensor | MaskLogits:
+        """The network's input to class logits [B, K, h, w] or ``MaskLogits``, without a walk."""
+        return self.decode(*self.encode(images))
 
     @classmethod
     def load(cls: type[NetworkType], weights: str | PathLike[str]) -> NetworkType:
-        """The network with weights from an npz file, in evaluation mode on the CPU.
+        """The network with weights from a file, in evaluation mode on the CPU.
 
         Args:
-            weights: npz file whose arrays are named as the entries of ``state_dict``.
+            weights: file of ``torch.save``, npz or safetensors whose tensors are named as the entries of
+                ``state_dict``; see ``rwpm_fast.networks.checkpoint``.
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: the file is no npz file, or its arrays are not the network's: an array is missing, unknown, of
-                another shape, not of floating point or not finite. The message names the arrays.
+            ValueError: the file is no weight file, or its tensors are not the network's: one is missing, unknown, of
+                another shape, not of floating point or not finite. The message names them.
         """
         network = cls()
-        load_arrays(network, weights)
+        load_state(network, read_state_dict(weights), name=network.name, path=weights)
         return network.eval()
-
-
-def load_arrays(network: Network, weights: str | PathLike[str]) -> None:
-    """Fill parameters and buffers from an npz file, each of them or none; see ``Network.load``."""
-    wanted = network.state_dict()
-    # np.load takes whatever is neither zip nor npy for a pickle, and refuses it with a text about pickles.
-    if not zipfile.is_zipfile(weights):
-        with open(weights, "rb"):
-            raise ValueError(f"weights: expected an npz file, got {weights}, which is none or is cut short")
-    with np.load(weights, allow_pickle=False) as file:
-        found = set(file.files)
-        if found.isdisjoint(wanted):
-            raise ValueError(
-                f"weights: {weights} holds weights of another network: none of the {len(wanted)} arrays of "
-                f"{network.name} is among its {len(found)}, which start with {_listed(file.files)}"
-            )
-        arrays, unfit = {}, []
-        for name in wanted.keys() & found:
-            try:
-                arrays[name] = file[name]
-            except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-                unfit.append(f"{name} cannot be read ({error})")
-
-    for name, array in arrays.items():
-        shape = list(wanted[name].shape)
-        if list(array.shape) != shape:
-            unfit.append(f"{name} has shape {list(array.shape)}, expected {shape}")
-        elif not np.issubdtype(array.dtype, np.floating):
-            unfit.append(f"{name} holds {array.dtype}, expected floating point")
-        elif not np.isfinite(array).all():
-            unfit.append(f"{name} has entries that are not finite")
-    problems = {
-        "missing": [name for name in wanted if name not in found],
-        "unknown": sorted(found - wanted.keys()),
-        "unfit": sorted(unfit),
-    }
-    if any(problems.values()):
-        text = "; ".join(f"{kind}: {_listed(names)}" for kind, names in problems.items() if names)
-        raise ValueError(f"weights: {weights} does not fit {network.name}: {text}")
-    network.load_state_dict({name: torch.from_numpy(array.astype(np.float32)) for name, array in arrays.items()})
-
-
-def _listed(names: Iterable[str], most: int = 5) -> str:
-    names = list(names)
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import cuda
 from . import walk as implementation
 from .launch import INTERPRETED as INTERPRETED
 from .walk import unavailable as unavailable
@@ -28,11 +29,24 @@ def walk(
     adjoint: bool = False,
 ) -> Tensor:
     """The walk of :func:`rwpm_fast.walk` on checked tensors; with ``adjoint``, exactly and by the transpose of S."""
+    settings = {"alpha": alpha, "steps": steps, "temperature": temperature, "tolerance": tolerance}
+    return _walked(embeddings, values, mask, **settings, adjoint=adjoint)
+
+
+def walk_by_cuda(embeddings: Tensor, values: Tensor | None, mask: Tensor | None, **settings) -> Tensor:
+    """The same with the exact transitions by :mod:`rwpm_fast.cuda`.
+
+    Raises:
+        RuntimeError: sizes that its kernels do not take on this device; the message says which.
+    """
+    return _walked(embeddings, values, mask, **settings, stream=cuda.stream)
+
+
+def _walked(embeddings: Tensor, values: Tensor | None, mask: Tensor | None, **how) -> Tensor:
     values = embeddings if values is None else values
     batched = embeddings.dim() == 3
     inputs = (t if batched or t is None else t[None] for t in (embeddings, values, mask))
-    settings = {"alpha": alpha, "steps": steps, "temperature": temperature, "tolerance": tolerance}
-    walked = implementation.walk(*inputs, **settings, adjoint=adjoint).values
+    walked = implementation.walk(*inputs, **how).values
     return walked if batched else walked[0]
 
 

@@ -97,6 +97,7 @@ def take_steps(
     pairs: Pairs | None = None,
     sums: RowSums | None = None,
     adjoint: bool = False,
+    stream: Callable[..., None] = stream,
 ) -> Split:
     """The state after ``steps`` transitions: over pairs, and by streaming what they say or, without pairs, all; without
     sums no block streams."""
@@ -129,12 +130,14 @@ def walk(
     temperature: float,
     tolerance: float = 0.0,
     adjoint: bool = False,
+    stream: Callable[..., None] = stream,
     reached: Callable[[str], None] = lambda phase: None,
 ) -> Walked:
     """The walk of :func:`rwpm_fast.walk` on batches: embeddings [B, N, D], values [B, N, C], mask [B, N]; checked.
 
     Args:
         adjoint: walk by the transpose of S, exactly.
+        stream: what makes an exact transition; :func:`rwpm_fast.cuda.stream` in its place.
         reached: called when a phase has been launched: "pack", "compile", "steps".
     """
     if steps == 0 or values.numel() == 0 or embeddings.shape[1] < 2:
@@ -146,7 +149,7 @@ def walk(
     pairs = select_pairs(graph, tolerance, split=start.split) if tolerance > 0 and not adjoint else None
     sums = row_sums(graph, None if pairs is None else pairs.streams)
     reached("compile")
-    state = take_steps(graph, start, alpha, steps, pairs=pairs, sums=sums, adjoint=adjoint)
+    state = take_steps(graph, start, alpha, steps, pairs=pairs, sums=sums, adjoint=adjoint, stream=stream)
     walked = unpack_state(state, factor, graph, values)
     reached("steps")
     return Walked(walked, graph, pairs)

@@ -1,0 +1,77 @@
+"""What every part is told."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from rwpm_fast.bench.fps import Device, Frame
+from rwpm_fast.bench.fps.walks import backends
+
+
+class Skipped(Exception):
+    """A part cannot be done; the message says why."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """Args:
+    dry: tiny sizes, to see that everything runs; figures mean nothing.
+    embeddings: files of real embeddings.
+    conformance: folder of golden files, None for none.
+    work: folder of the parts' files.
+    deadline: time.time() at which a part that may end early should have ended.
+    """
+
+    dry: bool
+    embeddings: tuple[Path, ...]
+    conformance: Path | None
+    work: Path
+    deadline: float = math.inf
+
+    @property
+    def device(self) -> str:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+
+    def stage(self) -> Device:
+        return Device(self.device)
+
+    def frame(self, height: int, width: int, **settings) -> Frame:
+        return self.sized(Frame(height, width, **settings, device=self.device))
+
+    def real_frame(self, source: Path, height: int, width: int, **settings) -> Frame:
+        return self.sized(Frame.of_file(source, (height, width), **settings, device=self.device))
+
+    def sized(self, frame: Frame) -> Frame:
+        """The frame, or in a dry run a tiny one."""
+        if not self.dry:
+            return frame
+        small = {"height": 8, "width": 16, "steps": min(2, frame.steps)}
+        channels = {"channels": 16} if frame.source is None else {}
+        return replace(frame, **small, **channels, value_channels=min(4, frame.value_channels))
+
+    def backends(self, frame: Frame) -> list[str]:
+        """This package's backends for a GPU."""
+        return [backend for backend in backends(frame) if backend != "cpu"]
+
+
+def note(text: str) -> None:
+    print(text, flush=True)
+
+
+def each_backend(context: Context) -> Iterator[str]:
+    """The GPU's backends on any frame.
+
+    Raises:
+        RuntimeError: there is none.
+    """
+    found = context.backends(context.frame(184, 320))
+    if not found:
+        raise RuntimeError(
+            "no backend of a GPU can walk here: Triton is missing, or there is no GPU and no TRITON_INTERPRET"
+        )
+    yield from found

@@ -1,0 +1,100 @@
+"""Rounds of the FPS benchmark, the ones whose figures must hold first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from rwpm_fast.bench import Limits, compare
+from rwpm_fast.bench.contenders import chosen
+from rwpm_fast.bench.fps import Frame, markdown, record, walkers
+
+from .context import Context, Skipped, note
+
+TOLERANCES = [1e-3, 4e-4, 1e-4]
+RWPM = (184, 320)
+OURS = ("exact-*", "tolerance-*")
+FILTERED = ("tolerance-*",)
+
+Frames = Callable[[Context], list[Frame]]
+
+
+def rounds(
+    context: Context, frames: Frames, patterns: tuple[str, ...], turns: int = 3, seconds: float = 20.0
+) -> dict[str, Any]:
+    """One record of contenders on frames."""
+    stage = context.stage()
+    limits = Limits(
+        seconds=seconds,
+        memory=stage.free_memory(),
+        rounds=1 if context.dry else turns,
+        measure_memory=stage.is_cuda,  # a processor's takes another process for each
+    )
+    if context.dry:
+        patterns = tuple(p for p in patterns if not p.startswith("flex"))  # compiled on a processor for many seconds
+    compared = []
+    for frame in frames(context):
+        entrants = walkers(frame, TOLERANCES[:1] if context.dry else TOLERANCES)
+        keys = [p for p in patterns if any(chosen_quietly(entrants, p))]
+        entrants = [c for c in chosen(entrants, keys) if not c.key.endswith("-cpu")]
+        compared.append(compare(frame, entrants, limits, cache=context.work / "references", note=note, stage=stage))
+    made = record(compared, "python -m bench.gpu", limits, stage)
+    note(markdown(made))
+    return {"record": made, "tables": markdown(made)}
+
+
+def chosen_quietly(entrants: list, pattern: str) -> list:
+    """As :func:`chosen`, but none for a pattern that matches none: a backend that is not here."""
+    try:
+        return chosen(entrants, [pattern])
+    except ValueError:
+        return []
+
+
+def of(height: int, width: int, **settings) -> Frames:
+    """One synthetic frame."""
+    return lambda context: [context.frame(height, width, **settings)]
+
+
+def real(number: int, **settings) -> Frames:
+    """A frame of the given file of real embeddings, enlarged to the size of the paper's map."""
+
+    def frames(context: Context) -> list[Frame]:
+        if number >= len(context.embeddings):
+            raise Skipped(f"--embeddings: expected {number + 1} files or more, got {len(context.embeddings)}")
+        source = context.embeddings[number]
+        return [context.real_frame(source, *RWPM, value_channels=channels, **settings) for channels in (256, 100, 19)]
+
+    return frames
+
+
+PEERS = ("dense-released", "dense-tuned", "knn-*", "flex")
+
+# Name -> what is run. Part names are those of :mod:`bench.gpu.targets`.
+TIMINGS: dict[str, Callable[[Context], dict[str, Any]]] = {
+    "uncut-256": partial(rounds, frames=of(*RWPM, value_channels=256), patterns=OURS),
+    "half-256": partial(rounds, frames=of(*RWPM, value_channels=256, parts=2), patterns=(*OURS, *PEERS)),
+    "real-0": partial(rounds, frames=real(0), patterns=FILTERED),
+    "uncut-100": partial(rounds, frames=of(*RWPM, value_channels=100), patterns=FILTERED),
+    "uncut-19": partial(rounds, frames=of(*RWPM, value_channels=19), patterns=OURS),
+    "uncut-flex": partial(rounds, frames=of(*RWPM, value_channels=256), patterns=("exact-*", "flex")),
+    "deeplab": partial(rounds, frames=of(512, 1024, value_channels=19, steps=5), patterns=OURS, turns=2),
+    "real-1": partial(rounds, frames=real(1), patterns=FILTERED),
+    "uncut-256-float32": partial(
+        rounds,
+        frames=of(*RWPM, value_channels=256, dtype="float32"),
+        patterns=("exact-*", "tolerance-0.001-*"),
+        turns=2,
+    ),
+    "uncut-peers": partial(
+        rounds, frames=of(*RWPM, value_channels=256), patterns=("dense-*", "chunked", "knn-torch"), turns=2
+    ),
+    "quarter-256": partial(rounds, frames=of(*RWPM, value_channels=256, parts=4), patterns=(*OURS, *PEERS)),
+    "eighth-256": partial(rounds, frames=of(*RWPM, value_channels=256, parts=8), patterns=(*OURS, *PEERS)),
+    "large-256": partial(rounds, frames=of(256, 512, value_channels=256, steps=5), patterns=FILTERED, turns=2),
+    "half-256-float32": partial(
+        rounds, frames=of(*RWPM, value_channels=256, parts=2, dtype="float32"), patterns=(*OURS, *PEERS), turns=2
+    ),
+    "flex-autotuned": partial(rounds, frames=of(*RWPM, value_channels=256), patterns=("exact-*", "flex-autotuned")),
+}

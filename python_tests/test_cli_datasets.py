@@ -1,0 +1,227 @@
+"""The sub-commands that read data sets by name: check, evaluate, submit."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from rwpm_fast import cli
+from rwpm_fast.networks import DABNet
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    torch.manual_seed(0)
+    arrays = {name: t.numpy() for name, t in DABNet().state_dict().items()}
+    path = tmp_path_factory.mktemp("weights") / "random.npz"
+    np.savez(path, **arrays)
+    return path
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Two frames of the Anomaly track in SMIYC's layout, and one of its test split."""
+    random = np.random.default_rng(0)
+    folder = tmp_path / "dataset_AnomalyTrack"
+    for part in ("images", "labels_masks"):
+        (folder / part).mkdir(parents=True)
+    for name in ("validation0001", "validation0002", "0003"):
+        Image.fromarray(random.integers(0, 256, (48, 64, 3), dtype=np.uint8)).save(folder / f"images/{name}.jpg")
+        truth = np.zeros((48, 64), np.uint8)
+        truth[10:30, 10:40], truth[40:] = 1, 255
+        if name != "0003":
+            Image.fromarray(truth).save(folder / f"labels_masks/{name}_labels_semantic.png")
+    return tmp_path
+
+
+def run(capsys, *arguments):
+    status = cli.main([str(a) for a in arguments])
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def evaluate(capsys, weights, root, *arguments):
+    data = ("--dataset", "anomaly_track", "--root", root)
+    return run(capsys, "evaluate", *data, "--weights", weights, *arguments)
+
+
+def cells(out):
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in out.splitlines() if line.startswith("|")]
+
+
+def test_check_as_text_and_as_json(capsys, root):
+    status, out, err = run(capsys, "check", "anomaly_track", root)
+    assert (status, err) == (1, "")
+    assert "layout official" in out and "2 (10 published)" in out and "2 of 64x48" in out and "1 problems" in out
+    status, out, _ = run(capsys, "check", "anomaly_track", root, "--json")
+    report = json.loads(out)
+    assert status == 1 and report["problems"] == {"unexpected number of frames": ["10 are published, 2 are here"]}
+    status, out, _ = run(capsys, "check", "obstacle_track", root / "dataset_AnomalyTrack", "--split", "all")
+    assert status == 0 and "nothing is missing or odd" in out
+
+
+def test_check_says_what_is_wanted(capsys, root):
+    status, out, err = run(capsys, "check", "?", root)
+    assert (status, out) == (2, "") and "name: expected one of fishyscapes_lost_and_found" in err
+    status, _, err = run(capsys, "check", "road_anomaly", root)
+    assert status == 2 and "no layout fits" in err and "frame" in err
+
+
+def test_evaluate_a_data_set(capsys, tmp_path, weights, root):
+    file = tmp_path / "numbers.json"
+    status, out, err = evaluate(capsys, weights, root, "--steps", 2, "--json", file)
+    assert (status, err) == (0, "") and "2 of 2 photos" in out
+    numbers = json.loads(file.read_text())
+    names = {"dataset": "anomaly_track", "layout": "official", "protocol": "official", "split": "validation"}
+    assert numbers["settings"].items() >= names.items()
+    assert {row["positives"] for row in numbers["results"]} == {2 * 600}
+    assert {row["negatives"] for row in numbers["results"]} == {2 * (40 * 64 - 600)}
+
+    images, labels = (root / "dataset_AnomalyTrack" / part for part in ("images", "labels_masks"))
+    for label in labels.iterdir():
+        label.rename(labels / label.name.replace("_labels_semantic", ""))
+    (images / "0003.jpg").unlink()
+    same = run(
+        capsys, "evaluate", "--images", images, "--labels", labels, "--weights", weights, "--steps", 2, "--json", file
+    )
+    assert cells(same[1]) == cells(out)
+
+
+def test_evaluate_with_published_settings(capsys, tmp_path, weights, root):
+    file = tmp_path / "numbers.json"
+
+    def settings(*arguments):
+        status, _, err = evaluate(capsys, weights, root, "--scores", "energy", "--json", file, *arguments)
+        assert (status, err) == (0, "")
+        return json.loads(file.read_text())["settings"]
+
+    paper = settings("--preset", "paper", "--method", "mask2anomaly")
+    wanted = {"alpha": 0.9, "steps": 5, "temperature": 0.01, "parts": 2, "calibrate": False}
+    assert paper.items() >= {**wanted, "tolerance": 1e-4, "preset": "paper", "method": "mask2anomaly"}.items()
+    released = settings("--preset", "released", "--method", "pebal", "--alpha", 0.5)
+    assert released.items() >= {"alpha": 0.5, "steps": 6, "parts": 4, "calibrate": True}.items()
+
+
+def test_evaluate_adds_component_metrics_from_kept_maps(capsys, tmp_path, weights, root):
+    cache, file = tmp_path / "cache", tmp_path / "numbers.json"
+    options = ("--steps", 2, "--scores", "energy", "--cache", cache, "--json", file)
+    status, out, err = evaluate(capsys, weights, root, "--components", *options)
+    assert (status, err) == (0, "")
+    rows = cells(out)
+    assert rows[0] == ["score", "walk", "AuROC", "AP", "FPR95", "sIoU", "PPV", "mean F1"]
+    assert [row[:2] for row in rows[2:]] == [["energy", "without"], ["energy", "with"]]
+    assert sorted(path.name.split("-")[0] for path in cache.iterdir()) == ["validation0001", "validation0002"]
+    results = json.loads(file.read_text())["results"]
+    for row, numbers in zip(rows[2:], results, strict=True):
+        found = numbers["components"]
+        assert row[5:] == [f"{100 * found[key]:.2f}" for key in ("siou", "ppv", "f1")]
+        assert found["true"] == 2 and len(found["by_threshold"]) == 11
+    _, plain, _ = evaluate(capsys, weights, root, "--steps", 2, "--scores", "energy")
+    assert [row[:5] for row in rows] == cells(plain)
+    times = {path: path.stat().st_mtime_ns for path in cache.iterdir()}
+    _, again, _ = evaluate(capsys, weights, root, "--components", "obstacle_track", *options)
+    assert {path: path.stat().st_mtime_ns for path in cache.iterdir()} == times
+    assert [row[:5] for row in cells(again)] == cells(plain)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--images", "x", "--positive", 2), "--images, --positive: not with --dataset and --root"),
+        (("--preset", "paper"), "nothing is published for dabnet; choose --method of pebal, balanced_energy"),
+        (("--preset", "mine", "--method", "rba"), "--preset: expected paper or released, got 'mine'"),
+        (("--table", "S4", "--components"), "--table: has settings and columns of its own"),
+        (
+            ("--components", "road"),
+            "--components: expected a track of anomaly_track, obstacle_track, generic, got 'road'",
+        ),
+        (("--split", "test"), "--split: 1 of 1 frames of test have no labels to evaluate with"),
+        (("--split", "all"), "--split: 1 of 3 frames of all have no labels"),
+        (("--protocol", "mine"), "protocol: expected one of official, rwpm"),
+    ],
+)
+def test_what_does_not_go_together_is_told_before_any_work(capsys, weights, root, arguments, message):
+    status, out, err = evaluate(capsys, weights, root, *arguments)
+    assert (status, out) == (2, "") and message in err
+
+
+def test_missing_labels_and_data_sets_without_published_rows(capsys, weights, root):
+    folder = root / "dataset_AnomalyTrack"
+    arguments = ("--images", folder / "images", "--labels", folder / "labels_masks", "--weights", weights)
+    status, _, err = run(capsys, "evaluate", *arguments, "--photos", 1, "--components")
+    assert status == 2 and "labels missing" in err
+    (folder / "labels_masks" / "validation0002_labels_semantic.png").unlink()
+    status, out, err = evaluate(capsys, weights, root)
+    assert (status, out) == (2, "") and "labels missing for 1: validation0002.jpg" in err
+
+
+def test_photos_are_named_one_way(capsys, weights, root):
+    for some in ((), ("--dataset", "anomaly_track"), ("--root", root), ("--labels", root)):
+        status, out, err = run(capsys, "evaluate", *some, "--weights", weights)
+        assert (status, out) == (2, "") and "expected --dataset and --root, or --images and --labels" in err
+    status, _, err = run(capsys, "evaluate", "--images", root, "--labels", root, "--split", "v1", "--weights", weights)
+    assert status == 2 and "--split: not with --images and --labels" in err
+
+
+def test_folders_have_no_track_and_no_preset_of_their_own(capsys, weights, root, tmp_path):
+    for part in ("photos", "truth"):
+        (tmp_path / part).mkdir()
+    Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(tmp_path / "photos" / "a.png")
+    Image.fromarray(np.eye(48, 64, dtype=np.uint8)).save(tmp_path / "truth" / "a.png")
+    arguments = ("--images", tmp_path / "photos", "--labels", tmp_path / "truth", "--weights", weights, "--steps", 2)
+    status, _, err = run(capsys, "evaluate", *arguments, "--components")
+    assert status == 2 and "and folders has none of its own" in err
+    status, _, err = run(capsys, "evaluate", *arguments, "--preset", "paper", "--method", "rba")
+    assert status == 2 and "nothing is published for folders" in err
+    cache = tmp_path / "cache"
+    status, out, _ = run(capsys, "evaluate", *arguments, "--components", "generic", "--cache", cache)
+    assert status == 0 and "mean F1" in out
+
+
+def test_submit_fishyscapes(capsys, tmp_path, weights):
+    (tmp_path / "input").mkdir()
+    for number in (1, 2):
+        photo = np.random.default_rng(number).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+        Image.fromarray(photo).save(tmp_path / "input" / f"000{number}_x.png")
+    arguments = ("submit", "fishyscapes", tmp_path / "input", tmp_path / "out", "--weights", weights)
+    status, out, err = run(capsys, *arguments, "--steps", 2)
+    assert (status, err) == (0, "") and "2 of 2 photos" in out
+    assert len(list((tmp_path / "out").glob("000[12]_*.npy"))) == 4
+    status, _, err = run(capsys, *arguments, "--steps", 3)
+    assert status == 2 and "with another walk" in err
+    assert run(capsys, *arguments, "--steps", 3, "--force")[0] == 0
+    (tmp_path / "input" / "0003_x.png").write_bytes(b"no picture")
+    status, out, err = run(capsys, *arguments, "--steps", 3)
+    assert (
+        status == 1 and "2 of 3 photos" in out and "0003_x.png: not a picture" in err.replace(f"{tmp_path}/input/", "")
+    )
+
+
+def test_submit_smiyc(capsys, tmp_path, weights, root):
+    pytest.importorskip("h5py")
+    out = tmp_path / "out"
+    arguments = (
+        "submit",
+        "smiyc",
+        "anomaly_track",
+        root,
+        out,
+        "--method",
+        "walked",
+        "--weights",
+        weights,
+        "--steps",
+        2,
+    )
+    status, text, err = run(capsys, *arguments, "--split", "all")
+    assert (status, err) == (0, "")
+    assert "3 maps written" in text and "0 were there" in text and "distinct scores" in text and "AP" in text
+    names = {path.name for path in (out / "anomaly_p/walked/AnomalyTrack-all").iterdir()}
+    assert names == {"0003.hdf5", "validation0001.hdf5", "validation0002.hdf5"}
+    assert "0 maps written" in run(capsys, *arguments)[1]
+    status, _, err = run(capsys, *arguments, "--rescale", "none")
+    assert status == 2 and "with another rescale" in err
+    status, _, err = run(capsys, *arguments, "--protocol", "rwpm")
+    assert status == 2 and "protocol: expected official" in err

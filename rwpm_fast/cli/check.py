@@ -1,0 +1,23 @@
+"""Read a whole data set and tell what is missing or odd."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from .datasets import add_dataset_options, open_dataset
+from .options import progress
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_dataset_options(parser, positional=True)
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    from ..data import check
+
+    dataset = open_dataset(options)
+    report = check(dataset, progress(dataset.frames, "check"))
+    print(json.dumps(report.as_dict(), indent=2) if options.json else report.text())
+    return 0 if report.ok else 1

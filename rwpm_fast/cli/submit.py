@@ -1,0 +1,75 @@
+"""Score photos into the files that the servers and toolkits of Fishyscapes and SegmentMeIfYouCan read.
+
+Every file is written whole or not at all. A run that was stopped goes on: what is there with the same settings is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from .datasets import add_dataset_options, open_dataset
+from .options import add_network_options, add_walk_options, load_scorer, make_folder, progress
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    targets = parser.add_subparsers(dest="target", required=True, metavar="TARGET")
+    text = "DDDD_anomaly.npy and DDDD_segmentation.npy for each DDDD_*.png"
+    fishyscapes = targets.add_parser("fishyscapes", help=text, description=text)
+    fishyscapes.add_argument("input", type=Path, metavar="INPUT", help="folder of photos DDDD_*.png")
+    fishyscapes.add_argument("output", type=Path, metavar="OUTPUT", help="folder for the results, made if missing")
+    text = "float16 HDF5 files under OUTPUTS/anomaly_p/METHOD"
+    smiyc = targets.add_parser("smiyc", help=text, description=text)
+    add_dataset_options(smiyc, positional=True)
+    smiyc.add_argument("outputs", type=Path, metavar="OUTPUTS", help="folder for the results, made if missing")
+    smiyc.add_argument("--method", required=True, help="name of the method in the toolkit")
+    smiyc.add_argument(
+        "--rescale", default="spread", help="spread scores over float16's numbers, or none (default: %(default)s)"
+    )
+    smiyc.add_argument("--masks", type=float, metavar="THRESHOLD", help="write masks of scores above it too")
+    for target in (fishyscapes, smiyc):
+        target.add_argument("--score", default="energy", help="anomaly score (default: %(default)s)")
+        target.add_argument("--force", action="store_true", help="delete earlier results and score all anew")
+        add_network_options(target, required=True)
+        add_walk_options(target)
+
+
+def run(options: argparse.Namespace) -> int:
+    failures = _fishyscapes(options) if options.target == "fishyscapes" else _smiyc(options)
+    for photo, reason in failures.items():
+        print(f"{photo}: {reason}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _fishyscapes(options: argparse.Namespace) -> dict[Path, str]:
+    from ..submission import find_inputs, submit_fishyscapes
+
+    inputs = find_inputs(options.input)
+    make_folder(options.output, "OUTPUT")
+    scorer = load_scorer(options, options.score)
+    failures = submit_fishyscapes(
+        scorer, inputs, options.output, force=options.force, progress=lambda items: progress(items, "submit")
+    )
+    print(f"{len(inputs) - len(failures)} of {len(inputs)} photos are in {options.output}")
+    return failures
+
+
+def _smiyc(options: argparse.Namespace) -> dict[Path, str]:
+    from ..submission import submit_smiyc
+
+    dataset = open_dataset(options)
+    make_folder(options.outputs, "OUTPUTS")
+    done = submit_smiyc(
+        load_scorer(options, options.score),
+        dataset,
+        options.outputs,
+        options.method,
+        rescale=options.rescale,
+        mask_threshold=options.masks,
+        force=options.force,
+        progress=lambda items: progress(items, "submit"),
+    )
+    print(f"{done.written} maps written to {done.folder}, {done.kept} were there")
+    print(done.report.text())
+    return done.failures

@@ -1,0 +1,336 @@
+"""The data sets of the field: published numbers of frames, splits, label values, and the layouts they come in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from .frames import LabelValues
+from .layouts import Layout
+
+
+def _everything(ids: Sequence[str]) -> list[str]:
+    return list(ids)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Part of a data set.
+
+    Attributes:
+        count: published number of frames; None where none is.
+        select: ids of the split among the sorted ids of all frames; raises ValueError where it cannot tell.
+        folder: what stands for ``{split}`` in a layout's patterns.
+        labelled: whether its labels are public.
+        smiyc_name: the SMIYC data set under whose name outputs for these frames are stored; None where there is none.
+    """
+
+    count: int | None
+    select: Callable[[Sequence[str]], list[str]] = _everything
+    folder: str = ""
+    labelled: bool = True
+    smiyc_name: str | None = None
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How frames are read.
+
+    Attributes:
+        values: meaning of the label values.
+        size: height and width that frames are resized to; None for their own.
+        ids: what stands for ``{ids}`` in a layout's patterns.
+        splits: splits that differ from the benchmark's.
+        layouts: names of the layouts that it can read; None for all.
+    """
+
+    values: LabelValues
+    size: tuple[int, int] | None = None
+    ids: str = ""
+    splits: Mapping[str, Split] = field(default_factory=dict)
+    layouts: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A data set as it is published.
+
+    Attributes:
+        title: its name in words.
+        layouts: the layouts that it comes in.
+        splits: by name.
+        protocols: "official" and "rwpm", the latter as the released RWPM code reads it.
+        default_split: None where the folder has to tell.
+        track: the component metric's track in ``rwpm_fast.metrics.TRACKS``; None without component metrics.
+        preset: the benchmark in ``rwpm_fast.presets.BENCHMARKS``; None without a published row.
+    """
+
+    title: str
+    layouts: tuple[Layout, ...]
+    splits: Mapping[str, Split]
+    protocols: Mapping[str, Protocol]
+    default_split: str | None = "validation"
+    track: str | None = None
+    preset: str | None = None
+
+
+_USUAL = LabelValues.of()
+_USUAL_PROTOCOLS = {"official": Protocol(_USUAL), "rwpm": Protocol(_USUAL)}
+
+
+def _packs(pebal: tuple[str, ...], balanced_energy: tuple[str, ...], split: str) -> tuple[Layout, ...]:
+    """Layouts of the packs that PEBAL and Balanced Energy read."""
+    files = {"photos": "original/{id}.*", "labels": "labels/{id}.png", "splits": (split,)}
+    return (
+        Layout("pebal", places=("", *pebal), **files),
+        Layout("balanced_energy", places=balanced_energy, **files),
+    )
+
+
+def _mask2anomaly(folder: str, splits: tuple[str, ...]) -> Layout:
+    return Layout("mask2anomaly", "images/{id}.*", "labels_masks/{id}.png", places=("", folder), splits=splits)
+
+
+def _plain(splits: tuple[str, ...]) -> Layout:
+    return Layout("plain", "images/{id}.*", "labels/{id}.png", splits=splits)
+
+
+_LOST_AND_FOUND_TREES = ("", "LostAndFound", "lost_and_found", "dataset_LostAndFound")
+_LOST_AND_FOUND_PHOTOS = "leftImg8bit/*/*/{id}_leftImg8bit.*"
+
+_FISHYSCAPES_LOST_AND_FOUND = Benchmark(
+    title="Fishyscapes Lost & Found, validation",
+    layouts=(
+        Layout(
+            "official",
+            _LOST_AND_FOUND_PHOTOS,
+            "{number}_{id}_labels.png",
+            places=("", "fishyscapes_lostandfound"),
+            sources=_LOST_AND_FOUND_TREES,
+        ),
+        Layout(
+            "rwpm",
+            "laf_images/{id}_leftImg8bit.*",
+            "fishyscapes_lostandfound/{number}_{id}_labels.png",
+            places=("", "Fishyscapes"),
+        ),
+        *_packs(("LostAndFound", "fishyscapes/LostAndFound"), ("fs_lost_and_found",), "validation"),
+        _mask2anomaly("FS_LostFound_full", ("validation",)),
+        Layout(
+            "smiyc",
+            _LOST_AND_FOUND_PHOTOS,
+            "labels/val/{id}_fishy-labels.png",
+            places=("", "dataset_FishyLAF"),
+            sources=_LOST_AND_FOUND_TREES,
+        ),
+        _plain(("validation",)),
+    ),
+    splits={"validation": Split(100, smiyc_name="FishyLAFAnomaly-val")},
+    protocols=_USUAL_PROTOCOLS,
+    preset="fishyscapes_lost_and_found",
+)
+
+_FISHYSCAPES_STATIC = Benchmark(
+    title="Fishyscapes Static, validation",
+    layouts=(
+        Layout(
+            "official",
+            "leftImg8bit/val/*/{id}_leftImg8bit.*",
+            "fs_val_{split}/{number}_{id}_labels.png",
+            overlays="fs_val_{split}/{number}_*rgb.npz",
+            sources=("", "cityscapes", "Cityscapes"),
+            frame_id="{number}_{id}",
+        ),
+        Layout(
+            "rwpm",
+            "fs_static_images_{split}/{id}_rgb.*",
+            "fs_val_{split}/{id}_labels.png",
+            places=("", "Fishyscapes"),
+        ),
+        *_packs(("Static", "fishyscapes/Static"), ("fs_static",), "validation"),
+        _mask2anomaly("fs_static", ("validation",)),
+        _plain(("validation",)),
+    ),
+    splits={"validation": Split(30), **{version: Split(30, folder=version) for version in ("v1", "v2", "v3")}},
+    protocols=_USUAL_PROTOCOLS,
+    default_split=None,
+)
+
+_ROAD_ANOMALY_VALUES = LabelValues.of(anomaly=(1, 2))  # 2 as published, 1 in the packs
+_ROAD_ANOMALY_FILES = {
+    "photos": "frames/{id}.*",
+    "places": ("", "RoadAnomaly_jpg", "RoadAnomaly/RoadAnomaly_jpg"),
+    "listing": "frame_list.json",
+}
+
+_ROAD_ANOMALY = Benchmark(
+    title="RoadAnomaly",
+    layouts=(
+        Layout("official", labels="frames/{id}.labels/labels_semantic.png", **_ROAD_ANOMALY_FILES),
+        Layout("rwpm", labels="frames/{id}/labels_semantic.png", **_ROAD_ANOMALY_FILES),
+        *_packs(("RoadAnomaly",), ("road_anomaly",), "all"),
+        _mask2anomaly("RoadAnomaly", ("all",)),
+        _plain(("all",)),
+    ),
+    splits={"all": Split(60)},
+    protocols={name: Protocol(_ROAD_ANOMALY_VALUES) for name in ("official", "rwpm")},
+    default_split="all",
+    preset="road_anomaly",
+)
+
+
+def _scenes(*scenes: str, exclude: tuple[str, ...] = ()) -> Callable[[Sequence[str]], list[str]]:
+    """Ids of these scenes; a scene is what stands before the first underscore. ``exclude`` names prefixes."""
+
+    def select(ids: Sequence[str]) -> list[str]:
+        chosen = [i for i in ids if i.split("_")[0] in scenes]
+        return [i for i in chosen if not i.startswith(exclude)]  # no name starts with the empty tuple
+
+    return select
+
+
+def _validation(ids: Sequence[str]) -> list[str]:
+    return [i for i in ids if "validation" in i]
+
+
+def _not_validation(ids: Sequence[str]) -> list[str]:
+    return [i for i in ids if "validation" not in i]
+
+
+def _track(
+    title: str, folder: str, pack: str, splits: Mapping[str, Split], protocols: Mapping[str, Protocol], name: str
+) -> Benchmark:
+    places = ("", folder)
+    return Benchmark(
+        title=title,
+        layouts=(
+            Layout("official", "images/{id}.*", "labels_masks/{id}_labels_semantic.png", places=places),
+            Layout("rwpm", "images/{id}.*", "label_masks/{id}_labels_semantic.png", places=places),
+            _mask2anomaly(pack, ("validation",)),
+            _plain(("validation",)),
+        ),
+        splits=splits,
+        protocols=protocols,
+        track=name,
+        preset=name,
+    )
+
+
+_ANOMALY_TRACK = _track(
+    "SegmentMeIfYouCan Anomaly track (RoadAnomaly21)",
+    "dataset_AnomalyTrack",
+    "RoadAnomaly21",
+    {
+        "validation": Split(10, _validation, smiyc_name="AnomalyTrack-all"),
+        "test": Split(100, _not_validation, labelled=False, smiyc_name="AnomalyTrack-all"),
+        "all": Split(110, labelled=False, smiyc_name="AnomalyTrack-all"),
+    },
+    {"official": Protocol(_USUAL), "rwpm": Protocol(_USUAL, size=(720, 1280))},
+    "anomaly_track",
+)
+
+_EXCLUDED = tuple(f"validation_{prefix}" for prefix in (19, *range(21, 30)))
+_NIGHT, _SNOW = ("driveway",), ("snowstorm1", "snowstorm2")
+
+
+def _test(*without: str) -> Callable[[Sequence[str]], list[str]]:
+    """Ids of test frames, without those of some scenes."""
+    return lambda ids: [i for i in _not_validation(ids) if i.split("_")[0] not in without]
+
+
+def _obstacle_split(count: int | None, select: Callable[[Sequence[str]], list[str]], labelled: bool = False) -> Split:
+    return Split(count, select, labelled=labelled, smiyc_name="ObstacleTrack-all")
+
+
+_OBSTACLE_TRACK = _track(
+    "SegmentMeIfYouCan Obstacle track (RoadObstacle21)",
+    "dataset_ObstacleTrack",
+    "RoadObsticle21",
+    {
+        "validation": _obstacle_split(30, _scenes("validation", exclude=_EXCLUDED), labelled=True),
+        "test": _obstacle_split(327, _test(*_NIGHT, *_SNOW)),
+        "no_night": _obstacle_split(382, _test(*_NIGHT)),
+        "night": _obstacle_split(30, _scenes(*_NIGHT)),
+        "snowstorm": _obstacle_split(55, _scenes(*_SNOW)),
+        "all": _obstacle_split(None, _everything),
+    },
+    {
+        "official": Protocol(_USUAL),
+        # its loader takes every file with validation in its name, and all others for the test
+        "rwpm": Protocol(
+            _USUAL,
+            splits={
+                "validation": _obstacle_split(None, _validation, labelled=True),
+                "test": _obstacle_split(None, _not_validation),
+            },
+        ),
+    },
+    "obstacle_track",
+)
+
+_TEST_FRAMES = 1203
+_EMPTY_LABELS = frozenset((17, 37, 55, 72, 91, 110, 129, 153, 174, 197, 218, 353, 490, 618, 686, 792, 793))
+_KNOWN = (
+    "15_Rechbergstr_Deckenpfronn",  # children
+    "01_Hanns_Klemm_Str_45_000006",  # bicycles, here and below
+    "01_Hanns_Klemm_Str_45_000007",
+    "10_Schlossberg_9_000004",
+)
+
+
+def _no_known(ids: Sequence[str]) -> list[str]:
+    """The test split as SMIYC takes it: no frames with empty labels, by their place, and no known objects."""
+    ids = sorted(ids)
+    if len(ids) != _TEST_FRAMES:
+        raise ValueError(
+            f"split test_no_known: leaves out frames by their place among all {_TEST_FRAMES} of the test split, "
+            f"of which {len(ids)} are here; complete them or use split test"
+        )
+    return [name for place, name in enumerate(ids) if place not in _EMPTY_LABELS and not name.startswith(_KNOWN)]
+
+
+def _lost_and_found(title: str, official: LabelValues, rwpm: LabelValues) -> Benchmark:
+    return Benchmark(
+        title=title,
+        layouts=(
+            Layout(
+                "official",
+                "leftImg8bit/{split}/*/{id}_leftImg8bit.*",
+                "gtCoarse/{split}/*/{id}_gtCoarse_{ids}.png",
+                places=_LOST_AND_FOUND_TREES,
+            ),
+            _mask2anomaly("LostAndFound", ("train", "test")),
+            _plain(("train", "test")),
+        ),
+        splits={
+            "train": Split(1036, folder="train", smiyc_name="LostAndFound-train"),
+            "test": Split(_TEST_FRAMES, folder="test", smiyc_name="LostAndFound-test"),
+            "test_no_known": Split(1043, _no_known, folder="test", smiyc_name="LostAndFound-test"),
+        },
+        protocols={
+            "official": Protocol(official, ids="labelIds"),
+            "rwpm": Protocol(rwpm, ids="labelTrainIds", layouts=("official",)),
+        },
+        default_split="test",
+    )
+
+
+_OBSTACLES = range(2, 201)  # label ids
+
+BENCHMARKS: dict[str, Benchmark] = {
+    "fishyscapes_lost_and_found": _FISHYSCAPES_LOST_AND_FOUND,
+    "fishyscapes_static": _FISHYSCAPES_STATIC,
+    "road_anomaly": _ROAD_ANOMALY,
+    "anomaly_track": _ANOMALY_TRACK,
+    "obstacle_track": _OBSTACLE_TRACK,
+    "lost_and_found": _lost_and_found(
+        "Lost & Found, whole photos: what is no obstacle is an inlier",
+        LabelValues.of(anomaly=_OBSTACLES, inlier=(0, 1), void=()),
+        LabelValues.of(anomaly=(2,), inlier=(0, 1, 255), void=()),
+    ),
+    "lost_and_found_road": _lost_and_found(
+        "Lost & Found, road only: what is neither road nor obstacle is void",
+        LabelValues.of(anomaly=_OBSTACLES, inlier=(1,), void=(0,)),
+        LabelValues.of(anomaly=(2,), inlier=(0, 1), void=(255,)),
+    ),
+}

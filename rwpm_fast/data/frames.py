@@ -1,0 +1,175 @@
+"""One photo of a data set with its labels: where the files are, and how they are read."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from ..images import PhotoError, read_labels, read_photo
+
+INLIER, ANOMALY, VOID = 0, 1, 255
+
+
+@dataclass(frozen=True)
+class LabelValues:
+    """What the values of a label file mean.
+
+    Attributes:
+        anomaly: values of anomalies.
+        inlier: values of inliers.
+        void: values that count for nothing; None for all others.
+    """
+
+    anomaly: frozenset[int]
+    inlier: frozenset[int]
+    void: frozenset[int] | None
+
+    @classmethod
+    def of(cls, *, anomaly=(1,), inlier=(0,), void=(255,)) -> LabelValues:
+        """Label values from any collections of integers; ``void=None`` for all others."""
+        return cls(frozenset(anomaly), frozenset(inlier), None if void is None else frozenset(void))
+
+    def map(self, labels: np.ndarray) -> np.ndarray:
+        """Labels [H, W] as 0 inlier, 1 anomaly, 255 void, uint8.
+
+        Raises:
+            ValueError: values that mean nothing, with the number of their pixels.
+        """
+        if unknown := self.unknown(labels):
+            found = ", ".join(f"{value} ({pixels} pixels)" for value, pixels in unknown.items())
+            raise ValueError(f"expected the values {self.described()}, got {found}")
+        mapped = np.full(labels.shape, VOID, np.uint8)
+        mapped[np.isin(labels, list(self.inlier))] = INLIER
+        mapped[np.isin(labels, list(self.anomaly))] = ANOMALY
+        return mapped
+
+    def unknown(self, labels: np.ndarray) -> dict[int, int]:
+        """Values that mean nothing, and how many pixels have them."""
+        if self.void is None:
+            return {}
+        known = self.anomaly | self.inlier | self.void
+        values, pixels = np.unique(labels, return_counts=True)
+        return {int(v): int(n) for v, n in zip(values, pixels, strict=True) if int(v) not in known}
+
+    def described(self) -> str:
+        """Such as "0 inlier, 1 anomaly, 255 void"."""
+        parts = [f"{_ranges(self.inlier)} inlier", f"{_ranges(self.anomaly)} anomaly"]
+        if self.void is None:
+            parts.append("others void")
+        elif self.void:
+            parts.append(f"{_ranges(self.void)} void")
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A photo, and its labels where there are any.
+
+    Attributes:
+        id: name in its data set, unique there.
+        photo: the photo's file, or an overlay (``.npz``) that belongs on ``background``.
+        label: the label file; None for a photo of a test split.
+        values: what the label file's values mean.
+        background: the photo under an overlay.
+        size: height and width that photo (bilinear) and labels (nearest) are resized to; None for their own.
+    """
+
+    id: str
+    photo: Path
+    label: Path | None
+    values: LabelValues
+    background: Path | None = None
+    size: tuple[int, int] | None = None
+
+    def read(self) -> tuple[np.ndarray, np.ndarray]:
+        """Photo [H, W, 3] uint8 and labels [H, W] uint8: 0 inlier, 1 anomaly, 255 void.
+
+        Raises:
+            PhotoError: one of them is missing or cannot be read, their sizes differ, or labels have unknown values.
+        """
+        photo, labels = self.stored_photo(), self.stored_labels()
+        if labels.shape != photo.shape[:2]:
+            raise PhotoError(
+                f"labels {self.label}: expected the photo's size {photo.shape[0]}x{photo.shape[1]}, "
+                f"got {labels.shape[0]}x{labels.shape[1]}"
+            )
+        return self._resized_photo(photo), self._mapped(labels)
+
+    def read_photo(self) -> np.ndarray:
+        """Photo [H, W, 3] uint8 alone; errors as of ``read``."""
+        return self._resized_photo(self.stored_photo())
+
+    def read_labels(self) -> np.ndarray:
+        """Labels [H, W] uint8 alone, 0 inlier, 1 anomaly, 255 void; errors as of ``read``."""
+        return self._mapped(self.stored_labels())
+
+    def stored_photo(self) -> np.ndarray:
+        """Photo as its files have it, before it is resized; an overlay is composited.
+
+        Raises:
+            PhotoError: it cannot be read, or overlay and background do not belong together.
+        """
+        if self.background is None:
+            return read_photo(self.photo)
+        return composite(read_photo(self.background), self.photo)
+
+    def stored_labels(self) -> np.ndarray:
+        """Labels as the file has them, before they are mapped and resized.
+
+        Raises:
+            PhotoError: there is no label file, or it cannot be read.
+        """
+        if self.label is None:
+            raise PhotoError(f"{self.id}: expected labels, but this photo has none (a test split?)")
+        return read_labels(self.label)
+
+    def _resized_photo(self, photo: np.ndarray) -> np.ndarray:
+        if self.size is None or photo.shape[:2] == self.size:
+            return photo
+        pixels = torch.from_numpy(photo).permute(2, 0, 1)[None].float()  # [1, 3, H, W]
+        resized = F.interpolate(pixels, self.size, mode="bilinear", align_corners=False)
+        return resized[0].permute(1, 2, 0).round().to(torch.uint8).numpy()
+
+    def _mapped(self, labels: np.ndarray) -> np.ndarray:
+        try:
+            mapped = self.values.map(labels)
+        except ValueError as error:
+            raise PhotoError(f"labels {self.label}: {error}") from error
+        if self.size is None or mapped.shape == self.size:
+            return mapped
+        return F.interpolate(torch.from_numpy(mapped)[None, None], self.size, mode="nearest")[0, 0].numpy()
+
+
+def composite(background: np.ndarray, overlay: Path) -> np.ndarray:
+    """Photo [H, W, 3] uint8 of Fishyscapes Static: background plus the overlay's signed ``rgb``, clipped to 0..255.
+
+    Raises:
+        PhotoError: the overlay is missing, no npz file with such an array, or of another size.
+    """
+    try:
+        with np.load(overlay, allow_pickle=False) as file:
+            rgb = file["rgb"]
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise PhotoError(f"overlay {overlay}: expected an npz file with an array rgb: {error}") from error
+    if rgb.shape != background.shape or rgb.dtype.kind not in "iu":
+        raise PhotoError(
+            f"overlay {overlay}: expected integers {list(background.shape)} as the background, "
+            f"got {rgb.dtype} {list(rgb.shape)}"
+        )
+    return np.clip(background.astype(np.int64) + rgb, 0, 255).astype(np.uint8)
+
+
+def _ranges(values: frozenset[int]) -> str:
+    """Such as "0, 2..200"."""
+    runs: list[list[int]] = []
+    for value in sorted(values):
+        if runs and value == runs[-1][1] + 1:
+            runs[-1][1] = value
+        else:
+            runs.append([value, value])
+    return ", ".join(str(a) if a == b else f"{a}..{b}" for a, b in runs)

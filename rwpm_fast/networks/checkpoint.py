@@ -1,0 +1,200 @@
+"""Weight files, and what it takes for a network to accept one: every entry fits, or nothing is loaded."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+def read_state_dict(path: str | PathLike[str], *, keys: Sequence[str] = ("model", "state_dict")) -> dict[str, Tensor]:
+    """Named tensors of a weight file, on the CPU, in the dtypes they are stored in.
+
+    The suffix tells the format: ``.npz``, ``.safetensors`` (if that package is installed), anything else as
+    ``torch.save`` writes it. Nothing in a file is executed: pickled objects other than tensors, containers and numbers
+    are refused. Tensors of a torch file may still lie in the file: they are read when used.
+
+    Args:
+        path: weight file.
+        keys: entries of a torch file that may hold the tensors; the first that is there does, else the file itself.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ImportError: a ``.safetensors`` file without that package.
+        ValueError: the file is of another format, is cut short, or holds no tensors.
+    """
+    path = Path(path)
+    with path.open("rb"):  # so that a missing file is told as such, whatever the format
+        pass
+    if path.suffix == ".npz":
+        state = _read_npz(path)
+    elif path.suffix == ".safetensors":
+        state = _read_safetensors(path)
+    else:
+        state = _read_torch(path, keys)
+    if not state:
+        raise ValueError(f"weights: {path} holds no tensors")
+    return state
+
+
+def strip_prefixes(
+    state: Mapping[str, Tensor], prefixes: Sequence[str] = ("module.", "branch1.", "model.")
+) -> dict[str, Tensor]:
+    """The same tensors under names that begin with none of the prefixes, which wrappers of a network put in front.
+
+    Raises:
+        ValueError: two names become one.
+    """
+    stripped, origin = {}, {}
+    for name, tensor in state.items():
+        bare = name
+        while found := next((prefix for prefix in prefixes if bare.startswith(prefix)), None):
+            bare = bare.removeprefix(found)
+        if bare in origin:
+            raise ValueError(f"weights: {origin[bare]} and {name} are both {bare} without their prefixes")
+        stripped[bare], origin[bare] = tensor, name
+    return stripped
+
+
+def load_state(network: nn.Module, state: Mapping[str, Tensor], *, name: str, path: str | PathLike[str]) -> None:
+    """Fill parameters and buffers, each of them or none; floating-point entries are cast to the network's dtype.
+
+    The counters of batch norm, which older files lack and inference never reads, may be missing; they become 0.
+
+    Args:
+        network: any module.
+        state: tensors under the names of ``network.state_dict()``.
+        name: the network's name, for messages.
+        path: where the tensors are from, for messages.
+
+    Raises:
+        ValueError: an entry is missing, unknown, of another shape, not of floating point or not finite. The message
+            names the entries.
+    """
+    wanted = network.state_dict()
+    if state.keys().isdisjoint(wanted):
+        raise ValueError(
+            f"weights: {path} holds weights of another network: none of the {len(wanted)} entries of {name} is among "
+            f"its {len(state)}, which start with {listed(state)}"
+        )
+    unfit = (_misfit(entry, state[entry], tensor) for entry, tensor in wanted.items() if entry in state)
+    problems = {
+        "missing": [entry for entry in wanted if entry not in state and not _is_counter(entry)],
+        "unknown": sorted(state.keys() - wanted.keys()),
+        "unfit": sorted(filter(None, unfit)),
+    }
+    if any(problems.values()):
+        text = "; ".join(f"{kind}: {listed(entries)}" for kind, entries in problems.items() if entries)
+        raise ValueError(f"weights: {path} does not fit {name}: {text}")
+    counters = {entry: torch.zeros_like(tensor) for entry, tensor in wanted.items() if _is_counter(entry)}
+    network.load_state_dict(counters | dict(state))
+
+
+def listed(names: Iterable[str], most: int = 5) -> str:
+    """The first few names in words."""
+    names = list(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _is_counter(entry: str) -> bool:
+    return entry.rpartition(".")[-1] == "num_batches_tracked"
+
+
+def _misfit(entry: str, tensor: Tensor, wanted: Tensor) -> str | None:
+    """What is wrong with an entry, in words; None if nothing is."""
+    if tensor.shape != wanted.shape:
+        return f"{entry} has shape {list(tensor.shape)}, expected {list(wanted.shape)}"
+    if tensor.is_floating_point() != wanted.is_floating_point():
+        kind = "floating point" if wanted.is_floating_point() else "integers"
+        return f"{entry} holds {str(tensor.dtype).removeprefix('torch.')}, expected {kind}"
+    if not tensor.to(wanted.dtype).isfinite().all():  # as cast: a large double is infinite as float
+        return f"{entry} has entries that are not finite"
+    return None
+
+
+def _read_npz(path: Path) -> dict[str, Tensor]:
+    # np.load takes whatever is neither zip nor npy for a pickle, and refuses it with a text about pickles.
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"weights: expected an npz file, got {path}, which is none or is cut short")
+    state, broken = {}, []
+    with np.load(path, allow_pickle=False) as file:
+        for name in file.files:
+            try:
+                state[name] = torch.from_numpy(np.asarray(file[name]))
+            except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+                broken.append(f"{name} ({error})")
+    if broken:
+        raise ValueError(f"weights: arrays of {path} cannot be read: {listed(broken)}")
+    return state
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise ImportError(f"weights: reading {path} needs safetensors: pip install safetensors") from error
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(
+            f"weights: expected a safetensors file, got {path}, which is none or is cut short ({error})"
+        ) from error
+
+
+def _read_torch(path: Path, keys: Sequence[str]) -> dict[str, Tensor]:
+    # Files of torch before 1.6 are no zip archives, and only those can be mapped.
+    mapped = zipfile.is_zipfile(path)
+    try:
+        with _numpy_numbers():
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except pickle.UnpicklingError as error:
+        if not any(text in str(error) for text in ("Unsupported global", "Unsupported class")):
+            raise _not_torch(path) from error
+        raise ValueError(
+            f"weights: {path} holds objects besides tensors, which are not loaded because unpickling them may run any "
+            "code; if you trust the file, read it with torch.load(..., weights_only=False) and save its tensors alone"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
+        raise _not_torch(path) from error
+    if isinstance(content, Mapping):
+        content = next((content[key] for key in keys if isinstance(content.get(key), Mapping)), content)
+    if not isinstance(content, Mapping):
+        raise ValueError(
+            f"weights: expected a dict of tensors in {path}, by itself or under {' or '.join(map(repr, keys))}, "
+            f"got {type(content).__name__}"
+        )
+    strangers = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
+    if strangers:
+        raise ValueError(
+            f"weights: expected a dict of tensors in {path}, by itself or under {' or '.join(map(repr, keys))}, "
+            f"but {listed(strangers)} hold none"
+        )
+    return dict(content)
+
+
+def _not_torch(path: Path) -> ValueError:
+    return ValueError(
+        f"weights: expected a weight file (of torch.save, or with suffix .npz or .safetensors), got {path}, which is "
+        "none or is cut short"
+    )
+
+
+def _numpy_numbers() -> AbstractContextManager[None]:
+    """Let NumPy numbers through, such as the accuracy that many a checkpoint holds beside its tensors."""
+    if torch.__version__ < (2, 6):  # knows no function under the name that a file has for it
+        return nullcontext()
+    scalar = np.float64(0).__reduce__()[0]
+    dtypes = {type(np.dtype(kind)) for kind in (*np.typecodes["AllInteger"], *np.typecodes["Float"], "?")}
+    # NumPy 2 moved the function; files name it where it was when they were written.
+    places = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
+    return torch.serialization.safe_globals([*((scalar, place) for place in places), np.dtype, *dtypes])

@@ -1,0 +1,205 @@
+"""Mask2Former and the two published anomaly methods on it, RbA and Mask2Anomaly.
+
+The pixel embedding map is the output of the pixel decoder's ``mask_features`` (``mask_projection`` in transformers), a
+linear layer: signed, unbounded, at stride 4 of the padded input. The transformer decoder reads it twice: for the
+attention masks of each layer, and for the final masks, which are linear in it.
+
+Needs transformers and SciPy, which are asked for when a network is made.
+"""
+
+from __future__ import annotations
+
+import json
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from . import detectron2
+from .base import Encoded, MaskLogits, Network
+from .checkpoint import load_state, read_state_dict
+from .cityscapes import CITYSCAPES_CLASSES
+
+PIXEL_MEAN = (123.675, 116.28, 103.53)  # of ImageNet, RGB, 0..255
+PIXEL_STD = (58.395, 57.12, 57.375)
+
+
+class Mask2Former(Network):
+    """Any ``Mask2FormerForUniversalSegmentation`` of transformers, scored at the photo's own size.
+
+    Source: Cheng et al., Masked-attention Mask Transformer for Universal Image Segmentation, CVPR 2022.
+
+    Args:
+        model: the transformers model.
+        classes: names of its classes; by default those of its configuration.
+        pixel_mean, pixel_std: of the three channels, RGB, 0..255.
+    """
+
+    name = "mask2former"
+    stride = 4
+    linear_head = False
+    mask_head = True
+    padded_to = 32
+    default_score = "rba"
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        classes: tuple[str, ...] | None = None,
+        pixel_mean: tuple[float, ...] = PIXEL_MEAN,
+        pixel_std: tuple[float, ...] = PIXEL_STD,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        if classes is None:
+            classes = tuple(name for _, name in sorted(model.config.id2label.items()))
+        self.classes = classes
+        self.pixel_mean = pixel_mean
+        self.pixel_std = pixel_std
+
+    def preprocess(self, photos: Tensor) -> Tensor:
+        size, photos = tuple(photos.shape[-2:]), photos.float()
+        if (shown := self.input_size(size)) != size:
+            # As Pillow does it, which the published code resizes with: antialiased, each pass rounded, halves up.
+            for step in ((size[0], shown[1]), shown):
+                photos = F.interpolate(photos, step, mode="bilinear", align_corners=False, antialias=True)
+                photos = (photos + 0.5).floor()
+        mean, std = (photos.new_tensor(values).view(3, 1, 1) for values in (self.pixel_mean, self.pixel_std))
+        images = (photos - mean) / std
+        rows, columns = (padded - side for padded, side in zip(self.padded_size(size), shown, strict=True))
+        return F.pad(images, (0, columns, 0, rows)).to(next(self.parameters()).dtype)
+
+    def encode(self, images: Tensor) -> Encoded:
+        pixels = self.model.model.pixel_level_module(images)
+        return Encoded(pixels.decoder_last_hidden_state, pixels.decoder_hidden_states)
+
+    def decode(self, embedding_map: Tensor, context: Any = None) -> MaskLogits:
+        queries = self.model.model.transformer_module(multi_scale_features=context, mask_features=embedding_map)
+        last = queries.intermediate_hidden_states[-1]  # [Q, B, C]
+        return MaskLogits(self.model.class_predictor(last.transpose(0, 1)), queries.masks_queries_logits[-1])
+
+    @classmethod
+    def load(cls, weights: str | PathLike[str]) -> Mask2Former:
+        """The network in a folder that ``save_pretrained`` wrote, in evaluation mode on the CPU.
+
+        Nothing is downloaded. Mean and standard deviation are those of ``preprocessor_config.json``, if it is there.
+
+        Raises:
+            FileNotFoundError: there is no such folder, or no ``config.json`` in it.
+            ImportError: transformers or SciPy is missing.
+            OSError: there are no weights in it.
+            ValueError: the weights do not fit the configuration, or their file is cut short.
+        """
+        parts, folder = _parts(), Path(weights)
+        if not (folder / "config.json").is_file():
+            raise FileNotFoundError(
+                f"weights: expected a folder of transformers' save_pretrained, with a config.json, got {folder}"
+            )
+        model = parts.pretrained(folder)
+        pixels = {}
+        if (settings := folder / "preprocessor_config.json").is_file():
+            found = json.loads(settings.read_text())
+            pixels = {
+                f"pixel_{kind}": tuple(255 * value for value in found[f"image_{kind}"])
+                for kind in ("mean", "std")
+                if f"image_{kind}" in found
+            }
+        return cls(model, **pixels).eval()
+
+
+class Detectron2Network(Mask2Former):
+    """A network whose published checkpoints are detectron2's, for the 19 Cityscapes classes.
+
+    ``Detectron2State(network.model)`` of :mod:`rwpm_fast.networks.detectron2` shows it under their names.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(self.build(), classes=CITYSCAPES_CLASSES)
+
+    @classmethod
+    def build(cls) -> nn.Module:
+        """The transformers model with weights drawn at random."""
+        raise NotImplementedError
+
+    @classmethod
+    def load(cls, weights: str | PathLike[str]) -> Detectron2Network:
+        """The network with the weights of a detectron2 checkpoint, in evaluation mode on the CPU.
+
+        Entries that inference does not read (of the training loss, ``fusion_layer``) may be there or not; any other
+        must be there once.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ImportError: transformers or SciPy is missing.
+            ValueError: the file is no weight file, or its tensors are not the network's; the message names them.
+        """
+        network = cls()
+        state = detectron2.used(read_state_dict(weights))
+        load_state(detectron2.Detectron2State(network.model), state, name=network.name, path=weights)
+        return network.eval()
+
+
+class RbASwinB(Detectron2Network):
+    """Rejected by All (Nayal et al., ICCV 2023), the released models ``swin_b_1dl*``: Swin-B, one decoder layer, one
+    deformable level; the one the walk was published with."""
+
+    name = "rba_swin_b"
+
+    @classmethod
+    def build(cls) -> nn.Module:
+        parts = _parts()
+        backbone = parts.swin(width=128, depths=(2, 2, 18, 2), heads=(4, 8, 16, 32), window=12)
+        return parts.mask2former(backbone, classes=19, decoder_layers=1, levels=1)
+
+
+class RbASwinL(Detectron2Network):
+    """Rejected by All (Nayal et al., ICCV 2023), the released models ``swin_l_1dl*``: Swin-L, one decoder layer, one
+    deformable level."""
+
+    name = "rba_swin_l"
+
+    @classmethod
+    def build(cls) -> nn.Module:
+        parts = _parts()
+        backbone = parts.swin(width=192, depths=(2, 2, 18, 2), heads=(6, 12, 24, 48), window=12)
+        return parts.mask2former(backbone, classes=19, decoder_layers=1, levels=1)
+
+
+class Mask2Anomaly(Detectron2Network):
+    """Mask2Anomaly (Rai et al., ICCV 2023) as released: ResNet-50, three deformable levels, nine decoder layers with
+    global masked attention; photos resized to a shorter side of 1024, and averaged with their mirror image."""
+
+    name = "mask2anomaly"
+    mirrored = True
+    default_score = "mask2anomaly"
+    shorter_side = 1024
+    longest_side = 2048
+
+    @classmethod
+    def build(cls) -> nn.Module:
+        parts = _parts()
+        return parts.mask2former(parts.resnet(), classes=19, decoder_layers=9, global_masked_attention=True)
+
+    def input_size(self, photo_size: tuple[int, int]) -> tuple[int, int]:
+        scale = self.shorter_side / min(photo_size)
+        if max(photo_size) * scale > self.longest_side:
+            scale = self.longest_side / max(photo_size)
+        height, width = (int(side * scale + 0.5) for side in photo_size)
+        return height, width
+
+
+def _parts():
+    """The module that needs transformers."""
+    try:
+        # Asked for here, since transformers itself only tells when it computes.
+        import scipy  # noqa: F401
+
+        from . import mask2former_model
+    except ImportError as error:
+        raise ImportError(
+            f"Mask2Former networks need transformers and SciPy ({error}): pip install 'rwpm-fast[mask2former]'"
+        ) from error
+    return mask2former_model

@@ -1,0 +1,156 @@
+"""Mask2Former (Cheng et al., CVPR 2022, arXiv 2112.01527) of the parts of Hugging Face transformers, with what its
+descendants change: how many levels the deformable encoder takes, and global masked attention.
+
+Only this module needs transformers; importing it without raises ImportError.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import (
+    Mask2FormerConfig,
+    Mask2FormerForUniversalSegmentation,
+    PretrainedConfig,
+    ResNetConfig,
+    SwinConfig,
+)
+from transformers.models.mask2former.modeling_mask2former import (
+    Mask2FormerPixelDecoderEncoderMultiscaleDeformableAttention as DeformableAttention,
+)
+
+from .checkpoint import listed
+
+STAGES = ["stage1", "stage2", "stage3", "stage4"]
+STRIDES = (4, 8, 16, 32)  # of the backbone's stages
+
+# Entries of Swin that inference does not read; files have them or not.
+UNREAD = re.compile(r"\.swin\.layernorm\.|\.relative_position_index$")
+
+
+def swin(*, width: int, depths: tuple[int, ...], heads: tuple[int, ...], window: int) -> PretrainedConfig:
+    """Swin transformer (Liu et al., ICCV 2021) as a backbone of four stages."""
+    return SwinConfig(
+        embed_dim=width,
+        depths=list(depths),
+        num_heads=list(heads),
+        window_size=window,
+        drop_path_rate=0.0,
+        out_features=STAGES,
+    )
+
+
+def resnet(*, depths: tuple[int, ...] = (3, 4, 6, 3), width: int = 64) -> PretrainedConfig:
+    """ResNet with bottlenecks (He et al., CVPR 2016) that stride in their 3 x 3 convolutions; ResNet-50 by default."""
+    return ResNetConfig(
+        embedding_size=width,
+        hidden_sizes=[4 * width * 2**stage for stage in range(4)],
+        depths=list(depths),
+        downsample_in_bottleneck=False,
+        out_features=STAGES,
+    )
+
+
+def mask2former(
+    backbone: PretrainedConfig,
+    *,
+    classes: int,
+    decoder_layers: int,
+    levels: int = 3,
+    global_masked_attention: bool = False,
+    **settings,
+) -> Mask2FormerForUniversalSegmentation:
+    """A network with weights drawn at random, in evaluation mode.
+
+    Args:
+        backbone: of four stages with strides 4, 8, 16, 32.
+        classes: K, without void.
+        decoder_layers: of the transformer decoder, as many as there are.
+        levels: backbone stages that the deformable encoder takes, from the coarsest, 1 to 3; the others join in the
+            feature pyramid.
+        global_masked_attention: see :class:`GlobalMaskedAttention`.
+        settings: further ones of ``Mask2FormerConfig``.
+    """
+    config = Mask2FormerConfig(
+        num_labels=classes,
+        decoder_layers=decoder_layers + 1,  # counts the prediction before the first layer
+        # Read for one thing: how many levels the pyramid adds to the finest one of the deformable encoder.
+        feature_strides=[max(stride, STRIDES[-levels]) for stride in STRIDES],
+        **settings,
+    )
+    config.backbone_config = backbone  # set here, since the constructor warns of all but Swin
+    model = Mask2FormerForUniversalSegmentation(config)
+    if isinstance(backbone, SwinConfig):
+        model.model.pixel_level_module.encoder.swin.layernorm = nn.Identity()  # its output is not used
+    if levels != 3:  # hard-coded
+        _set_levels(model, levels)
+    if global_masked_attention:
+        for layer in model.model.transformer_module.decoder.layers:
+            layer.cross_attn = GlobalMaskedAttention(config.hidden_dim, config.num_attention_heads)
+    return model.eval()
+
+
+def pretrained(folder: Path) -> Mask2FormerForUniversalSegmentation:
+    """The network that ``save_pretrained`` wrote, in evaluation mode.
+
+    Raises:
+        OSError: there are no weights in the folder.
+        ValueError: the weights do not fit the configuration, or their file is cut short.
+    """
+    library = logging.getLogger("transformers")
+    level = library.level
+    library.setLevel(logging.ERROR)  # what does not fit is told below, where it matters
+    try:
+        model, report = Mask2FormerForUniversalSegmentation.from_pretrained(
+            folder, local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True
+        )
+    except SafetensorError as error:
+        raise ValueError(f"weights: a file in {folder} is no safetensors file, or is cut short ({error})") from error
+    finally:
+        library.setLevel(level)
+    problems = {
+        kind: sorted(name for name in map(str, report[f"{kind}_keys"]) if not UNREAD.search(name))
+        for kind in ("missing", "unexpected", "mismatched")
+    }
+    if any(problems.values()):
+        text = "; ".join(f"{kind}: {listed(names)}" for kind, names in problems.items() if names)
+        raise ValueError(f"weights: {folder} does not fit its configuration: {text}")
+    return model
+
+
+class GlobalMaskedAttention(nn.Module):
+    """Cross-attention of Mask2Anomaly (Rai et al., ICCV 2023): to the foreground of a query's mask, and by a second
+    attention to its background; the sum of both. In place of ``nn.MultiheadAttention``."""
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.foreground = nn.MultiheadAttention(channels, heads)
+        self.background = nn.MultiheadAttention(channels, heads)
+
+    def forward(
+        self, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor, key_padding_mask: None = None
+    ) -> tuple[Tensor, None]:
+        """Queries [Q, B, C], keys and values [N, B, C], ``attn_mask`` [B * heads, Q, N] bool, True where a pixel is no
+        foreground and all False for a mask without any; to [Q, B, C]."""
+        outside = ~attn_mask
+        outside &= ~outside.all(-1, keepdim=True)  # a query with nothing to see sees everything
+        front, _ = self.foreground(query, key, value, attn_mask=attn_mask, need_weights=False)
+        back, _ = self.background(query, key, value, attn_mask=outside, need_weights=False)
+        return front + back, None
+
+
+def _set_levels(model: Mask2FormerForUniversalSegmentation, levels: int) -> None:
+    """Have encoder and decoder work on the coarsest levels alone."""
+    pixels, queries = model.model.pixel_level_module.decoder, model.model.transformer_module
+    pixels.num_feature_levels = queries.num_feature_levels = queries.decoder.num_feature_levels = levels
+    pixels.input_projections = pixels.input_projections[:levels]  # from the coarsest
+    pixels.level_embed = nn.Parameter(pixels.level_embed.detach()[:levels].clone())
+    queries.level_embed = nn.Embedding(levels, queries.level_embed.embedding_dim)
+    for layer in pixels.encoder.layers:
+        old = layer.self_attn
+        layer.self_attn = DeformableAttention(old.d_model, old.n_heads, n_levels=levels, n_points=old.n_points)
+        model._init_weights(layer.self_attn)

@@ -1,0 +1,138 @@
+"""One pass of a model over a trial photo: whether an embedding and a head named by paths are what they should be."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from difflib import get_close_matches
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+LISTED = 6  # candidates in a message
+
+
+class Trial:
+    """A pass of a model in which the head reads just what the embedding gives, or an error that tells what to take.
+
+    Args:
+        model: in evaluation mode.
+        images: its input.
+        embedding, head: paths of modules.
+
+    Attributes:
+        map: output of the embedding, [B, D, h, w].
+        logits: output of the head, [B, K, h', w'].
+
+    Raises:
+        ValueError: see ``rwpm_fast.attach``.
+    """
+
+    def __init__(self, model: nn.Module, images: Tensor, embedding: str, head: str) -> None:
+        self.model = model
+        self.images = images
+        self.embedding = embedding
+        self.head = head
+        self.shapes: dict[str, list[int]] = {}  # of maps, by path, in the order of their making
+        self.calls: dict[str, int] = defaultdict(int)
+        self.map = self.read = self.logits = None
+
+        self._run(self._record)
+        for role, path in (("embedding", embedding), ("head", head)):
+            self._check_path(role, path)
+        for role, path, output in (("embedding", embedding, self.map), ("head", head, self.logits)):
+            if not isinstance(output, Tensor) or output.dim() != 4:
+                what = "a map [B, D, h, w]" if role == "embedding" else "logits [B, K, h, w]"
+                raise ValueError(
+                    f"{role}: expected {what} from {path!r}, got {describe(output)}; {self._candidates(path)}"
+                )
+        if not _same(self.read, self.map):
+            raise ValueError(self._other_reading())
+
+    def _run(self, record: Any) -> None:
+        """The pass, with ``record(path, inputs, output)`` told of every module's call."""
+        handles = [
+            module.register_forward_hook(
+                lambda _module, inputs, output, path=path: record(path, inputs, output)  # its None keeps the output
+            )
+            for path, module in self.model.named_modules(remove_duplicate=False)
+        ]
+        try:
+            with torch.no_grad():
+                self.model(self.images)
+        except Exception as error:
+            raise ValueError(
+                f"model: a pass over a trial photo {describe(self.images)} failed ({error}); see that preprocess or "
+                "mean and std are the model's, or give a trial_size that it takes"
+            ) from error
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _record(self, path: str, inputs: tuple[Any, ...], output: Any) -> None:
+        self.calls[path] += 1
+        if isinstance(output, Tensor) and output.dim() == 4:
+            self.shapes[path] = list(output.shape)
+        # Copies, because a later layer may work in place.
+        if path == self.embedding:
+            self.map = _copy(output)
+        if path == self.head:
+            self.read, self.logits = _copy(inputs[0] if inputs else None), _copy(output)
+
+    def _check_path(self, role: str, path: str) -> None:
+        if path not in dict(self.model.named_modules(remove_duplicate=False)) or path == "":
+            raise ValueError(f"{role}: the model has no module {path!r}; {self._candidates(path)}")
+        if self.calls[path] != 1:
+            calls = f"is called {self.calls[path]} times" if self.calls[path] else "is never called"
+            raise ValueError(
+                f"{role}: expected a module that is called once in a pass, {path!r} {calls}; {self._candidates(path)}"
+            )
+
+    def _candidates(self, path: str) -> str:
+        """Modules that may be meant, in words: close names, then layers that give maps, the last one first."""
+        modules = dict(self.model.named_modules())
+        names = get_close_matches(path, [name for name in modules if name], n=LISTED, cutoff=0.7)
+        maps = [
+            name
+            for name in reversed(self.shapes)
+            if isinstance(modules.get(name), nn.Conv2d) and max(self.shapes[name][-2:]) > 1 and name not in names
+        ]
+        parts = []
+        if names:
+            parts.append(f"close names: {', '.join(map(self._with_shape, names))}")
+        if maps:
+            parts.append(f"convolutions that give maps, last first: {', '.join(map(self._with_shape, maps[:LISTED]))}")
+        return "; ".join(parts) or "no module of it gives a map"
+
+    def _with_shape(self, path: str) -> str:
+        return f"{path} {self.shapes[path]}" if path in self.shapes else path
+
+    def _other_reading(self) -> str:
+        """What the head reads in place of the embedding, in words."""
+        givers: dict[str, None] = {}
+
+        def compare(path: str, _inputs: tuple[Any, ...], output: Any) -> None:
+            if path not in ("", self.head) and _same(self.read, output):
+                givers[path] = None
+
+        self._run(compare)
+        text = (
+            f"head: {self.head!r} reads {describe(self.read)}, which is not what {self.embedding!r} gives, "
+            f"{describe(self.map)}; "
+        )
+        if givers:
+            return text + f"it is what {' and '.join(map(repr, givers))} give: take one as embedding"
+        return text + "no module gives it: take as head a module that holds all that follows the embedding"
+
+
+def describe(value: Any) -> str:
+    """Shape of a tensor, kind of anything else."""
+    return f"shape {list(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+
+
+def _copy(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else value
+
+
+def _same(a: Any, b: Any) -> bool:
+    return isinstance(a, Tensor) and isinstance(b, Tensor) and a.shape == b.shape and torch.equal(a, b)

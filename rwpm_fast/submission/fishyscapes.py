@@ -1,0 +1,107 @@
+"""Results as the Fishyscapes server reads them: an anomaly map and a segmentation per photo, as NumPy files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+
+from ..images import PhotoError, read_photo, write_whole
+from ..scorer import Scorer
+from .record import begin, settings_of, write_record
+
+CLASSES = 20  # values that the server takes in a segmentation: 0..19
+_INPUT = re.compile(r"(\d{4})_.*\.png")
+
+
+def find_inputs(folder: Path) -> dict[str, Path]:
+    """Photos ``DDDD_*.png`` of a folder by their four digits, in order.
+
+    Raises:
+        PhotoError: no such folder, no such photo, or two of one number.
+    """
+    if not folder.is_dir():
+        raise PhotoError(f"{folder}: no such folder")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if match := _INPUT.fullmatch(path.name):
+            if match[1] in found:
+                raise PhotoError(f"{found[match[1]]} and {path}: two photos of the number {match[1]}")
+            found[match[1]] = path
+    if not found:
+        raise PhotoError(f"{folder}: no photos named DDDD_*.png, D a digit")
+    return found
+
+
+def result_paths(folder: Path, number: str) -> tuple[Path, Path]:
+    """Files of a photo's anomaly map and segmentation."""
+    return folder / f"{number}_anomaly.npy", folder / f"{number}_segmentation.npy"
+
+
+def write_result(folder: Path, number: str, score: np.ndarray, segmentation: np.ndarray) -> None:
+    """Write a photo's two files, each whole or not at all.
+
+    Args:
+        folder: must exist.
+        number: the photo's four digits.
+        score: [H, W] floating point, higher = more anomalous; written as float32.
+        segmentation: [H, W] integer class in 0..19; written as uint8.
+
+    Raises:
+        ValueError: shapes differ, a score is NaN, or a class out of range. Nothing is written then.
+        OSError: the folder cannot be written.
+    """
+    if score.ndim != 2 or segmentation.shape != score.shape:
+        raise ValueError(
+            f"score, segmentation: expected [H, W] both, got {list(score.shape)}, {list(segmentation.shape)}"
+        )
+    if unranked := int(np.isnan(score).sum()):
+        raise ValueError(f"score: NaN at {unranked} pixels")
+    if segmentation.min() < 0 or segmentation.max() >= CLASSES:
+        raise ValueError(f"segmentation: expected 0..19, got {segmentation.min()}..{segmentation.max()}")
+    anomaly_path, segmentation_path = result_paths(folder, number)
+    write_whole(segmentation_path, lambda file: np.save(file, segmentation.astype(np.uint8)))
+    write_whole(anomaly_path, lambda file: np.save(file, score.astype(np.float32)))
+
+
+def submit_fishyscapes(
+    scorer: Scorer,
+    inputs: dict[str, Path],
+    output: Path,
+    *,
+    force: bool = False,
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> dict[Path, str]:
+    """Score photos and write their files; those that are there already are left as they are.
+
+    ``submission.json`` beside them tells what they were made with.
+
+    Args:
+        scorer: network, walk and score.
+        inputs: what ``find_inputs`` gives.
+        output: folder, which must exist.
+        force: delete the anomaly maps that are there and score all anew.
+        progress: wraps the photos.
+
+    Returns:
+        Photos that failed, with the reason. They do not stop the others.
+
+    Raises:
+        ValueError: files of an earlier run with other settings.
+        OSError: the folder cannot be written.
+    """
+    record, settings = output / "submission.json", settings_of(scorer)
+    if begin(record, settings, output.glob("*_anomaly.npy"), force=force) is None:
+        write_record(record, {"settings": settings})
+    failures = {}
+    for number, path in progress(inputs.items()):
+        if all(file.is_file() for file in result_paths(output, number)):
+            continue
+        try:
+            scored = scorer(read_photo(path))
+            write_result(output, number, scored.score.cpu().numpy(), scored.segmentation.cpu().numpy())
+        except ValueError as error:
+            failures[path] = str(error)
+    return failures
