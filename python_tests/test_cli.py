@@ -45,7 +45,7 @@ def run(capsys, *arguments):
 
 
 def score(capsys, weights, out, *arguments):
-    return run(capsys, "score", *arguments, "--weights", weights, "--out", out, "--steps", 2)
+    return run(capsys, "score", *arguments, "--network", "dabnet", "--weights", weights, "--out", out, "--steps", 2)
 
 
 def test_score_writes_a_map_and_a_panel_per_photo(capsys, tmp_path, weights, photos):
@@ -113,7 +113,7 @@ def test_a_full_disk_leaves_no_half_file(capsys, tmp_path, weights, photos, monk
 def test_bad_arguments_say_what_was_wanted_before_any_work(capsys, tmp_path, weights, photos, change, message):
     (tmp_path / "empty").mkdir()
     paths = {"empty": tmp_path / "empty", "photo": photos / "a1.png", "absent.npz": tmp_path / "absent.npz"}
-    given = {"photos": photos, "--weights": weights, "--out": tmp_path / "out", **change}
+    given = {"photos": photos, "--network": "dabnet", "--weights": weights, "--out": tmp_path / "out", **change}
     given = {name: paths.get(value, value) for name, value in given.items()}
     photo = given.pop("photos")
     status, out, err = run(capsys, "score", photo, *(x for pair in given.items() for x in pair))
@@ -137,7 +137,7 @@ def test_photos_that_would_write_one_file(capsys, tmp_path, weights, photos):
 
 def evaluate(capsys, weights, photos, *arguments):
     labels = photos.parent / "labels"
-    settings = ("--weights", weights, "--steps", 2, *arguments)
+    settings = ("--network", "dabnet", "--weights", weights, "--steps", 2, *arguments)
     return run(capsys, "evaluate", "--images", photos, "--labels", labels, *settings)
 
 
@@ -286,7 +286,18 @@ def test_a_table_without_labels(capsys, weights, photos):
 
 
 def test_demo_of_a_photo(capsys, tmp_path, weights, photos):
-    arguments = ("--photo", photos / "a1.png", "--weights", weights, "--steps", 2, "--out", tmp_path / "demo")
+    arguments = (
+        "--photo",
+        photos / "a1.png",
+        "--network",
+        "dabnet",
+        "--weights",
+        weights,
+        "--steps",
+        2,
+        "--out",
+        tmp_path / "demo",
+    )
     status, out, _ = run(capsys, "demo", *arguments)
     assert status == 0 and "(agrees)" in out
     report = (tmp_path / "demo" / "report.html").read_text()
@@ -294,9 +305,15 @@ def test_demo_of_a_photo(capsys, tmp_path, weights, photos):
     assert (tmp_path / "demo" / "panel.png").stat().st_size > 10_000
 
 
-def test_demo_of_a_photo_needs_weights(capsys, photos):
-    status, _, err = run(capsys, "demo", "--photo", photos / "a1.png")
-    assert status == 2 and "--weights" in err
+def test_weights_are_those_of_the_package_where_none_are_named(capsys, tmp_path, photos):
+    status, out, err = run(capsys, "score", photos / "a1.png", "--out", tmp_path / "out", "--steps", 2)
+    assert (status, err) == (0, "") and "map 8x6" in out
+    status, _, err = run(capsys, "demo", "--photo", photos / "a1.png", "--steps", 2, "--out", tmp_path / "demo")
+    assert (status, err) == (0, "")
+    status, _, err = run(capsys, "score", photos / "a1.png", "--out", tmp_path / "out", "--network", "dabnet")
+    assert status == 2 and "weights: expected a file with those of dabnet" in err
+    status, _, err = run(capsys, "demo", "--weights", photos / "a1.png")
+    assert status == 2 and "--weights: only for a --photo" in err
 
 
 def test_info_tells_the_facts(capsys):

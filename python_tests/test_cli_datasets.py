@@ -44,7 +44,7 @@ def run(capsys, *arguments):
 
 def evaluate(capsys, weights, root, *arguments):
     data = ("--dataset", "anomaly_track", "--root", root)
-    return run(capsys, "evaluate", *data, "--weights", weights, *arguments)
+    return run(capsys, "evaluate", *data, "--network", "dabnet", "--weights", weights, *arguments)
 
 
 def cells(out):
@@ -84,7 +84,20 @@ def test_evaluate_a_data_set(capsys, tmp_path, weights, root):
         label.rename(labels / label.name.replace("_labels_semantic", ""))
     (images / "0003.jpg").unlink()
     same = run(
-        capsys, "evaluate", "--images", images, "--labels", labels, "--weights", weights, "--steps", 2, "--json", file
+        capsys,
+        "evaluate",
+        "--images",
+        images,
+        "--labels",
+        labels,
+        "--network",
+        "dabnet",
+        "--weights",
+        weights,
+        "--steps",
+        2,
+        "--json",
+        file,
     )
     assert cells(same[1]) == cells(out)
 
@@ -149,7 +162,16 @@ def test_what_does_not_go_together_is_told_before_any_work(capsys, weights, root
 
 def test_missing_labels_and_data_sets_without_published_rows(capsys, weights, root):
     folder = root / "dataset_AnomalyTrack"
-    arguments = ("--images", folder / "images", "--labels", folder / "labels_masks", "--weights", weights)
+    arguments = (
+        "--images",
+        folder / "images",
+        "--labels",
+        folder / "labels_masks",
+        "--network",
+        "dabnet",
+        "--weights",
+        weights,
+    )
     status, _, err = run(capsys, "evaluate", *arguments, "--photos", 1, "--components")
     assert status == 2 and "labels missing" in err
     (folder / "labels_masks" / "validation0002_labels_semantic.png").unlink()
@@ -159,9 +181,22 @@ def test_missing_labels_and_data_sets_without_published_rows(capsys, weights, ro
 
 def test_photos_are_named_one_way(capsys, weights, root):
     for some in ((), ("--dataset", "anomaly_track"), ("--root", root), ("--labels", root)):
-        status, out, err = run(capsys, "evaluate", *some, "--weights", weights)
+        status, out, err = run(capsys, "evaluate", *some, "--network", "dabnet", "--weights", weights)
         assert (status, out) == (2, "") and "expected --dataset and --root, or --images and --labels" in err
-    status, _, err = run(capsys, "evaluate", "--images", root, "--labels", root, "--split", "v1", "--weights", weights)
+    status, _, err = run(
+        capsys,
+        "evaluate",
+        "--images",
+        root,
+        "--labels",
+        root,
+        "--split",
+        "v1",
+        "--network",
+        "dabnet",
+        "--weights",
+        weights,
+    )
     assert status == 2 and "--split: not with --images and --labels" in err
 
 
@@ -170,7 +205,18 @@ def test_folders_have_no_track_and_no_preset_of_their_own(capsys, weights, root,
         (tmp_path / part).mkdir()
     Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(tmp_path / "photos" / "a.png")
     Image.fromarray(np.eye(48, 64, dtype=np.uint8)).save(tmp_path / "truth" / "a.png")
-    arguments = ("--images", tmp_path / "photos", "--labels", tmp_path / "truth", "--weights", weights, "--steps", 2)
+    arguments = (
+        "--images",
+        tmp_path / "photos",
+        "--labels",
+        tmp_path / "truth",
+        "--network",
+        "dabnet",
+        "--weights",
+        weights,
+        "--steps",
+        2,
+    )
     status, _, err = run(capsys, "evaluate", *arguments, "--components")
     assert status == 2 and "and folders has none of its own" in err
     status, _, err = run(capsys, "evaluate", *arguments, "--preset", "paper", "--method", "rba")
@@ -185,7 +231,16 @@ def test_submit_fishyscapes(capsys, tmp_path, weights):
     for number in (1, 2):
         photo = np.random.default_rng(number).integers(0, 256, (48, 64, 3), dtype=np.uint8)
         Image.fromarray(photo).save(tmp_path / "input" / f"000{number}_x.png")
-    arguments = ("submit", "fishyscapes", tmp_path / "input", tmp_path / "out", "--weights", weights)
+    arguments = (
+        "submit",
+        "fishyscapes",
+        tmp_path / "input",
+        tmp_path / "out",
+        "--network",
+        "dabnet",
+        "--weights",
+        weights,
+    )
     status, out, err = run(capsys, *arguments, "--steps", 2)
     assert (status, err) == (0, "") and "2 of 2 photos" in out
     assert len(list((tmp_path / "out").glob("000[12]_*.npy"))) == 4
@@ -210,6 +265,8 @@ def test_submit_smiyc(capsys, tmp_path, weights, root):
         out,
         "--method",
         "walked",
+        "--network",
+        "dabnet",
         "--weights",
         weights,
         "--steps",

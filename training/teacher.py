@@ -34,7 +34,7 @@ def look(
     teacher: Network,
     folders: list[Path],
     *,
-    sizes: tuple[float, ...] = (1.0, 0.7, 0.5),
+    sizes: tuple[float, ...] = (0.75, 0.5),
     largest: int = 1024,
     lights: int = 2,
     seed: int = 0,

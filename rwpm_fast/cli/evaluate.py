@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder for what each photo gave, from which an interrupted run goes on (default: %(default)s)",
     )
-    add_network_options(parser, required=True)
+    add_network_options(parser)
     add_walk_options(parser)
 
 

@@ -45,11 +45,13 @@ def walk_settings(options: argparse.Namespace) -> dict[str, Any]:
     return {name: default for name, (default, _) in WALK_SETTINGS.items()} | given_walk_settings(options)
 
 
-def add_network_options(parser: argparse.ArgumentParser, *, required: bool) -> None:
+def add_network_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("network")
-    group.add_argument("--network", default="dabnet", help="which network (default: %(default)s)")
+    group.add_argument("--network", default="compact", help="which network (default: %(default)s)")
     group.add_argument(
-        "--weights", type=Path, required=required, help="file with the network's weights, or a folder of transformers"
+        "--weights",
+        type=Path,
+        help="file with the network's weights, or a folder of transformers (default: the compact network's own)",
     )
     group.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
     add_threads_option(group)

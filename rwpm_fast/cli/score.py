@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the results, made if missing")
     parser.add_argument("--score", help="anomaly score (default: the one of the network's authors)")
     parser.add_argument("--no-panel", action="store_true", help="write the .npy files only")
-    add_network_options(parser, required=True)
+    add_network_options(parser)
     add_walk_options(parser)
 
 

@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for target in (fishyscapes, smiyc):
         target.add_argument("--score", default="energy", help="anomaly score (default: %(default)s)")
         target.add_argument("--force", action="store_true", help="delete earlier results and score all anew")
-        add_network_options(target, required=True)
+        add_network_options(target)
         add_walk_options(target)
 
 

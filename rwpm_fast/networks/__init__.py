@@ -6,6 +6,7 @@ from os import PathLike
 
 from .base import Encoded, MaskLogits, Network
 from .cityscapes import CITYSCAPES_CLASSES, CITYSCAPES_COLOURS
+from .compact import CompactNet
 from .dabnet import DABNet
 from .deeplab import DeepLabWRN38
 from .mask2former import Mask2Anomaly, Mask2Former, RbASwinB, RbASwinL
@@ -14,6 +15,7 @@ __all__ = [
     "CITYSCAPES_CLASSES",
     "CITYSCAPES_COLOURS",
     "NETWORKS",
+    "CompactNet",
     "DABNet",
     "DeepLabWRN38",
     "Encoded",
@@ -27,21 +29,25 @@ __all__ = [
 ]
 
 NETWORKS: dict[str, type[Network]] = {
-    network.name: network for network in (DABNet, DeepLabWRN38, RbASwinB, RbASwinL, Mask2Anomaly, Mask2Former)
+    network.name: network
+    for network in (CompactNet, DABNet, DeepLabWRN38, RbASwinB, RbASwinL, Mask2Anomaly, Mask2Former)
 }
 
 
-def load(name: str, weights: str | PathLike[str]) -> Network:
+def load(name: str = CompactNet.name, weights: str | PathLike[str] | None = None) -> Network:
     """A network by name, with its weights, in evaluation mode on the CPU.
 
     Args:
         name: one of ``NETWORKS``.
-        weights: file of weights, or the folder of a transformers model; see ``load`` of the network's class.
+        weights: file of weights, or the folder of a transformers model; see ``load`` of the network's class. None for
+            those in the package, which has the compact network's alone.
 
     Raises:
-        ValueError: unknown name, or weights that do not fit.
+        ValueError: unknown name, no weights, or weights that do not fit.
         FileNotFoundError: no such file.
     """
     if name not in NETWORKS:
         raise ValueError(f"network: expected one of {', '.join(sorted(NETWORKS))}, got {name!r}")
-    return NETWORKS[name].load(weights)
+    if weights is None and name != CompactNet.name:
+        raise ValueError(f"weights: expected a file with those of {name}; the package has {CompactNet.name}'s alone")
+    return NETWORKS[name].load() if weights is None else NETWORKS[name].load(weights)

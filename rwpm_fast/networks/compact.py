@@ -22,7 +22,7 @@ EMBEDDING = 160  # channels
 
 
 class Conv(nn.Conv2d):
-    """Convolution that keeps the size at stride 1; in training followed by a batch norm, which :meth:`fold` takes in."""
+    """Convolution that keeps the size at stride 1; in training followed by a batch norm, until :meth:`fold`."""
 
     def __init__(self, inputs: int, outputs: int, size: int, *, stride: int = 1, dilation: int = 1, groups: int = 1):
         padding = dilation * (size // 2)
@@ -69,7 +69,7 @@ class Block(nn.Module):
 
 
 class CompactNet(Network):
-    """For the 19 Cityscapes classes: photos of any size, an embedding map of 160 channels at stride 8, a linear head."""
+    """For the 19 Cityscapes classes: photos of any size, 160 channels of embedding at stride 8, a linear head."""
 
     name = "compact"
     classes = CITYSCAPES_CLASSES

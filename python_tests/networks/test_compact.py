@@ -1,0 +1,51 @@
+import torch
+
+from rwpm_fast import Scorer, Walk, networks
+from rwpm_fast.networks.compact import EMBEDDING, WEIGHTS, CompactNet
+
+
+def test_fits_into_the_package():
+    network = networks.load()
+    assert isinstance(network, CompactNet) and not network.training
+    assert sum(p.numel() for p in network.parameters()) <= 1_500_000
+    assert WEIGHTS.stat().st_size <= 3_000_000
+    assert all(t.isfinite().all() for t in network.state_dict().values())
+
+
+def test_maps_of_any_size():
+    network = CompactNet().eval()
+    for height, width in ((8, 8), (64, 96), (75, 141)):
+        images = network.preprocess(torch.randint(0, 256, (2, 3, height, width), dtype=torch.uint8))
+        with torch.inference_mode():
+            embedding_map = network.embed(images)
+            assert embedding_map.shape == (2, EMBEDDING, -(-height // 8), -(-width // 8))
+            assert network.head(embedding_map).shape[1] == 19
+            torch.testing.assert_close(network.embed(images[:1]), embedding_map[:1], rtol=1e-4, atol=1e-5)
+
+
+def test_norms_fold_into_convolutions():
+    torch.manual_seed(0)
+    network = CompactNet().normalise().train()
+    images = torch.randn(4, 3, 64, 64)
+    for _ in range(3):
+        network(images)
+    network.eval()
+    with torch.inference_mode():
+        expected = network(images)
+        folded = network.fold()(images)
+    torch.testing.assert_close(folded, expected, rtol=1e-4, atol=1e-5)
+    assert folded.std() > 0
+    assert network.state_dict().keys() == CompactNet().state_dict().keys()
+
+
+def test_tells_a_road_from_the_sky():
+    """A rendered street, of another seed than those of the training."""
+    import numpy as np
+
+    from rwpm_fast.demo.street import paint_street
+
+    photo, class_map = paint_street(np.random.default_rng(7), (256, 512))
+    scored = Scorer(networks.load(), walk=Walk(steps=5))(photo)
+    for kind in (0, 10):  # road, sky
+        there = torch.from_numpy(class_map == kind)
+        assert (scored.segmentation[there] == kind).float().mean() > 0.8
