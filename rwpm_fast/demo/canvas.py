@@ -95,6 +95,10 @@ class Canvas:
         if train_id is not None:
             np.copyto(self.class_map[patch.window], np.uint8(train_id), where=opacity[..., 0] > 0.5)
 
+    def label(self, patch: Patch, mask: NDArray, train_id: int) -> None:
+        """Give the patch's pixels in ``mask`` a class and leave their colours."""
+        self.class_map[patch.window][patch.inside & mask] = train_id
+
     def shade(self, patch: Patch, mask: NDArray, light: ArrayLike) -> None:
         """Multiply colours by ``light`` [3] where ``mask`` is 1."""
         opacity = (patch.inside * mask)[..., None]
