@@ -7,10 +7,24 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-FOCAL = 0.95  # in image heights
-HORIZON = 0.43  # in image heights from the top
-CAMERA = np.array([1.6, 1.35, 0.0])  # metres: x to the right of the road's middle, y up, z along the road
 NEAR = 0.3  # metres; a patch that reaches behind this plane is looked for in the whole image
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole camera that looks along the road.
+
+    Attributes:
+        place: metres: x to the right of the road's middle, y up, z along the road.
+        focal: focal length in image heights.
+        horizon: the horizon's row in image heights from the top.
+        shift: vanishing point's offset from the middle, in image heights.
+    """
+
+    place: tuple[float, float, float] = (1.6, 1.35, 0.0)
+    focal: float = 0.95
+    horizon: float = 0.43
+    shift: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -29,28 +43,31 @@ class Canvas:
 
     Args:
         size: (height, width) in pixels.
-        shift: vanishing point's offset from the middle, in image heights.
+        camera: where it is seen from.
         haze: colour [3] in [0, 1] that distance fades into.
+        visibility: metres after which 1 / e of a thing's own colour is left.
     """
 
-    def __init__(self, size: tuple[int, int], shift: float, haze: ArrayLike) -> None:
+    def __init__(self, size: tuple[int, int], camera: Camera, haze: ArrayLike, visibility: float = 170) -> None:
         height, width = size
         self.size = size
         self.colour = np.zeros((height, width, 3), np.float32)
         self.class_map = np.zeros((height, width), np.uint8)
         self.y = ((np.arange(height) + 0.5) / height)[:, None]  # [H, 1] image heights
         self.x = ((np.arange(width) + 0.5) / height)[None, :]  # [1, W] image heights
-        self.centre = width / height / 2 + shift
+        self.centre = width / height / 2 + camera.shift
+        self.camera = camera
         self.haze = np.asarray(haze)
+        self.visibility = visibility
 
     def patch(self, corner: ArrayLike, first: ArrayLike, second: ArrayLike) -> Patch:
         """Where the rectangle ``corner + a * first + b * second``, 0 <= a, b <= 1, is seen."""
         corner, first, second = (np.asarray(vector, float) for vector in (corner, first, second))
-        window = self._window(corner + np.array([0 * first, first, second, first + second]))
+        window = self.window(corner + np.array([0 * first, first, second, first + second]))
         rows, columns = window
-        ray_x = (self.x[:, columns] - self.centre) / FOCAL  # [1, w]
-        ray_y = (HORIZON - self.y[rows]) / FOCAL  # [h, 1]
-        offset = corner - CAMERA
+        ray_x = (self.x[:, columns] - self.centre) / self.camera.focal  # [1, w]
+        ray_y = (self.camera.horizon - self.y[rows]) / self.camera.focal  # [h, 1]
+        offset = corner - np.array(self.camera.place)
         normal = np.cross(first, second)
         with np.errstate(divide="ignore", invalid="ignore"):
             depth = offset @ normal / (ray_x * normal[0] + ray_y * normal[1] + normal[2])  # [h, w]
@@ -69,28 +86,32 @@ class Canvas:
         """A patch that faces the camera, standing on the ground with its middle at (x, z)."""
         return self.patch((x - width / 2, 0, z), (width, 0, 0), (0, height, 0))
 
-    def paint(self, patch: Patch, mask: NDArray, colour: ArrayLike, train_id: int | None) -> None:
-        """Paint the patch's pixels in ``mask``: bool, or opacity in [0, 1]; ``train_id`` None keeps the class below."""
+    def paint(self, patch: Patch, mask: NDArray, colour: ArrayLike, train_id: int | NDArray | None) -> None:
+        """Paint the patch's pixels in ``mask``: bool, or opacity in [0, 1]; ``train_id`` None keeps the class."""
         opacity = (patch.inside * mask)[..., None]
-        fade = np.exp(-patch.depth / 170)[..., None]
+        fade = np.exp(-patch.depth / self.visibility)[..., None]
         target = self.colour[patch.window]
         target += opacity * (fade * np.asarray(colour) + (1 - fade) * self.haze - target)
         if train_id is not None:
-            self.class_map[patch.window][opacity[..., 0] > 0.5] = train_id
+            np.copyto(self.class_map[patch.window], np.uint8(train_id), where=opacity[..., 0] > 0.5)
+
+    def label(self, patch: Patch, mask: NDArray, train_id: int) -> None:
+        """Give the patch's pixels in ``mask`` a class and leave their colours."""
+        self.class_map[patch.window][patch.inside & mask] = train_id
 
     def shade(self, patch: Patch, mask: NDArray, light: ArrayLike) -> None:
         """Multiply colours by ``light`` [3] where ``mask`` is 1."""
         opacity = (patch.inside * mask)[..., None]
         self.colour[patch.window] *= 1 - opacity * (1 - np.asarray(light))
 
-    def _window(self, corners: NDArray) -> tuple[slice, slice]:
+    def window(self, corners: NDArray) -> tuple[slice, slice]:
         """Bounding box in pixels of corners [4, 3]."""
         height, width = self.size
-        offset = corners - CAMERA
+        offset = corners - np.array(self.camera.place)
         if offset[:, 2].min() < NEAR:
             return slice(0, height), slice(0, width)
-        x = self.centre + FOCAL * offset[:, 0] / offset[:, 2]
-        y = HORIZON - FOCAL * offset[:, 1] / offset[:, 2]
+        x = self.centre + self.camera.focal * offset[:, 0] / offset[:, 2]
+        y = self.camera.horizon - self.camera.focal * offset[:, 1] / offset[:, 2]
         low, high = (np.floor(min(v) * height) for v in (y, x)), (np.ceil(max(v) * height) for v in (y, x))
         return tuple(
             slice(int(np.clip(start, 0, limit)), int(np.clip(stop + 1, 0, limit)))

@@ -18,7 +18,8 @@ from torch import Tensor
 from ..networks.base import Network
 from ..networks.cityscapes import CITYSCAPES_CLASSES
 from .canvas import Noise
-from .street import CAR, EGO, UNKNOWN, paint_street
+from .labels import CAR, EGO, UNKNOWN
+from .street import paint_street
 
 CLASSES = len(CITYSCAPES_CLASSES)
 INLIER, ANOMALY, VOID = 0, 1, 255

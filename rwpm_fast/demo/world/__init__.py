@@ -1,0 +1,44 @@
+"""Varied street scenes with labels, painted to train a small segmentation network on.
+
+A scene is drawn from its random generator in this order: a weather (sun at any height and side, overcast, rain, fog,
+snow, dusk, night), a road (city, suburb, country, motorway; width, lanes, surface, bend, crossing, zebra, tram tracks),
+a camera (height, pitch, focal length, place across the road), then houses, borders, trees, signs, traffic, people and,
+in half of the scenes, one to three things that no class is for. The ground and everything flat are patches of the
+demo's canvas; vehicles, people and the unknown things are solids found by sphere tracing. Farther things are painted
+first, and every pixel's class is that of the last thing painted there.
+
+Labels are Cityscapes train ids, with these conventions: guard rails are fences, lane markings and tram tracks are
+road, trunks are vegetation, what is seen through a fence is fence, a tram is a train. 255 is what no class is for, on
+the road or beside it, and the bonnet of our own car.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .photo import take_photo
+from .scene import compose
+
+__all__ = ["paint_scene"]
+
+
+def paint_scene(rng: np.random.Generator, size: tuple[int, int] = (512, 1024)) -> tuple[NDArray, NDArray]:
+    """Paint a street scene; a generator in the same state gives the same picture.
+
+    Args:
+        rng: decides on everything.
+        size: (height, width) in pixels, each 16 or more.
+
+    Returns:
+        photo: [H, W, 3] uint8.
+        class_map: [H, W] uint8, Cityscapes train ids, 255 where there is no class.
+
+    Raises:
+        ValueError: a size below 16.
+    """
+    height, width = size
+    if min(size) < 16:
+        raise ValueError(f"size: expected a height and width of 16 pixels or more, got {height} x {width}")
+    painter, class_map = compose(rng, (height, width))
+    return take_photo(rng, painter.canvas, painter.mirror, painter.weather), class_map
