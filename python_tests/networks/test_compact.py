@@ -23,6 +23,14 @@ def test_maps_of_any_size():
             torch.testing.assert_close(network.embed(images[:1]), embedding_map[:1], rtol=1e-4, atol=1e-5)
 
 
+def test_large_photos_are_made_smaller():
+    network = CompactNet().eval()
+    assert network.input_size((720, 1280)) == (468, 832)
+    assert network.preprocess(torch.zeros(1, 3, 720, 1280)).shape == (1, 3, 468, 832)
+    scored = Scorer(network, walk=None)(torch.zeros(3, 720, 1280, dtype=torch.uint8))
+    assert scored.score.shape == (720, 1280) and scored.map_size == (59, 104)
+
+
 def test_norms_fold_into_convolutions():
     torch.manual_seed(0)
     network = CompactNet().normalise().train()

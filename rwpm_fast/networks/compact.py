@@ -19,6 +19,7 @@ from .cityscapes import CITYSCAPES_CLASSES
 WEIGHTS = Path(__file__).with_suffix(".npz")
 
 EMBEDDING = 160  # channels
+LARGEST = 832  # pixels of the longer side: larger photos are made as small as those of the training
 
 
 class Conv(nn.Conv2d):
@@ -69,7 +70,8 @@ class Block(nn.Module):
 
 
 class CompactNet(Network):
-    """For the 19 Cityscapes classes: photos of any size, 160 channels of embedding at stride 8, a linear head."""
+    """For the 19 Cityscapes classes: 160 channels of embedding at stride 8, a linear head. Photos of any size; those with
+    a side of more than 832 pixels are made smaller first."""
 
     name = "compact"
     classes = CITYSCAPES_CLASSES
@@ -95,8 +97,17 @@ class CompactNet(Network):
         """The network with the weights of the package, or those of another npz file; see ``Network.load``."""
         return super().load(weights)
 
+    def input_size(self, photo_size: tuple[int, int]) -> tuple[int, int]:
+        part = min(1.0, LARGEST / max(photo_size))
+        height, width = (max(8, round(side * part)) for side in photo_size)
+        return height, width
+
     def preprocess(self, photos: Tensor) -> Tensor:
-        return photos.to(self.classifier.weight.dtype) / 127.5 - 1
+        images = photos.to(self.classifier.weight.dtype) / 127.5 - 1
+        size = self.input_size(tuple(images.shape[2:]))
+        if size == tuple(images.shape[2:]):
+            return images
+        return F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
 
     def embed(self, images: Tensor) -> Tensor:
         eighth = self.eighth(self.quarter(F.relu(self.stem(images))))  # [B, 128, H / 8, W / 8]
