@@ -70,8 +70,8 @@ class Block(nn.Module):
 
 
 class CompactNet(Network):
-    """For the 19 Cityscapes classes: 160 channels of embedding at stride 8, a linear head. Photos of any size; those with
-    a side of more than 832 pixels are made smaller first."""
+    """For the 19 Cityscapes classes: 160 channels of embedding at stride 8, a linear head. Photos of any size; what has
+    a side of more than 832 pixels is made smaller first."""
 
     name = "compact"
     classes = CITYSCAPES_CLASSES
