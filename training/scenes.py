@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+
 from rwpm_fast.demo.world import paint_scene
 
 from .teacher import Lesson
