@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..canvas import Canvas, Noise
+from ..canvas import Canvas, Noise, Patch
 from ..labels import FENCE, POLE, TRAFFIC_LIGHT, TRAFFIC_SIGN, VEGETATION, WALL
 
 SIGNS = ("ban", "warning", "blue", "stop", "yield", "board", "town")
@@ -138,25 +138,18 @@ def paint_sign(rng: np.random.Generator, canvas: Canvas, noise: Noise, x: float,
     plates = [(u, v, kind)]
     if kind not in ("board", "town") and rng.random() < 0.25:
         plates.append((u, v + 2.05 * size, str(rng.choice(["ban", "blue", "town"]))))
+    blue = bool(rng.random() < 0.5)
     glyph = noise(u * 6 / size + rng.uniform(0, 99), v * 6 / size, octaves=1)
     for a, b, name in plates:
-        _plate(
-            canvas,
-            p,
-            a,
-            b,
-            (wide, tall) if name == kind else (size, 0.3 if name == "town" else size),
-            name,
-            glyph,
-            light,
-        )
+        plate = (wide, tall) if name == kind else (size, 0.3 if name == "town" else size)
+        _plate(canvas, p, (a / plate[0], b / plate[1]), name, blue, glyph, light)
 
 
 def _plate(
-    canvas: Canvas, p, u: NDArray, v: NDArray, size: tuple[float, float], kind: str, glyph: NDArray, light: NDArray
+    canvas: Canvas, p: Patch, place: tuple[NDArray, NDArray], kind: str, blue: bool, glyph: NDArray, light: NDArray
 ) -> None:
-    wide, tall = size
-    a, b = u / wide, v / tall
+    """A plate on a patch; ``place`` runs from -1 to 1 over it in both directions."""
+    a, b = place
     if kind in ("warning", "yield"):
         b = b if kind == "warning" else -b
         shape, inner = np.maximum(abs(a) + 0.5 * b - 0.5, -b - 0.75) + 1, 0.78
@@ -166,7 +159,6 @@ def _plate(
         shape, inner = np.maximum(abs(a), abs(b)), 0.93
     else:
         shape, inner = np.hypot(a, b), 0.76 if kind == "ban" else 0.93
-    blue = glyph.flat[0] > 0.5
     rim, face, ink = {
         "ban": (RED, WHITE, (0.08, 0.08, 0.08)),
         "warning": (RED, WHITE, (0.08, 0.08, 0.08)),
