@@ -130,8 +130,6 @@ def paint_sign(rng: np.random.Generator, canvas: Canvas, noise: Noise, x: float,
     wide = {"board": rng.uniform(0.7, 1.8), "town": rng.uniform(0.5, 0.8)}.get(kind, size)
     tall = {"board": rng.uniform(0.4, 1.1), "town": 0.35}.get(kind, size)
     p = canvas.upright(x, z, 2 * wide + 0.2, high + tall + 0.05)
-    if not p.inside.any():
-        return
     u, v = p.a - wide - 0.1, p.b - high
     poles = abs(u) < 0.04 if wide < 0.6 else abs(abs(u) - 0.7 * wide) < 0.045
     canvas.paint(p, poles & (v < tall * 0.9), np.array([0.50, 0.51, 0.53]) * light, POLE)
