@@ -99,7 +99,7 @@ def test_a_full_disk_leaves_no_half_file(capsys, tmp_path, weights, photos, monk
         ({"photos": "empty"}, "no photos in this folder"),
         ({"--weights": "photo"}, "expected a weight file"),
         ({"--weights": "absent.npz"}, "absent.npz"),
-        ({"--network": "resnet"}, "expected one of dabnet, deeplab_wrn38"),
+        ({"--network": "resnet"}, "expected one of compact, dabnet"),
         ({"--score": "colour"}, "energy"),
         ({"--alpha": "1.5"}, "alpha: expected a number in [0, 1], got 1.5"),
         ({"--temperature": "0"}, "temperature"),
