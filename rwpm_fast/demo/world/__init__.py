@@ -17,8 +17,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ..labels import EGO, UNKNOWN
+from .ground import paint_ground
 from .photo import take_photo
-from .scene import compose
+from .population import place_oddities, place_people, place_traffic
+from .setting import paint_backdrop, place_borders, place_houses, place_lamps, place_signs, place_trees
+from .stage import Stage
 
 __all__ = ["paint_scene"]
 
@@ -40,5 +44,15 @@ def paint_scene(rng: np.random.Generator, size: tuple[int, int] = (512, 1024)) -
     height, width = size
     if min(size) < 16:
         raise ValueError(f"size: expected a height and width of 16 pixels or more, got {height} x {width}")
-    painter, class_map = compose(rng, (height, width))
-    return take_photo(rng, painter.canvas, painter.mirror, painter.weather), class_map
+    stage = Stage(rng, (height, width))
+    paint_backdrop(stage)
+    place_lamps(stage)  # before the ground, which they shine on
+    mirror = paint_ground(rng, stage.canvas, stage.noise, stage.road, stage.lighting)
+    for place in (place_houses, place_borders, place_trees, place_signs, place_traffic, place_people, place_oddities):
+        place(stage)
+    stage.draw()
+    if rng.random() < 0.35:
+        colour = rng.uniform(0.02, 0.5, 3) * np.clip(stage.weather.ambient, 0.1, 1)
+        stage.things(stage.own, 1.0).bonnet(rng.uniform(0.86, 0.97), colour)
+    ids = stage.canvas.class_map
+    return take_photo(rng, stage.canvas, mirror, stage.weather), np.where(ids == EGO, UNKNOWN, ids)

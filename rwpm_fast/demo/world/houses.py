@@ -18,7 +18,19 @@ REACH = 170  # metres of road with houses
 
 @dataclass(frozen=True)
 class House:
-    """A house: its side of the road (-1 left), where it starts and stops along z, height and depth in metres."""
+    """A house; lengths in metres.
+
+    Attributes:
+        side: of the road, -1 left and 1 right.
+        start: z of its near end.
+        stop: z of its far end.
+        height: up to the eaves.
+        deep: from its front to its back.
+        roof: height of the pitched roof, 0 for a flat one.
+        back: how far it stands behind the row.
+        seed: of its walls and windows.
+        style: of its walls and windows.
+    """
 
     side: int
     start: float
@@ -91,7 +103,9 @@ def paint_house(canvas: Canvas, things: Things, road: Road, house: House, lighti
     side = house.side
     x = road.facades[int(side > 0)] + side * house.back
     begin, end = (np.array([x + road.shift(z), 0, z]) for z in (house.start, house.stop))
-    along, up, deep = end - begin, np.array([0, house.height, 0]), np.array([side * house.deep, 0, 0])
+    along, up = end - begin, np.array([0, house.height, 0])
+    outward = side * np.array([along[2], 0, -along[0]]) / np.linalg.norm(along)  # a patch's edges are at right angles
+    deep = house.deep * outward
     light = things.light
     sun = light.sunlit - light.shadow
     right, _, ahead = lighting.weather.towards
@@ -110,8 +124,8 @@ def paint_house(canvas: Canvas, things: Things, road: Road, house: House, lighti
         gable = p.b < house.roof * (1 - abs(2 * p.a / house.deep - 1))
         canvas.paint(p, gable, np.array(house.style.walls[0]) * gable_light, BUILDING)
     if house.roof:
-        eave = begin + up + np.array([-side * 0.4, -0.2, 0])
-        p = canvas.patch(eave, along, (side * house.deep / 2, house.roof, 0))
+        eave = begin + up - 0.4 * outward - np.array([0, 0.2, 0])
+        p = canvas.patch(eave, along, deep / 2 + np.array([0, house.roof, 0]))
         rows = 0.85 + 0.15 * (np.mod(p.b, 0.35) < 0.25) + 0.25 * (things.noise(p.a, p.b * 2, octaves=2) - 0.5)
         canvas.paint(p, 1, tile * rows[..., None] * (light.shadow + 0.7 * sun), BUILDING)
     things.house(walls, house.height, house.seed, house.style)

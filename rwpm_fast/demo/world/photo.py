@@ -17,7 +17,9 @@ def take_photo(rng: np.random.Generator, canvas: Canvas, mirror: NDArray, weathe
     if weather.falling:
         _fall(rng, canvas, weather)
     sigma = weather.blur * canvas.size[0] / 512
-    return weather.film.develop(rng, blur(blur(colour, sigma, 0), sigma, 1))
+    # a camera exposes for its whole picture, though not so far that night turns to day
+    exposure = np.clip(0.42 / colour.mean(), 0.75, 3) ** rng.uniform(0.3, 0.8)
+    return weather.film.develop(rng, blur(blur(colour, sigma, 0), sigma, 1) * np.float32(exposure))
 
 
 def blur(field: NDArray, sigma: float, axis: int) -> NDArray:
