@@ -257,8 +257,9 @@ def walk(
     ``m <- alpha S m + (1 - alpha) v``, ``steps`` times from ``m = v``; ``S`` is the softmax over cosines of the
     embeddings at ``temperature`` with self-affinity removed. A pixel that is masked out, or whose embedding or value is
     not finite, is no part of the graph and keeps its value. Memory grows with N (D + C), never with N^2; at most 256
-    MiB hold cosines that steps keep for later ones. The compiled kernels give the same bits at any number of threads,
-    and Triton's in any run on one device.
+    MiB hold cosines that steps keep for later ones. On a GPU a tolerance takes N^2 / 512 bytes beside, a bit for every
+    pixel and group of 64. The compiled kernels give the same bits at any number of threads, and Triton's in any run on
+    one device. Autocast changes no dtype.
 
     Args:
         embeddings: [N, D] or [B, N, D], float32, float64, float16 or bfloat16, any strides.
@@ -279,7 +280,8 @@ def walk(
 
     Returns:
         Walked values [..., N, C], contiguous, in the values' dtype; computed in float64 when either input is float64,
-        in float32 otherwise. Differentiable with respect to the values.
+        in float32 otherwise. On a GPU, 16-bit inputs are multiplied in 16 bits with float32 sums, and 16-bit values
+        are kept in float16 between the steps. Differentiable with respect to the values.
 
     Raises:
         TypeError: a dtype or type that is not taken.
@@ -312,5 +314,9 @@ def walk(
         backend = "triton" if embeddings.is_cuda else "cpu"
         if _reason(backend, embeddings, values) is not None:
             backend = "torch"
-    with_info = {"cpu": _walk_compiled_with_info, "triton": gpu.walk_with_info}.get(backend, partial(timed, plain))
+    with_info = {
+        "cpu": _walk_compiled_with_info,
+        "triton": gpu.walk_with_info,
+        "cuda": partial(gpu.walk_with_info, stream=cuda.stream),
+    }.get(backend, partial(timed, plain))
     return with_info(embeddings, values, mask, **settings)
