@@ -3,6 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,6 +12,7 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 from rwpm_fast import native, reference
+from rwpm_fast.networks import DABNet
 
 ISAS = native.native().build()["isa_available"] if native.unavailable() is None else []
 
@@ -88,6 +90,15 @@ def gaps():
 def dense():
     """S [N, N] in float64 of embeddings and mask; pixels that are no part of the graph have rows of the identity."""
     return _dense
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory):
+    """A file of random weights for DABNet."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "random.npz"
+    np.savez(path, **{name: t.numpy() for name, t in DABNet().state_dict().items()})
+    return path
 
 
 @pytest.fixture(params=ISAS)

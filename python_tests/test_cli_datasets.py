@@ -4,20 +4,9 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from rwpm_fast import cli
-from rwpm_fast.networks import DABNet
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    torch.manual_seed(0)
-    arrays = {name: t.numpy() for name, t in DABNet().state_dict().items()}
-    path = tmp_path_factory.mktemp("weights") / "random.npz"
-    np.savez(path, **arrays)
-    return path
 
 
 @pytest.fixture
