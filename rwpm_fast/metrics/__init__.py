@@ -1,7 +1,7 @@
 """Metrics of anomaly segmentation: exact over pooled pixels, binned as SMIYC does it, and its component metrics."""
 
 from .components import TRACKS, ComponentMetrics, ComponentResult, component_metrics
-from .pixel import FPR_RULES, PixelMetrics, PixelResult
+from .pixel import FPR_RULES, Curve, PixelMetrics, PixelResult
 from .smiyc import BinnedPixelMetrics, BinnedPixelResult
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "BinnedPixelResult",
     "ComponentMetrics",
     "ComponentResult",
+    "Curve",
     "PixelMetrics",
     "PixelResult",
     "component_metrics",

@@ -210,7 +210,10 @@ class ComponentMetrics:
 
 
 def component_metrics(
-    maps: Callable[[], Iterable[tuple[Any, Any]]], track: str = "generic"
+    maps: Callable[[], Iterable[tuple[Any, Any]]],
+    track: str = "generic",
+    *,
+    pool: Callable[[Any], Any] = lambda metrics: metrics,
 ) -> tuple[BinnedPixelResult, ComponentResult]:
     """The benchmark's two passes: the threshold of the best pixel F1, then the components above it.
 
@@ -218,6 +221,7 @@ def component_metrics(
         maps: called twice; gives (scores [H, W], labels [H, W]) of every image, as :class:`ComponentMetrics` takes
             them. One image is held at a time, so maps that are read from files need no memory to speak of.
         track: one of ``TRACKS``.
+        pool: merges an accumulator of either pass with those of other processes, where images are shared.
 
     Returns:
         Binned pixel metrics, and the component metrics at their threshold. Without a valid pixel nothing is predicted.
@@ -229,11 +233,11 @@ def component_metrics(
     pixels = BinnedPixelMetrics()
     for scores, labels in maps():
         pixels.update(scores, labels)
-    result = pixels.compute()
+    result = pool(pixels).compute()
     components = ComponentMetrics(result.best_f1_threshold, track)
     for scores, labels in maps():
         components.update(scores, labels)
-    return result, components.compute()
+    return result, pool(components).compute()
 
 
 def match_components(predicted: Any, labels: Any, limits: SizeLimits) -> Components:
@@ -316,4 +320,5 @@ def _counts(siou: np.ndarray, ppv: np.ndarray, threshold: float) -> ComponentCou
 
 
 def _mean(values: np.ndarray) -> float:
-    return float(values.mean()) if len(values) else math.nan
+    """Mean, the same to the last digit in any order of the images."""
+    return math.fsum(values) / len(values) if len(values) else math.nan

@@ -128,11 +128,7 @@ class PixelMetrics:
         """
         rule = self._fpr_rule if fpr_rule is None else fpr_rule
         check_fpr_rule(rule)
-        if self._curve is None:
-            # One type for both: searchsorted would copy the larger array to widen it.
-            dtype = np.promote_types(self._positives.dtype, self._negatives.dtype)
-            self._curve = exact_curve(self._positives.pooled(dtype), self._negatives.pooled(dtype))
-        curve = self._curve
+        curve = self.curve()
         return PixelResult(
             auroc=curve.auroc(),
             ap=curve.ap(),
@@ -142,6 +138,14 @@ class PixelMetrics:
             images=self._images,
             fpr_rule=rule,
         )
+
+    def curve(self) -> Curve:
+        """The curve of all images added so far, with every threshold that matters."""
+        if self._curve is None:
+            # One type for both: searchsorted would copy the larger array to widen it.
+            dtype = np.promote_types(self._positives.dtype, self._negatives.dtype)
+            self._curve = exact_curve(self._positives.pooled(dtype), self._negatives.pooled(dtype))
+        return self._curve
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,6 +168,15 @@ class Curve:
     fp_above: np.ndarray
     positives: int
     negatives: int
+
+    def thinned(self, points: int) -> Curve:
+        """Curve for a drawing, of about so many thresholds, in even steps of either count; the last is kept."""
+        if len(self.tp) <= points:
+            return self
+        # The anomalies are few and the inliers many: steps of one count alone would leave one axis bare.
+        steps = [np.searchsorted(c, np.linspace(0, c[-1], points // 2)) for c in (self.tp, self.fp)]
+        kept = np.unique(np.concatenate([*steps, [len(self.tp) - 1]]))
+        return Curve(self.tp[kept], self.fp[kept], self.fp_above[kept], self.positives, self.negatives)
 
     def auroc(self) -> float:
         """Area under the ROC curve by trapezoids: a negative tied with a positive counts half."""

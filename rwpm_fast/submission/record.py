@@ -9,7 +9,7 @@ from typing import Any
 
 from ..images import write_whole
 from ..scorer import Scorer
-from ..sweep import weights_digest
+from ..evaluate.keeping import weights_digest
 
 
 def settings_of(scorer: Scorer) -> dict[str, Any]:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .baselines import KnnWalk
-from .maps import Walk
-from .presets import preset
-from .scorer import MapWalk
+from ..baselines import KnnWalk
+from ..maps import Walk
+from ..presets import preset
+from ..scorer import MapWalk
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,116 @@
+"""What scorers gave for photos, kept in a folder or in memory, so that what was cut off goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from .. import __version__
+from ..images import write_whole
+from ..networks import Network
+from ..scorer import Scorer, device_of
+
+
+class Store(Protocol):
+    """Arrays by key and name."""
+
+    def __contains__(self, key: str) -> bool: ...
+
+    def put(self, key: str, arrays: Mapping[str, np.ndarray]) -> None: ...
+
+    def get(self, key: str, name: str) -> np.ndarray: ...
+
+
+class Memory:
+    """A store that lasts as long as this object."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, Mapping[str, np.ndarray]] = {}
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._kept
+
+    def put(self, key: str, arrays: Mapping[str, np.ndarray]) -> None:
+        self._kept[key] = arrays
+
+    def get(self, key: str, name: str) -> np.ndarray:
+        return self._kept[key][name]
+
+
+class Folder:
+    """A store of one ``.npz`` file a key, each written whole or not at all."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __contains__(self, key: str) -> bool:
+        return zipfile.is_zipfile(self._file(key))  # what was cut short elsewhere, by a copy say, is made anew
+
+    def put(self, key: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Write the file.
+
+        Raises:
+            OSError: the folder is missing or cannot be written.
+        """
+        write_whole(self._file(key), lambda file: np.savez(file, **arrays))
+
+    def get(self, key: str, name: str) -> np.ndarray:
+        """Read an array.
+
+        Raises:
+            OSError: the file is damaged.
+        """
+        try:
+            with np.load(self._file(key)) as file:
+                return file[name]
+        except (zipfile.BadZipFile, ValueError, KeyError, EOFError) as error:
+            raise OSError(f"{self._file(key)}: damaged ({error}); delete it and run again") from error
+
+    def _file(self, key: str) -> Path:
+        return self._path / f"{key}.npz"
+
+
+def identity(network: Network, scores: Sequence[str]) -> bytes:
+    """Digest of all but photo and walk that makes maps and times what they are."""
+    return _digest(
+        {
+            "versions": [__version__, torch.__version__],
+            "threads": torch.get_num_threads(),
+            "device": str(device_of(network)),
+            "network": network.name,
+            "weights": weights_digest(network),
+            "scores": list(scores),
+        }
+    )
+
+
+def walk_identity(scorer: Scorer) -> bytes:
+    """Digest of a scorer's walk, which its ``repr`` stands for; without a walk its settings do not matter."""
+    settings = [scorer.walk_values, scorer.calibrated, scorer.walk_padding]
+    return _digest([repr(scorer.walk), *(settings if scorer.walk is not None else [])])
+
+
+def key(frame_id: str, photo: np.ndarray, *identities: bytes) -> str:
+    """Key of what a photo gave."""
+    digest = hashlib.sha256(b"".join(identities) + str(photo.shape).encode() + photo.tobytes()).hexdigest()
+    return f"{frame_id}-{digest[:16]}"
+
+
+def weights_digest(network: Network) -> str:
+    """SHA-256 of all parameters and buffers, with their names, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _digest(facts: object) -> bytes:
+    return hashlib.sha256(json.dumps(facts).encode()).digest()

@@ -1,0 +1,115 @@
+"""Photos shared by several processes, on one machine or many, and their results put together again."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch.distributed as dist
+from torch.multiprocessing import ProcessExitedException, start_processes
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those that share the photos; they talk by gloo, all calls in the same order.
+
+    Attributes:
+        rank: number of this process, from 0.
+        count: number of processes.
+    """
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def first(self) -> bool:
+        """This is the process that prints and writes."""
+        return self.rank == 0
+
+    def share(self, items: Iterable[T]) -> list[T]:
+        """This process's items of the list that all have, every ``count``-th."""
+        return list(items)[self.rank :: self.count]
+
+    def collect(self, own: list[T]) -> list[T]:
+        """The list of all, in its order, of what every process made of each item of its share."""
+        if self.count == 1:
+            return own
+        shares: list[list[T]] = [[]] * self.count
+        dist.all_gather_object(shares, own)
+        return [shares[i % self.count][i // self.count] for i in range(sum(map(len, shares)))]
+
+    def pool(self, metrics: T) -> T | None:
+        """Metrics of all processes merged in the first, by their ``merge``; None in the others."""
+        if self.count == 1:
+            return metrics
+        gathered: list[Any] | None = [None] * self.count if self.first else None
+        dist.gather_object(metrics, gathered)
+        if gathered is None:
+            return None
+        for other in gathered[1:]:
+            metrics.merge(other)
+        return metrics
+
+    def tell(self, value: T) -> T:
+        """The first process's value, in all."""
+        if self.count == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values)
+        return values[0]
+
+
+ALONE = Processes()
+
+
+@contextmanager
+def of_torchrun() -> Iterator[Processes]:
+    """The processes that ``torchrun`` or :func:`launch` started, or this one alone."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1:
+        yield ALONE
+        return
+    dist.init_process_group("gloo", init_method=os.environ.get(_MEETING, "env://"), **_place())
+    try:
+        yield Processes(dist.get_rank(), count)
+        dist.barrier()  # who leaves early with a status takes the others down
+    finally:
+        dist.destroy_process_group()
+
+
+def launch(count: int, run: Callable[..., int], *arguments: Any) -> int:
+    """Run a function in so many processes of this machine, which find each other by :func:`of_torchrun`.
+
+    Args:
+        count: 2 or more.
+        run: a module's function, which returns an exit status.
+        arguments: its arguments, the same in every process.
+
+    Returns:
+        0, or the status of the first process that had another; the rest were stopped then.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            start_processes(_run, (count, f"file://{folder}/meeting", run, arguments), count, start_method="spawn")
+        except ProcessExitedException as error:
+            return error.exit_code
+    return 0
+
+
+_MEETING = "RWPM_MEETING"
+
+
+def _place() -> dict[str, int]:
+    return {"rank": int(os.environ["RANK"]), "world_size": int(os.environ["WORLD_SIZE"])}
+
+
+def _run(rank: int, count: int, meeting: str, run: Callable[..., int], arguments: tuple) -> None:
+    os.environ.update({"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count), _MEETING: meeting})
+    if status := run(*arguments):
+        raise SystemExit(status)
