@@ -134,11 +134,14 @@ def evaluate(capsys, weights, photos, *arguments):
 def test_evaluate_prints_and_writes_pooled_metrics(capsys, tmp_path, weights, photos):
     status, out, err = evaluate(capsys, weights, photos, "--positive", 2, "--json", tmp_path / "numbers.json")
     assert (status, err) == (0, "")
-    rows = [line for line in out.splitlines() if line.startswith(("| energy", "| max_logit"))]
-    assert [row.split("|")[2].strip() for row in rows] == ["without", "with"] * 2
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in out.splitlines() if line.startswith("|")]
+    assert rows[0] == ["walk", "score", "AuROC", "AP", "FPR95"]
+    assert [row[:2] for row in rows[2:]] == [
+        [walk, score] for score in ("energy", "max_logit") for walk in ("without", "with")
+    ]
     numbers = json.loads((tmp_path / "numbers.json").read_text())
-    assert len(numbers["results"]) == 4 and numbers["failures"] == {}
-    for result in numbers["results"]:
+    assert len(numbers["lines"]) == 4 and numbers["failures"] == {}
+    for result in numbers["lines"]:
         # Per photo 200 pixels are 2, the lowest 8 rows void, the others 0.
         assert (result["positives"], result["negatives"]) == (3 * 200, 3 * (40 * 64 - 200))
         assert 0 < result["ap"] < 1
@@ -146,7 +149,7 @@ def test_evaluate_prints_and_writes_pooled_metrics(capsys, tmp_path, weights, ph
 
 def test_evaluate_says_when_no_label_is_positive(capsys, weights, photos):
     status, out, err = evaluate(capsys, weights, photos)
-    assert status == 0 and "nan" in out
+    assert status == 0 and "| without | energy | - | - | - |" in out
     assert "no pixel is labelled 1" in err
 
 
@@ -186,43 +189,43 @@ def test_table_s4_prints_ours_beside_the_published_figures(capsys, tmp_path, wei
     status, out, err = table(capsys, weights, photos, "S4", "--json", file)
     assert (status, err) == (0, "")
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in out.splitlines() if line.startswith("|")]
-    assert rows[0] == ["walk", "AP", "FPR95", "published AP", "published FPR95"]
+    assert rows[0] == ["walk", "score", "AP", "FPR95", "published AP", "published FPR95"]
     assert [row[0] for row in rows[2:]] == ["without", *(f"tau = {tau}" for tau in (1.0, 0.1, 0.01, 0.001, 0.0001))]
-    assert rows[2][3:] == ["85.42", "6.92"] and rows[7][3:] == ["85.57", "6.93"]
-    assert "steps 2" in out and "parts 2" in out and "3 of 3 photos" in out and "RbA" in out
+    assert rows[2][4:] == ["85.42", "6.92"] and rows[7][4:] == ["85.57", "6.93"]
+    assert "steps 2, parts 2" in out and "3 of 3 photos" in out and "Published: RbA" in out
 
     numbers = json.loads(file.read_text())
-    assert numbers["table"] == "S4" and numbers["failures"] == {}
-    assert [[row["label"], f"{100 * row['ap']:.2f}", f"{100 * row['fpr95']:.2f}"] for row in numbers["rows"]] == [
-        row[:3] for row in rows[2:]
+    assert numbers["title"] == "Table S.4: temperature tau" and numbers["failures"] == {}
+    assert [[row["label"], f"{100 * row['ap']:.2f}", f"{100 * row['fpr95']:.2f}"] for row in numbers["lines"]] == [
+        [row[0], *row[2:4]] for row in rows[2:]
     ]
-    assert numbers["rows"][0]["walk"] is None
+    assert numbers["lines"][0]["walk"] is None
     walk = {"alpha": 0.99, "steps": 2, "parts": 2, "temperature": 0.1, "tolerance": 1e-4}
-    assert numbers["rows"][2]["walk"] == walk
-    assert numbers["rows"][2]["published"] == {"AP": 31.45, "FPR95": 68.65}
+    assert numbers["lines"][2]["walk"] == walk
+    assert numbers["lines"][2]["published"] == {"AP": 31.45, "FPR95": 68.65}
 
     # The rows without and with the walk are those of evaluate itself.
     _, plain, _ = evaluate(capsys, weights, photos, "--positive", 2, "--scores", "energy", "--parts", 2)
-    wanted = [line.split("|")[4:6] for line in plain.splitlines() if line.startswith("| energy")]
-    assert [rows[2][1:3], rows[5][1:3]] == [[cell.strip() for cell in row] for row in wanted]
+    wanted = [line.split("|")[4:6] for line in plain.splitlines() if "| energy |" in line]
+    assert [rows[2][2:4], rows[5][2:4]] == [[cell.strip() for cell in row] for row in wanted]
 
 
 def test_a_table_goes_on_from_its_folder(capsys, weights, photos):
     files = photos.parent / "cache"
     table(capsys, weights, photos, "S4", "--photos", 2)
     times = {file: file.stat().st_mtime_ns for file in files.iterdir()}
-    assert sorted(file.name.split("-")[0] for file in times) == ["a1", "a2"]
+    assert sorted(file.name.split("-")[0] for file in times) == ["a1"] * 6 + ["a2"] * 6
     _, first, _ = table(capsys, weights, photos, "S4")
     _, again, _ = table(capsys, weights, photos, "S4")
     assert again == first
-    assert len(list(files.iterdir())) == 3
+    assert len(list(files.iterdir())) == 3 * 6
     assert all(file.stat().st_mtime_ns == time for file, time in times.items())
     table(capsys, weights, photos, "S4", "--alpha", 0.5)
-    assert len(list(files.iterdir())) == 6
+    assert len(list(files.iterdir())) == 3 * (6 + 5)  # what has no walk is the same
 
 
 def test_table_s3_has_frames_per_second(capsys, tmp_path, weights, photos, monkeypatch):
-    from rwpm_fast import tables
+    from rwpm_fast.evaluate import tables
 
     small = [replace(row, settings={**row.settings, "neighbours": 3}) for row in tables.TABLES["S3"].rows[:1]]
     rows = (*small, tables.TABLES["S3"].rows[-1])
@@ -231,25 +234,36 @@ def test_table_s3_has_frames_per_second(capsys, tmp_path, weights, photos, monke
     status, out, err = table(capsys, weights, photos, "S3", "--json", file, "--scores", "energy", "max_logit")
     assert (status, err) == (0, "")
     printed = [[cell.strip() for cell in line.strip("|").split("|")] for line in out.splitlines() if line[:1] == "|"]
-    heads = ["graph", "AP", "FPR95", "FPS", "walk alone, FPS", "published AP", "published FPR95", "published FPS"]
-    assert printed[0] == printed[4] == heads
-    assert printed[2][5:] == printed[6][5:] == ["86.38", "6.57", "0.93"]
-    numbers = json.loads(file.read_text())["rows"]
-    for row, cells in zip(sorted(numbers, key=lambda row: row["score"]), printed[2:4] + printed[6:8], strict=True):
-        assert cells[3:5] == [f"{row['fps']:.2f}", f"{1 / row['walk_seconds_median']:.2f}"]
+    heads = [
+        "graph",
+        "score",
+        "AP",
+        "FPR95",
+        "FPS",
+        "walk alone, FPS",
+        "published AP",
+        "published FPR95",
+        "published FPS",
+    ]
+    assert printed[0] == heads
+    assert printed[2][6:] == printed[4][6:] == ["86.38", "6.57", "0.93"]
+    numbers = json.loads(file.read_text())["lines"]
+    for row, cells in zip(numbers, printed[2:], strict=True):
+        assert cells[:2] == [row["label"], row["score"]]
+        assert cells[4:6] == [f"{row['fps']:.2f}", f"{1 / row['walk_seconds_median']:.2f}"]
         assert row["fps"] < 1 / row["walk_seconds_median"]
 
 
 def test_a_photo_too_small_for_a_row(capsys, weights, photos):
     status, out, err = table(capsys, weights, photos, "S3")
-    assert status == 1 and "0 of 3 photos" in out and "nan" in out
+    assert status == 1 and "0 of 3 photos" in out and "| - |" in out
     assert "a10.png: neighbours: expected 1 to 11 for 12 pixels, got 20" in err
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("S9",), "table: expected one of S3, S4, got 'S9'"),
+        (("S9",), "table: expected one of S3, S4, n, got 'S9'"),
         (("S4", "--temperature", 0.1), "temperature: sets the rows of table S.4 apart"),
         (("S4", "--alpha", 2), "alpha: expected a number in [0, 1], got 2.0"),
         (("S4", "--scores", "colour"), "got 'colour'"),

@@ -63,10 +63,10 @@ def test_evaluate_a_data_set(capsys, tmp_path, weights, root):
     status, out, err = evaluate(capsys, weights, root, "--steps", 2, "--json", file)
     assert (status, err) == (0, "") and "2 of 2 photos" in out
     numbers = json.loads(file.read_text())
-    names = {"dataset": "anomaly_track", "layout": "official", "protocol": "official", "split": "validation"}
-    assert numbers["settings"].items() >= names.items()
-    assert {row["positives"] for row in numbers["results"]} == {2 * 600}
-    assert {row["negatives"] for row in numbers["results"]} == {2 * (40 * 64 - 600)}
+    names = {"data": "anomaly_track", "layout": "official", "protocol": "official", "split": "validation"}
+    assert numbers["settings"]["runs"][0].items() >= names.items()
+    assert {row["positives"] for row in numbers["lines"]} == {2 * 600}
+    assert {row["negatives"] for row in numbers["lines"]} == {2 * (40 * 64 - 600)}
 
     images, labels = (root / "dataset_AnomalyTrack" / part for part in ("images", "labels_masks"))
     for label in labels.iterdir():
@@ -95,15 +95,19 @@ def test_evaluate_with_published_settings(capsys, tmp_path, weights, root):
     file = tmp_path / "numbers.json"
 
     def settings(*arguments):
-        status, _, err = evaluate(capsys, weights, root, "--scores", "energy", "--json", file, *arguments)
+        data = ("--dataset", "anomaly_track", "--root", root, "--network", "dabnet", "--weights", weights)
+        status, out, err = run(capsys, "evaluate", *arguments, *data, "--scores", "energy", "--json", file)
         assert (status, err) == (0, "")
-        return json.loads(file.read_text())["settings"]
+        numbers = json.loads(file.read_text())
+        assert numbers["settings"]["preset"] == arguments[2]
+        return out, numbers["lines"][1]["walk"]
 
-    paper = settings("--preset", "paper", "--method", "mask2anomaly")
-    wanted = {"alpha": 0.9, "steps": 5, "temperature": 0.01, "parts": 2, "calibrate": False}
-    assert paper.items() >= {**wanted, "tolerance": 1e-4, "preset": "paper", "method": "mask2anomaly"}.items()
-    released = settings("--preset", "released", "--method", "pebal", "--alpha", 0.5)
-    assert released.items() >= {"alpha": 0.5, "steps": 6, "parts": 4, "calibrate": True}.items()
+    out, paper = settings("mask2anomaly", "--preset", "paper")
+    wanted = {"alpha": 0.9, "steps": 5, "temperature": 0.01, "parts": 2, "calibrated": False}
+    assert paper == {**wanted, "tolerance": 1e-4}
+    assert [row[-2:] for row in cells(out)[2:]] == [["88.62", "14.57"], ["88.98", "15.88"]]
+    _, released = settings("pebal", "--preset", "released", "--alpha", 0.5)
+    assert released.items() >= {"alpha": 0.5, "steps": 6, "parts": 4, "calibrated": True}.items()
 
 
 def test_evaluate_adds_component_metrics_from_kept_maps(capsys, tmp_path, weights, root):
@@ -112,10 +116,12 @@ def test_evaluate_adds_component_metrics_from_kept_maps(capsys, tmp_path, weight
     status, out, err = evaluate(capsys, weights, root, "--components", *options)
     assert (status, err) == (0, "")
     rows = cells(out)
-    assert rows[0] == ["score", "walk", "AuROC", "AP", "FPR95", "sIoU", "PPV", "mean F1"]
-    assert [row[:2] for row in rows[2:]] == [["energy", "without"], ["energy", "with"]]
-    assert sorted(path.name.split("-")[0] for path in cache.iterdir()) == ["validation0001", "validation0002"]
-    results = json.loads(file.read_text())["results"]
+    assert rows[0] == ["walk", "score", "AuROC", "AP", "FPR95", "sIoU", "PPV", "mean F1"]
+    assert [row[:2] for row in rows[2:]] == [["without", "energy"], ["with", "energy"]]
+    assert (
+        sorted(path.name.split("-")[0] for path in cache.iterdir()) == ["validation0001"] * 2 + ["validation0002"] * 2
+    )
+    results = json.loads(file.read_text())["lines"]
     for row, numbers in zip(rows[2:], results, strict=True):
         found = numbers["components"]
         assert row[5:] == [f"{100 * found[key]:.2f}" for key in ("siou", "ppv", "f1")]
@@ -132,9 +138,15 @@ def test_evaluate_adds_component_metrics_from_kept_maps(capsys, tmp_path, weight
     ("arguments", "message"),
     [
         (("--images", "x", "--positive", 2), "--images, --positive: not with --dataset and --root"),
-        (("--preset", "paper"), "nothing is published for dabnet; choose --method of pebal, balanced_energy"),
-        (("--preset", "mine", "--method", "rba"), "--preset: expected paper or released, got 'mine'"),
-        (("--table", "S4", "--components"), "--table: has settings and columns of its own"),
+        (("--preset", "paper"), "--preset: expected a METHOD whose settings to take, of pebal, balanced_energy"),
+        (("--table", "S2", "--preset", "mine"), "preset: expected paper or released, got 'mine'"),
+        (("--table", "S4", "--components"), "--table: has columns of its own"),
+        (("--table", "S4", "--preset", "paper"), "--preset: table S4 has settings of its own"),
+        (("--table", "S1", "--network", "compact", "--checkpoints", "rba"), "--checkpoints: expected METHOD=FILE"),
+        (("--table", "S2", "--checkpoints", "rba=x"), "leave METHOD and --checkpoints out"),
+        (("--checkpoints", "rba=x"), "--checkpoints: only for --table S1"),
+        (("--processes", 0), "--processes: expected 1 or more, got 0"),
+        (("--steps", -1), "steps: expected"),
         (
             ("--components", "road"),
             "--components: expected a track of anomaly_track, obstacle_track, generic, got 'road'",
@@ -208,7 +220,7 @@ def test_folders_have_no_track_and_no_preset_of_their_own(capsys, weights, root,
     )
     status, _, err = run(capsys, "evaluate", *arguments, "--components")
     assert status == 2 and "and folders has none of its own" in err
-    status, _, err = run(capsys, "evaluate", *arguments, "--preset", "paper", "--method", "rba")
+    status, _, err = run(capsys, "evaluate", "rba", *arguments, "--preset", "paper")
     assert status == 2 and "nothing is published for folders" in err
     cache = tmp_path / "cache"
     status, out, _ = run(capsys, "evaluate", *arguments, "--components", "generic", "--cache", cache)

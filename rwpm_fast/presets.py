@@ -32,8 +32,28 @@ class Preset:
         return replace(self, steps=self.steps + 1)
 
 
+@dataclass(frozen=True)
+class Method:
+    """A published method.
+
+    Attributes:
+        title: its name in the tables.
+        network: name in ``rwpm_fast.networks``.
+        parts: the paper's n; 4 for pixel-based networks, whose scores it calibrates, and 2 for mask-based ones.
+    """
+
+    title: str
+    network: str
+    parts: int
+
+
 BENCHMARKS = ("fishyscapes_lost_and_found", "road_anomaly", "anomaly_track", "obstacle_track")
-METHODS = ("pebal", "balanced_energy", "mask2anomaly", "rba")
+METHODS = {
+    "pebal": Method("PEBAL", "deeplab_wrn38", 4),
+    "balanced_energy": Method("Balanced Energy", "deeplab_wrn38", 4),
+    "mask2anomaly": Method("Mask2Anomaly", "mask2anomaly", 2),
+    "rba": Method("RbA", "rba_swin_b", 2),
+}
 
 _STEPS = (5, 20, 5, 5)  # by benchmark
 _ALPHAS = {
@@ -42,7 +62,6 @@ _ALPHAS = {
     "mask2anomaly": (0.10, 0.99, 0.90, 0.70),
     "rba": (0.50, 0.99, 0.99, 0.90),
 }
-_PIXEL_BASED = ("pebal", "balanced_energy")
 
 
 def preset(method: str, benchmark: str) -> Preset:
@@ -63,11 +82,11 @@ def preset(method: str, benchmark: str) -> Preset:
     if benchmark not in BENCHMARKS:
         raise ValueError(f"benchmark: expected one of {', '.join(BENCHMARKS)}, got {benchmark!r}")
     column = BENCHMARKS.index(benchmark)
-    pixel_based = method in _PIXEL_BASED
+    parts = METHODS[method].parts
     return Preset(
         alpha=_ALPHAS[method][column],
         steps=_STEPS[column],
         temperature=0.01,
-        parts=4 if pixel_based else 2,
-        calibrated=pixel_based,
+        parts=parts,
+        calibrated=parts > 2,
     )

@@ -38,7 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         0; 1 when a photo failed and the others ran; 2 when nothing could be done, with the reason on standard error.
     """
+    arguments = sys.argv[1:] if arguments is None else arguments
     options = parser().parse_args(arguments)
+    options.typed = arguments
     try:
         return COMMANDS[options.command].run(options)
     # What a user can mend: a path, a setting, a file, the environment. The rest are defects and keep their traceback.

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def add_dataset_options(parser: argparse.ArgumentParser, *, positional: bool) -> None:
-    """Name and root as positional arguments or as ``--dataset`` and ``--root``, and how to read it."""
+    """Name and root as positional arguments, or several as ``--dataset`` and ``--root``, and how to read them."""
     # The names themselves stand where torch is imported, which other sub-commands do without.
     names = "data set, such as anomaly_track; a name that is none lists them all"
     group = parser.add_argument_group("data set")
@@ -19,8 +19,10 @@ def add_dataset_options(parser: argparse.ArgumentParser, *, positional: bool) ->
         group.add_argument("dataset", metavar="NAME", help=names)
         group.add_argument("root", metavar="ROOT", type=Path, help="its folder, or the folder around it")
     else:
-        group.add_argument("--dataset", metavar="NAME", help=names)
-        group.add_argument("--root", type=Path, metavar="DIR", help="its folder, or the folder around it")
+        group.add_argument("--dataset", nargs="+", metavar="NAME", help=f"{names}; several for one table")
+        group.add_argument(
+            "--root", type=Path, nargs="+", metavar="DIR", help="the folder around all, or one for each data set"
+        )
     group.add_argument(
         "--protocol",
         default="official",
@@ -33,13 +35,13 @@ def add_dataset_options(parser: argparse.ArgumentParser, *, positional: bool) ->
     )
 
 
-def open_dataset(options: argparse.Namespace) -> Dataset:
-    """The data set that the options name."""
+def open_dataset(options: argparse.Namespace, name: str | None = None, root: Path | None = None) -> Dataset:
+    """A data set, that of the positional arguments where none is named, read as the options say."""
     from .. import data
 
     return data.open(
-        options.dataset,
-        options.root,
+        name or options.dataset,
+        root or options.root,
         protocol=options.protocol,
         split=options.split,
         layout=options.layout,

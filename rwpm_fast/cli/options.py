@@ -47,7 +47,7 @@ def walk_settings(options: argparse.Namespace) -> dict[str, Any]:
 
 def add_network_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("network")
-    group.add_argument("--network", default="compact", help="which network (default: %(default)s)")
+    group.add_argument("--network", default="compact", help="which network (default: compact)")
     group.add_argument(
         "--weights",
         type=Path,
@@ -72,13 +72,14 @@ def set_threads(threads: int | None) -> None:
     torch.set_num_threads(threads)
 
 
-def load_network(options: argparse.Namespace):
-    """The network that the options describe, on its device, with threads set."""
+def load_network(options: argparse.Namespace, name: str | None = None, weights: Path | None = None):
+    """A network, the one that the options describe where none is named, on their device, with threads set."""
     from .. import networks
 
     set_threads(options.threads)
     device = torch_device(options.device)
-    return networks.load(options.network, options.weights).to(device)
+    which = (options.network, options.weights) if name is None else (name, weights)
+    return networks.load(*which).to(device)
 
 
 def torch_device(name: str):
@@ -141,7 +142,10 @@ def say(text: str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
+    write_text(path, json.dumps(content, indent=2, allow_nan=True) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
     from ..images import write_whole
 
-    text = json.dumps(content, indent=2, allow_nan=True) + "\n"
     write_whole(path, lambda file: file.write(text.encode()))

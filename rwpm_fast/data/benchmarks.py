@@ -62,7 +62,8 @@ class Benchmark:
         protocols: "official" and "rwpm", the latter as the released RWPM code reads it.
         default_split: None where the folder has to tell.
         track: the component metric's track in ``rwpm_fast.metrics.TRACKS``; None without component metrics.
-        preset: the benchmark in ``rwpm_fast.presets.BENCHMARKS``; None without a published row.
+        preset: the benchmark in ``rwpm_fast.presets.BENCHMARKS`` whose walk fits; None where none does. Fishyscapes
+            Static, for which nothing is published, takes that of Fishyscapes Lost & Found.
     """
 
     title: str
@@ -154,6 +155,7 @@ _FISHYSCAPES_STATIC = Benchmark(
     splits={"validation": Split(30), **{version: Split(30, folder=version) for version in ("v1", "v2", "v3")}},
     protocols=_USUAL_PROTOCOLS,
     default_split=None,
+    preset="fishyscapes_lost_and_found",
 )
 
 _ROAD_ANOMALY_VALUES = LabelValues.of(anomaly=(1, 2))  # 2 as published, 1 in the packs

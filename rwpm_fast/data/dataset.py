@@ -51,6 +51,11 @@ class Dataset:
         """What is published of it; None for any two folders."""
         return BENCHMARKS.get(self.name)
 
+    @property
+    def title(self) -> str:
+        """Its name in words."""
+        return self.benchmark.title if self.benchmark is not None else self.name
+
     def require_complete(self) -> None:
         """Raise PhotoError, with the names, where photos or labels are missing."""
         for what, missing in (("labels", self.without_label), ("photos", self.without_photo)):

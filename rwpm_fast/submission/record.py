@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ..evaluate.keeping import weights_digest
 from ..images import write_whole
 from ..scorer import Scorer
-from ..evaluate.keeping import weights_digest
 
 
 def settings_of(scorer: Scorer) -> dict[str, Any]:

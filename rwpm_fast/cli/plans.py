@@ -1,0 +1,319 @@
+"""What an evaluation runs: the options as networks, data sets and the rows of walks on each."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .datasets import open_dataset
+from .options import given_walk_settings, walk_settings
+
+if TYPE_CHECKING:
+    from ..data import Dataset, Frame
+    from ..evaluate.tables import Row
+
+METHOD_TABLES = ("S1", "S2")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One network on one data set.
+
+    Attributes:
+        title: of the data set, and of the method where there are several.
+        dataset: the data set.
+        frames: those to use.
+        network: its name.
+        weights: its file.
+        rows: walks to compare.
+        track: of the component metrics; None without.
+    """
+
+    title: str
+    dataset: Dataset
+    frames: Sequence[Frame]
+    network: str
+    weights: Path | None
+    rows: Sequence[Row]
+    track: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a command runs, and how its table is headed.
+
+    Attributes:
+        title: what it is.
+        runs: in order.
+        heading: of the column of labels.
+        columns: figures to show.
+        source: network and data behind the published figures.
+        notes: sentences that belong under the table.
+    """
+
+    title: str
+    runs: Sequence[Run]
+    heading: str = "walk"
+    columns: Sequence[str] = ("AuROC", "AP", "FPR95")
+    source: str = ""
+    notes: Sequence[str] = field(default_factory=list)
+
+
+def plan(options: argparse.Namespace) -> Plan:
+    """What the options ask for, checked as far as it can be without a network.
+
+    Raises:
+        ValueError: options that do not go together, an unknown name, a setting outside its range.
+        PhotoError: a data set that is not there or lacks files.
+    """
+    from ..metrics import PixelMetrics
+    from ..scores import get
+
+    for score in options.scores or ():
+        get(score)
+    PixelMetrics(options.fpr_rule)
+    planned = _plan(options)
+    for one in planned.runs:
+        for row in one.rows:
+            row.walk()
+    return replace(planned, notes=[*planned.notes, *map(_described, planned.runs)])
+
+
+def _described(one: Run) -> str:
+    """Network and walk of a run: what its rows have in common."""
+    walks = [row.settings for row in one.rows if row.settings is not None]
+    shared = {name: value for name, value in walks[0].items() if all(w.get(name) == value for w in walks)}
+    walk = ", ".join(f"{name} {value}" for name, value in shared.items())
+    return f"{one.title}: {one.network}, {len(one.frames)} photos; walk: {walk}."
+
+
+def _plan(options: argparse.Namespace) -> Plan:
+    from ..presets import METHODS
+
+    if options.photos is not None and options.photos < 1:
+        raise ValueError(f"--photos: expected 1 or more, got {options.photos}")
+    if options.method is not None and options.method not in METHODS:
+        raise ValueError(f"METHOD: expected one of {', '.join(METHODS)}, got {options.method!r}")
+    if options.table is not None and options.components is not None:
+        raise ValueError("--table: has columns of its own; leave --components out")
+    if options.table in METHOD_TABLES:
+        return _methods(options)
+    if options.table is not None and options.preset is not None:
+        raise ValueError(f"--preset: table {options.table} has settings of its own; leave it out")
+    if options.checkpoints is not None:
+        raise ValueError("--checkpoints: only for --table S1; give a network's file by --weights")
+    network, weights = _network(options), options.weights
+    datasets = _datasets(options)
+    if options.table is not None:
+        return _table(options, datasets, network, weights)
+    columns = list(Plan.columns) + (["sIoU", "PPV", "mean F1"] if options.components is not None else [])
+    runs = [_run(d.title, d, options, network, weights, _rows(options, d)) for d in datasets]
+    of_table = options.preset is not None
+    return Plan(
+        title=" and ".join(run.title for run in runs),
+        runs=runs,
+        columns=columns,
+        source="Table S.1, the networks of the methods" if of_table else "",
+        notes=_settings_notes(datasets) if of_table else (),
+    )
+
+
+def _methods(options: argparse.Namespace) -> Plan:
+    """Tables S.1 and S.2: every benchmark that is there."""
+    from ..evaluate.tables import method_rows, settings_rows
+    from ..presets import METHODS
+
+    if options.images is not None:
+        raise ValueError(
+            f"--images: table {options.table} is of data sets; give --root, and --dataset for some of them"
+        )
+    datasets, notes = _benchmarks(options)
+    notes += _settings_notes(datasets)
+    preset, settings = options.preset or "paper", _common(options)
+    if options.table == "S2":
+        if options.method is not None or options.checkpoints is not None:
+            raise ValueError("--table S2: every method's walk on one network; leave METHOD and --checkpoints out")
+        runs = [
+            _run(
+                d.title,
+                d,
+                options,
+                _network(options),
+                options.weights,
+                settings_rows(d.benchmark.preset, preset, **settings),
+            )
+            for d in datasets
+        ]
+        return Plan("Table S.2: the walks of the published methods on one network", runs, notes=notes)
+
+    files = _checkpoints(options)
+    runs = [
+        _run(
+            f"{METHODS[method].title}, {d.title}",
+            d,
+            options,
+            options.network or METHODS[method].network,
+            weights,
+            _published_rows(method_rows(method, d.benchmark.preset, preset, **settings), d),
+        )
+        for method, weights in files.items()
+        for d in datasets
+    ]
+    return Plan(
+        "Table S.1: the methods without and with the walk",
+        runs,
+        source="Table S.1; its tracks look like the benchmarks' test sets",
+        notes=notes,
+    )
+
+
+def _table(options: argparse.Namespace, datasets: Sequence[Dataset], network: str, weights: Path | None) -> Plan:
+    """Tables whose rows differ in their walk only."""
+    from ..evaluate import tables
+
+    table = tables.get(options.table)
+    rows = table.with_settings(**_common(options))
+    columns = [*table.columns, *(["walk alone, FPS"] if "FPS" in table.columns else [])]
+    runs = [_run(d.title, d, options, network, weights, rows) for d in datasets]
+    return Plan(f"Table {table.title}", runs, table.heading, columns, table.source)
+
+
+def _rows(options: argparse.Namespace, dataset: Dataset) -> list[Row]:
+    """Without and with the walk, by the options or a published row."""
+    from ..evaluate.tables import Row, method_rows
+    from ..presets import METHODS
+
+    if options.preset is None:
+        return [Row("without", None), Row("with", {**walk_settings(options), "calibrated": options.calibrate})]
+    benchmark = dataset.benchmark and dataset.benchmark.preset
+    if benchmark is None:
+        raise ValueError(f"--preset: nothing is published for {dataset.name}; give the walk's settings one by one")
+    if options.method is None:
+        raise ValueError(f"--preset: expected a METHOD whose settings to take, of {', '.join(METHODS)}")
+    settings = _common(options) | ({"calibrated": True} if options.calibrate else {})
+    return _published_rows(method_rows(options.method, benchmark, options.preset, **settings), dataset)
+
+
+def _published_rows(rows: list[Row], dataset: Dataset) -> list[Row]:
+    """Rows with their published figures only where these are of this data set."""
+    return rows if dataset.name == dataset.benchmark.preset else [replace(row, published={}) for row in rows]
+
+
+def _common(options: argparse.Namespace) -> dict[str, Any]:
+    """Settings of every row's walk beside the table's."""
+    return {"tolerance": walk_settings(options)["tolerance"], **given_walk_settings(options)}
+
+
+def _settings_notes(datasets: Sequence[Dataset]) -> list[str]:
+    return [
+        f"Nothing is published for {d.title}; it takes the walk of {d.benchmark.preset}."
+        for d in datasets
+        if d.benchmark is not None and d.benchmark.preset not in (None, d.name)
+    ]
+
+
+def _network(options: argparse.Namespace) -> str:
+    from ..presets import METHODS
+
+    return options.network or (METHODS[options.method].network if options.method else "compact")
+
+
+def _checkpoints(options: argparse.Namespace) -> dict[str, Path | None]:
+    """Method to its network's file."""
+    from ..presets import METHODS
+
+    if options.method is not None:
+        return {options.method: options.weights}
+    if options.checkpoints is None and options.network is not None:
+        return dict.fromkeys(METHODS, options.weights)
+    files = {}
+    for pair in options.checkpoints or []:
+        method, _, file = pair.partition("=")
+        if method not in METHODS or not file:
+            raise ValueError(f"--checkpoints: expected METHOD=FILE, METHOD of {', '.join(METHODS)}, got {pair!r}")
+        files[method] = Path(file)
+    if not files:
+        raise ValueError("--table S1: expected --checkpoints METHOD=FILE ..., or METHOD and --weights, or a --network")
+    return files
+
+
+def _run(
+    title: str, dataset: Dataset, options: argparse.Namespace, network: str, weights: Path | None, rows: list[Row]
+) -> Run:
+    track = None if options.components is None else _track(options, dataset)
+    return Run(title, dataset, dataset.frames[: options.photos], network, weights, rows, track)
+
+
+def _track(options: argparse.Namespace, dataset: Dataset) -> str:
+    """The track of the component metrics."""
+    from ..metrics import TRACKS
+
+    track = options.components or (dataset.benchmark and dataset.benchmark.track)
+    if track not in TRACKS:
+        given = f"got {track!r}" if track else f"and {dataset.name} has none of its own"
+        raise ValueError(f"--components: expected a track of {', '.join(TRACKS)}, {given}")
+    return track
+
+
+def _datasets(options: argparse.Namespace) -> list[Dataset]:
+    """The data sets, or the two folders, that the options name."""
+    from ..data import folders
+
+    named = options.dataset is not None or options.root is not None
+    wanted, others = ("dataset", "root"), ("images", "labels", "positive", "negative")
+    if not named:
+        wanted, others = ("images", "labels"), ("split", "layout", "source")
+    if any(getattr(options, name) is None for name in wanted):
+        raise ValueError("expected --dataset and --root, or --images and --labels")
+    if ignored := [f"--{name}" for name in others if getattr(options, name) is not None]:
+        raise ValueError(f"{', '.join(ignored)}: not with --{wanted[0]} and --{wanted[1]}")
+    if not named:
+        values = {"positive": options.positive or [1], "negative": options.negative or [0]}
+        return [folders(options.images, options.labels, photos=options.photos, **values)]
+    return [_labelled(open_dataset(options, name, root)) for name, root in _names_and_roots(options, options.dataset)]
+
+
+def _names_and_roots(options: argparse.Namespace, names: Sequence[str]) -> list[tuple[str, Path]]:
+    """Each data set's name with its folder."""
+    roots = options.root * len(names) if len(options.root) == 1 else options.root
+    if len(roots) != len(names):
+        raise ValueError(f"--root: expected one folder, or one for each of {len(names)} data sets, got {len(roots)}")
+    return list(zip(names, roots, strict=True))
+
+
+def _benchmarks(options: argparse.Namespace) -> tuple[list[Dataset], list[str]]:
+    """The data sets of the published tables that are named, or else all that are there; what is not, in words."""
+    from ..images import PhotoError
+    from ..presets import BENCHMARKS
+
+    if options.root is None:
+        raise ValueError(f"--table {options.table}: expected --root, the folder around the data sets")
+    if options.dataset is not None:
+        datasets = _datasets(options)
+        if strange := [d.name for d in datasets if d.benchmark.preset is None]:
+            raise ValueError(
+                f"--dataset: nothing is published for {strange[0]}; expected some of {', '.join(BENCHMARKS)}"
+            )
+        return datasets, []
+    datasets, notes = [], []
+    for name, root in _names_and_roots(options, BENCHMARKS):
+        try:
+            datasets.append(open_dataset(options, name, root))
+        except PhotoError:
+            notes.append(f"{name} is not in {root}.")
+    if not datasets:
+        raise PhotoError(f"--root: none of {', '.join(BENCHMARKS)} is in {options.root[0]}")
+    return [_labelled(dataset) for dataset in datasets], notes
+
+
+def _labelled(dataset: Dataset) -> Dataset:
+    """The data set, if all of it can be evaluated with."""
+    dataset.require_complete()
+    if unlabelled := sum(frame.label is None for frame in dataset):
+        raise ValueError(
+            f"--split: {unlabelled} of {len(dataset)} frames of {dataset.split} have no labels to evaluate with"
+        )
+    return dataset
