@@ -4,15 +4,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import nn
 
+from python_tests.tiny_network import TinyNetwork
 from rwpm_fast import tables
 from rwpm_fast.baselines import KnnWalk
 from rwpm_fast.data import Frame, LabelValues
 from rwpm_fast.evaluate import evaluate
 from rwpm_fast.maps import Walk
 from rwpm_fast.metrics import component_metrics
-from rwpm_fast.networks import Network
 from rwpm_fast.scorer import Scorer
 from rwpm_fast.sweep import evaluate_kept, sweep
 
@@ -34,33 +33,6 @@ S4 = [
     (0.001, 85.97, 6.70),
     (0.0001, 85.57, 6.93),
 ]
-
-
-class TinyNetwork(Network):
-    """Two pixels a side to one embedding of 6 channels, 5 classes."""
-
-    name = "tiny"
-    linear_head = True
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.body = nn.Conv2d(3, 6, 2, stride=2)
-        self.classifier = nn.Conv2d(6, 5, 1)
-        self.passes = 0
-        self.stop_after = None
-
-    def preprocess(self, photos):
-        return photos.float() / 32
-
-    def embed(self, images):
-        if self.passes == self.stop_after:
-            raise KeyboardInterrupt
-        self.passes += 1
-        return self.body(images)
-
-    def head(self, embedding_map):
-        return self.classifier(embedding_map)
 
 
 @pytest.fixture
