@@ -19,6 +19,7 @@ from .options import (
     load_scorer,
     make_folder,
     progress,
+    scorer_settings,
     walk_settings,
     write_json,
 )
@@ -167,7 +168,7 @@ def _evaluate(options: argparse.Namespace, dataset: Dataset, frames: Sequence[Fr
         print("; median network {:.3f} s, walk {:.3f} s a photo".format(*times), end="")
     print()
     if options.json:
-        settings = _settings(options, dataset) | walk_settings(options) | {"calibrate": options.calibrate}
+        settings = _settings(options, dataset) | walk_settings(options)
         write_json(options.json, {"settings": settings, **evaluation.as_dict()})
     return 1 if evaluation.failures else 0
 
@@ -185,7 +186,7 @@ def _table(options: argparse.Namespace, dataset: Dataset, frames: Sequence[Frame
     network = load_network(options)
     scores = options.scores or [network.default_score]
     swept = sweep(
-        [Scorer(network, walk=walk, walk_values=options.walk_values, calibrated=options.calibrate) for walk in walks],
+        [Scorer(network, walk=walk, **scorer_settings(options)) for walk in walks],
         progress(frames, f"table {options.table}"),
         options.cache,
         scores=scores,
@@ -266,6 +267,8 @@ def _settings(options: argparse.Namespace, dataset: Dataset) -> dict[str, Any]:
         **photos,
         **preset,
         "walk_values": options.walk_values,
+        "walk_padding": options.walk_padding,
+        "calibrate": options.calibrate,
         "device": options.device,
         "threads": get_num_threads(),
     }
