@@ -299,13 +299,14 @@ def test_demo_of_a_photo(capsys, tmp_path, weights, photos):
         weights,
         "--steps",
         2,
+        "--no-walk-padding",
         "--out",
         tmp_path / "demo",
     )
     status, out, _ = run(capsys, "demo", *arguments)
     assert status == 0 and "(agrees)" in out
     report = (tmp_path / "demo" / "report.html").read_text()
-    assert "a1.png" in report and "--steps 2" in report and "<script" not in report
+    assert "a1.png" in report and "--steps 2 --no-walk-padding</" in report and "<script" not in report
     assert (tmp_path / "demo" / "panel.png").stat().st_size > 10_000
 
 

@@ -134,6 +134,83 @@ def test_evaluate_adds_component_metrics_from_kept_maps(capsys, tmp_path, weight
     assert [row[:5] for row in cells(again)] == cells(plain)
 
 
+def test_tables_of_the_methods_take_what_is_there(capsys, tmp_path, weights, root):
+    network = ("--network", "dabnet", "--weights", weights, "--cache", tmp_path / "cache", "--steps", 2)
+    files = {kind: tmp_path / "out" / f"table.{kind}" for kind in ("json", "csv", "markdown")}
+    out_options = [word for kind, file in files.items() for word in (f"--{kind}", file)]
+    status, out, err = run(capsys, "evaluate", "--table", "S2", "--root", root, *network, *out_options)
+    assert (status, err) == (0, "")
+    assert [row[:2] for row in cells(out)[2:]] == [
+        [label, "energy"] for label in ("without", "PEBAL, Balanced Energy", "Mask2Anomaly", "RbA")
+    ]
+    assert "road_anomaly is not in" in out and "2 of 2 photos" in out
+    assert cells(files["markdown"].read_text()) == cells(out)
+    assert len(files["csv"].read_text().splitlines()) == 5
+    lines = json.loads(files["json"].read_text())["lines"]
+    assert [line["walk"] and (line["walk"]["alpha"], line["walk"]["parts"]) for line in lines] == [
+        None, (0.99, 4), (0.9, 2), (0.99, 2),
+    ]  # fmt: skip
+
+    # The same walks, with the figures of the methods: two of four have the settings that are kept already.
+    status, out, err = run(capsys, "evaluate", "--table", "S1", "--root", root, *network)
+    assert (status, err) == (0, "")
+    rows = cells(out)
+    assert rows[0] == [
+        "data set", "walk", "score", "AuROC", "AP", "FPR95", "published AP", "published FPR95"
+    ]  # fmt: skip
+    title = "SegmentMeIfYouCan Anomaly track (RoadAnomaly21)"
+    assert [row[0] for row in rows[2::2]] == [
+        f"{method}, {title}" for method in ("PEBAL", "Balanced Energy", "Mask2Anomaly", "RbA")
+    ]
+    assert rows[3][-2:] == ["51.49", "34.04"] and rows[8][-2:] == ["90.86", "11.59"]
+    ours = {line["label"]: f"{100 * line['ap']:.2f}" for line in lines}
+    assert [row[4] for row in rows[2:]] == [
+        ours[label]
+        for walked in ("PEBAL, Balanced Energy", "PEBAL, Balanced Energy", "Mask2Anomaly", "RbA")
+        for label in ("without", walked)
+    ]
+    assert len(list((tmp_path / "cache").iterdir())) == 2 * 4
+
+    status, out, err = run(capsys, "evaluate", "--table", "S1", "--root", tmp_path / "nowhere", *network)
+    assert (status, out) == (2, "") and "none of fishyscapes_lost_and_found" in err
+
+
+def test_several_data_sets_in_one_table(capsys, tmp_path, weights, root):
+    (root / "dataset_AnomalyTrack").rename(root / "a")
+    static = root / "b"
+    for part in ("images", "labels"):
+        (static / part).mkdir(parents=True)
+    Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(static / "images" / "1.jpg")
+    Image.fromarray(np.eye(48, 64, dtype=np.uint8)).save(static / "labels" / "1.png")
+    data = ("--dataset", "anomaly_track", "fishyscapes_static", "--root", root / "a", static)
+    network = ("--network", "dabnet", "--weights", weights, "--scores", "energy")
+    status, out, err = run(capsys, "evaluate", "rba", *data, *network, "--preset", "paper")
+    assert (status, err) == (0, "")
+    rows = cells(out)[2:]
+    assert [row[0].split()[0] for row in rows] == ["SegmentMeIfYouCan"] * 2 + ["Fishyscapes"] * 2
+    assert [row[-2:] for row in rows] == [["90.86", "11.59"], ["92.00", "10.15"], ["-", "-"], ["-", "-"]]
+    assert "Nothing is published for Fishyscapes Static" in out and "walk: alpha 0.5" in out
+    status, _, err = run(capsys, "evaluate", *data[:3], "--root", root, root, root, *network)
+    assert status == 2 and "--root: expected one folder, or one for each of 2 data sets, got 3" in err
+
+
+def test_table_n_calibrates_its_rows(capsys, tmp_path, weights):
+    random = np.random.default_rng(0)
+    for part in ("photos", "truth"):
+        (tmp_path / part).mkdir()
+    Image.fromarray(random.integers(0, 256, (128, 128, 3), dtype=np.uint8)).save(tmp_path / "photos" / "a.png")
+    Image.fromarray(np.eye(128, dtype=np.uint8)).save(tmp_path / "truth" / "a.png")
+    data = ("--images", tmp_path / "photos", "--labels", tmp_path / "truth", "--cache", tmp_path / "cache")
+    network = ("--network", "dabnet", "--weights", weights, "--steps", 2)
+    status, out, err = run(capsys, "evaluate", *data, *network, "--table", "n")
+    assert (status, err) == (0, "")
+    found = {row[0]: row[2:] for row in cells(out)[2:]}
+    assert len(found) == 8 and found["n = 2"][-3:] == ["87.34", "5.27", "2.04"] and found["n = 4"][-3:] == ["-"] * 3
+    assert found["n = 2"][:2] != found["n = 2, calibrated"][:2] and found["n = 4"][:2] != found["n = 8"][:2]
+    status, _, err = run(capsys, "evaluate", *data, *network, "--table", "n", "--calibrate")
+    assert status == 2 and "calibrated: sets the rows of table n apart" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -6,35 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from python_tests.tiny_network import TinyNetwork
 from rwpm_fast import Walk, reference, scores
 from rwpm_fast.networks import Network
 from rwpm_fast.scorer import Scorer
-
-
-class TinyNetwork(Network):
-    """Four pixels a side to one embedding of 6 channels, 5 classes."""
-
-    name = "tiny"
-    classes = ("road", "sky", "car", "tree", "wall")
-    stride = 4
-    linear_head = True
-
-    def __init__(self, bias: bool = True) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.body = nn.Conv2d(3, 6, 4, stride=4)
-        self.classifier = nn.Conv2d(6, 5, 1, bias=bias)
-        self.passes = 0
-
-    def preprocess(self, photos: Tensor) -> Tensor:
-        return photos.to(self.body.weight.dtype) / 32
-
-    def embed(self, images: Tensor) -> Tensor:
-        self.passes += 1
-        return self.body(images)
-
-    def head(self, embedding_map: Tensor) -> Tensor:
-        return self.classifier(embedding_map)
 
 
 class BentNetwork(TinyNetwork):
@@ -75,7 +50,7 @@ def test_score_and_segmentation(network, walk, photo):
     torch.testing.assert_close(scored.score, scores.energy(expected), rtol=0, atol=1e-4)
     assert scored.segmentation.dtype == torch.int64
     assert (scored.segmentation == expected.argmax(0)).float().mean() > 0.99
-    assert scored.map_size == (6, 9)
+    assert scored.map_size == (12, 18)
     assert scored.network_seconds > 0
     assert scored.score_seconds > 0
     assert (scored.walk_seconds > 0) == (walk is not None)
@@ -101,7 +76,7 @@ def test_analysis_gives_every_score_from_one_pass(photo):
         for name in ("energy", "max_logit", "max_softmax", "entropy"):
             torch.testing.assert_close(prediction.score(name), scores.get(name)(expected), rtol=0, atol=1e-4)
     assert network.passes == 1
-    assert analysis.embedding_map.shape == (6, 6, 9)
+    assert analysis.embedding_map.shape == (6, 12, 18)
 
 
 @pytest.mark.parametrize("values", ["logits", "embeddings"])
@@ -130,16 +105,16 @@ def test_masked_pixels_keep_their_values(photo):
     mask[1, 10] = True  # one pixel brings its whole cell of the map in
     analysis = Scorer(TinyNetwork(), walk=ReferenceWalk()).analyse(photo, mask)
     moved = (analysis.walked.logits != analysis.plain.logits).any(0)
-    expected = torch.ones(6, 9, dtype=torch.bool)
-    expected[:, :3] = False
-    expected[0, 2] = True
+    expected = torch.ones(12, 18, dtype=torch.bool)
+    expected[:, :6] = False
+    expected[0, 5] = True
     assert torch.equal(moved, expected)
 
 
 def test_mask_errors(photo):
     scorer = Scorer(TinyNetwork(), walk=ReferenceWalk())
-    with pytest.raises(ValueError, match=r"mask: expected shape \[24, 36\].*got \[6, 9\]"):
-        scorer(photo, np.ones((6, 9), bool))
+    with pytest.raises(ValueError, match=r"mask: expected shape \[24, 36\].*got \[12, 18\]"):
+        scorer(photo, np.ones((12, 18), bool))
     with pytest.raises(TypeError, match=r"mask: expected bool, got torch\.uint8"):
         scorer(photo, np.ones((24, 36), np.uint8))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from rwpm_fast.bench.fps import Device, Frame
-from rwpm_fast.bench.fps.walks import backends
+from rwpm_fast.bench.fps.own import backends
 
 
 class Skipped(Exception):

@@ -20,7 +20,7 @@ from torch import Tensor
 import rwpm_fast
 from rwpm_fast import reference
 from rwpm_fast.bench.cases import map_shape, smooth_manifolds
-from rwpm_fast.bench.fps.walks import EXACT, TOLERANT
+from rwpm_fast.bench.fps.walker import EXACT, TOLERANT
 
 from .context import Context, Skipped, each_backend, note
 

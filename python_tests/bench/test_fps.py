@@ -14,8 +14,8 @@ from rwpm_fast.bench import Limits, Unavailable, compare, fps, succeeded
 from rwpm_fast.bench import machine as machine_of
 from rwpm_fast.bench.cases import smooth_manifolds
 from rwpm_fast.bench.fps import Device, Frame, walkers
+from rwpm_fast.bench.fps.nearest import topk
 from rwpm_fast.bench.fps.truth import CHANNELS, truth
-from rwpm_fast.bench.fps.walks import topk
 from rwpm_fast.bench.libraries import without_own
 from rwpm_fast.bench.references import NEAREST, RELEASED, WALK
 

@@ -1,66 +1,17 @@
-"""Tables of the supplement: their figures, the walks of their rows, and sweeps that go on where they were cut off."""
+"""Sweeps: pooled as PixelMetrics pools, kept photo by photo, going on where they were cut off."""
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import nn
 
-from rwpm_fast import tables
+from python_tests.tiny_network import TinyNetwork
 from rwpm_fast.baselines import KnnWalk
 from rwpm_fast.data import Frame, LabelValues
-from rwpm_fast.evaluate import evaluate
+from rwpm_fast.evaluate import evaluate, sweep
 from rwpm_fast.maps import Walk
-from rwpm_fast.metrics import component_metrics
-from rwpm_fast.networks import Network
+from rwpm_fast.metrics import PixelMetrics, component_metrics
 from rwpm_fast.scorer import Scorer
-from rwpm_fast.sweep import evaluate_kept, sweep
-
-# The supplement's figures, and k or tau of the row, typed cell by cell.
-S3 = [
-    (10, 86.38, 6.57, 0.93),
-    (20, 86.65, 6.47, 0.93),
-    (50, 86.71, 5.96, 0.93),
-    (100, 86.24, 6.00, 0.93),
-    (200, 84.61, 6.72, 0.93),
-    (500, 81.00, 19.08, 0.93),
-    (None, 87.34, 5.27, 2.04),
-]
-S4 = [
-    (None, 85.42, 6.92),
-    (1.0, 21.60, 79.25),
-    (0.1, 31.45, 68.65),
-    (0.01, 87.34, 5.27),
-    (0.001, 85.97, 6.70),
-    (0.0001, 85.57, 6.93),
-]
-
-
-class TinyNetwork(Network):
-    """Two pixels a side to one embedding of 6 channels, 5 classes."""
-
-    name = "tiny"
-    linear_head = True
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.body = nn.Conv2d(3, 6, 2, stride=2)
-        self.classifier = nn.Conv2d(6, 5, 1)
-        self.passes = 0
-        self.stop_after = None
-
-    def preprocess(self, photos):
-        return photos.float() / 32
-
-    def embed(self, images):
-        if self.passes == self.stop_after:
-            raise KeyboardInterrupt
-        self.passes += 1
-        return self.body(images)
-
-    def head(self, embedding_map):
-        return self.classifier(embedding_map)
 
 
 @pytest.fixture
@@ -87,120 +38,69 @@ WALKS = (None, Walk(steps=3), KnnWalk(5, "cosine", steps=3, parts=2))
 
 
 def scorers_of(network, walks=WALKS, **settings):
-    return [Scorer(network, walk=walk, **settings) for walk in walks]
-
-
-def test_s3_is_the_published_table():
-    table = tables.get("S3")
-    assert table.columns == ("AP", "FPR95", "FPS")
-    assert [row.published for row in table.rows] == [tuple(figures) for _, *figures in S3]
-    settings = {"alpha": 0.99, "steps": 20, "parts": 2}
-    for row, (k, *_), walk in zip(table.rows, S3, table.row_settings(tolerance=1e-4), strict=True):
-        if k is None:
-            assert row.label == "Softmax (tau = 0.01)"
-            assert walk == {**settings, "temperature": 0.01, "tolerance": 1e-4}
-        else:
-            assert row.label == f"k-NN (k = {k})"
-            assert walk == {**settings, "neighbours": k, "weights": "cosine"}
-
-
-def test_s4_is_the_published_table():
-    table = tables.get("S4")
-    assert table.columns == ("AP", "FPR95")
-    assert [row.published for row in table.rows] == [tuple(figures) for _, *figures in S4]
-    for row, (tau, *_), walk in zip(table.rows, S4, table.row_settings(), strict=True):
-        if tau is None:
-            assert row.label == "without" and walk is None
-        else:
-            assert float(row.label.removeprefix("tau = ")) == tau
-            assert walk == {"alpha": 0.99, "steps": 20, "parts": 2, "temperature": tau}
-
-
-@pytest.mark.parametrize("name", tables.TABLES)
-def test_rows_walk_by_their_settings(name):
-    for settings in tables.get(name).row_settings(steps=7, tolerance=1e-3):
-        walk = tables.walk_of(settings)
-        assert (walk is None) == (settings is None)
-        if settings:
-            assert isinstance(walk, KnnWalk if "neighbours" in settings else Walk)
-            assert walk.steps == 7
-            assert {name: getattr(walk, name) for name in settings} == settings
-
-
-def test_settings_that_do_not_fit():
-    with pytest.raises(ValueError, match=r"table: expected one of S3, S4, got 'S9'"):
-        tables.get("S9")
-    for name in tables.TABLES:
-        with pytest.raises(ValueError, match=rf"temperature: sets the rows of table S\.{name[1]} apart"):
-            tables.get(name).row_settings(temperature=0.1)
+    return {str(index): Scorer(network, walk=walk, **settings) for index, walk in enumerate(walks)}
 
 
 @pytest.mark.parametrize("walk", WALKS[1:], ids=["softmax", "knn"])
-def test_sweep_pools_as_evaluate_does(frames, cache, walk):
+@pytest.mark.parametrize("kept", [False, True], ids=["memory", "folder"])
+def test_pools_all_pixels(frames, cache, walk, kept):
     scorer = Scorer(TinyNetwork(), walk=walk, calibrated=True)
-    settings = {"scores": ("energy", "entropy"), "fpr_rule": "pebal"}
-    wanted = evaluate(scorer, frames, **settings)
-    got = sweep([Scorer(scorer.network), scorer], frames, cache, **settings)
-    assert got.results == {
-        (index, score): wanted.results[score, name]
-        for index, name in enumerate(("without", "with"))
-        for score in ("energy", "entropy")
-    }
+    settings = {"scores": ("energy", "entropy"), "fpr_rule": "pebal", "track": "obstacle_track", "by_photo": True}
+    got = evaluate(scorer, frames, cache=cache if kept else None, **settings)
+    analyses = [(scorer.analyse(photo), labels) for photo, labels in (frame.read() for frame in frames)]
+    assert list(got.results) == [(w, score) for w in ("without", "with") for score in ("energy", "entropy")]
+    for (which, score), result in got.results.items():
+        maps = [((a.walked if which == "with" else a.plain).score(score).numpy(), labels) for a, labels in analyses]
+        pooled = PixelMetrics("pebal")
+        for index, one in enumerate(maps):
+            pooled.update(*one)
+            alone = PixelMetrics("pebal")
+            alone.update(*one)
+            assert got.photos[index].results[which, score] == alone.compute()
+            assert np.array_equal(got.score_map(got.photos[index], which, score), one[0])
+        assert result == pooled.compute()
+        assert got.curves[which, score].ap() == result.ap
+        assert got.components[which, score] == component_metrics(lambda maps=maps: maps, "obstacle_track")[1]
     assert len({result.ap for result in got.results.values()}) == 4
-
-
-def test_kept_evaluation_adds_components(frames, cache):
-    scorer = Scorer(TinyNetwork(), walk=Walk(steps=3))
-    wanted, got = evaluate(scorer, frames), evaluate_kept(scorer, frames, cache, scores=("energy", "max_logit"))
-    assert (got.results, got.components, got.failures) == (wanted.results, {}, {})
-    got = evaluate_kept(scorer, frames, cache, track="obstacle_track")
-    assert got.components.keys() == got.results.keys() == {("energy", "without"), ("energy", "with")}
-    maps = [
-        (scorer.analyse(photo).walked.score("energy").numpy(), labels) for photo, labels in (f.read() for f in frames)
-    ]
-    assert got.components["energy", "with"] == component_metrics(lambda: maps, "obstacle_track")[1]
-    row = got.as_dict()["results"][1]
-    assert row["walk"] and row["components"]["images"] == 4 and len(row["components"]["by_threshold"]) == 11
-    with pytest.raises(ValueError, match="track: expected one of"):
-        evaluate_kept(scorer, frames, cache, track="road")
+    assert evaluate(Scorer(scorer.network), frames).results.keys() == {("without", "energy"), ("without", "max_logit")}
 
 
 def test_network_runs_once_a_photo(frames, cache):
     network = TinyNetwork()
-    got = sweep(scorers_of(network), frames, cache)
+    got = sweep(scorers_of(network), frames, cache=cache)
     assert network.passes == len(frames)
-    assert got.seconds.shape == (4, 3, 2)
-    assert (got.seconds[:, :, 0] > 0).all()
-    assert (got.seconds[:, :, 1] > 0).tolist() == [[False, True, True]] * 4
+    seconds = np.array([list(photo.seconds.values()) for photo in got.photos])  # [photos, scorers, 2]
+    assert (seconds[:, :, 0] > 0).all()
+    assert (seconds[:, :, 1] > 0).tolist() == [[False, True, True]] * 4
     for index in range(3):
-        assert got.network_seconds(index) == np.median(got.seconds[:, index, 0])
-        assert got.walk_seconds(index) == np.median(got.seconds[:, index, 1])
-        assert got.fps(index) == pytest.approx(1 / np.median(got.seconds[:, index].sum(-1)))
+        assert got.network_seconds(str(index)) == np.median(seconds[:, index, 0])
+        assert got.walk_seconds(str(index)) == np.median(seconds[:, index, 1])
+        assert got.fps(str(index)) == pytest.approx(1 / np.median(seconds[:, index].sum(-1)))
 
 
 def test_an_interrupted_sweep_goes_on(frames, cache, tmp_path):
     (tmp_path / "other").mkdir()
-    whole = sweep(scorers_of(TinyNetwork()), frames, tmp_path / "other")
+    whole = sweep(scorers_of(TinyNetwork()), frames, cache=tmp_path / "other")
 
     network = TinyNetwork()
     network.stop_after = 2
     with pytest.raises(KeyboardInterrupt):
-        sweep(scorers_of(network), frames, cache)
+        sweep(scorers_of(network), frames, cache=cache)
     kept = {path: path.read_bytes() for path in cache.iterdir()}
-    assert len(kept) == 2
+    assert len(kept) == 2 * 3
 
     network = TinyNetwork()
-    resumed = sweep(scorers_of(network), frames, cache)
+    resumed = sweep(scorers_of(network), frames, cache=cache)
     assert network.passes == 2
     assert resumed.results == whole.results
-    assert len(list(cache.iterdir())) == 4
+    assert len(list(cache.iterdir())) == 4 * 3
     assert all(path.read_bytes() == content for path, content in kept.items())
 
     network = TinyNetwork()
-    again = sweep(scorers_of(network), frames, cache)
+    again = sweep(scorers_of(network), frames, cache=cache)
     assert network.passes == 0
     assert again.results == whole.results
-    assert np.array_equal(again.seconds, resumed.seconds)
+    assert [photo.seconds for photo in again.photos] == [photo.seconds for photo in resumed.photos]
 
 
 @pytest.mark.parametrize(
@@ -209,37 +109,62 @@ def test_an_interrupted_sweep_goes_on(frames, cache, tmp_path):
         ((None, Walk(steps=4), WALKS[2]), {}),
         ((None, WALKS[1], KnnWalk(6, "cosine", steps=3, parts=2)), {}),
         ((None, WALKS[1], KnnWalk(5, "softmax", steps=3, parts=2)), {}),
-        ((WALKS[1], None, WALKS[2]), {}),
         (WALKS, {"calibrated": True}),
         (WALKS, {"walk_values": "embeddings"}),
+        (WALKS, {"walk_padding": False}),
     ],
-    ids=["steps", "neighbours", "weights", "order", "calibrated", "walk_values"],
+    ids=["steps", "neighbours", "weights", "calibrated", "walk_values", "walk_padding"],
 )
 def test_changed_scorers_run_anew(frames, cache, tmp_path, walks, settings):
     network = TinyNetwork()
-    sweep(scorers_of(network), frames, cache)
-    got = sweep(scorers_of(network, walks, **settings), frames, cache)
+    sweep(scorers_of(network), frames, cache=cache)
+    got = sweep(scorers_of(network, walks, **settings), frames, cache=cache)
     assert network.passes == 2 * len(frames)
     (tmp_path / "other").mkdir()
-    assert got.results == sweep(scorers_of(network, walks, **settings), frames, tmp_path / "other").results
+    assert got.results == sweep(scorers_of(network, walks, **settings), frames, cache=tmp_path / "other").results
+
+
+def test_scorers_that_were_there_serve_under_any_name(frames, cache):
+    network = TinyNetwork()
+    before = sweep(scorers_of(network), frames, cache=cache)
+    again = sweep({"softmax": Scorer(network, walk=WALKS[1]), "none": Scorer(network)}, frames, cache=cache)
+    assert network.passes == len(frames)
+    assert again.results["softmax", "energy"] == before.results["1", "energy"]
+    assert again.results["none", "energy"] == before.results["0", "energy"]
+
+
+def test_a_file_that_was_cut_short_is_made_anew(frames, cache):
+    network = TinyNetwork()
+    before = sweep(scorers_of(network), frames, cache=cache)
+    first, second, *_ = sorted(cache.glob("photo2-*"))
+    content = first.read_bytes()
+    first.write_bytes(content[: len(content) // 2])
+    second.write_bytes(b"")
+    assert sweep(scorers_of(network), frames, cache=cache).results == before.results
+    assert network.passes == len(frames) + 1
+    content = bytearray(content)
+    content[200] ^= 255  # its directory is whole, an array is not
+    first.write_bytes(content)
+    with pytest.raises(OSError, match=rf"{first.name}: damaged .*delete it and run again"):
+        sweep(scorers_of(network), frames, cache=cache)
 
 
 def test_changed_networks_scores_and_threads_run_anew(frames, cache):
     network = TinyNetwork()
-    results = [sweep(scorers_of(network), frames, cache).results[0, "energy"]]
+    results = [sweep(scorers_of(network), frames, cache=cache).results["0", "energy"]]
     with torch.no_grad():
         network.classifier.bias[0] += 1
-    results.append(sweep(scorers_of(network), frames, cache).results[0, "energy"])
+    results.append(sweep(scorers_of(network), frames, cache=cache).results["0", "energy"])
     network.name = "small"
-    sweep(scorers_of(network), frames, cache)
-    sweep(scorers_of(network), frames, cache, scores=("entropy",))
+    sweep(scorers_of(network), frames, cache=cache)
+    sweep(scorers_of(network), frames, cache=cache, scores=("entropy",))
     assert network.passes == 4 * len(frames)
     assert results[0] != results[1]
 
     threads = torch.get_num_threads()
     torch.set_num_threads(threads + 1)
     try:
-        sweep(scorers_of(network), frames, cache)
+        sweep(scorers_of(network), frames, cache=cache)
     finally:
         torch.set_num_threads(threads)
     assert network.passes == 5 * len(frames)
@@ -247,17 +172,17 @@ def test_changed_networks_scores_and_threads_run_anew(frames, cache):
 
 def test_changed_photos_run_anew_and_changed_labels_need_not(frames, cache):
     network = TinyNetwork()
-    before = sweep(scorers_of(network), frames, cache)
+    before = sweep(scorers_of(network), frames, cache=cache)
     photo, label = frames[1].photo, frames[1].label
     Image.fromarray(np.array(Image.open(label)) ^ 1).save(label)  # 254 is void as 255 is
-    relabelled = sweep(scorers_of(network), frames, cache)
+    relabelled = sweep(scorers_of(network), frames, cache=cache)
     assert network.passes == 4
     assert relabelled.results != before.results
 
     pixels = np.array(Image.open(photo))
     pixels[0, 0, 0] ^= 1
     Image.fromarray(pixels).save(photo)
-    sweep(scorers_of(network), frames, cache)
+    sweep(scorers_of(network), frames, cache=cache)
     assert network.passes == 5
 
 
@@ -268,24 +193,24 @@ def test_broken_photos_are_in_no_row(frames, cache):
     Image.fromarray(np.zeros((4, 24), np.uint8)).save(frames[2].label)
     told = []
     scorers = scorers_of(TinyNetwork(), (None, Walk(steps=3), KnnWalk(6, parts=2)))
-    got = sweep(scorers, frames, cache, on_photo=lambda photo, failure: told.append((photo, failure is None)))
+    got = sweep(scorers, frames, cache=cache, on_photo=lambda photo, failure: told.append((photo, failure is None)))
     assert told == [
         (photo, good) for photo, good in zip((f.photo for f in frames), (False, True, False, True), strict=True)
     ]
     assert "expected the photo's size 16x24, got 16x23" in got.failures[frames[0].photo]
     assert "neighbours: expected 1 to 5 for 6 pixels, got 6" in got.failures[frames[2].photo]
     assert {result.images for result in got.results.values()} == {2}
-    assert len(got.seconds) == len(list(cache.iterdir())) == 2
+    assert [photo.frame for photo in got.used] == [frames[1], frames[3]]
 
 
 def test_scores_that_are_nan_fail_their_photo(frames, cache):
     network = TinyNetwork()
     with torch.no_grad():
         network.classifier.bias[0] = torch.nan
-    got = sweep(scorers_of(network), frames[:1], cache)
+    got = sweep(scorers_of(network), frames[:1], cache=cache)
     assert "energy: NaN at 384 pixels, with walk None" in got.failures[frames[0].photo]
     assert not list(cache.iterdir())
-    assert np.isnan([got.fps(0), got.walk_seconds(1), got.network_seconds(2)]).all()
+    assert np.isnan([got.fps("0"), got.walk_seconds("1"), got.network_seconds("2")]).all()
 
 
 def test_errors_before_any_photo(cache):
@@ -294,15 +219,15 @@ def test_errors_before_any_photo(cache):
         yield
 
     one_network = scorers_of(TinyNetwork())
-    for scorers in ([], [Scorer(TinyNetwork()), Scorer(TinyNetwork())]):
+    for scorers in ({}, {"a": Scorer(TinyNetwork()), "b": Scorer(TinyNetwork())}):
         with pytest.raises(ValueError, match="scorers: expected one or more that share a network"):
-            sweep(scorers, untouched(), cache)
+            sweep(scorers, untouched(), cache=cache)
     with pytest.raises(ValueError, match=r"name: expected one of energy.*got 'colour'"):
-        sweep(one_network, untouched(), cache, scores=("colour",))
+        sweep(one_network, untouched(), cache=cache, scores=("colour",))
     with pytest.raises(ValueError, match=r"fpr_rule: expected one of .*got 'mine'"):
-        sweep(one_network, untouched(), cache, fpr_rule="mine")
+        sweep(one_network, untouched(), cache=cache, fpr_rule="mine")
 
 
 def test_a_folder_that_is_not_there(frames, tmp_path):
     with pytest.raises(OSError, match=r"cannot write .*nowhere"):
-        sweep(scorers_of(TinyNetwork()), frames, tmp_path / "nowhere")
+        sweep(scorers_of(TinyNetwork()), frames, cache=tmp_path / "nowhere")

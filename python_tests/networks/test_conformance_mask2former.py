@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import zlib
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
@@ -19,6 +17,7 @@ pytest.importorskip("scipy")
 
 from transformers.models.mask2former.modeling_mask2former import Mask2FormerSinePositionEmbedding as Positions
 
+from python_tests.networks.weight_rule import weights_by_rule
 from rwpm_fast import Scorer, Walk, networks
 from rwpm_fast.networks import detectron2, mask2former_model
 from rwpm_fast.networks.checkpoint import load_state
@@ -34,26 +33,10 @@ def manifest(name: str) -> dict[str, list]:
     return json.loads((ROOT / "manifests" / f"{name}.json").read_text())
 
 
-def by_rule(key: str, shape: tuple[int, ...]) -> torch.Tensor:
-    x = np.random.Generator(np.random.PCG64(zlib.crc32(key.encode()))).standard_normal(shape).astype(np.float32)
-    if len(shape) > 1:
-        x *= np.float32(np.sqrt(1 / np.prod(shape[1:])))
-    elif key.endswith("running_var"):
-        x = 1 + np.float32(0.1) * np.abs(x)
-    elif key.endswith(".weight"):
-        x = 1 + np.float32(0.1) * x
-    else:
-        x *= np.float32(0.1)
-    return torch.from_numpy(x)
-
-
 def fill(model: torch.nn.Module) -> torch.nn.Module:
     """Weights by the rule under detectron2's keys, loaded as a checkpoint is."""
     view = detectron2.Detectron2State(model)
-    shapes = {key: tuple(tensor.shape) for key, tensor in view.state_dict().items() if tensor.is_floating_point()}
-    with ThreadPoolExecutor(2) as pool:  # NumPy draws without holding Python's lock
-        state = dict(zip(shapes, pool.map(lambda key: by_rule(key, shapes[key]), shapes), strict=True))
-    load_state(view, state, name="network", path="rule")
+    load_state(view, weights_by_rule(view.state_dict()), name="network", path="rule")
     return model.eval()
 
 

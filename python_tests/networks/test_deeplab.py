@@ -6,8 +6,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import zlib
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +13,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from python_tests.networks.weight_rule import weights_by_rule
 from rwpm_fast import Scorer, Walk, networks, scores
 from rwpm_fast.networks import CITYSCAPES_CLASSES, DABNet, DeepLabWRN38
+from rwpm_fast.networks.checkpoint import load_state
 
 ROOT = Path(os.environ.get("RWPM_CONFORMANCE", Path(__file__).parents[2] / ".." / "shared" / "conformance"))
 GOLDEN = ROOT / "deeplab_wrn38"
@@ -25,25 +25,8 @@ golden = pytest.mark.skipif(
 )
 
 
-def weight_by_rule(key: str, shape: tuple[int, ...]) -> torch.Tensor:
-    rng = np.random.Generator(np.random.PCG64(zlib.crc32(key.encode())))
-    x = torch.from_numpy(rng.standard_normal(shape).astype(np.float32))
-    if len(shape) > 1:
-        return x.mul_(float(np.sqrt(1 / np.prod(shape[1:]))))
-    if key.endswith("running_var"):
-        return 1 + 0.1 * x.abs()
-    return 0.1 * x if key.endswith(("running_mean", "bias")) else 1 + 0.1 * x
-
-
 def with_weights_by_rule(network: DeepLabWRN38, prefix: str) -> DeepLabWRN38:
-    state = {name: tensor for name, tensor in network.state_dict().items() if tensor.is_floating_point()}
-    with ThreadPoolExecutor(2) as pool:  # NumPy draws without holding Python's lock
-        for tensor, values in zip(
-            state.values(),
-            pool.map(lambda name: weight_by_rule(prefix + name, tuple(state[name].shape)), state),
-            strict=True,
-        ):
-            tensor.copy_(values)
+    load_state(network, weights_by_rule(network.state_dict(), prefix), name="network", path="rule")
     return network.eval()
 
 

@@ -405,6 +405,59 @@ def test_command_line(tmp_path, capsys):
     assert "linear head, which mask2former has not" in capsys.readouterr().err
 
 
+@pytest.fixture
+def padded_photo(tmp_path, capsys):
+    """Run a sub-command with a small network; beside photos/0001.png, 50 x 70 pixels of 64 x 96, lie its labels."""
+    image = pytest.importorskip("PIL.Image")
+    standard().model.save_pretrained(tmp_path / "model")
+    for folder, pixels in (("photos", photos(50, 70, 3)), ("labels", photos(50, 70) % 2)):
+        (tmp_path / folder).mkdir()
+        image.fromarray(pixels.numpy()).save(tmp_path / folder / "0001.png")
+
+    def run(*words):
+        capsys.readouterr()
+        words = (*words, "--network", "mask2former", "--weights", tmp_path / "model", "--steps", 2)
+        return main([str(word) for word in words]), capsys.readouterr().err
+
+    return run
+
+
+WITH_AND_WITHOUT = {True: (), False: ("--no-walk-padding",)}
+
+
+def test_padding_is_left_out_of_scores_by_command(tmp_path, padded_photo):
+    for padding, words in WITH_AND_WITHOUT.items():
+        out = tmp_path / str(padding)
+        assert padded_photo("score", tmp_path / "photos", "--out", out, "--no-panel", *words)[0] == 0
+        walk = Walk(steps=2, tolerance=1e-4)
+        scorer = Scorer(networks.load("mask2former", tmp_path / "model"), walk=walk, walk_padding=padding)
+        np.testing.assert_array_equal(np.load(out / "0001.npy"), scorer(photos(50, 70, 3).numpy()).score.numpy())
+    with_it, without = (np.load(tmp_path / str(padding) / "0001.npy") for padding in WITH_AND_WITHOUT)
+    assert np.abs(with_it - without).max() > 1e-3
+
+
+@pytest.mark.parametrize("kind", [(), ("--table", "S4")], ids=["evaluate", "table"])
+def test_padding_is_left_out_of_metrics_and_recorded(tmp_path, padded_photo, kind):
+    made = {}
+    for padding, words in WITH_AND_WITHOUT.items():
+        file = tmp_path / f"{padding}.json"
+        folders = ("--images", tmp_path / "photos", "--labels", tmp_path / "labels", "--cache", tmp_path / "cache")
+        assert padded_photo("evaluate", *kind, *folders, "--scores", "rba", "--json", file, *words)[0] == 0
+        made[padding] = json.loads(file.read_text())
+        assert made[padding]["settings"]["walk_padding"] == padding
+    rows = [[row["ap"] for row in made[padding]["rows" if kind else "results"]] for padding in WITH_AND_WITHOUT]
+    assert rows[0][0] == rows[1][0] and rows[0][1] != rows[1][1]  # without and with a walk
+
+
+def test_submissions_of_another_padding_do_not_mix(tmp_path, padded_photo):
+    (tmp_path / "photos" / "0001.png").rename(tmp_path / "photos" / "0001_x.png")
+    words = ("submit", "fishyscapes", tmp_path / "photos", tmp_path / "out", "--score", "rba")
+    assert padded_photo(*words, "--no-walk-padding")[0] == 0
+    assert json.loads((tmp_path / "out" / "submission.json").read_text())["settings"]["walk_padding"] is False
+    status, err = padded_photo(*words)
+    assert status == 2 and "with another walk_padding" in err
+
+
 def test_folder_that_does_not_fit(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"config\.json, got facebook/mask2former"):
         networks.load("mask2former", "facebook/mask2former-swin-large-cityscapes-semantic")

@@ -6,42 +6,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import nn
 
+from python_tests.tiny_network import TinyNetwork
 from rwpm_fast import data
 from rwpm_fast.images import PhotoError
 from rwpm_fast.maps import Walk
-from rwpm_fast.networks import Network
 from rwpm_fast.scorer import Scorer
 from rwpm_fast.submission import Rescaling, find_inputs, submit_fishyscapes, submit_smiyc
 from rwpm_fast.submission.fishyscapes import write_result
 from rwpm_fast.submission.smiyc import write_map
 
 h5py = pytest.importorskip("h5py")
-
-
-class TinyNetwork(Network):
-    """Two pixels a side to one embedding of 6 channels, 5 classes."""
-
-    name = "tiny"
-    linear_head = True
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.body = nn.Conv2d(3, 6, 2, stride=2)
-        self.classifier = nn.Conv2d(6, 5, 1)
-        self.passes = 0
-
-    def preprocess(self, photos):
-        return photos.float() / 32
-
-    def embed(self, images):
-        self.passes += 1
-        return self.body(images)
-
-    def head(self, embedding_map):
-        return self.classifier(embedding_map)
 
 
 @pytest.fixture

@@ -131,7 +131,7 @@ def _sweep(options: argparse.Namespace, one: Run, network: Any, processes: Proce
     usual = [network.default_score]
     if options.method is None and options.table is None:
         usual += ["energy", "max_logit"]
-    how = {"walk_values": options.walk_values}
+    how = {"walk_values": options.walk_values, "walk_padding": options.walk_padding}
     return sweep(
         {row.label: row.scorer(network, **how) for row in one.rows},
         one.frames,
@@ -213,6 +213,7 @@ def _settings(options: argparse.Namespace, planned: Plan, processes: Processes) 
         "preset": options.preset,
         "method": options.method,
         "walk_values": options.walk_values,
+        "walk_padding": options.walk_padding,
         "device": options.device,
         "threads": get_num_threads(),
         "processes": processes.count,

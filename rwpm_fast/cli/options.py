@@ -33,6 +33,12 @@ def add_walk_options(parser: argparse.ArgumentParser) -> None:
         help="what walks: embeddings; logits, of a linear head; masks, the final ones of a mask network "
         "(default: %(default)s, as published)",
     )
+    group.add_argument(
+        "--no-walk-padding",
+        dest="walk_padding",
+        action="store_false",
+        help="leave out pixels of the map that show nothing but padding (default: they walk, as published)",
+    )
 
 
 def given_walk_settings(options: argparse.Namespace) -> dict[str, Any]:
@@ -43,6 +49,15 @@ def given_walk_settings(options: argparse.Namespace) -> dict[str, Any]:
 def walk_settings(options: argparse.Namespace) -> dict[str, Any]:
     """All settings of the walk."""
     return {name: default for name, (default, _) in WALK_SETTINGS.items()} | given_walk_settings(options)
+
+
+def scorer_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """How a scorer walks, beside the walk's own settings."""
+    return {
+        "walk_values": options.walk_values,
+        "calibrated": options.calibrate,
+        "walk_padding": options.walk_padding,
+    }
 
 
 def add_network_options(parser: argparse.ArgumentParser) -> None:
@@ -102,7 +117,7 @@ def load_scorer(options: argparse.Namespace, score: str | None = None):
     from ..scorer import Scorer
 
     walk = Walk(**walk_settings(options))
-    return Scorer(load_network(options), score, walk, walk_values=options.walk_values, calibrated=options.calibrate)
+    return Scorer(load_network(options), score, walk, **scorer_settings(options))
 
 
 def make_folder(path: Path, option: str) -> None:
@@ -122,7 +137,7 @@ def given(options: argparse.Namespace, add_arguments: Callable[[argparse.Argumen
         if value is None or value == action.default:
             continue
         words.append(action.option_strings[0])
-        if value is not True:
+        if not isinstance(value, bool):
             words += map(str, value if isinstance(value, list) else [value])
     return words
 

@@ -193,8 +193,7 @@ def _rows(options: argparse.Namespace, dataset: Dataset) -> list[Row]:
         raise ValueError(f"--preset: nothing is published for {dataset.name}; give the walk's settings one by one")
     if options.method is None:
         raise ValueError(f"--preset: expected a METHOD whose settings to take, of {', '.join(METHODS)}")
-    settings = _common(options) | ({"calibrated": True} if options.calibrate else {})
-    return _published_rows(method_rows(options.method, benchmark, options.preset, **settings), dataset)
+    return _published_rows(method_rows(options.method, benchmark, options.preset, **_common(options)), dataset)
 
 
 def _published_rows(rows: list[Row], dataset: Dataset) -> list[Row]:
@@ -204,7 +203,8 @@ def _published_rows(rows: list[Row], dataset: Dataset) -> list[Row]:
 
 def _common(options: argparse.Namespace) -> dict[str, Any]:
     """Settings of every row's walk beside the table's."""
-    return {"tolerance": walk_settings(options)["tolerance"], **given_walk_settings(options)}
+    calibrated = {"calibrated": True} if options.calibrate else {}
+    return {"tolerance": walk_settings(options)["tolerance"], **given_walk_settings(options), **calibrated}
 
 
 def _settings_notes(datasets: Sequence[Dataset]) -> list[str]:

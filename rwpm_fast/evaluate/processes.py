@@ -7,8 +7,10 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 import torch.distributed as dist
 from torch.multiprocessing import ProcessExitedException, start_processes
 
@@ -88,18 +90,18 @@ def launch(count: int, run: Callable[..., int], *arguments: Any) -> int:
 
     Args:
         count: 2 or more.
-        run: a module's function, which returns an exit status.
+        run: a module's function, which returns an exit status: 0 or 1 at its end, another where it gave up.
         arguments: its arguments, the same in every process.
 
     Returns:
-        0, or the status of the first process that had another; the rest were stopped then.
+        The largest status of all; or that of the first process that gave up, and the rest were stopped.
     """
     with tempfile.TemporaryDirectory() as folder:
         try:
-            start_processes(_run, (count, f"file://{folder}/meeting", run, arguments), count, start_method="spawn")
+            start_processes(_run, (count, folder, run, arguments), count, start_method="spawn")
         except ProcessExitedException as error:
             return error.exit_code
-    return 0
+        return max(int(status.read_text()) for status in Path(folder).glob("status-*"))
 
 
 _MEETING = "RWPM_MEETING"
@@ -109,7 +111,11 @@ def _place() -> dict[str, int]:
     return {"rank": int(os.environ["RANK"]), "world_size": int(os.environ["WORLD_SIZE"])}
 
 
-def _run(rank: int, count: int, meeting: str, run: Callable[..., int], arguments: tuple) -> None:
-    os.environ.update({"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count), _MEETING: meeting})
-    if status := run(*arguments):
-        raise SystemExit(status)
+def _run(rank: int, count: int, folder: str, run: Callable[..., int], arguments: tuple) -> None:
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, _MEETING: f"file://{folder}/meeting"}
+    os.environ.update({name: str(value) for name, value in place.items()})
+    torch.set_num_threads(max(1, torch.get_num_threads() // count))
+    status = run(*arguments)
+    if status > 1:
+        raise SystemExit(status)  # the others wait for this one in vain, and are stopped
+    Path(folder, f"status-{rank}").write_text(str(status))

@@ -21,6 +21,7 @@ def settings_of(scorer: Scorer) -> dict[str, Any]:
         "walk": repr(scorer.walk),
         "walk_values": scorer.walk_values,
         "calibrated": scorer.calibrated,
+        "walk_padding": scorer.walk_padding,
     }
 
 

@@ -1,7 +1,8 @@
 """Frames a second of the walk on the paper's maps, on any torch device, beside what one would run there instead.
 
-``frames`` (what is walked) -> ``truth`` (its float64) -> ``device`` (time and memory there) -> ``walks`` (who walks);
-the rounds are :func:`rwpm_fast.bench.compare`'s.
+``frames`` (what is walked) -> ``truth`` (its float64) -> ``device`` (time and memory there) -> ``walker`` (a contender)
+and ``estimates`` (what each takes) -> ``own``, ``dense``, ``nearest`` (how they walk) -> ``walks`` (all of them); the
+rounds are :func:`rwpm_fast.bench.compare`'s.
 """
 
 from __future__ import annotations

@@ -1,0 +1,92 @@
+"""Photos shared by several processes: the same numbers as one, to the last digit."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rwpm_fast import cli
+from rwpm_fast.evaluate import Processes, launch
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Five photos in images/ and labels/, one of which has labels of another size."""
+    random = np.random.default_rng(0)
+    for part in ("images", "labels"):
+        (tmp_path / part).mkdir()
+    for index in range(5):
+        size = (40, 56)
+        Image.fromarray(random.integers(0, 256, (*size, 3), dtype=np.uint8)).save(tmp_path / f"images/{index}.png")
+        truth = random.choice(np.array([0, 1, 255], np.uint8), size if index != 3 else (3, 3))
+        Image.fromarray(truth).save(tmp_path / f"labels/{index}.png")
+    return tmp_path
+
+
+def arguments_of(photos, file, *more):
+    data = ["--images", photos / "images", "--labels", photos / "labels"]
+    walk = ["--steps", 2, "--threads", 1, "--components", "obstacle_track", "--scores", "energy", "max_logit"]
+    return [*map(str, [*data, *walk, "--json", file, *more])]
+
+
+def numbers(file):
+    """What an evaluation wrote, without times and what the processes are."""
+    told = json.loads(file.read_text())
+    for line in told["lines"]:
+        for name in ("network_seconds_median", "walk_seconds_median", "fps"):
+            line.pop(name)
+    return {name: told[name] for name in ("title", "lines", "failures", "notes")}
+
+
+def test_the_same_to_the_last_digit(photos, capfd):
+    assert cli.main(["evaluate", *arguments_of(photos, photos / "one.json")]) == 1
+    one, _ = capfd.readouterr()
+    alone = numbers(photos / "one.json")
+    assert alone["lines"][1]["images"] == 4 and len(alone["failures"]) == 1
+
+    # Three processes of our own.
+    shared = arguments_of(photos, photos / "three.json", "--processes", 3, "--cache", photos / "cache")
+    assert cli.main(["evaluate", *shared]) == 1
+    three, err = capfd.readouterr()
+    assert numbers(photos / "three.json") == alone
+    assert json.loads((photos / "three.json").read_text())["settings"]["processes"] == 3
+    table = [line for line in one.splitlines() if line.startswith("|")]
+    assert [line for line in three.splitlines() if line.startswith("|")] == table  # printed once
+    assert err.count("expected the photo's size 40x56, got 3x3") == 1
+    assert len(list((photos / "cache").iterdir())) == 4 * 2
+
+    # Two of torchrun's, without the broken photo since torchrun takes any status for a crash.
+    for part in ("images", "labels"):
+        (photos / part / "3.png").unlink()
+    assert cli.main(["evaluate", *arguments_of(photos, photos / "one.json")]) == 0
+    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
+    done = subprocess.run(
+        [*run, "rwpm_fast.evaluate", *arguments_of(photos, photos / "two.json")],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert numbers(photos / "two.json") == numbers(photos / "one.json")
+
+
+def test_items_are_shared_and_put_together():
+    items = list("abcde")
+    shares = [Processes(rank, 3).share(iter(items)) for rank in range(3)]
+    assert shares == [["a", "d"], ["b", "e"], ["c"]]
+    alone = Processes()
+    assert alone.first and alone.share(items) == alone.collect(items) == items
+    assert alone.pool(7) == alone.tell(7) == 7
+
+
+def fails(status):
+    return status if os.environ["RANK"] == "1" else 0
+
+
+def test_a_process_that_fails_gives_its_status():
+    assert launch(2, fails, 2) == 2
+    assert launch(2, fails, 1) == 1
