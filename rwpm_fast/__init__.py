@@ -24,7 +24,18 @@ _HOMES = {
     "transition": "transitions",
     "Transition": "transitions",
 }
-_MODULES = ("baselines", "data", "metrics", "networks", "numpy", "presets", "reference", "scores", "submission")
+_MODULES = (
+    "baselines",
+    "data",
+    "evaluate",
+    "metrics",
+    "networks",
+    "numpy",
+    "presets",
+    "reference",
+    "scores",
+    "submission",
+)
 
 __all__ = [*_HOMES, *_MODULES]
 

@@ -73,7 +73,7 @@ ALONE = Processes()
 @contextmanager
 def of_torchrun() -> Iterator[Processes]:
     """The processes that ``torchrun`` or :func:`launch` started, or this one alone."""
-    count = int(os.environ.get("WORLD_SIZE", "1"))
+    count = int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
     if count == 1:
         yield ALONE
         return
