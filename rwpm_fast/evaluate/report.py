@@ -25,14 +25,14 @@ def render_report(
     panels: int | None = None,
     progress: Callable[[list[Photo]], Iterable[Photo]] = iter,
 ) -> str | None:
-    """The page of an outcome, one self-contained HTML document; about 150 kB a photo.
+    """The page of an outcome, one self-contained HTML document; about 150 kB a picture of a photo.
 
     Photos are read again, and their score maps come from the sweeps. Each photo's own metrics are told where the
     sweeps have them (``by_photo=True``).
 
     Args:
         outcome: whose sweeps are held by the same processes that made them; each process calls this.
-        panels: pictures of photos a data set, at most; None for 100.
+        panels: pictures of photos, at most, shared by the data sets; None for 100.
         progress: wraps the photos that this process draws, once a data set.
 
     Returns:
@@ -45,22 +45,25 @@ def render_report(
     """
     if panels is not None and panels < 0:
         raise ValueError(f"panels: expected 0 or more, got {panels}")
-    most = MOST_PANELS if panels is None else panels
-    comparisons = {dataset: Comparison.of(outcome, dataset) for dataset in outcome.sweeps}
-    pictures = {dataset: found.panels(most, progress) for dataset, found in comparisons.items() if found}
+    left = MOST_PANELS if panels is None else panels
+    comparisons = {title: found for title in outcome.sweeps if (found := Comparison.of(outcome, title))}
+    pictures = {}
+    for title, comparison in comparisons.items():
+        pictures[title] = comparison.panels(left // (len(comparisons) - len(pictures)), progress)
+        left -= len(pictures[title])
     if not next((sweep.processes for sweep in outcome.sweeps.values()), ALONE).first:
         return None
     sections = [
         f"<h1>{escape(outcome.title)}</h1>",
-        f"<p><b>{escape(headline(outcome))}</b></p>",
+        f"<p><b>{'<br>'.join(escape(headline(title, comparisons.get(title))) for title in outcome.sweeps)}</b></p>",
         table(outcome.header(), _rows(outcome)),
         "<p>Figures in percent, FPS in frames a second.</p>",
         *_remarks(outcome),
     ]
-    for dataset, comparison in comparisons.items():
-        sections += [f"<h2>{escape(dataset)}</h2>", *_curves(outcome, dataset)]
-        if comparison:
-            sections += comparison.sections(pictures[dataset])
+    for title in outcome.sweeps:
+        sections += [f"<h2>{escape(title)}</h2>", *_curves(outcome, title)]
+        if title in comparisons:
+            sections += comparisons[title].sections(pictures[title])
     sections += [
         f"<h2>Repeat it</h2>\n<pre>{escape(outcome.command)}</pre>",
         "<h2>Settings and machine</h2>",
@@ -69,22 +72,16 @@ def render_report(
     return page(outcome.title, sections)
 
 
-def headline(outcome: Outcome) -> str:
-    """One sentence: what the walk did to AP and FPR95 on each data set, by its first score."""
-    parts = []
-    for dataset in outcome.sweeps:
-        found = Comparison.of(outcome, dataset)
-        if found is None:
-            parts.append(f"{dataset}: no walk to compare with going without")
-            continue
-        before, after = found.before.result, found.after.result
-        ap, fpr95 = (
-            f"{name} {percent(a)} % to {percent(b)} %"
-            for name, a, b in (("AP", before.ap, after.ap), ("FPR95", before.fpr95, after.fpr95))
-        )
-        told = f"{ap}, {fpr95} with {found.walk}" if before.positives else "no anomaly"
-        parts.append(f"{dataset}, {found.after.score}: {told}")
-    return "; ".join(parts) + "."
+def headline(title: str, comparison: Comparison | None) -> str:
+    """One sentence: what the walk did to AP and FPR95 on a data set, by its first score."""
+    if comparison is None:
+        return f"{title}: no walk to compare with going without."
+    before, after = comparison.before.result, comparison.after.result
+    if not before.positives:
+        return f"{title}: no anomaly."
+    ap = f"AP {percent(before.ap)} % to {percent(after.ap)} %"
+    fpr95 = f"FPR95 {percent(before.fpr95)} % to {percent(after.fpr95)} %"
+    return f"{title}, {comparison.after.score}: {ap}, {fpr95} with {comparison.walk}."
 
 
 def _rows(outcome: Outcome) -> list[list[str]]:
@@ -141,4 +138,6 @@ def _settings(outcome: Outcome) -> dict[str, Any]:
 def _text(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_text(one)}" for name, one in value.items())
-    return ", ".join(map(_text, value)) if isinstance(value, (list, tuple)) else str(value)
+    if isinstance(value, (list, tuple)):
+        return ("; " if any(isinstance(one, Mapping) for one in value) else ", ").join(map(_text, value))
+    return "-" if value is None else str(value)
