@@ -1,6 +1,8 @@
 import os
+import re
 import subprocess
 import sys
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +58,39 @@ def _dense(e, mask=None, temperature=0.01):
     return S
 
 
+class _Page(HTMLParser):
+    """Checks that tags are balanced and the page needs nothing else, and gathers what it shows, loads and names."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.ids: list[str] = []
+        self.sources: list[str] = []
+        self.text = ""
+        self.feed(html)
+        self.close()
+        assert not self.open, f"never closed: {self.open}"
+        assert html.startswith("<!DOCTYPE html>")
+        assert not re.search(r"https?://|@import|url\(", html)
+        assert not {"script", "link", "iframe"} & set(self.tags)
+        assert all(source.startswith(("data:image/", "#")) for source in self.sources)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.ids += [value for name, value in attrs if name == "id"]
+        self.sources += [value for name, value in attrs if name in ("src", "href", "srcset")]
+        if tag not in {"meta", "img", "br", "hr", "link", "input"}:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open[-1:] == [tag], f"</{tag}> closes {self.open}"
+        self.open.pop()
+
+    def handle_data(self, data):
+        self.text += data
+
+
 @pytest.fixture(scope="session")
 def manifold():
     """Make embeddings [..., N, D] on a few directions with noise, so that rows have near and far pixels."""
@@ -106,6 +141,12 @@ def isa(request, monkeypatch):
     """Every instruction set that this machine has, forced one after the other."""
     monkeypatch.setenv("RWPM_ISA", request.param)
     return request.param
+
+
+@pytest.fixture(scope="session")
+def read_page():
+    """Parse a page; fails where it is not well-formed or needs anything else."""
+    return _Page
 
 
 @pytest.fixture

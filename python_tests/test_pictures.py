@@ -11,9 +11,10 @@ import torch
 
 pytest.importorskip("matplotlib")
 from PIL import Image
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-from rwpm_fast.pictures import _counts, _shrink, figure_bytes, panel, roc_pr_figure, score_range
+from rwpm_fast.metrics import Curve, PixelMetrics
+from rwpm_fast.pictures import _shrink, figure_bytes, panel, roc_pr_figure, score_range
 
 
 def maps(size: tuple[int, int], seed: int = 0):
@@ -22,6 +23,12 @@ def maps(size: tuple[int, int], seed: int = 0):
     before, after = rng.standard_normal((2, *size)).astype(np.float32)
     labels = rng.choice(np.array([0, 1, 255], np.uint8), size, p=[0.8, 0.15, 0.05])
     return photo, before, after, labels
+
+
+def curve(score, labels) -> Curve:
+    metrics = PixelMetrics()
+    metrics.update(score, labels)
+    return metrics.curve()
 
 
 def picture(figure) -> Image.Image:
@@ -84,8 +91,10 @@ def test_void_is_grey_and_out_of_the_range():
 def test_labels_of_one_kind(only):
     photo, before, after, labels = maps((20, 30))
     picture(panel(photo, before, after, labels=np.full_like(labels, only)))
-    with pytest.raises(ValueError, match="labels"):
-        roc_pr_figure(before, after, np.full_like(labels, only))
+    with pytest.raises(
+        ValueError, match=r"^curves: with: expected pixels of anomalies and of inliers, got \d+ and \d+"
+    ):
+        roc_pr_figure({"without": curve(before, labels), "with": curve(after, np.full_like(labels, only))})
 
 
 def test_tensors_draw_the_same_picture_as_arrays():
@@ -119,23 +128,52 @@ def test_shapes_that_disagree(name, change):
         panel(photo, before, after, labels=labels)
 
 
-def test_curves_are_those_of_scikit_learn():
-    _, before, _, labels = maps((60, 80))
-    anomaly = labels.ravel() == 1
-    score = np.round(before.ravel() + anomaly, 1)
-    false_positives, true_positives = _counts(score, anomaly, points=10**5)
-    x, y = false_positives / (~anomaly).sum(), true_positives / anomaly.sum()
-    assert np.trapezoid(np.r_[0, y], np.r_[0, x]) == pytest.approx(roc_auc_score(anomaly, score))
-    precision = true_positives / (true_positives + false_positives)
-    assert (np.diff(y, prepend=0) * precision).sum() == pytest.approx(average_precision_score(anomaly, score))
+@pytest.mark.parametrize("decimals", [0, 1, 6])
+def test_curves_are_those_of_scikit_learn(decimals):
+    _, before, _, labels = maps((20, 30))
+    counted = labels != 255
+    score = np.round(before + (labels == 1), decimals)
+    figure = roc_pr_figure({"ours": curve(score, labels)})
+    (roc, *_), (precision_recall,) = (ax.lines for ax in figure.axes)
+    area = np.trapezoid(roc.get_ydata(), roc.get_xdata())
+    assert area == pytest.approx(roc_auc_score(labels[counted], score[counted]), abs=1e-12)
+    x, y, _ = roc_curve(labels[counted], score[counted])
+    ours = np.array(roc.get_data())
+    # both curves only rise, so points of equal x + y are the same point
+    assert np.interp(x + y, ours.sum(axis=0), ours[0]) == pytest.approx(x, abs=1e-12)
+    assert precision_recall.get_drawstyle() == "steps-pre"
+    recall, precision = precision_recall.get_data()
+    area = np.dot(np.diff(recall), precision[1:])
+    assert area == pytest.approx(average_precision_score(labels[counted], score[counted]), abs=1e-12)
 
 
-def test_curves_are_thinned_to_their_end():
-    rng = np.random.default_rng(0)
-    anomaly = rng.random(200_000) < 0.01
-    false_positives, true_positives = _counts(rng.standard_normal(len(anomaly)), anomaly)
-    assert len(false_positives) <= 1001
-    assert false_positives[-1] + true_positives[-1] == len(anomaly)
+def test_long_curves_are_thinned():
+    _, before, _, labels = maps((300, 400))
+    full = curve(before, labels)
+    figure = roc_pr_figure({"ours": full})
+    recall, _ = figure.axes[1].lines[0].get_data()
+    assert len(recall) <= 1001 < len(full.tp)
+
+
+def test_many_curves_can_be_told_apart():
+    _, before, _, labels = maps((20, 30))
+    one = curve(before, labels)
+    figure = roc_pr_figure({f"tau = {i}": one for i in range(12)})
+    for ax in figure.axes:
+        drawn = [line for line in ax.lines if len(line.get_xdata()) > 2]
+        assert len({(line.get_color(), line.get_linestyle()) for line in drawn}) == 12
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [f"tau = {i}" for i in range(12)]
+    with pytest.raises(ValueError, match=r"^curves: expected one or more, got none"):
+        roc_pr_figure({})
+
+
+def test_lossy_formats_have_a_quality():
+    photo, before, after, _ = maps((40, 60))
+    figure = panel(photo, before, after)
+    poor, good = (figure_bytes(figure, "webp", quality=quality) for quality in (20, 90))
+    assert len(poor) < len(good)
+    assert Image.open(io.BytesIO(good)).format == "WEBP"
 
 
 def test_missing_matplotlib_names_the_extra(monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,10 +13,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from .metrics import Curve
+
 ANOMALY, VOID = 1, 255
 OUTLINE = "#00f5d4"  # a hue that neither the photo nor the colour maps come near
 GREY = "#8c8c8c"
-BEFORE, AFTER = "#8c6bb1", "#e6550d"
+# Of curves; without and with the walk are the first two.
+COLOURS = ("#8c6bb1", "#e6550d", "#1b9e77", "#2b7bba", "#c79a00", "#d6278b", "#17a2b8", "#8c510a", "#6c757d", "#222222")
+LINES = ("-", "--", ":")
+CURVE_POINTS = 1000
 PERCENTILES = (1.0, 99.9)
 LONGEST_SIDE = 960  # pixels of a map in a panel: sharp on a screen, and the file stays small
 
@@ -86,39 +92,45 @@ def panel(
     return figure
 
 
-def roc_pr_figure(before: ArrayLike, after: ArrayLike, labels: ArrayLike) -> Figure:
-    """ROC and precision-recall curves of the scores without and with the walk.
-
-    Void pixels, and pixels without a finite score in both maps, are left out.
+def roc_pr_figure(curves: Mapping[str, Curve]) -> Figure:
+    """ROC and precision-recall curves, drawn with the steps whose areas are AuROC and AP.
 
     Args:
-        before: [H, W] anomaly score without the walk, higher = more anomalous.
-        after: [H, W] anomaly score with the walk.
-        labels: [H, W], 0 inlier, 1 anomaly, 255 void.
+        curves: name to curve, in the legend's order; long ones are thinned to what the eye can see.
 
     Raises:
-        ValueError: shapes that disagree, or no anomaly or no inlier among the pixels.
+        ValueError: no curve, or one without anomalies or without inliers.
         ModuleNotFoundError: matplotlib is not installed.
     """
-    _, before, after, labels = _check_maps(None, before, after, labels)
-    counted = (labels != VOID) & np.isfinite(before) & np.isfinite(after)
-    anomaly = labels[counted] == ANOMALY
-    if not anomaly.any() or anomaly.all():
-        raise ValueError("labels: expected anomalies and inliers among the pixels with a score, got one kind only")
-    figure = _figure((9.0, 3.6))
+    if not curves:
+        raise ValueError("curves: expected one or more, got none")
+    for name, curve in curves.items():
+        if not (curve.positives and curve.negatives):
+            found = f"{curve.positives} and {curve.negatives}"
+            raise ValueError(f"curves: {name}: expected pixels of anomalies and of inliers, got {found}")
+    figure = _figure((10.0, 3.6))
     roc, precision_recall = figure.subplots(1, 2)
-    for score, colour, name in ((before, BEFORE, "without the walk"), (after, AFTER, "with the walk")):
-        false_positives, true_positives = _counts(score[counted], anomaly)
-        recall = true_positives / true_positives[-1]
-        roc.plot(false_positives / false_positives[-1], recall, color=colour, label=name)
-        precision_recall.plot(recall, true_positives / (true_positives + false_positives), color=colour, label=name)
+    for index, (name, curve) in enumerate(curves.items()):
+        curve = curve.thinned(CURVE_POINTS)
+        style = {
+            "color": COLOURS[index % len(COLOURS)],
+            "linestyle": LINES[index // len(COLOURS) % len(LINES)],
+            "linewidth": 1.4,
+        }
+        recall = curve.tp / curve.positives  # [K]
+        # negatives between two thresholds come first, those tied with positives together with them
+        false_positives = np.stack([curve.fp_above, curve.fp], axis=1).ravel() / curve.negatives  # [2 K]
+        true_positives = np.stack([np.append(0, recall[:-1]), recall], axis=1).ravel()  # [2 K]
+        roc.plot([0, *false_positives, 1], [0, *true_positives, 1], label=name, **style)
+        precision = curve.tp / (curve.tp + curve.fp)
+        precision_recall.plot([0, *recall], [precision[0], *precision], drawstyle="steps-pre", **style)
     roc.axhline(0.95, color=GREY, linewidth=0.8, linestyle=":")
     roc.set(xlabel="false positive rate", ylabel="true positive rate", title="ROC")
     precision_recall.set(xlabel="recall", ylabel="precision", title="Precision and recall")
     for ax in (roc, precision_recall):
         ax.set(xlim=(-0.01, 1.01), ylim=(0, 1.02))
         ax.spines[["top", "right"]].set_visible(False)
-    roc.legend(loc="lower right", frameon=False)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
     return figure
 
 
@@ -138,10 +150,16 @@ def score_range(before: ArrayLike, after: ArrayLike, labels: ArrayLike | None = 
     return (low, high) if high > low else (low - 0.5, low + 0.5)
 
 
-def figure_bytes(figure: Figure, format: str = "png") -> bytes:
-    """The figure as the bytes of a file: "png", "svg", "pdf" or another format matplotlib's Agg canvas can write."""
+def figure_bytes(figure: Figure, format: str = "png", *, quality: int | None = None) -> bytes:
+    """The figure as the bytes of a file.
+
+    Args:
+        figure: is drawn at its own dpi.
+        format: "png", "webp", "jpg", "svg", "pdf" or another that matplotlib's Agg canvas can write.
+        quality: of "webp" and "jpg", 1 to 100.
+    """
     stream = io.BytesIO()
-    figure.savefig(stream, format=format, dpi=figure.dpi)
+    figure.savefig(stream, format=format, dpi=figure.dpi, pil_kwargs={} if quality is None else {"quality": quality})
     return stream.getvalue()
 
 
@@ -175,20 +193,20 @@ def _array(values: ArrayLike) -> NDArray:
 
 
 def _check_maps(
-    photo: ArrayLike | None, before: ArrayLike, after: ArrayLike, labels: ArrayLike | None
-) -> tuple[NDArray | None, NDArray, NDArray, NDArray | None]:
+    photo: ArrayLike, before: ArrayLike, after: ArrayLike, labels: ArrayLike | None
+) -> tuple[NDArray, NDArray, NDArray, NDArray | None]:
     before, after = (_array(score).astype(np.float64) for score in (before, after))
     if before.ndim != 2 or 0 in before.shape:
         raise ValueError(f"before: expected a score map [H, W], got {list(before.shape)}")
     size = list(before.shape)
     for name, values, wanted in (
         ("after", after, size),
-        ("photo", None if photo is None else _array(photo), [*size, 3]),
+        ("photo", _array(photo), [*size, 3]),
         ("labels", None if labels is None else _array(labels), size),
     ):
         if values is not None and list(values.shape) != wanted:
             raise ValueError(f"{name}: expected {wanted} to match before {size}, got {list(values.shape)}")
-    return None if photo is None else _array(photo), before, after, None if labels is None else _array(labels)
+    return _array(photo), before, after, None if labels is None else _array(labels)
 
 
 def _shrink(image: NDArray) -> NDArray:
@@ -217,18 +235,3 @@ def _outline(ax: Axes, labels: NDArray) -> None:
     if anomaly.any():
         height, width = anomaly.shape
         ax.contour(np.arange(width) - 0.5, np.arange(height) - 0.5, anomaly, [0.5], colors=OUTLINE, linewidths=1.1)
-
-
-def _counts(score: NDArray, anomaly: NDArray, points: int = 1000) -> tuple[NDArray, NDArray]:
-    """False and true positives [n] as the threshold falls, ties together, thinned to about ``points``."""
-    order = np.argsort(-score, kind="stable")
-    score, anomaly = score[order], anomaly[order]
-    last = np.flatnonzero(np.append(np.diff(score) != 0, True))  # the last pixel of each tie
-    true_positives = np.cumsum(anomaly)[last]
-    false_positives = last + 1 - true_positives
-    # even steps in either count, for the anomalies are few and the inliers many
-    where = [
-        np.searchsorted(counts, np.linspace(0, counts[-1], points // 2)) for counts in (true_positives, false_positives)
-    ]
-    keep = np.unique(np.append(np.concatenate(where), len(last) - 1))
-    return false_positives[keep], true_positives[keep]

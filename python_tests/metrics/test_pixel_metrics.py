@@ -269,6 +269,39 @@ def test_few_pixels_have_an_edge_each(pixels):
     assert result.best_f1_threshold == max(t for t in f1 if f1[t] == max(f1.values()))
 
 
+def test_few_points_are_not_thinned():
+    rng = np.random.default_rng(0)
+    metrics = PixelMetrics()
+    metrics.update(rng.normal(size=200).astype(np.float32), np.tile([0, 1], 100))
+    curve = metrics.curve()
+    assert curve.thinned(100) is curve
+    assert PixelMetrics().curve().thinned(2).positives == 0
+
+
+def test_thinned_curves_keep_ends_corners_and_areas():
+    rng = np.random.default_rng(0)
+    labels = (rng.random(200_000) < 0.03).astype(np.uint8)
+    # the best negatives lie above every positive, the rest below most: long runs of either kind, with ties
+    scores = (rng.normal(size=len(labels)) + 3 * labels).astype(np.float32).round(4)
+    scores[np.flatnonzero(labels == 0)[:5000]] += 20
+    metrics = PixelMetrics()
+    metrics.update(scores, labels)
+    curve = metrics.curve()
+    thin = curve.thinned(1000)
+    assert 500 <= len(thin.tp) <= 1000 < len(curve.tp)
+    assert thin.thinned(1000) is thin
+    assert (thin.positives, thin.negatives) == (curve.positives, curve.negatives)
+    corners = {corner: index for index, corner in enumerate(zip(curve.tp, curve.fp, curve.fp_above, strict=True))}
+    kept = [corners[corner] for corner in zip(thin.tp, thin.fp, thin.fp_above, strict=True)]
+    assert kept == sorted(kept)
+    assert (kept[0], kept[-1]) == (0, len(curve.tp) - 1)
+    # no step is longer than twice an even one, but where the curve itself has none between
+    for full, some in ((curve.tp, thin.tp), (curve.fp, thin.fp)):
+        assert np.diff(some).max() <= full[-1] / 499 + np.diff(full).max()
+    assert thin.auroc() == pytest.approx(curve.auroc(), abs=2e-3)
+    assert thin.ap() == pytest.approx(curve.ap(), abs=2e-3)
+
+
 @pytest.mark.parametrize("bins", ["quantile", "uniform"])
 def test_binned_is_near_exact(bins):
     scores, labels = random_images(4, shape=(100, 120))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import escape
 
 from numpy.typing import ArrayLike
 
+from ..html import image, page, table
+from ..metrics import Curve, PixelMetrics
 from ..pictures import figure_bytes, panel, roc_pr_figure
 
 
@@ -99,14 +100,13 @@ def render_report(result: DemoResult) -> str:
     sections = [
         f"<h1>{escape(headline(result))}</h1>",
         f"<p>{escape(_what_this_is(result))}</p>",
-        _image(figure_bytes(picture), "Photo, anomaly score without and with the walk, and their difference"),
+        image(figure_bytes(picture), "Photo, anomaly score without and with the walk, and their difference"),
         _accuracy(result),
         _timing(result),
         _settings(result),
         f"<h2>Repeat it</h2>\n<pre>{escape(result.command)}</pre>",
     ]
-    body = "\n".join(section for section in sections if section)
-    return _PAGE.format(title=escape(result.title), style=_STYLE, body=body)
+    return page(result.title, sections)
 
 
 def headline(result: DemoResult) -> str:
@@ -144,20 +144,27 @@ def _accuracy(result: DemoResult) -> str:
             ("FPR95", "fpr95", "lower"),
         )
     ]
-    curves = figure_bytes(roc_pr_figure(result.before, result.after, result.labels))
+    scores = {"without the walk": result.before, "with the walk": result.after}
+    curves = roc_pr_figure({name: _curve(score, result.labels) for name, score in scores.items()})
     return "\n".join(
         (
             "<h2>Accuracy</h2>",
-            _table(("Metric", "Without the walk", "With the walk", "Better is"), rows),
-            _image(curves, "ROC and precision-recall curves without and with the walk"),
+            table(("Metric", "Without the walk", "With the walk", "Better is"), rows),
+            image(figure_bytes(curves), "ROC and precision-recall curves without and with the walk"),
         )
     )
+
+
+def _curve(score: ArrayLike, labels: ArrayLike) -> Curve:
+    metrics = PixelMetrics()
+    metrics.update(score, labels)
+    return metrics.curve()
 
 
 def _timing(result: DemoResult) -> str:
     timings = [result.walk] if result.baseline is None else [result.walk, result.baseline]
     rows = [(timing.name, _seconds(timing.seconds), _bytes(timing.workspace_bytes)) for timing in timings]
-    parts = ["<h2>Time</h2>", _table(("Walk", "Median time", "Peak workspace"), rows)]
+    parts = ["<h2>Time</h2>", table(("Walk", "Median time", "Peak workspace"), rows)]
     if result.baseline is not None:
         parts.append(f"<p>{escape(_agreement(result))}</p>")
     return "\n".join(parts)
@@ -190,20 +197,7 @@ def _settings(result: DemoResult) -> str:
         *result.settings.items(),
         *result.environment.items(),
     ]
-    return "<h2>Settings and machine</h2>\n" + _table(("Name", "Value"), rows)
-
-
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    def line(tag: str, cells: tuple[str, ...]) -> str:
-        return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-    lines = "\n".join(line("td", row) for row in rows)
-    return f'<div class="wide"><table>\n<thead>{line("th", head)}</thead>\n<tbody>\n{lines}\n</tbody></table></div>'
-
-
-def _image(png: bytes, description: str) -> str:
-    data = base64.b64encode(png).decode("ascii")
-    return f'<div class="wide"><img alt="{escape(description)}" src="data:image/png;base64,{data}"></div>'
+    return "<h2>Settings and machine</h2>\n" + table(("Name", "Value"), rows)
 
 
 def _percent(value: float) -> str:
@@ -216,41 +210,3 @@ def _seconds(value: float) -> str:
 
 def _bytes(value: int | None) -> str:
     return "not known" if value is None else f"{value / 2**20:,.1f} MiB"
-
-
-_STYLE = """
-:root {
-  color-scheme: light dark;
-  --text: #1d2126; --faint: #667079; --paper: #ffffff; --line: #dfe3e7; --code: #f3f5f7;
-}
-@media (prefers-color-scheme: dark) {
-  :root { --text: #e4e7ea; --faint: #98a2ab; --paper: #15181b; --line: #30363c; --code: #1f2428; }
-}
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--paper); color: var(--text); font: 16px/1.55 system-ui, sans-serif; }
-main { max-width: 64rem; margin: 0 auto; padding: 1.5rem 1rem 3rem; }
-h1 { font-size: 1.5rem; line-height: 1.3; margin: 0.5rem 0; }
-h2 { font-size: 1.1rem; margin: 2rem 0 0.5rem; }
-.wide { overflow-x: auto; }
-img { display: block; width: 100%; min-width: 34rem; height: auto; margin: 1rem 0; border-radius: 6px; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: 0.3rem 1.2rem 0.3rem 0; border-bottom: 1px solid var(--line); }
-th { color: var(--faint); font-weight: 600; }
-pre { background: var(--code); padding: 0.8rem 1rem; border-radius: 6px; overflow-x: auto; }
-"""
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title} - rwpm_fast</title>
-<style>{style}</style>
-</head>
-<body>
-<main>
-{body}
-</main>
-</body>
-</html>
-"""

@@ -1,0 +1,275 @@
+"""The report is one valid page that needs nothing else, tells all figures, and shows each photo once."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+pytest.importorskip("matplotlib")
+from PIL import Image
+
+from rwpm_fast.data import Frame, LabelValues
+from rwpm_fast.evaluate import ALONE, Photo, Sweep, evaluate, launch, of_torchrun
+from rwpm_fast.evaluate.keeping import Memory
+from rwpm_fast.evaluate.outcome import Line, Outcome
+from rwpm_fast.evaluate.photos import Comparison
+from rwpm_fast.evaluate.report import render_report
+from rwpm_fast.maps import Walk
+from rwpm_fast.metrics import PixelMetrics, PixelResult
+from rwpm_fast.networks import Network
+from rwpm_fast.scorer import Scorer
+
+NAN = math.nan
+WALK = {"alpha": 0.99, "steps": 20}
+# AP of photos without and with the walk. It helps 2, 0, 5, 1 in this order, hurts 4 and 3, and 6 has no anomaly.
+APS = [(0.31, 0.52), (0.41, 0.42), (0.13, 0.64), (0.95, 0.93), (0.74, 0.55), (0.86, 0.98), (NAN, NAN)]
+
+
+def result(ap: float, fpr95: float = 0.25) -> PixelResult:
+    none = math.isnan(ap)
+    return PixelResult(NAN if none else 0.9, ap, NAN if none else fpr95, 0 if none else 7, 300, 1, "fishyscapes")
+
+
+@pytest.fixture
+def make_frames(tmp_path):
+    """Make so many photos with labels."""
+
+    def make(count, name="photo{}"):
+        random = np.random.default_rng(0)
+        frames = []
+        for index in range(count):
+            photo, label = tmp_path / f"{index}.png", tmp_path / f"label{index}.png"
+            Image.fromarray(random.integers(0, 256, (16, 24, 3), dtype=np.uint8)).save(photo)
+            Image.fromarray(random.choice(np.array([0, 1, 255], np.uint8), (16, 24))).save(label)
+            frames.append(Frame(name.format(index), photo, label, LabelValues.of()))
+        return frames
+
+    return make
+
+
+@pytest.fixture
+def make_sweep(make_frames):
+    """Make a sweep of scorers over photos of given AP, in the order of the scorers."""
+
+    def make(aps=APS, scorers=("without", "with"), scores=("energy",), by_photo=True, **names):
+        random = np.random.default_rng(0)
+        store, photos = Memory(), []
+        for index, frame in enumerate(make_frames(len(aps), **names)):
+            photo = Photo(frame, kept={scorer: f"{index} {scorer}" for scorer in scorers})
+            for scorer, ap in zip(scorers, aps[index], strict=True):
+                store.put(photo.kept[scorer], {score: random.normal(size=(16, 24)) for score in scores})
+                if by_photo:
+                    photo.results |= {(scorer, score): result(ap, 1 - ap) for score in scores}
+            photos.append(photo)
+        metrics = PixelMetrics()
+        metrics.update(random.normal(size=500), random.integers(0, 2, 500))
+        keys = [(scorer, score) for scorer in scorers for score in scores]
+        return Sweep({}, dict.fromkeys(keys, metrics.curve()), {}, photos, ALONE, store)
+
+    return make
+
+
+def line(dataset="Roads", label="without", score="energy", ap=0.5, fpr95=0.25, **published) -> Line:
+    settings = None if label == "without" else WALK
+    return Line(dataset, label, score, settings, result(ap, fpr95), None, 0.1, 0.2, 3.5, published)
+
+
+def outcome_of(sweep, lines=None, dataset="Roads", **changes) -> Outcome:
+    lines = lines or [line(ap=0.4567, AP=21.1), line(label="with", ap=0.5678, fpr95=0.125, AP=23.2)]
+    settings = {"network": "tiny", "runs": [{"photos": 7}, {"photos": 8}], "preset": None}
+    facts = {"title": "Tiny", "heading": "walk", "columns": ("AuROC", "AP", "FPR95", "FPS"), "command": "rwpm-fast e"}
+    return Outcome(**{**facts, "settings": settings, "lines": lines, "sweeps": {dataset: sweep}, **changes})
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Draw in no time; the ids of the photos that were drawn."""
+    drawn = []
+
+    def draw(self, photo):
+        drawn.append(photo.frame.id)
+        return photo.frame.id.encode()
+
+    monkeypatch.setattr(Comparison, "_panel", draw)
+    return drawn
+
+
+def panels_of(page) -> list[str]:
+    """Ids behind the pictures that ``drawn`` made, in the order of the page."""
+    return [base64.b64decode(source.split(",")[1]).decode() for source in page.sources if "webp" in source]
+
+
+def test_page_tells_all_and_needs_nothing_else(make_sweep, read_page):
+    outcome = outcome_of(make_sweep(APS[4:]), source="others, elsewhere", notes=["Two were away."])
+    html = render_report(outcome)
+    page = read_page(html)
+    assert "prefers-color-scheme: dark" in html
+    for wanted in ("Tiny", "others, elsewhere", "Two were away.", "rwpm-fast e", "photos 7; photos 8", "torch_threads"):
+        assert wanted in page.text, wanted
+    assert "Roads, energy: AP 45.67 % to 56.78 %, FPR95 25.00 % to 12.50 % with the walk." in page.text
+    assert "walk, withalpha 0.99, steps 20" in page.text
+    for cell in [cell for row in outcome.rows() for cell in row]:
+        assert cell in page.text, cell
+    assert "photo0: AP 74.00 → 55.00 (-19.00), FPR95 26.00 → 45.00" in page.text
+    assert "photo1: AP 86.00 → 98.00 (+12.00), FPR95 14.00 → 2.00" in page.text
+    assert "photo2: no anomaly" in page.text
+    assert "photo0" + "74.00" + "55.00" + "-19.00" + "26.00" + "45.00" in page.text  # a row of the table
+    assert "photo2-----" in page.text
+    pictures = [source.split(",")[1] for source in page.sources if source.startswith("data:")]
+    opened = [Image.open(io.BytesIO(base64.b64decode(picture, validate=True))) for picture in pictures]
+    assert [picture.format for picture in opened] == ["PNG", "WEBP", "WEBP", "WEBP"]
+    assert {picture.width for picture in opened[1:]} == {1144}
+
+
+def test_photos_are_told_apart_by_what_the_walk_did(make_sweep, read_page, drawn):
+    page = read_page(render_report(outcome_of(make_sweep())))
+    assert drawn == [f"photo{i}" for i in range(7)]
+    assert panels_of(page) == [f"photo{i}" for i in (2, 0, 5, 4, 3, 1, 6)]
+    sections = re.split("(Where the walk helps most|Where it hurts most|Best photos|Worst photos|The other)", page.text)
+    told = {name: re.findall(r"photo(\d):", text) for name, text in zip(sections[1::2], sections[2::2], strict=True)}
+    assert told == {
+        "Where the walk helps most": ["2", "0", "5"],
+        "Where it hurts most": ["4", "3"],
+        "Best photos": ["5", "3", "2"],
+        "Worst photos": ["1", "0", "4"],
+        "The other": ["6", "6"],  # what opens it, and its caption
+    }
+    anchors = [source[1:] for source in page.sources if source.startswith("#")]
+    assert sorted(set(anchors)) == sorted(page.ids) == [f"photo-0-{i}" for i in range(7)]
+    assert len(anchors) == 7 + 5  # the table, and what the best and the worst repeat
+
+
+def test_fewer_panels_are_those_that_tell_most(make_sweep, read_page, drawn):
+    outcome = outcome_of(make_sweep())
+    page = read_page(render_report(outcome, panels=4))
+    assert panels_of(page) == ["photo2", "photo0", "photo5", "photo4"]
+    assert set(page.ids) == {source[1:] for source in page.sources if source.startswith("#")}
+    assert "photo3: AP 95.00 → 93.00" in page.text
+    bare = read_page(render_report(outcome, panels=0))
+    assert not bare.ids and not panels_of(bare) and "#" not in "".join(bare.sources)
+    assert "photo3: AP 95.00 → 93.00" in bare.text
+    with pytest.raises(ValueError, match=r"^panels: expected 0 or more, got -1"):
+        render_report(outcome, panels=-1)
+
+
+def test_data_sets_share_the_panels(make_sweep, read_page, drawn):
+    sweeps = {"Few": make_sweep(APS[:1], name="few{}"), "Many": make_sweep(name="many{}")}
+    lines = [line(name, label, ap=ap) for name in sweeps for label, ap in (("without", 0.25), ("with", 0.75))]
+    page = read_page(render_report(outcome_of(None, lines, sweeps=sweeps), panels=6))
+    assert [name[:-1] for name in panels_of(page)] == ["few"] + 5 * ["many"]
+    assert len(set(page.ids)) == len(page.ids) == 6
+    assert page.text.count("AP 25.00 % to 75.00 %") == 2
+
+
+def test_without_metrics_by_photo_panels_keep_their_order(make_sweep, read_page, drawn):
+    page = read_page(render_report(outcome_of(make_sweep(by_photo=False))))
+    assert panels_of(page) == [f"photo{i}" for i in range(7)]
+    assert "Where the walk" not in page.text and "Best photos" not in page.text
+    assert "→" not in page.text
+
+
+def test_photos_that_failed(make_sweep, read_page, drawn):
+    sweep = make_sweep()
+    sweep.photos[2] = Photo(sweep.photos[2].frame, failure="labels <i>: torn")
+    page = read_page(render_report(outcome_of(sweep)))
+    assert "Photos that could not be used" in page.text and "labels <i>: torn" in page.text
+    assert set(panels_of(page)) == {f"photo{i}" for i in (0, 1, 3, 4, 5, 6)}
+
+
+def test_the_better_of_two_is_bold(make_sweep, drawn):
+    lines = [
+        line(ap=0.4567, AP=23.2, FPR95=40.5),
+        line(label="with", ap=0.5678, AP=21.1, FPR95=40.4),
+        line(score="max_logit", ap=0.31),
+        line(label="tau", score="max_logit", ap=0.32),
+    ]
+    bold = re.findall("<td><b>(.*?)</b>", render_report(outcome_of(make_sweep(scores=("energy",)), lines[:2])))
+    assert bold == ["23.20", "56.78", "40.40"]  # both FPR95 of ours are 25.00, and FPS is no contest
+    sweep = make_sweep(scores=("energy", "max_logit"), scorers=("without", "with", "tau"), aps=[(0.1, 0.2, 0.3)])
+    both = render_report(outcome_of(sweep, lines))
+    assert re.findall("<td><b>(.*?)</b>", both) == bold
+    assert both.count("ROC and precision-recall") == 2
+
+
+def test_a_table_compares_its_best_walk(make_sweep, read_page, drawn):
+    labels = ["tau = 1", "without", "tau = 0.1", "tau = 0.01"]
+    lines = [line(label=label, ap=ap) for label, ap in zip(labels, (NAN, 0.4, 0.6, 0.5), strict=True)]
+    sweep = make_sweep([(0.1, 0.2, 0.7, 0.3)], labels)
+    page = read_page(render_report(outcome_of(sweep, lines)))
+    assert "AP 40.00 % to 60.00 %, FPR95 25.00 % to 25.00 % with tau = 0.1." in page.text
+    assert "photo0: AP 20.00 → 70.00 (+50.00)" in page.text
+    page = read_page(render_report(outcome_of(sweep, lines[2:])))
+    assert "no walk to compare with going without" in page.text
+    assert not page.ids
+
+
+def test_no_anomaly_at_all(make_sweep, read_page, drawn):
+    sweep = make_sweep([(NAN, NAN)])
+    sweep.curves = dict.fromkeys(sweep.curves, PixelMetrics().curve())
+    page = read_page(render_report(outcome_of(sweep, [line(ap=NAN), line(label="with", ap=NAN)])))
+    assert "Roads: no anomaly." in page.text
+    assert "energy: curves want pixels of anomalies and of inliers" in page.text
+    assert "<b>-</b>" not in page.text and panels_of(page) == ["photo0"]
+
+
+def test_names_are_escaped(make_sweep, read_page, drawn):
+    nasty = "<i>\"&'</i>{style}"
+    sweep = make_sweep(name="<i>{}")
+    labels = [line(nasty), line(nasty, "with")]
+    changes = {"title": nasty, "command": nasty, "source": nasty, "notes": [nasty], "settings": {nasty: nasty}}
+    html = render_report(outcome_of(sweep, labels, nasty, **changes))
+    assert "i" not in read_page(html).tags
+    assert "<i>" not in html
+
+
+class TinyNetwork(Network):
+    """Two pixels a side to one embedding of 6 channels, 5 classes."""
+
+    name = "tiny"
+    linear_head = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Conv2d(3, 6, 2, stride=2)
+        self.classifier = nn.Conv2d(6, 5, 1)
+
+    def preprocess(self, photos):
+        return photos.float() / 32
+
+    def embed(self, images):
+        return self.body(images)
+
+    def head(self, embedding_map):
+        return self.classifier(embedding_map)
+
+
+def write_page(frames, path) -> int:
+    """Evaluate and write the page, in the first of all processes."""
+    torch.set_num_threads(1)
+    with of_torchrun() as processes:
+        sweep = evaluate(Scorer(TinyNetwork(), walk=Walk(steps=3)), frames, by_photo=True, processes=processes)
+        lines = [
+            Line("Roads", label, score, None if label == "without" else {}, result, None, 0, 0, 0)
+            for (label, score), result in sweep.results.items()
+        ]
+        page = render_report(outcome_of(sweep, lines, columns=("AP", "FPR95")))
+        assert (page is None) is not processes.first
+        if page is not None:
+            path.write_text(page)
+    return 0
+
+
+def test_two_processes_write_the_page_of_one(make_frames, read_page, tmp_path):
+    frames = make_frames(3)
+    one, two = tmp_path / "one.html", tmp_path / "two.html"
+    assert write_page(frames, one) == launch(2, write_page, frames, two) == 0
+    assert one.read_text() == two.read_text()
+    assert len(read_page(one.read_text()).ids) == 3
