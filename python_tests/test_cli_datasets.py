@@ -136,7 +136,7 @@ def test_evaluate_adds_component_metrics_from_kept_maps(capsys, tmp_path, weight
 
 def test_tables_of_the_methods_take_what_is_there(capsys, tmp_path, weights, root):
     network = ("--network", "dabnet", "--weights", weights, "--cache", tmp_path / "cache", "--steps", 2)
-    files = {kind: tmp_path / "out" / f"table.{kind}" for kind in ("json", "csv", "markdown")}
+    files = {kind: tmp_path / "out" / f"table.{kind}" for kind in ("json", "csv", "markdown", "html")}
     out_options = [word for kind, file in files.items() for word in (f"--{kind}", file)]
     status, out, err = run(capsys, "evaluate", "--table", "S2", "--root", root, *network, *out_options)
     assert (status, err) == (0, "")
@@ -146,6 +146,7 @@ def test_tables_of_the_methods_take_what_is_there(capsys, tmp_path, weights, roo
     assert "road_anomaly is not in" in out and "2 of 2 photos" in out
     assert cells(files["markdown"].read_text()) == cells(out)
     assert len(files["csv"].read_text().splitlines()) == 5
+    assert files["html"].read_text().count("<figure") == 2
     lines = json.loads(files["json"].read_text())["lines"]
     assert [line["walk"] and (line["walk"]["alpha"], line["walk"]["parts"]) for line in lines] == [
         None, (0.99, 4), (0.9, 2), (0.99, 2),
@@ -222,6 +223,7 @@ def test_table_n_calibrates_its_rows(capsys, tmp_path, weights):
         (("--table", "S1", "--network", "compact", "--checkpoints", "rba"), "--checkpoints: expected METHOD=FILE"),
         (("--table", "S2", "--checkpoints", "rba=x"), "leave METHOD and --checkpoints out"),
         (("--checkpoints", "rba=x"), "--checkpoints: only for --table S1"),
+        (("--panels", -1), "--panels: expected 0 or more, got -1"),
         (("--processes", 0), "--processes: expected 1 or more, got 0"),
         (("--steps", -1), "steps: expected"),
         (

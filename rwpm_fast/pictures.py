@@ -56,7 +56,7 @@ def panel(
     photo, before, after, labels = _check_maps(photo, before, after, labels)
     height, width = before.shape
     shape = np.clip(height / width, 0.25, 2.5)
-    figure = _figure((13.0, 13.0 * 0.46 * shape * 2 + 1.1))
+    figure = blank_figure((13.0, 13.0 * 0.46 * shape * 2 + 1.1))
     axes = figure.subplots(2, 2)
     with np.errstate(invalid="ignore"):  # inf - inf: no finite score either way
         change = after - before
@@ -108,7 +108,7 @@ def roc_pr_figure(curves: Mapping[str, Curve]) -> Figure:
         if not (curve.positives and curve.negatives):
             found = f"{curve.positives} and {curve.negatives}"
             raise ValueError(f"curves: {name}: expected pixels of anomalies and of inliers, got {found}")
-    figure = _figure((10.0, 3.6))
+    figure = blank_figure((10.0, 3.6))
     roc, precision_recall = figure.subplots(1, 2)
     for index, (name, curve) in enumerate(curves.items()):
         curve = curve.thinned(CURVE_POINTS)
@@ -163,8 +163,12 @@ def figure_bytes(figure: Figure, format: str = "png", *, quality: int | None = N
     return stream.getvalue()
 
 
-def _figure(size: tuple[float, float]) -> Figure:
-    """An empty figure with a canvas of its own: no pyplot, so no global state and no display."""
+def blank_figure(size: tuple[float, float]) -> Figure:
+    """An empty figure, its size in inches, with a canvas of its own: no pyplot, so no global state and no display.
+
+    Raises:
+        ModuleNotFoundError: matplotlib is not installed.
+    """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure

@@ -82,7 +82,13 @@ def run(options: argparse.Namespace) -> int:
 
     if options.processes < 1:
         raise ValueError(f"--processes: expected 1 or more, got {options.processes}")
+    if options.panels is not None and options.panels < 0:
+        raise ValueError(f"--panels: expected 0 or more, got {options.panels}")
     planned = plan(options)
+    if options.html is not None:
+        from ..pictures import blank_figure
+
+        blank_figure((1, 1))  # a library that is missing is told now, not after an hour
     for path in (options.json, options.csv, options.markdown, options.html):
         if path is not None:
             make_folder(path.parent, str(path))
@@ -174,7 +180,11 @@ def _tell(options: argparse.Namespace, planned: Plan, outcome: Outcome, processe
     if options.html is not None:
         from ..evaluate.report import render_report
 
-        page = render_report(outcome, panels=options.panels)
+        page = render_report(
+            outcome,
+            panels=options.panels,
+            progress=(lambda photos: progress(photos, "draw")) if processes.first else iter,
+        )
     if not processes.first:
         return
     print(outcome.markdown())
