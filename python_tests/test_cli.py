@@ -4,6 +4,7 @@ import errno
 import json
 import os
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -310,6 +311,19 @@ def test_demo_of_a_photo(capsys, tmp_path, weights, photos):
     assert (tmp_path / "demo" / "panel.png").stat().st_size > 10_000
 
 
+def test_demo_of_a_painted_street(capsys, tmp_path, monkeypatch):
+    from rwpm_fast.demo import run as demo
+
+    monkeypatch.setattr(demo, "unseen_street", partial(demo.unseen_street, size=(64, 128)))
+    status, out, err = run(capsys, "demo", "--seed", 1, "--steps", 2, "--out", tmp_path / "demo")
+    assert (status, err) == (0, "") and "(agrees)" in out and out.count("AuROC") == 2
+    report = (tmp_path / "demo" / "report.html").read_text()
+    assert "Street 1" in report and "<td>compact</td>" in report and "--seed 1" in report
+    assert (tmp_path / "demo" / "panel.png").stat().st_size > 10_000
+    status, out, err = run(capsys, "demo", "--seed", -1, "--out", tmp_path / "demo")
+    assert status == 2 and "seed: expected 0 or more, got -1" in err
+
+
 def test_weights_are_those_of_the_package_where_none_are_named(capsys, tmp_path, photos):
     status, out, err = run(capsys, "score", photos / "a1.png", "--out", tmp_path / "out", "--steps", 2)
     assert (status, err) == (0, "") and "map 8x6" in out
@@ -317,8 +331,6 @@ def test_weights_are_those_of_the_package_where_none_are_named(capsys, tmp_path,
     assert (status, err) == (0, "")
     status, _, err = run(capsys, "score", photos / "a1.png", "--out", tmp_path / "out", "--network", "dabnet")
     assert status == 2 and "weights: expected a file with those of dabnet" in err
-    status, _, err = run(capsys, "demo", "--weights", photos / "a1.png")
-    assert status == 2 and "--weights: only for a --photo" in err
 
 
 def test_info_tells_the_facts(capsys):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from rwpm_fast.demo.labels import EGO, UNKNOWN
 from rwpm_fast.demo.world import paint_scene
 
 from .teacher import Lesson
@@ -24,7 +25,9 @@ def render(
     for number in range(count):
         photo, class_map = paint_scene(rng, size)
         picture = torch.from_numpy(photo).permute(2, 0, 1).contiguous()
-        lessons.append(Lesson(picture, classes=torch.from_numpy(class_map[4::8, 4::8].copy())))
+        classes = class_map[4::8, 4::8]
+        classes = np.where(classes == EGO, UNKNOWN, classes)  # neither is a class to learn
+        lessons.append(Lesson(picture, classes=torch.from_numpy(classes)))
         if number % 20 == 19:
             note(f"{number + 1} of {count} scenes")
     return lessons

@@ -65,7 +65,7 @@ def test_page_tells_what_was_measured(read_page):
     metrics = ["41.0 %", "87.0 %", "31.0 %", "2.0 %"]
     timing = ["12.3 ms", "615 ms", "50 times faster", "5.0 MiB", "not known", "2.5e-06", "1.0e-04"]
     settings = ["8,192", "0.99", "0.01", "energy", "some CPU, 2 threads", "rwpm-fast demo --seed 0"]
-    for wanted in [*metrics, *timing, *settings, "synthetic scene", "proves nothing about real roads"]:
+    for wanted in [*metrics, *timing, *settings, "painted street", "proves nothing about real roads"]:
         assert wanted in page.text, wanted
 
 
@@ -74,7 +74,7 @@ def test_page_without_labels(read_page):
     assert len(page.sources) == 1
     assert "Without labels there is nothing to measure" in page.text
     assert "AuROC" not in page.text
-    assert "synthetic" not in page.text
+    assert "painted" not in page.text
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from rwpm_fast.demo.canvas import Noise
+from rwpm_fast.demo.labels import EGO, UNKNOWN
 from rwpm_fast.demo.street import paint_street
 from rwpm_fast.demo.world import paint_scene
 from rwpm_fast.demo.world.oddities import draw_oddity
@@ -26,7 +27,7 @@ def scenes():
 
 def test_every_class_appears(scenes):
     counts = sum(np.bincount(class_map.ravel(), minlength=256) for _, class_map in scenes)
-    assert set(np.flatnonzero(counts)) == {*range(19), 255}
+    assert set(np.flatnonzero(counts)) == {*range(19), EGO, UNKNOWN}
 
 
 def test_photos_and_labels_are_valid(scenes):
@@ -58,7 +59,7 @@ def test_a_size_too_small(size):
 
 def test_light_and_unknown_things_vary(scenes):
     brightness = [photo.mean() for photo, _ in scenes]
-    unknown = [(class_map == 255).any() for _, class_map in scenes]
+    unknown = [(class_map == UNKNOWN).any() for _, class_map in scenes]
     assert max(brightness) > 2.5 * min(brightness)
     assert 4 < sum(unknown) < len(scenes)
 

@@ -5,6 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
+from rwpm_fast.demo.labels import EGO, UNKNOWN
+from rwpm_fast.demo.world import paint_scene
 from rwpm_fast.networks import DABNet
 from rwpm_fast.networks.compact import CompactNet
 from training.scenes import render
@@ -28,6 +30,18 @@ def test_lessons_belong_to_their_pictures(lessons):
     pictures, said = next(batches(lessons, 8, 32, 64, seed=0))
     assert pictures.shape == (8, 3, 32, 64)
     assert all((lesson.logits if lesson.classes is None else lesson.classes).shape[-2:] == (4, 8) for lesson in said)
+
+
+def test_scenes_teach_classes_alone():
+    """Neither what no class is for nor our own car, which both are in these scenes."""
+    size, count = (64, 96), 8
+    rng = np.random.default_rng(0)
+    painted = np.stack([paint_scene(rng, size)[1] for _ in range(count)])
+    assert {EGO, UNKNOWN} <= set(np.unique(painted[:, 4::8, 4::8]))
+    lessons = render(count, np.random.default_rng(0), size, note=lambda text: None)
+    taught = torch.stack([lesson.classes for lesson in lessons]).numpy()
+    known = painted[:, 4::8, 4::8] < 19
+    assert (taught[known] == painted[:, 4::8, 4::8][known]).all() and (taught[~known] == 255).all()
 
 
 def test_crops_and_mirrors_stay_in_place():

@@ -1,4 +1,4 @@
-"""A road scene, or a photo of yours, through the whole chain, and a report of it as one HTML page."""
+"""A painted street, or a photo of yours, through the whole chain, and a report of it as one HTML page."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import argparse
 import shlex
 from pathlib import Path
 
-from .options import add_network_options, add_walk_options, given, walk_settings
+from .options import add_network_options, add_walk_options, given, load_scorer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--photo", type=Path, help="a photo instead of the rendered scene")
-    parser.add_argument("--seed", type=int, default=0, help="which scene to render (default: %(default)s)")
+    parser.add_argument("--photo", type=Path, help="a photo instead of the painted street")
+    parser.add_argument("--seed", type=int, default=0, help="which street to paint (default: %(default)s)")
     parser.add_argument("--score", help="anomaly score (default: the one of the network's authors)")
     parser.add_argument(
         "--out", type=Path, default=Path("rwpm-demo"), help="folder for the report (default: %(default)s)"
@@ -22,21 +22,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from ..demo import render_report
-    from ..demo.run import demo_photo, demo_scene
+    from ..demo.run import demo_photo, demo_street
     from ..images import read_photo, write_whole
-    from ..maps import Walk
     from ..pictures import figure_bytes, panel
-    from .options import load_scorer
 
-    if options.photo is None and options.weights is not None:
-        raise ValueError("--weights: only for a --photo; the rendered scene brings a network of its own")
+    scorer = load_scorer(options, options.score)
     options.out.mkdir(parents=True, exist_ok=True)
     command = shlex.join(["rwpm-fast", "demo", *given(options, add_arguments)])
     if options.photo is None:
-        print(f"render scene {options.seed}, walk it, and time the walk against dense torch ...")
-        result = demo_scene(options.seed, Walk(**walk_settings(options)), options.score, command)
+        print(f"paint street {options.seed}, score it, and time the walk beside dense torch ...")
+        result = demo_street(options.seed, scorer, command)
     else:
-        scorer = load_scorer(options, options.score)
         result = demo_photo(read_photo(options.photo), options.photo.name, scorer, command)
 
     report, picture = options.out / "report.html", options.out / "panel.png"

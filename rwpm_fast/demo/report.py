@@ -36,8 +36,8 @@ class DemoResult:
     """What the page tells.
 
     Attributes:
-        title: what was looked at, for example "Scene 0" or a file name.
-        synthetic: the photo is a rendered scene, not one of a real road.
+        title: what was looked at, for example "Street 0" or a file name.
+        synthetic: the photo is a painted street, not one of a real road.
         photo: [H, W, 3], 0..255.
         before: [H, W] anomaly score without the walk, higher = more anomalous.
         after: [H, W] anomaly score with the walk.
@@ -125,8 +125,9 @@ def headline(result: DemoResult) -> str:
 def _what_this_is(result: DemoResult) -> str:
     if result.synthetic:
         return (
-            "A synthetic scene: the street is painted, its embeddings are drawn from curved manifolds with noise and "
-            "distortion. It shows that the chain works from embeddings to metrics. It proves nothing about real roads."
+            "A painted street like those that the compact network learned from, though none of them, with something "
+            "that no class is for on the road or beside it. One picture shows that the chain works from photo to "
+            "metrics, and what the walk did here. It proves nothing about real roads."
         )
     text = "Your own photo. Bright pixels are what the network finds unlike the classes it knows."
     return text if result.labels is not None else f"{text} Without labels there is nothing to measure the scores by."

@@ -14,7 +14,7 @@ from ..maps import Walk
 from ..metrics import PixelMetrics
 from ..scorer import Analysis, Scorer
 from .report import Accuracy, DemoResult, Timing
-from .scene import SceneNetwork, render_scene
+from .unseen import unseen_street
 
 REPEATS = 3
 MOST_DENSE = 2**32  # bytes of the matrix of dense torch; maps that need more are not compared
@@ -29,11 +29,10 @@ def agreement(walk: Walk) -> float:
     return AGREEMENT + 2 * walk.steps * walk.tolerance
 
 
-def demo_scene(seed: int, walk: Walk, score: str | None, command: str) -> DemoResult:
-    """Render a scene and look at it without and with the walk; its ground truth gives the metrics."""
-    scene = render_scene(seed)
-    scorer = Scorer(SceneNetwork(scene), score, walk)
-    return _look(scorer, scene.photo, command, title=f"Scene {seed}", synthetic=True, labels=scene.labels)
+def demo_street(seed: int, scorer: Scorer, command: str) -> DemoResult:
+    """Paint a street and look at it without and with the scorer's walk; its ground truth gives the metrics."""
+    photo, labels = unseen_street(seed)
+    return _look(scorer, photo, command, title=f"Street {seed}", synthetic=True, labels=labels)
 
 
 def demo_photo(photo: np.ndarray, title: str, scorer: Scorer, command: str) -> DemoResult:

@@ -18,11 +18,10 @@ from torch import Tensor
 from ..networks.base import Network
 from ..networks.cityscapes import CITYSCAPES_CLASSES
 from .canvas import Noise
-from .labels import CAR, EGO, UNKNOWN
+from .labels import ANOMALY, CAR, EGO, INLIER, UNKNOWN, VOID
 from .street import paint_street
 
 CLASSES = len(CITYSCAPES_CLASSES)
-INLIER, ANOMALY, VOID = 0, 1, 255
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Varied street scenes with labels, painted to train a small segmentation network on.
+"""Varied street scenes with labels, painted to train a small segmentation network on, and to try it on others.
 
 A scene is drawn from its random generator in this order: a weather (sun at any height and side, overcast, rain, fog,
 snow, dusk, night), a road (city, suburb, country, motorway; width, lanes, surface, bend, crossing, zebra, tram tracks),
@@ -8,8 +8,8 @@ demo's canvas; vehicles, people and the unknown things are solids found by spher
 first, and every pixel's class is that of the last thing painted there.
 
 Labels are Cityscapes train ids, with these conventions: guard rails are fences, lane markings and tram tracks are
-road, trunks are vegetation, what is seen through a fence is fence, a tram is a train. 255 is what no class is for, on
-the road or beside it, and the bonnet of our own car.
+road, trunks are vegetation, what is seen through a fence is fence, a tram is a train. Two more ids: ``UNKNOWN``, 255,
+is what no class is for, on the road or beside it, and ``EGO``, 254, is the bonnet of our own car.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..labels import EGO, UNKNOWN
 from .ground import paint_ground
 from .photo import take_photo
 from .population import place_oddities, place_people, place_traffic
@@ -36,7 +35,7 @@ def paint_scene(rng: np.random.Generator, size: tuple[int, int] = (512, 1024)) -
 
     Returns:
         photo: [H, W, 3] uint8.
-        class_map: [H, W] uint8, Cityscapes train ids, 255 where there is no class.
+        class_map: [H, W] uint8, Cityscapes train ids, ``UNKNOWN`` where no class fits, ``EGO`` on our own car.
 
     Raises:
         ValueError: a size below 16.
@@ -54,5 +53,4 @@ def paint_scene(rng: np.random.Generator, size: tuple[int, int] = (512, 1024)) -
     if rng.random() < 0.35:
         colour = rng.uniform(0.02, 0.5, 3) * np.clip(stage.weather.ambient, 0.1, 1)
         stage.things(stage.own, 1.0).bonnet(rng.uniform(0.86, 0.97), colour)
-    ids = stage.canvas.class_map
-    return take_photo(rng, stage.canvas, mirror, stage.weather), np.where(ids == EGO, UNKNOWN, ids)
+    return take_photo(rng, stage.canvas, mirror, stage.weather), stage.canvas.class_map
