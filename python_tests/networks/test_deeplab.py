@@ -302,8 +302,8 @@ def test_what_does_not_fit_is_named(tmp_path, narrow, change, message):
 
 def test_weights_of_another_network(tmp_path, narrow):
     torch.save(DABNet().state_dict(), tmp_path / "dabnet.pth")
-    with pytest.raises(ValueError, match="another network: none of the 268 entries of deeplab_wrn38"):
+    with pytest.raises(ValueError, match="another network: it has 0 of the 268 entries of deeplab_wrn38"):
         networks.load("deeplab_wrn38", tmp_path / "dabnet.pth")
     torch.save(narrow.state_dict(), tmp_path / "deeplab.pth")
-    with pytest.raises(ValueError, match="another network: none of the 415 entries of dabnet"):
+    with pytest.raises(ValueError, match="another network: it has 0 of the 415 entries of dabnet"):
         networks.load("dabnet", tmp_path / "deeplab.pth")
