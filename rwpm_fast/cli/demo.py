@@ -6,7 +6,7 @@ import argparse
 import shlex
 from pathlib import Path
 
-from .options import add_network_options, add_walk_options, given, walk_settings
+from .options import add_network_options, add_walk_options, given, make_folder, walk_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
 
     if options.photo is None and options.weights is not None:
         raise ValueError("--weights: only for a --photo; the rendered scene brings a network of its own")
-    options.out.mkdir(parents=True, exist_ok=True)
+    make_folder(options.out, "--out")
     command = shlex.join(["rwpm-fast", "demo", *given(options, add_arguments)])
     if options.photo is None:
         print(f"render scene {options.seed}, walk it, and time the walk against dense torch ...")

@@ -18,6 +18,7 @@ from .options import (
     load_network,
     load_scorer,
     make_folder,
+    make_folder_of,
     progress,
     scorer_settings,
     walk_settings,
@@ -79,6 +80,8 @@ def run(options: argparse.Namespace) -> int:
     frames = dataset.frames[: options.photos]
     if options.preset is not None:
         _apply_preset(options, dataset)
+    if options.json is not None:
+        make_folder_of(options.json, "--json")
     return _evaluate(options, dataset, frames) if options.table is None else _table(options, dataset, frames)
 
 
