@@ -12,6 +12,9 @@ import torch
 from PIL import Image
 
 from rwpm_fast import cli
+from rwpm_fast.networks import DABNet
+
+FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @pytest.fixture
@@ -33,6 +36,18 @@ def run(capsys, *arguments):
     status = cli.main([str(a) for a in arguments])
     out, err = capsys.readouterr()
     return status, out, err
+
+
+def fails_at(number, error):
+    """A function that does nothing, but raises the error at the call of that number."""
+    calls = []
+
+    def call(*_):
+        calls.append(1)
+        if len(calls) == number:
+            raise error
+
+    return call
 
 
 def score(capsys, weights, out, *arguments):
@@ -70,14 +85,7 @@ def test_a_full_disk_leaves_no_half_file(capsys, tmp_path, weights, photos, monk
     out = tmp_path / "out"
     out.mkdir()
     (out / "a2.npy").write_bytes(b"old")
-    calls = []
-
-    def fsync(file):
-        calls.append(file)
-        if len(calls) == 2:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "fsync", fails_at(2, FULL))
     status, _, err = score(capsys, weights, out, photos, "--no-panel")
     assert status == 1 and "a2.npy" in err and "No space left" in err
     assert sorted(p.name for p in out.iterdir()) == ["a1.npy", "a10.npy", "a2.npy"]
@@ -89,7 +97,13 @@ def test_a_full_disk_leaves_no_half_file(capsys, tmp_path, weights, photos, monk
     [
         ({"photos": "empty"}, "no photos in this folder"),
         ({"--weights": "photo"}, "expected a weight file"),
-        ({"--weights": "absent.npz"}, "absent.npz"),
+        ({"--weights": "absent.npz"}, "weights: expected a weight file, got"),
+        ({"--weights": "empty"}, "weights: expected a weight file, got"),
+        (
+            {"--weights": "deeplab"},
+            "deeplab.pth holds weights of another network: it has 0 of the 415 entries of dabnet",
+        ),
+        ({"--network": "deeplab_wrn38"}, "another network: it has 0 of the 268 entries of deeplab_wrn38"),
         ({"--network": "resnet"}, "expected one of compact, dabnet"),
         ({"--score": "colour"}, "energy"),
         ({"--alpha": "1.5"}, "alpha: expected a number in [0, 1], got 1.5"),
@@ -97,13 +111,21 @@ def test_a_full_disk_leaves_no_half_file(capsys, tmp_path, weights, photos, monk
         ({"--parts": "0"}, "parts"),
         ({"--device": "cuda:99"}, "--device"),
         ({"--threads": "0"}, "--threads"),
-        ({"--out": "photo"}, "exists"),
+        ({"--out": "photo"}, "--out: expected a folder, or a path to make one at, got"),
+        ({"--out": "below"}, "a1.png/below: Not a directory"),
     ],
     ids=lambda change: " ".join(change) if isinstance(change, dict) else None,
 )
 def test_bad_arguments_say_what_was_wanted_before_any_work(capsys, tmp_path, weights, photos, change, message):
     (tmp_path / "empty").mkdir()
-    paths = {"empty": tmp_path / "empty", "photo": photos / "a1.png", "absent.npz": tmp_path / "absent.npz"}
+    torch.save({"branch1.mod1.conv1.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / "deeplab.pth")
+    paths = {
+        "empty": tmp_path / "empty",
+        "photo": photos / "a1.png",
+        "below": photos / "a1.png" / "below",
+        "absent.npz": tmp_path / "absent.npz",
+        "deeplab": tmp_path / "deeplab.pth",
+    }
     given = {"photos": photos, "--network": "dabnet", "--weights": weights, "--out": tmp_path / "out", **change}
     given = {name: paths.get(value, value) for name, value in given.items()}
     photo = given.pop("photos")
@@ -165,6 +187,24 @@ def test_missing_labels_are_named_before_any_work(capsys, weights, photos):
     (photos.parent / "labels" / "a10.png").unlink()
     status, out, err = evaluate(capsys, weights, photos)
     assert status == 2 and out == "" and "a10.png" in err
+
+
+def test_labels_that_are_no_folder(capsys, weights, photos):
+    (photos.parent / "labels").rename(photos.parent / "truth")
+    status, out, err = evaluate(capsys, weights, photos)
+    assert status == 2 and out == "" and "labels: expected a folder of label PNGs, got" in err
+
+
+@pytest.mark.parametrize("kind", [(), ("--table", "S4")], ids=["evaluate", "table"])
+def test_numbers_that_cannot_be_written_are_told_before_any_work(capsys, weights, photos, kind):
+    for file, text in (
+        (photos, "--json: expected a file, got the folder"),
+        (photos / "a1.png" / "x", "--json: expected"),
+    ):
+        status, out, err = evaluate(capsys, weights, photos, *kind, "--json", file)
+        assert status == 2 and out == "" and text in err and str(photos) in err
+    status, _, err = evaluate(capsys, weights, photos, "--positive", 2, "--json", photos.parent / "new" / "x.json")
+    assert (status, err) == (0, "") and (photos.parent / "new" / "x.json").is_file()
 
 
 def test_an_unknown_score_is_named_before_any_work(capsys, weights, photos):
@@ -277,10 +317,44 @@ def test_tables_that_cannot_be(capsys, weights, photos, arguments, message):
     assert status == 2 and out == "" and message in err
 
 
-def test_a_table_without_a_folder_to_write(capsys, weights, photos):
-    (photos.parent / "cache").write_text("a file")
+@pytest.mark.parametrize("kind", [("--table", "S4"), ("--components", "generic")], ids=["table", "components"])
+def test_a_cache_without_a_folder_to_write(capsys, weights, photos, kind):
+    file = photos.parent / "cache"
+    file.write_text("a file")
+    for folder, reason in ((file, "File exists"), (file / "below", "Not a directory")):
+        status, out, err = evaluate(capsys, weights, photos, *kind, "--cache", folder)
+        assert status == 2 and out == ""
+        assert f"--cache: expected a folder, or a path to make one at, got {folder}: {reason}" in err
+
+
+def test_a_table_goes_on_after_a_full_disk(capsys, weights, photos, monkeypatch):
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", fails_at(2, FULL))
+        status, out, err = table(capsys, weights, photos, "S4")
+    assert status == 2 and out == "" and len(err.splitlines()) == 1
+    assert "cannot write" in err and "cache/a2-" in err and "No space left on device" in err
+    goes_on_from_the_first(capsys, weights, photos)
+
+
+def test_a_table_goes_on_after_an_interruption(capsys, weights, photos, monkeypatch):
+    interrupt, embed = fails_at(2, KeyboardInterrupt), DABNet.embed
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(DABNet, "embed", lambda *arguments: interrupt() or embed(*arguments))
+        assert table(capsys, weights, photos, "S4") == (130, "", "")
+    goes_on_from_the_first(capsys, weights, photos)
+
+
+def goes_on_from_the_first(capsys, weights, photos):
+    """One photo is done and stays as it is, and the rerun tells what a run in one go does."""
+    cache = photos.parent / "cache"
+    (done,) = cache.iterdir()
+    assert done.name.startswith("a1-")
+    before = done.stat().st_mtime_ns, done.read_bytes()
     status, out, err = table(capsys, weights, photos, "S4")
-    assert status == 2 and out == "" and "cache" in err and "exists" in err
+    assert (status, err) == (0, "") and len(list(cache.iterdir())) == 3
+    assert (done.stat().st_mtime_ns, done.read_bytes()) == before
+    cache.rename(cache.with_name("first"))
+    assert table(capsys, weights, photos, "S4") == (0, out, "")
 
 
 def test_a_table_without_labels(capsys, weights, photos):

@@ -259,6 +259,14 @@ def test_missing_labels_and_data_sets_without_published_rows(capsys, weights, ro
     assert (status, out) == (2, "") and "labels missing for 1: validation0002.jpg" in err
 
 
+def test_label_values_that_mean_nothing(capsys, weights, root):
+    label = root / "dataset_AnomalyTrack" / "labels_masks" / "validation0002_labels_semantic.png"
+    Image.fromarray(np.full((48, 64), 7, np.uint8)).save(label)
+    status, out, err = evaluate(capsys, weights, root, "--steps", 2)
+    assert status == 1 and "1 of 2 photos" in out
+    assert f"{label}: expected the values 0 inlier, 1 anomaly, 255 void, got 7 (3072 pixels)" in err
+
+
 def test_photos_are_named_one_way(capsys, weights, root):
     for some in ((), ("--dataset", "anomaly_track"), ("--root", root), ("--labels", root)):
         status, out, err = run(capsys, "evaluate", *some, "--network", "dabnet", "--weights", weights)

@@ -1,26 +1,24 @@
 """Scores and calibration against the golden files of the original implementations."""
 
 import json
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch.nn.functional import interpolate
 
+from python_tests.places import CONFORMANCE
 from rwpm_fast import scores
 from rwpm_fast.calibration import calibrate
 from rwpm_fast.networks import MaskLogits
 from rwpm_fast.prediction import MaskPrediction
 
-ROOT = Path(os.environ.get("RWPM_CONFORMANCE", Path(__file__).parents[1] / ".." / "shared" / "conformance"))
-
 
 def golden(kind, holding=""):
     """Parametrize over every file of a kind that holds such an array; skipped with a reason where there is none."""
-    files = [f for f in sorted((ROOT / kind).glob("*.npz")) if any(name.startswith(holding) for name in np.load(f))]
-    missing = pytest.mark.skip(reason=f"no conformance files in {ROOT / kind}; set RWPM_CONFORMANCE to their root")
+    folder = CONFORMANCE / kind
+    files = [f for f in sorted(folder.glob("*.npz")) if any(name.startswith(holding) for name in np.load(f))]
+    missing = pytest.mark.skip(reason=f"no conformance files in {folder}; set RWPM_CONFORMANCE to their root")
     return pytest.mark.parametrize(
         "path", [pytest.param(f, id=f.stem) for f in files] or [pytest.param(None, marks=missing, id="absent")]
     )
@@ -33,7 +31,7 @@ def load(path):
 
 def scale_of(path, quantity, wanted):
     """(max_abs, spatial_std) as tabulated, or of the stored array where the table has no entry."""
-    table = ROOT / "numeric_scale.json"
+    table = CONFORMANCE / "numeric_scale.json"
     cases = json.loads(table.read_text()) if table.exists() else {}
     entry = cases.get(path.parent.name, {}).get(path.stem, {}).get(quantity)
     if entry:

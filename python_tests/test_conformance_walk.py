@@ -1,26 +1,24 @@
 """The walk against the golden files: a float64 oracle, and what the released code gave."""
 
 import json
-import os
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import rwpm_fast
+from python_tests.places import CONFORMANCE
 from rwpm_fast import baselines, reference
-
-ROOT = Path(os.environ.get("RWPM_CONFORMANCE", Path(__file__).parents[1] / ".." / "shared" / "conformance"))
 
 # random_* files hold no input: it is drawn from this seed, as the folder's README says.
 SEEDS = {"random_16x24": (201, (1, 256, 16, 24)), "random_18x26": (202, (1, 256, 18, 26))}
 
 
 def golden(kind):
-    files = sorted((ROOT / kind).glob("*.npz"))
-    missing = pytest.mark.skip(reason=f"no conformance files in {ROOT / kind}; set RWPM_CONFORMANCE to their root")
+    folder = CONFORMANCE / kind
+    files = sorted(folder.glob("*.npz"))
+    missing = pytest.mark.skip(reason=f"no conformance files in {folder}; set RWPM_CONFORMANCE to their root")
     return pytest.mark.parametrize(
         "path", [pytest.param(f, id=f.stem) for f in files] or [pytest.param(None, marks=missing, id="absent")]
     )

@@ -1,16 +1,13 @@
 """Filter and refine: what ``tolerance`` promises, and where the op streams instead."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
 import rwpm_fast
+from python_tests.places import DATA
 from rwpm_fast import reference
 
-DATA = Path(os.environ.get("RWPM_DATA", Path(__file__).parents[1] / ".." / "shared" / "data"))
 EMBEDDINGS = sorted((DATA / "embeddings").glob("dabnet__*.npz"))
 
 TOLERANCES = [1e-2, 1e-4, 1e-7]

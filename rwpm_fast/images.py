@@ -142,9 +142,12 @@ def pair_labels(photos: Iterable[Path], labels_dir: str | os.PathLike[str]) -> l
     """Each photo with its label image: the PNG of equal stem in ``labels_dir``.
 
     Raises:
-        PhotoError: labels are missing, or two photos share a stem and so a label; the message names them.
+        PhotoError: there is no such folder, labels are missing, or two photos share a stem and so a label; the message
+            names them.
     """
     labels_dir = Path(labels_dir)
+    if not labels_dir.is_dir():
+        raise PhotoError(f"labels: expected a folder of label PNGs, got {labels_dir}, which is none")
     pairs: dict[Path, Path] = {}
     missing = []
     for photo in photos:
@@ -156,7 +159,10 @@ def pair_labels(photos: Iterable[Path], labels_dir: str | os.PathLike[str]) -> l
         pairs[label] = photo
     if missing:
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-        raise PhotoError(f"{labels_dir}: {len(missing)} of {len(pairs)} labels missing: {', '.join(missing[:5])}{more}")
+        raise PhotoError(
+            f"{labels_dir}: {len(missing)} of {len(pairs)} labels missing: {', '.join(missing[:5])}{more}; "
+            "each photo needs the PNG of its stem"
+        )
     return [(photo, label) for label, photo in pairs.items()]
 
 

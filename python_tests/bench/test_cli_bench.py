@@ -82,6 +82,7 @@ def test_without_tolerances(capsys):
         (["--isa", "mmx"], "--isa: expected instruction sets of"),
         (["--contenders", "turbo"], "contenders: expected patterns of exact-"),
         (["--rounds", 0], "rounds: expected 1 or more, got 0"),
+        (["--json", "."], "--json: expected a file, got the folder ."),
         (["--seconds", 0], "seconds: expected a positive number, got 0.0"),
         (["--memory", 0], "memory: expected a positive number, got 0.0"),
         (["--threads", 0], "--threads: expected 1 or more, got 0"),

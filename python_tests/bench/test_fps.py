@@ -294,6 +294,7 @@ def test_list_and_defaults(capsys):
         ("--embeddings no.npz --channels 8", "--channels: the files of --embeddings have their own"),
         ("--contenders turbo", "contenders: expected patterns of exact-"),
         ("--rounds 0", "rounds: expected 1 or more, got 0"),
+        ("--json .", "--json: expected a file, got the folder ."),
     ],
     ids=str,
 )

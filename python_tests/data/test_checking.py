@@ -1,18 +1,15 @@
 """Frames that are broken or odd: what reading them and checking their data set says."""
 
 import json
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
+from python_tests.places import DATA
 from rwpm_fast import data
 from rwpm_fast.data import LabelValues
 from rwpm_fast.images import PhotoError, read_photo
-
-REAL = Path(os.environ.get("RWPM_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
 
 
 @pytest.fixture
@@ -140,19 +137,19 @@ PUBLISHED = {
 @pytest.mark.slow
 @pytest.mark.parametrize("folder", PUBLISHED)
 def test_real_data_is_complete(folder):
-    if not (REAL / folder).is_dir():
-        pytest.skip(f"no {folder} in {REAL}; set RWPM_DATA to the folder of data sets")
+    if not (DATA / folder).is_dir():
+        pytest.skip(f"no {folder} in {DATA}; set RWPM_DATA to the folder of data sets")
     name, number, sizes = PUBLISHED[folder]
-    report = data.check(data.open(name, REAL / folder))
+    report = data.check(data.open(name, DATA / folder))
     assert report.ok and report.frames == number and report.sizes == sizes
 
 
 @pytest.mark.parametrize("folder", PUBLISHED)
 def test_a_frame_of_real_data(folder):
-    if not (REAL / folder).is_dir():
-        pytest.skip(f"no {folder} in {REAL}; set RWPM_DATA to the folder of data sets")
+    if not (DATA / folder).is_dir():
+        pytest.skip(f"no {folder} in {DATA}; set RWPM_DATA to the folder of data sets")
     name, number, sizes = PUBLISHED[folder]
-    dataset = data.open(name, REAL / folder)
+    dataset = data.open(name, DATA / folder)
     assert len(dataset) == dataset.expected == number and dataset.layout == "plain"
     dataset.require_complete()
     photo, labels = dataset.frames[-1].read()

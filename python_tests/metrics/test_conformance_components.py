@@ -7,18 +7,16 @@ ValueError; images without a valid pixel add nothing to the threshold.
 
 import json
 import math
-import os
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from python_tests.places import CONFORMANCE
 from rwpm_fast.metrics import TRACKS, ComponentMetrics, component_metrics
 from rwpm_fast.metrics.components import match_components
 
-ROOT = Path(os.environ.get("RWPM_CONFORMANCE", Path(__file__).parents[2] / ".." / "shared" / "conformance"))
-FOLDER = ROOT / "metrics"
+FOLDER = CONFORMANCE / "metrics"
 
 CASES = [
     (path.stem, track)

@@ -13,17 +13,15 @@ the originals disagree or fail:
 
 import json
 import math
-import os
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from python_tests.places import CONFORMANCE
 from rwpm_fast.metrics import BinnedPixelMetrics, PixelMetrics
 
-ROOT = Path(os.environ.get("RWPM_CONFORMANCE", Path(__file__).parents[2] / ".." / "shared" / "conformance"))
-FOLDER = ROOT / "metrics"
+FOLDER = CONFORMANCE / "metrics"
 
 FPR_RULE = {"fishyscapes": "fishyscapes", "rwpm_rba": "rwpm", "pebal": "pebal", "mask2anomaly": "mask2anomaly"}
 BINS = {"smiyc": "quantile", "smiyc_uniform_bins": "uniform"}

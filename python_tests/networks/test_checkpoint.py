@@ -83,6 +83,32 @@ def test_torch_file_that_is_cut_short(tmp_path, zipped):
             read_state_dict(path)
 
 
+@pytest.mark.parametrize("suffix", ["npz", "pth"])
+def test_a_file_that_is_damaged(tmp_path, suffix):
+    path, values = tmp_path / f"w.{suffix}", np.arange(1000, dtype=np.float32)
+    if suffix == "npz":
+        np.savez(path, good=values[:5], bad=values)
+    else:
+        torch.save({"good": torch.tensor(values[:5]), "bad": torch.tensor(values)}, path)
+    content = bytearray(path.read_bytes())
+    content[content.index(values[500:510].tobytes())] ^= 1
+    path.write_bytes(content)
+    wanted = {
+        "npz": r"arrays of .*w\.npz cannot be read: bad \(",
+        "pth": r"w\.pth is damaged: the checksums of w/data/1",
+    }
+    with pytest.raises(ValueError, match=wanted[suffix]):
+        read_state_dict(path)
+
+
+def test_files_without_checksums(tmp_path):
+    config = pytest.importorskip("torch.utils.serialization.config", reason="this torch always writes them")
+    state = small().state_dict()
+    with config.patch({"save.compute_crc32": False}):
+        torch.save(state, tmp_path / "w.pth")
+    same(read_state_dict(tmp_path / "w.pth"), state)
+
+
 def test_files_that_are_no_weights(tmp_path):
     path = tmp_path / "w.pth"
     np.savez(tmp_path / "a.npz", a=np.zeros(2))
@@ -125,8 +151,10 @@ def test_torch_file_without_tensors(tmp_path, content, message):
 
 def test_no_file(tmp_path):
     for suffix in ("npz", "pth", "safetensors"):
-        with pytest.raises(FileNotFoundError, match="nowhere"):
+        with pytest.raises(FileNotFoundError, match=r"weights: expected a weight file, got .*nowhere"):
             read_state_dict(tmp_path / f"nowhere.{suffix}")
+    with pytest.raises(IsADirectoryError, match=r"weights: expected a weight file, got .*: Is a directory"):
+        read_state_dict(tmp_path)
 
 
 def test_prefixes_are_stripped_however_they_are_stacked():
@@ -187,8 +215,19 @@ def test_long_lists_are_cut():
 
 def test_weights_of_another_network():
     other = {f"backbone.{i}.weight": torch.zeros(3) for i in range(7)}
-    with pytest.raises(ValueError, match=r"w\.pth holds weights of another network: none of the 7 entries of small is"):
+    with pytest.raises(
+        ValueError, match=r"w\.pth holds .* another network: it has 0 of the 7 entries of small, and besides"
+    ):
         fit(other)
+
+
+def test_fewer_than_half_of_the_entries_are_another_network_only_beside_others():
+    state = {name: small().state_dict()[name] for name in ("conv.weight", "conv.bias", "norm.bias")}
+    with pytest.raises(ValueError, match=r"does not fit small: missing: norm\.weight"):
+        fit(state)
+    text = r"it has 3 of the 7 entries of small, and besides extra; choose the network that they are of$"
+    with pytest.raises(ValueError, match=text):
+        fit(state | {"extra": torch.zeros(1)})
 
 
 def test_networks_load_torch_files(tmp_path):

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,19 +16,19 @@ pytest.importorskip("scipy")
 from transformers.models.mask2former.modeling_mask2former import Mask2FormerSinePositionEmbedding as Positions
 
 from python_tests.networks.weight_rule import weights_by_rule
+from python_tests.places import CONFORMANCE
 from rwpm_fast import Scorer, Walk, networks
 from rwpm_fast.networks import detectron2, mask2former_model
 from rwpm_fast.networks.checkpoint import load_state
 
-ROOT = Path(os.environ.get("RWPM_CONFORMANCE", Path(__file__).parents[2] / ".." / "shared" / "conformance"))
 pytestmark = pytest.mark.skipif(
-    not (ROOT / "mask2former_rba").is_dir(),
-    reason=f"no conformance files in {ROOT / 'mask2former_rba'}; set RWPM_CONFORMANCE to their root",
+    not (CONFORMANCE / "mask2former_rba").is_dir(),
+    reason=f"no conformance files in {CONFORMANCE / 'mask2former_rba'}; set RWPM_CONFORMANCE to their root",
 )
 
 
 def manifest(name: str) -> dict[str, list]:
-    return json.loads((ROOT / "manifests" / f"{name}.json").read_text())
+    return json.loads((CONFORMANCE / "manifests" / f"{name}.json").read_text())
 
 
 def fill(model: torch.nn.Module) -> torch.nn.Module:
@@ -107,9 +105,9 @@ TAGS = {
 
 @pytest.mark.parametrize("tag", TAGS)
 def test_rba(tag):
-    with np.load(ROOT / "mask2former_rba" / f"{RBA}.npz") as file:
+    with np.load(CONFORMANCE / "mask2former_rba" / f"{RBA}.npz") as file:
         arrays = dict(file)
-    scales = json.loads((ROOT / "numeric_scale.json").read_text())["mask2former_rba"][f"{RBA}_{tag}"]
+    scales = json.loads((CONFORMANCE / "numeric_scale.json").read_text())["mask2former_rba"][f"{RBA}_{tag}"]
     analysis = Scorer(rba(), walk=TAGS[tag]).analyse(torch.from_numpy(arrays["image"]))
     prediction = analysis.walked
     tolerance = 1e-4 if tag == "plain" else 2e-4
@@ -134,9 +132,9 @@ def test_rba(tag):
 
 
 def test_rba_backbone_and_embedding_map():
-    with np.load(ROOT / "mask2former_rba" / f"{RBA}.npz") as file:
+    with np.load(CONFORMANCE / "mask2former_rba" / f"{RBA}.npz") as file:
         arrays = dict(file)
-    scales = json.loads((ROOT / "numeric_scale.json").read_text())["mask2former_rba"][f"{RBA}_plain"]
+    scales = json.loads((CONFORMANCE / "numeric_scale.json").read_text())["mask2former_rba"][f"{RBA}_plain"]
     network = rba()
     with torch.inference_mode():
         images = network.preprocess(torch.from_numpy(arrays["image"])[None])
@@ -164,9 +162,9 @@ HEADS = {"mask2anomaly_gma_head": 721, "mask2former_standard_head": 731}
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 def test_heads(name, dtype, monkeypatch):
     stem = f"{name}_96x160"
-    with np.load(ROOT / "mask2former_heads" / f"{stem}.npz") as file:
+    with np.load(CONFORMANCE / "mask2former_heads" / f"{stem}.npz") as file:
         arrays = dict(file)
-    scales = json.loads((ROOT / "numeric_scale.json").read_text())["mask2former_heads"][stem]
+    scales = json.loads((CONFORMANCE / "numeric_scale.json").read_text())["mask2former_heads"][stem]
     model = _head(name).to(dtype)
     features = [
         np.random.Generator(np.random.PCG64(HEADS[name] + i))

@@ -4,9 +4,7 @@ weights, which need no files."""
 from __future__ import annotations
 
 import json
-import os
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,12 +12,12 @@ import torch
 import torch.nn.functional as F
 
 from python_tests.networks.weight_rule import weights_by_rule
+from python_tests.places import CONFORMANCE
 from rwpm_fast import Scorer, Walk, networks, scores
 from rwpm_fast.networks import CITYSCAPES_CLASSES, DABNet, DeepLabWRN38
 from rwpm_fast.networks.checkpoint import load_state
 
-ROOT = Path(os.environ.get("RWPM_CONFORMANCE", Path(__file__).parents[2] / ".." / "shared" / "conformance"))
-GOLDEN = ROOT / "deeplab_wrn38"
+GOLDEN = CONFORMANCE / "deeplab_wrn38"
 golden = pytest.mark.skipif(
     not GOLDEN.is_dir(), reason=f"no conformance files in {GOLDEN}; set RWPM_CONFORMANCE to their root"
 )
@@ -59,7 +57,7 @@ def images(*shape: int) -> torch.Tensor:
     ("manifest", "outputs", "prefix"), [("pebal_20", 20, "branch1."), ("nvidia_19", 19, "")], ids=["pebal", "nvidia"]
 )
 def test_keys_and_shapes_are_those_of_the_manifest(manifest, outputs, prefix):
-    wanted = json.loads((ROOT / "manifests" / f"deeplab_wrn38_{manifest}.json").read_text())
+    wanted = json.loads((CONFORMANCE / "manifests" / f"deeplab_wrn38_{manifest}.json").read_text())
     with torch.device("meta"):
         state = DeepLabWRN38(outputs).state_dict()
     got = {prefix + name: [list(t.shape), str(t.dtype).removeprefix("torch.")] for name, t in state.items()}
@@ -79,7 +77,7 @@ def check_golden(stem: str, name: str, wanted: np.ndarray, results: dict[str, to
     assert got.shape == wanted.shape, name
 
     quantity = QUANTITIES.get(quantity, quantity)
-    scale = json.loads((ROOT / "numeric_scale.json").read_text())["deeplab_wrn38"][stem][quantity]
+    scale = json.loads((CONFORMANCE / "numeric_scale.json").read_text())["deeplab_wrn38"][stem][quantity]
     tolerance = 1e-4 * scale["max_abs"]
     if quantity.startswith(("e_", "logits")):
         tolerance = min(tolerance, 1e-3 * scale["spatial_std"])
@@ -302,8 +300,8 @@ def test_what_does_not_fit_is_named(tmp_path, narrow, change, message):
 
 def test_weights_of_another_network(tmp_path, narrow):
     torch.save(DABNet().state_dict(), tmp_path / "dabnet.pth")
-    with pytest.raises(ValueError, match="another network: none of the 268 entries of deeplab_wrn38"):
+    with pytest.raises(ValueError, match="another network: it has 0 of the 268 entries of deeplab_wrn38"):
         networks.load("deeplab_wrn38", tmp_path / "dabnet.pth")
     torch.save(narrow.state_dict(), tmp_path / "deeplab.pth")
-    with pytest.raises(ValueError, match="another network: none of the 415 entries of dabnet"):
+    with pytest.raises(ValueError, match="another network: it has 0 of the 415 entries of dabnet"):
         networks.load("dabnet", tmp_path / "deeplab.pth")

@@ -366,8 +366,14 @@ def test_unfit_checkpoints_are_refused(tmp_path, rba):
 
 
 def test_checkpoint_of_the_wrong_method(tmp_path, rba):
-    with pytest.raises(ValueError, match=r"does not fit rba_swin_b: missing: backbone\.patch_embed.*; unknown: "):
+    text = r"another network: it has 86 of the \d+ entries of "
+    with pytest.raises(ValueError, match=text + r"rba_swin_b, and besides backbone\.stem\."):
         SmallRbA.load(saved(tmp_path, checkpoint(SmallMask2Anomaly())))
+    with pytest.raises(ValueError, match=text + r"mask2anomaly, and besides backbone\.patch_embed\."):
+        SmallMask2Anomaly.load(saved(tmp_path, checkpoint(rba)))
+    standard_model = checkpoint(networks.Mask2Former(swin(decoder_layers=2, levels=3)))
+    with pytest.raises(ValueError, match=r"does not fit rba_swin_b: missing: .*adapter_2.*; unknown: .*input_proj\.1"):
+        SmallRbA.load(saved(tmp_path, standard_model))
     with pytest.raises(ValueError, match="weights of another network"):
         SmallRbA.load(saved(tmp_path, {"branch1.final.6.weight": torch.zeros(20, 256, 1, 1)}))
 

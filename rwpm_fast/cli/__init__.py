@@ -36,7 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a sub-command.
 
     Returns:
-        0; 1 when a photo failed and the others ran; 2 when nothing could be done, with the reason on standard error.
+        0; 1 when a photo failed and the others ran; 2 when nothing could be done, with the reason on standard error;
+        130 when it was interrupted.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     options = parser().parse_args(arguments)

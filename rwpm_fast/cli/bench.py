@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import fps
-from .options import add_threads_option, given, set_threads, write_json
+from .options import add_threads_option, given, make_folder_of, set_threads, write_json
 
 if TYPE_CHECKING:
     from ..bench import Case, Contender, Limits
@@ -106,7 +106,7 @@ def bench(
     limits = _limits(options)
     cases = _cases(options)
     if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
+        make_folder_of(options.json, "--json")
 
     def note(text: str) -> None:
         print(text, file=sys.stderr, flush=True)

@@ -6,7 +6,7 @@ import argparse
 import shlex
 from pathlib import Path
 
-from .options import add_network_options, add_walk_options, given, load_scorer
+from .options import add_network_options, add_walk_options, given, load_scorer, make_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,8 +26,8 @@ def run(options: argparse.Namespace) -> int:
     from ..images import read_photo, write_whole
     from ..pictures import figure_bytes, panel
 
+    make_folder(options.out, "--out")
     scorer = load_scorer(options, options.score)
-    options.out.mkdir(parents=True, exist_ok=True)
     command = shlex.join(["rwpm-fast", "demo", *given(options, add_arguments)])
     if options.photo is None:
         print(f"paint street {options.seed}, score it, and time the walk beside dense torch ...")

@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .datasets import add_dataset_options
-from .options import add_network_options, add_walk_options, load_network, make_folder, progress, write_json, write_text
+from .options import (
+    add_network_options,
+    add_walk_options,
+    load_network,
+    make_folder,
+    make_folder_of,
+    progress,
+    write_json,
+    write_text,
+)
 from .plans import Plan, Run, plan
 
 if TYPE_CHECKING:
@@ -89,9 +98,9 @@ def run(options: argparse.Namespace) -> int:
         from ..pictures import blank_figure
 
         blank_figure((1, 1))  # a library that is missing is told now, not after an hour
-    for path in (options.json, options.csv, options.markdown, options.html):
-        if path is not None:
-            make_folder(path.parent, str(path))
+    for name in ("json", "csv", "markdown", "html"):
+        if (path := getattr(options, name)) is not None:
+            make_folder_of(path, f"--{name}")
     if options.cache is None and options.table is not None:
         options.cache = Path("rwpm-tables")
     if options.cache is not None:

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .options import add_threads_option, given, set_threads, torch_device, write_json
+from .options import add_threads_option, given, make_folder_of, set_threads, torch_device, write_json
 
 if TYPE_CHECKING:
     from ..bench.fps import Frame
@@ -86,7 +86,7 @@ def bench(options: argparse.Namespace, program: str, cache: Path | None = None) 
     limits = Limits(seconds=options.seconds, memory=memory, rounds=options.rounds, measure_memory=not options.no_memory)
     entrants = [chosen(walkers(frame, options.tolerance), options.contenders) for frame in frames]
     if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
+        make_folder_of(options.json, "--json")
 
     def note(text: str) -> None:
         print(text, file=sys.stderr, flush=True)

@@ -122,9 +122,20 @@ def load_scorer(options: argparse.Namespace, score: str | None = None):
 
 def make_folder(path: Path, option: str) -> None:
     """Make a folder for results, or say that none can be written there."""
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        wanted = "expected a folder, or a path to make one at"
+        raise type(error)(f"{option}: {wanted}, got {path}: {error.strerror}") from error
     if not os.access(path, os.W_OK | os.X_OK):
         raise PermissionError(f"{option}: the folder {path} is not writable")
+
+
+def make_folder_of(path: Path, option: str) -> None:
+    """The same for a file of results, before the work that they take."""
+    if path.is_dir():
+        raise IsADirectoryError(f"{option}: expected a file, got the folder {path}")
+    make_folder(path.parent, option)
 
 
 def given(options: argparse.Namespace, add_arguments: Callable[[argparse.ArgumentParser], None]) -> list[str]:

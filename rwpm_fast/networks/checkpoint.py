@@ -27,13 +27,16 @@ def read_state_dict(path: str | PathLike[str], *, keys: Sequence[str] = ("model"
         keys: entries of a torch file that may hold the tensors; the first that is there does, else the file itself.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        OSError: there is no such file (``FileNotFoundError``), or it cannot be opened.
         ImportError: a ``.safetensors`` file without that package.
-        ValueError: the file is of another format, is cut short, or holds no tensors.
+        ValueError: the file is of another format, is cut short or damaged, or holds no tensors.
     """
     path = Path(path)
-    with path.open("rb"):  # so that a missing file is told as such, whatever the format
-        pass
+    try:
+        with path.open("rb"):  # so that a missing file is told as such, whatever the format
+            pass
+    except OSError as error:
+        raise type(error)(f"weights: expected a weight file, got {path}: {error.strerror}") from error
     if path.suffix == ".npz":
         state = _read_npz(path)
     elif path.suffix == ".safetensors":
@@ -80,15 +83,17 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], *, name: str, pa
             names the entries.
     """
     wanted = network.state_dict()
-    if state.keys().isdisjoint(wanted):
+    strangers = [entry for entry in state if entry not in wanted]
+    known = len(state) - len(strangers)
+    if strangers and 2 * known < len(wanted):
         raise ValueError(
-            f"weights: {path} holds weights of another network: none of the {len(wanted)} entries of {name} is among "
-            f"its {len(state)}, which start with {listed(state)}"
+            f"weights: {path} holds weights of another network: it has {known} of the {len(wanted)} entries of {name}, "
+            f"and besides {listed(strangers)}; choose the network that they are of"
         )
     unfit = (_misfit(entry, state[entry], tensor) for entry, tensor in wanted.items() if entry in state)
     problems = {
         "missing": [entry for entry in wanted if entry not in state and not _is_counter(entry)],
-        "unknown": sorted(state.keys() - wanted.keys()),
+        "unknown": sorted(strangers),
         "unfit": sorted(filter(None, unfit)),
     }
     if any(problems.values()):
@@ -154,6 +159,10 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 def _read_torch(path: Path, keys: Sequence[str]) -> dict[str, Tensor]:
     # Files of torch before 1.6 are no zip archives, and only those can be mapped.
     mapped = zipfile.is_zipfile(path)
+    if mapped and (damaged := _damaged(path)):
+        raise ValueError(
+            f"weights: {path} is damaged: the checksums of {listed(damaged)} do not hold; fetch or copy it again"
+        )
     try:
         with _numpy_numbers():
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
@@ -180,6 +189,25 @@ def _read_torch(path: Path, keys: Sequence[str]) -> dict[str, Tensor]:
             f"but {listed(strangers)} hold none"
         )
     return dict(content)
+
+
+def _damaged(path: Path) -> list[str]:
+    """Entries of a zip archive whose content is not what was written, which torch does not look at."""
+    damaged = []
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                if entry.CRC == 0:  # torch.save can be told to leave them out
+                    continue
+                try:
+                    with archive.open(entry) as content:
+                        while content.read(2**20):
+                            pass
+                except zipfile.BadZipFile:
+                    damaged.append(entry.filename)
+    except zipfile.BadZipFile as error:
+        raise _not_torch(path) from error
+    return damaged
 
 
 def _not_torch(path: Path) -> ValueError:
