@@ -304,7 +304,7 @@ def test_a_photo_too_small_for_a_row(capsys, weights, photos):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("S9",), "table: expected one of S3, S4, n, got 'S9'"),
+        (("S9",), "--table: expected one of S1, S2, S3, S4, n, got 'S9'"),
         (("S4", "--temperature", 0.1), "temperature: sets the rows of table S.4 apart"),
         (("S4", "--alpha", 2), "alpha: expected a number in [0, 1], got 2.0"),
         (("S4", "--scores", "colour"), "got 'colour'"),
@@ -329,11 +329,11 @@ def test_a_cache_without_a_folder_to_write(capsys, weights, photos, kind):
 
 def test_a_table_goes_on_after_a_full_disk(capsys, weights, photos, monkeypatch):
     with monkeypatch.context() as full:
-        full.setattr(os, "fsync", fails_at(2, FULL))
+        full.setattr(os, "fsync", fails_at(8, FULL))
         status, out, err = table(capsys, weights, photos, "S4")
     assert status == 2 and out == "" and len(err.splitlines()) == 1
     assert "cannot write" in err and "cache/a2-" in err and "No space left on device" in err
-    goes_on_from_the_first(capsys, weights, photos)
+    goes_on_from(capsys, weights, photos, ["a1"] * 6 + ["a2"])
 
 
 def test_a_table_goes_on_after_an_interruption(capsys, weights, photos, monkeypatch):
@@ -341,20 +341,23 @@ def test_a_table_goes_on_after_an_interruption(capsys, weights, photos, monkeypa
     with monkeypatch.context() as interrupted:
         interrupted.setattr(DABNet, "embed", lambda *arguments: interrupt() or embed(*arguments))
         assert table(capsys, weights, photos, "S4") == (130, "", "")
-    goes_on_from_the_first(capsys, weights, photos)
+    goes_on_from(capsys, weights, photos, ["a1"] * 6)
 
 
-def goes_on_from_the_first(capsys, weights, photos):
-    """One photo is done and stays as it is, and the rerun tells what a run in one go does."""
+def goes_on_from(capsys, weights, photos, done):
+    """What was done for these photos stays as it is, and the rerun tells what a run in one go does."""
     cache = photos.parent / "cache"
-    (done,) = cache.iterdir()
-    assert done.name.startswith("a1-")
-    before = done.stat().st_mtime_ns, done.read_bytes()
+    before = {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in cache.iterdir()}
+    assert sorted(file.name.split("-")[0] for file in before) == done
     status, out, err = table(capsys, weights, photos, "S4")
-    assert (status, err) == (0, "") and len(list(cache.iterdir())) == 3
-    assert (done.stat().st_mtime_ns, done.read_bytes()) == before
+    assert (status, err) == (0, "") and len(list(cache.iterdir())) == 3 * 6
+    assert {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in before} == before
     cache.rename(cache.with_name("first"))
-    assert table(capsys, weights, photos, "S4") == (0, out, "")
+    status, in_one_go, err = table(capsys, weights, photos, "S4")
+    assert (status, err) == (0, "")
+    assert [line for line in in_one_go.splitlines() if line.startswith("|")] == [
+        line for line in out.splitlines() if line.startswith("|")
+    ]
 
 
 def test_a_table_without_labels(capsys, weights, photos):

@@ -91,8 +91,11 @@ def _described(one: Run) -> str:
 
 
 def _plan(options: argparse.Namespace) -> Plan:
+    from ..evaluate.tables import TABLES
     from ..presets import METHODS
 
+    if options.table is not None and options.table not in (*METHOD_TABLES, *TABLES):
+        raise ValueError(f"--table: expected one of {', '.join((*METHOD_TABLES, *TABLES))}, got {options.table!r}")
     if options.photos is not None and options.photos < 1:
         raise ValueError(f"--photos: expected 1 or more, got {options.photos}")
     if options.method is not None and options.method not in METHODS:
