@@ -451,7 +451,7 @@ def test_padding_is_left_out_of_metrics_and_recorded(tmp_path, padded_photo, kin
         assert padded_photo("evaluate", *kind, *folders, "--scores", "rba", "--json", file, *words)[0] == 0
         made[padding] = json.loads(file.read_text())
         assert made[padding]["settings"]["walk_padding"] == padding
-    rows = [[row["ap"] for row in made[padding]["rows" if kind else "results"]] for padding in WITH_AND_WITHOUT]
+    rows = [[row["ap"] for row in made[padding]["lines"]] for padding in WITH_AND_WITHOUT]
     assert rows[0][0] == rows[1][0] and rows[0][1] != rows[1][1]  # without and with a walk
 
 
