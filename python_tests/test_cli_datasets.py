@@ -141,7 +141,10 @@ def test_tables_of_the_methods_take_what_is_there(capsys, tmp_path, weights, roo
     status, out, err = run(capsys, "evaluate", "--table", "S2", "--root", root, *network, *out_options)
     assert (status, err) == (0, "")
     assert [row[:2] for row in cells(out)[2:]] == [
-        [label, "energy"] for label in ("without", "PEBAL, Balanced Energy", "Mask2Anomaly", "RbA")
+        ["without", "energy"],
+        ["PEBAL, Balanced Energy: alpha 0.99, T 2, n 4, calibrated", "energy"],
+        ["Mask2Anomaly: alpha 0.9, T 2, n 2", "energy"],
+        ["RbA: alpha 0.99, T 2, n 2", "energy"],
     ]
     assert "road_anomaly is not in" in out and "2 of 2 photos" in out
     assert cells(files["markdown"].read_text()) == cells(out)
@@ -159,12 +162,12 @@ def test_tables_of_the_methods_take_what_is_there(capsys, tmp_path, weights, roo
     assert rows[0] == [
         "data set", "walk", "score", "AuROC", "AP", "FPR95", "published AP", "published FPR95"
     ]  # fmt: skip
-    title = "SegmentMeIfYouCan Anomaly track (RoadAnomaly21)"
+    title = "Anomaly track (RoadAnomaly21)"
     assert [row[0] for row in rows[2::2]] == [
         f"{method}, {title}" for method in ("PEBAL", "Balanced Energy", "Mask2Anomaly", "RbA")
     ]
     assert rows[3][-2:] == ["51.49", "34.04"] and rows[8][-2:] == ["90.86", "11.59"]
-    ours = {line["label"]: f"{100 * line['ap']:.2f}" for line in lines}
+    ours = {line["label"].split(":")[0]: f"{100 * line['ap']:.2f}" for line in lines}
     assert [row[4] for row in rows[2:]] == [
         ours[label]
         for walked in ("PEBAL, Balanced Energy", "PEBAL, Balanced Energy", "Mask2Anomaly", "RbA")
@@ -188,7 +191,7 @@ def test_several_data_sets_in_one_table(capsys, tmp_path, weights, root):
     status, out, err = run(capsys, "evaluate", "rba", *data, *network, "--preset", "paper")
     assert (status, err) == (0, "")
     rows = cells(out)[2:]
-    assert [row[0].split()[0] for row in rows] == ["SegmentMeIfYouCan"] * 2 + ["Fishyscapes"] * 2
+    assert [row[0].split()[0] for row in rows] == ["Anomaly"] * 2 + ["Fishyscapes"] * 2
     assert [row[-2:] for row in rows] == [["90.86", "11.59"], ["92.00", "10.15"], ["-", "-"], ["-", "-"]]
     assert "Nothing is published for Fishyscapes Static" in out and "walk: alpha 0.5" in out
     status, _, err = run(capsys, "evaluate", *data[:3], "--root", root, root, root, *network)

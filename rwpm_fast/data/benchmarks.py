@@ -100,7 +100,7 @@ _LOST_AND_FOUND_TREES = ("", "LostAndFound", "lost_and_found", "dataset_LostAndF
 _LOST_AND_FOUND_PHOTOS = "leftImg8bit/*/*/{id}_leftImg8bit.*"
 
 _FISHYSCAPES_LOST_AND_FOUND = Benchmark(
-    title="Fishyscapes Lost & Found, validation",
+    title="Fishyscapes Lost & Found",
     layouts=(
         Layout(
             "official",
@@ -132,7 +132,7 @@ _FISHYSCAPES_LOST_AND_FOUND = Benchmark(
 )
 
 _FISHYSCAPES_STATIC = Benchmark(
-    title="Fishyscapes Static, validation",
+    title="Fishyscapes Static",
     layouts=(
         Layout(
             "official",
@@ -219,7 +219,7 @@ def _track(
 
 
 _ANOMALY_TRACK = _track(
-    "SegmentMeIfYouCan Anomaly track (RoadAnomaly21)",
+    "Anomaly track (RoadAnomaly21)",
     "dataset_AnomalyTrack",
     "RoadAnomaly21",
     {
@@ -245,7 +245,7 @@ def _obstacle_split(count: int | None, select: Callable[[Sequence[str]], list[st
 
 
 _OBSTACLE_TRACK = _track(
-    "SegmentMeIfYouCan Obstacle track (RoadObstacle21)",
+    "Obstacle track (RoadObstacle21)",
     "dataset_ObstacleTrack",
     "RoadObsticle21",
     {

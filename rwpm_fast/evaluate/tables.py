@@ -111,8 +111,14 @@ def settings_rows(benchmark: str, published: str = "paper", **settings: Any) -> 
     names: dict[Preset, list[str]] = {}
     for method, facts in METHODS.items():
         names.setdefault(published_preset(method, benchmark, published), []).append(facts.title)
-    rows = [Row(", ".join(titles), {**vars(walk), **settings}) for walk, titles in names.items()]
-    return [Row("without", None), *rows]
+    return [Row("without", None), *(_settings_row(", ".join(titles), walk, settings) for walk, titles in names.items())]
+
+
+def _settings_row(titles: str, walk: Preset, settings: Mapping[str, Any]) -> Row:
+    """A row that tells its walk."""
+    row = Row(titles, {**vars(walk), **settings})
+    told = "alpha {alpha:g}, T {steps}, n {parts}".format(**row.settings)
+    return replace(row, label=f"{titles}: {told}{', calibrated' if row.settings['calibrated'] else ''}")
 
 
 def published_preset(method: str, benchmark: str, published: str = "paper") -> Preset:
