@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,3 +48,68 @@ def open_dataset(options: argparse.Namespace, name: str | None = None, root: Pat
         layout=options.layout,
         source=options.source,
     )
+
+
+def named_datasets(options: argparse.Namespace) -> list[Dataset]:
+    """The data sets, or the two folders, that the options name."""
+    from ..data import folders
+
+    named = options.dataset is not None or options.root is not None
+    wanted, others = ("dataset", "root"), ("images", "labels", "positive", "negative")
+    if not named:
+        wanted, others = ("images", "labels"), ("split", "layout", "source")
+    if any(getattr(options, name) is None for name in wanted):
+        raise ValueError("expected --dataset and --root, or --images and --labels")
+    if ignored := [f"--{name}" for name in others if getattr(options, name) is not None]:
+        raise ValueError(f"{', '.join(ignored)}: not with --{wanted[0]} and --{wanted[1]}")
+    if not named:
+        values = {"positive": options.positive or [1], "negative": options.negative or [0]}
+        return [folders(options.images, options.labels, photos=options.photos, **values)]
+    return [_labelled(open_dataset(options, name, root)) for name, root in _names_and_roots(options, options.dataset)]
+
+
+def _names_and_roots(options: argparse.Namespace, names: Sequence[str]) -> list[tuple[str, Path]]:
+    """Each data set's name with its folder."""
+    roots = options.root * len(names) if len(options.root) == 1 else options.root
+    if len(roots) != len(names):
+        raise ValueError(f"--root: expected one folder, or one for each of {len(names)} data sets, got {len(roots)}")
+    return list(zip(names, roots, strict=True))
+
+
+def published_datasets(options: argparse.Namespace) -> tuple[list[Dataset], list[str]]:
+    """The data sets of the published tables that are named, or else all that are there; what is not, in words."""
+    from ..images import PhotoError
+    from ..presets import BENCHMARKS
+
+    if options.images is not None:
+        raise ValueError(
+            f"--images: table {options.table} is of data sets; give --root, and --dataset for some of them"
+        )
+    if options.root is None:
+        raise ValueError(f"--table {options.table}: expected --root, the folder around the data sets")
+    if options.dataset is not None:
+        datasets = named_datasets(options)
+        if strange := [d.name for d in datasets if d.benchmark.preset is None]:
+            raise ValueError(
+                f"--dataset: nothing is published for {strange[0]}; expected some of {', '.join(BENCHMARKS)}"
+            )
+        return datasets, []
+    datasets, notes = [], []
+    for name, root in _names_and_roots(options, BENCHMARKS):
+        try:
+            datasets.append(open_dataset(options, name, root))
+        except PhotoError:
+            notes.append(f"{name} is not in {root}.")
+    if not datasets:
+        raise PhotoError(f"--root: none of {', '.join(BENCHMARKS)} is in {options.root[0]}")
+    return [_labelled(dataset) for dataset in datasets], notes
+
+
+def _labelled(dataset: Dataset) -> Dataset:
+    """The data set, if all of it can be evaluated with."""
+    dataset.require_complete()
+    if unlabelled := sum(frame.label is None for frame in dataset):
+        raise ValueError(
+            f"--split: {unlabelled} of {len(dataset)} frames of {dataset.split} have no labels to evaluate with"
+        )
+    return dataset

@@ -8,14 +8,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .datasets import open_dataset
+from .datasets import named_datasets, published_datasets
 from .options import given_walk_settings, walk_settings
 
 if TYPE_CHECKING:
     from ..data import Dataset, Frame
     from ..evaluate.tables import Row
-
-METHOD_TABLES = ("S1", "S2")
 
 
 @dataclass(frozen=True)
@@ -103,13 +101,13 @@ def _plan(options: argparse.Namespace) -> Plan:
     if options.table is not None and options.components is not None:
         raise ValueError("--table: has columns of its own; leave --components out")
     if options.table in METHOD_TABLES:
-        return _methods(options)
+        return METHOD_TABLES[options.table](options)
     if options.table is not None and options.preset is not None:
         raise ValueError(f"--preset: table {options.table} has settings of its own; leave it out")
     if options.checkpoints is not None:
         raise ValueError("--checkpoints: only for --table S1; give a network's file by --weights")
     network, weights = _network(options), options.weights
-    datasets = _datasets(options)
+    datasets = named_datasets(options)
     if options.table is not None:
         return _table(options, datasets, network, weights)
     columns = list(Plan.columns) + (["sIoU", "PPV", "mean F1"] if options.components is not None else [])
@@ -124,53 +122,48 @@ def _plan(options: argparse.Namespace) -> Plan:
     )
 
 
-def _methods(options: argparse.Namespace) -> Plan:
-    """Tables S.1 and S.2: every benchmark that is there."""
-    from ..evaluate.tables import method_rows, settings_rows
+def _s1(options: argparse.Namespace) -> Plan:
+    """Every method that has a network, on every benchmark that is there."""
+    from ..evaluate.tables import method_rows
     from ..presets import METHODS
 
-    if options.images is not None:
-        raise ValueError(
-            f"--images: table {options.table} is of data sets; give --root, and --dataset for some of them"
-        )
-    datasets, notes = _benchmarks(options)
-    notes += _settings_notes(datasets)
+    datasets, missing = published_datasets(options)
     preset, settings = options.preset or "paper", _common(options)
-    if options.table == "S2":
-        if options.method is not None or options.checkpoints is not None:
-            raise ValueError("--table S2: every method's walk on one network; leave METHOD and --checkpoints out")
-        runs = [
-            _run(
-                d.title,
-                d,
-                options,
-                _network(options),
-                options.weights,
-                settings_rows(d.benchmark.preset, preset, **settings),
-            )
-            for d in datasets
-        ]
-        return Plan("Table S.2: the walks of the published methods on one network", runs, notes=notes)
-
-    files = _checkpoints(options)
-    runs = [
-        _run(
-            f"{METHODS[method].title}, {d.title}",
-            d,
-            options,
-            options.network or METHODS[method].network,
-            weights,
-            _published_rows(method_rows(method, d.benchmark.preset, preset, **settings), d),
-        )
-        for method, weights in files.items()
-        for d in datasets
-    ]
+    runs = []
+    for method, weights in _checkpoints(options).items():
+        network = options.network or METHODS[method].network
+        for d in datasets:
+            rows = _published_rows(method_rows(method, d.benchmark.preset, preset, **settings), d)
+            runs.append(_run(f"{METHODS[method].title}, {d.title}", d, options, network, weights, rows))
     return Plan(
         "Table S.1: the methods without and with the walk",
         runs,
         source="Table S.1; its tracks look like the benchmarks' test sets",
-        notes=notes,
+        notes=[*missing, *_settings_notes(datasets)],
     )
+
+
+def _s2(options: argparse.Namespace) -> Plan:
+    """The walks of all methods on one network, on every benchmark that is there."""
+    from ..evaluate.tables import settings_rows
+
+    if options.method is not None or options.checkpoints is not None:
+        raise ValueError("--table S2: every method's walk on one network; leave METHOD and --checkpoints out")
+    datasets, missing = published_datasets(options)
+    preset, settings = options.preset or "paper", _common(options)
+    runs = [
+        _run(
+            d.title,
+            d,
+            options,
+            _network(options),
+            options.weights,
+            settings_rows(d.benchmark.preset, preset, **settings),
+        )
+        for d in datasets
+    ]
+    notes = [*missing, *_settings_notes(datasets)]
+    return Plan("Table S.2: the walks of the published methods on one network", runs, notes=notes)
 
 
 def _table(options: argparse.Namespace, datasets: Sequence[Dataset], network: str, weights: Path | None) -> Plan:
@@ -261,62 +254,4 @@ def _track(options: argparse.Namespace, dataset: Dataset) -> str:
     return track
 
 
-def _datasets(options: argparse.Namespace) -> list[Dataset]:
-    """The data sets, or the two folders, that the options name."""
-    from ..data import folders
-
-    named = options.dataset is not None or options.root is not None
-    wanted, others = ("dataset", "root"), ("images", "labels", "positive", "negative")
-    if not named:
-        wanted, others = ("images", "labels"), ("split", "layout", "source")
-    if any(getattr(options, name) is None for name in wanted):
-        raise ValueError("expected --dataset and --root, or --images and --labels")
-    if ignored := [f"--{name}" for name in others if getattr(options, name) is not None]:
-        raise ValueError(f"{', '.join(ignored)}: not with --{wanted[0]} and --{wanted[1]}")
-    if not named:
-        values = {"positive": options.positive or [1], "negative": options.negative or [0]}
-        return [folders(options.images, options.labels, photos=options.photos, **values)]
-    return [_labelled(open_dataset(options, name, root)) for name, root in _names_and_roots(options, options.dataset)]
-
-
-def _names_and_roots(options: argparse.Namespace, names: Sequence[str]) -> list[tuple[str, Path]]:
-    """Each data set's name with its folder."""
-    roots = options.root * len(names) if len(options.root) == 1 else options.root
-    if len(roots) != len(names):
-        raise ValueError(f"--root: expected one folder, or one for each of {len(names)} data sets, got {len(roots)}")
-    return list(zip(names, roots, strict=True))
-
-
-def _benchmarks(options: argparse.Namespace) -> tuple[list[Dataset], list[str]]:
-    """The data sets of the published tables that are named, or else all that are there; what is not, in words."""
-    from ..images import PhotoError
-    from ..presets import BENCHMARKS
-
-    if options.root is None:
-        raise ValueError(f"--table {options.table}: expected --root, the folder around the data sets")
-    if options.dataset is not None:
-        datasets = _datasets(options)
-        if strange := [d.name for d in datasets if d.benchmark.preset is None]:
-            raise ValueError(
-                f"--dataset: nothing is published for {strange[0]}; expected some of {', '.join(BENCHMARKS)}"
-            )
-        return datasets, []
-    datasets, notes = [], []
-    for name, root in _names_and_roots(options, BENCHMARKS):
-        try:
-            datasets.append(open_dataset(options, name, root))
-        except PhotoError:
-            notes.append(f"{name} is not in {root}.")
-    if not datasets:
-        raise PhotoError(f"--root: none of {', '.join(BENCHMARKS)} is in {options.root[0]}")
-    return [_labelled(dataset) for dataset in datasets], notes
-
-
-def _labelled(dataset: Dataset) -> Dataset:
-    """The data set, if all of it can be evaluated with."""
-    dataset.require_complete()
-    if unlabelled := sum(frame.label is None for frame in dataset):
-        raise ValueError(
-            f"--split: {unlabelled} of {len(dataset)} frames of {dataset.split} have no labels to evaluate with"
-        )
-    return dataset
+METHOD_TABLES = {"S1": _s1, "S2": _s2}
