@@ -175,8 +175,19 @@ def test_tables_of_the_methods_take_what_is_there(capsys, tmp_path, weights, roo
     ]
     assert len(list((tmp_path / "cache").iterdir())) == 2 * 4
 
-    status, out, err = run(capsys, "evaluate", "--table", "S1", "--root", tmp_path / "nowhere", *network)
+    status, out, err = run(capsys, "evaluate", "--table", "S1", "--root", tmp_path / "cache", *network)
     assert (status, out) == (2, "") and "none of fishyscapes_lost_and_found" in err
+    plain = root / "road_anomaly"
+    (root / "dataset_AnomalyTrack").rename(plain)
+    (plain / "labels_masks").rename(plain / "labels")
+    for label in (plain / "labels").iterdir():
+        label.rename(label.with_name(label.name.replace("_labels_semantic", "")))
+    (plain / "images" / "0003.jpg").unlink()
+    status, out, err = run(capsys, "evaluate", "--table", "S2", "--root", root, *network)
+    assert status == 0 and "RoadAnomaly: 2 of 2 photos" in out  # by the name of its folder
+    status, out, err = run(capsys, "evaluate", "--table", "S2", "--root", plain, *network)
+    assert (status, out) == (2, "")
+    assert "the same photos may be fishyscapes_lost_and_found, road_anomaly, anomaly_track, obstacle_track" in err
 
 
 def test_several_data_sets_in_one_table(capsys, tmp_path, weights, root):

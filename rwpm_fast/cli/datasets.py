@@ -102,6 +102,9 @@ def published_datasets(options: argparse.Namespace) -> tuple[list[Dataset], list
             notes.append(f"{name} is not in {root}.")
     if not datasets:
         raise PhotoError(f"--root: none of {', '.join(BENCHMARKS)} is in {options.root[0]}")
+    if len({dataset.frames[0].photo for dataset in datasets}) < len(datasets):  # plain images/ and labels/
+        names = ", ".join(dataset.name for dataset in datasets)
+        raise ValueError(f"--root: the same photos may be {names}; say by --dataset which")
     return [_labelled(dataset) for dataset in datasets], notes
 
 

@@ -92,8 +92,8 @@ def _mask2anomaly(folder: str, splits: tuple[str, ...]) -> Layout:
     return Layout("mask2anomaly", "images/{id}.*", "labels_masks/{id}.png", places=("", folder), splits=splits)
 
 
-def _plain(splits: tuple[str, ...]) -> Layout:
-    return Layout("plain", "images/{id}.*", "labels/{id}.png", splits=splits)
+def _plain(name: str, splits: tuple[str, ...]) -> Layout:
+    return Layout("plain", "images/{id}.*", "labels/{id}.png", places=("", name), splits=splits)
 
 
 _LOST_AND_FOUND_TREES = ("", "LostAndFound", "lost_and_found", "dataset_LostAndFound")
@@ -124,7 +124,7 @@ _FISHYSCAPES_LOST_AND_FOUND = Benchmark(
             places=("", "dataset_FishyLAF"),
             sources=_LOST_AND_FOUND_TREES,
         ),
-        _plain(("validation",)),
+        _plain("fishyscapes_lost_and_found", ("validation",)),
     ),
     splits={"validation": Split(100, smiyc_name="FishyLAFAnomaly-val")},
     protocols=_USUAL_PROTOCOLS,
@@ -150,7 +150,7 @@ _FISHYSCAPES_STATIC = Benchmark(
         ),
         *_packs(("Static", "fishyscapes/Static"), ("fs_static",), "validation"),
         _mask2anomaly("fs_static", ("validation",)),
-        _plain(("validation",)),
+        _plain("fishyscapes_static", ("validation",)),
     ),
     splits={"validation": Split(30), **{version: Split(30, folder=version) for version in ("v1", "v2", "v3")}},
     protocols=_USUAL_PROTOCOLS,
@@ -172,7 +172,7 @@ _ROAD_ANOMALY = Benchmark(
         Layout("rwpm", labels="frames/{id}/labels_semantic.png", **_ROAD_ANOMALY_FILES),
         *_packs(("RoadAnomaly",), ("road_anomaly",), "all"),
         _mask2anomaly("RoadAnomaly", ("all",)),
-        _plain(("all",)),
+        _plain("road_anomaly", ("all",)),
     ),
     splits={"all": Split(60)},
     protocols={name: Protocol(_ROAD_ANOMALY_VALUES) for name in ("official", "rwpm")},
@@ -209,7 +209,7 @@ def _track(
             Layout("official", "images/{id}.*", "labels_masks/{id}_labels_semantic.png", places=places),
             Layout("rwpm", "images/{id}.*", "label_masks/{id}_labels_semantic.png", places=places),
             _mask2anomaly(pack, ("validation",)),
-            _plain(("validation",)),
+            _plain(name, ("validation",)),
         ),
         splits=splits,
         protocols=protocols,
@@ -302,7 +302,7 @@ def _lost_and_found(title: str, official: LabelValues, rwpm: LabelValues) -> Ben
                 places=_LOST_AND_FOUND_TREES,
             ),
             _mask2anomaly("LostAndFound", ("train", "test")),
-            _plain(("train", "test")),
+            _plain("lost_and_found", ("train", "test")),
         ),
         splits={
             "train": Split(1036, folder="train", smiyc_name="LostAndFound-train"),
