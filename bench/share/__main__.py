@@ -164,12 +164,12 @@ def markdown(record: dict[str, Any]) -> str:
 def _line(case: dict[str, Any], row: dict[str, Any]) -> str:
     cells = [case["network"], "x".join(map(str, case["photo"]))]
     if not row:
-        cells += ["", f"not run: {case['skipped']}" if "skipped" in case else f"failed: {case['failed']}"]
+        cells += ["", _left_out(case)]
     else:
         cells += ["x".join(map(str, case["map"][-2:])), f"{case['network_seconds']:.3g}"]
         cells.append(f"{row['value_channels']} {row['walked']}, n = {row['parts']}")
-        if "skipped" in row:
-            cells += ["", f"not run: {row['skipped']}"]
+        if "skipped" in row or "failed" in row:
+            cells += ["", _left_out(row)]
         elif not row["matched"]:
             cells += [row["path"], "refused: not what the exact walk gives, or not twice the same"]
         else:
@@ -177,6 +177,10 @@ def _line(case: dict[str, Any], row: dict[str, Any]) -> str:
     cells += [""] * (len(COLUMNS) - 1 - len(cells))
     cells.append(f"{row['error']:.1e}, {row['against']}" if "error" in row else "")
     return f"| {' | '.join(cells)} |"
+
+
+def _left_out(what: dict[str, Any]) -> str:
+    return f"not run: {what['skipped']}" if "skipped" in what else f"failed: {what['failed']}"
 
 
 if __name__ == "__main__":

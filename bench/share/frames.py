@@ -57,9 +57,10 @@ class Frames:
         try:
             return case | self._measured(photo, pixels)
         except Exception as error:  # whatever a library raises, the others still run
-            return case | {"failed": f"{type(error).__name__}: {error}"}
+            return case | {"failed": _reason(error)}
 
     def _measured(self, photo: np.ndarray, pixels: int) -> dict[str, Any]:
+        @torch.inference_mode()
         def frame() -> Analysis:
             analysis = self.scorer.analyse(photo)
             analysis.walked.score(self.scorer.score)
@@ -113,14 +114,19 @@ class Frames:
         walk, (height, width) = task.walk, task.size
         row = {"walked": task.walked, "value_channels": task.value_map.shape[1], "parts": walk.parts}
         row |= {**task.settings, "tolerance": walk.tolerance, "sub_map": [height, width], "sub_maps": task.sub_maps}
-        seen = self.seen.get(task.walked) or look(task, self.stage)
-        estimate = seen.estimate(height * width)[0] * task.sub_maps
-        if estimate > self.limits.seconds:
-            return task, row | self._too_long(estimate, f"by pairs, from a walk of {seen.pixels} pixels"), None
-        note(f"  {task.walked}, n = {walk.parts}")
-        seen = self.seen[task.walked] = look(task, self.stage, seen, self.limits.seconds)
-        result = task()
-        return task, row | {"path": seen.path, "kept": seen.kept} | check(task, result, seen), result
+        try:
+            seen = self.seen.get(task.walked) or look(task, self.stage)
+            estimate = seen.estimate(height * width) * task.sub_maps
+            if estimate > self.limits.seconds:
+                how = "" if seen.stays_sparse(height * width) else "streamed, since its graph is not sparse enough; "
+                return task, row | self._too_long(estimate, f"{how}by pairs, from a walk of {seen.pixels} pixels"), None
+            note(f"  {task.walked}, n = {walk.parts}")
+            seen = look(task, self.stage, seen, self.limits.seconds)
+            seconds, result = self.stage.timed(task)
+            self.seen[task.walked] = replace(seen, seconds=min(seen.seconds, seconds / task.sub_maps), exact=None)
+            return task, row | {"path": seen.path, "kept": seen.kept} | check(task, result, seen), result
+        except Exception as error:  # as above
+            return task, row | {"failed": _reason(error), "matched": False}, None
 
     def _too_long(self, seconds: float, how: str) -> dict[str, str]:
         return {"skipped": f"would take about {seconds:.3g} s ({how}), the limit is {self.limits.seconds:g} s"}
@@ -134,3 +140,7 @@ def settings_of(name: str) -> Preset:
 
 def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -106,7 +106,7 @@ class Seen:
         seconds: of the walk.
         exact_seconds: of the exact walk of the channels that are checked; estimated where it did not run.
         streamed_seconds: of the exact walk of all channels, estimated.
-        exact: its result [N, CHECKED at most]; None where it did not run.
+        exact: its result [N, CHECKED at most]; None where it did not run, or where the walk streamed and is the same.
     """
 
     pixels: int
@@ -117,12 +117,19 @@ class Seen:
     streamed_seconds: float
     exact: Tensor | None
 
-    def estimate(self, pixels: int) -> tuple[float, float]:
-        """Seconds of the walk and of the exact walk of a sub-map of so many pixels, by pairs: at most, since a larger
-        part of the same map has no larger share of pairs to keep."""
-        growth = (pixels / self.pixels) ** 2
-        stays_sparse = self.path == "sparse" and growth * self.kept * PAIR_BYTES <= MATRIX_BYTES
-        return growth * (self.seconds if stays_sparse else self.streamed_seconds), growth * self.exact_seconds
+    def stays_sparse(self, pixels: int) -> bool:
+        """Whether a sub-map of so many pixels is walked on a sparse matrix, if every pixel keeps its share of them."""
+        kept = self.kept * (pixels / self.pixels) ** 2
+        return self.path == "sparse" and kept * PAIR_BYTES <= MATRIX_BYTES
+
+    def estimate(self, pixels: int) -> float:
+        """Seconds of the walk of a sub-map of so many pixels, by pairs."""
+        seconds = self.seconds if self.stays_sparse(pixels) else self.streamed_seconds
+        return seconds * (pixels / self.pixels) ** 2
+
+    def exact_estimate(self, pixels: int) -> float:
+        """Seconds of its exact walk, of the channels that are checked."""
+        return self.exact_seconds * (pixels / self.pixels) ** 2
 
 
 def look(task: Task, stage: Host, before: Seen | None = None, limit: float = float("inf")) -> Seen:
@@ -135,9 +142,11 @@ def look(task: Task, stage: Host, before: Seen | None = None, limit: float = flo
         rwpm_fast.walk(e, v, **settings)  # to warm up
     seconds, (_, info) = stage.timed(lambda: rwpm_fast.walk(e, v, **settings))
     checked, exact = v[:, :CHECKED].contiguous(), None
-    exact_seconds = before.estimate(len(e))[1] if before else 0.0
+    exact_seconds = before.exact_estimate(len(e)) if before else 0.0
     if exact_seconds <= limit:
         exact_seconds, exact = stage.timed(lambda: rwpm_fast.walk(e, checked, **task.settings))
+    if info.path in ("streaming", "torch"):
+        exact = None
     channels = e.shape[1]
     streamed = exact_seconds * (channels + v.shape[1]) / (channels + checked.shape[1])
     return Seen(len(e), info.path, info.kept, seconds, exact_seconds, streamed, exact)
