@@ -18,7 +18,7 @@ from rwpm_fast.networks import Network
 from rwpm_fast.presets import Preset, preset
 from rwpm_fast.scorer import Analysis
 
-from .walks import Seen, Task, check, look, stand_in, values_of, what_walks
+from .walks import Task, check, look, sample, stand_in, values_of, what_walks
 
 # Network: the published method whose settings of RoadAnomaly its map is walked with; without one uncut.
 METHODS = {
@@ -43,7 +43,6 @@ class Frames:
         self.scorer, self.source, self.tolerance = Scorer(network), source, tolerance
         self.limits, self.stage = limits, stage
         self.before: tuple[int, float] | None = None  # pixels and seconds of the network on a smaller photo
-        self.seen: dict[str, Seen] = {}  # by what walks
 
     def measure(self, photo: np.ndarray) -> dict[str, Any]:
         """One photo [H, W, 3]: the case of a record. It has ``skipped`` or ``failed`` with the reason, or the network's
@@ -114,16 +113,16 @@ class Frames:
         walk, (height, width) = task.walk, task.size
         row = {"walked": task.walked, "value_channels": task.value_map.shape[1], "parts": walk.parts}
         row |= {**task.settings, "tolerance": walk.tolerance, "sub_map": [height, width], "sub_maps": task.sub_maps}
+        pixels = height * width
         try:
-            seen = self.seen.get(task.walked) or look(task, self.stage)
-            estimate = seen.estimate(height * width) * task.sub_maps
+            seen = sample(task, self.stage)
+            estimate = seen.estimate(pixels) * task.sub_maps
             if estimate > self.limits.seconds:
-                how = "" if seen.stays_sparse(height * width) else "streamed, since its graph is not sparse enough; "
-                return task, row | self._too_long(estimate, f"{how}by pairs, from a walk of {seen.pixels} pixels"), None
+                how = "" if seen.stays_sparse(pixels) else "streamed, since its graph is not sparse enough; "
+                return task, row | self._too_long(estimate, f"{how}by pairs, from {seen.pixels} pixels"), None
             note(f"  {task.walked}, n = {walk.parts}")
-            seen = look(task, self.stage, seen, self.limits.seconds)
-            seconds, result = self.stage.timed(task)
-            self.seen[task.walked] = replace(seen, seconds=min(seen.seconds, seconds / task.sub_maps), exact=None)
+            seen = look(task, self.stage, exact=seen.exact_estimate(pixels) <= self.limits.seconds)
+            result = task()
             return task, row | {"path": seen.path, "kept": seen.kept} | check(task, result, seen), result
         except Exception as error:  # as above
             return task, row | {"failed": _reason(error), "matched": False}, None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from rwpm_fast.scorer import Analysis
 
 CHECKED = 19  # value channels that are checked at most: the walk mixes pixels, so that each channel goes by itself
 ROWS = 64  # of a transition, where an exact walk would take too long
-CORNER = 60  # pixels a side of the first corner that a network's map is looked at
+SAMPLE = 8100  # pixels that tell what more of them would take
 PAIR_BYTES, MATRIX_BYTES = 5, 2**30  # of a kept pair; of a sparse matrix at most, or the walk streams
 
 
@@ -61,9 +62,9 @@ class Task:
         return {name: getattr(self.walk, name) for name in ("alpha", "steps", "temperature")}
 
 
-def corner(map_: Tensor, size: tuple[int, int]) -> Tensor:
-    """Pixels [N, C] of the top left corner of a map's first view."""
-    return map_[0, :, : size[0], : size[1]].flatten(1).T.contiguous()
+def corner(map_: Tensor, size: tuple[int, int], stride: int = 1) -> Tensor:
+    """Pixels [N, C] of the top left corner of a map's first view, every ``stride``-th in rows and columns."""
+    return map_[0, :, : size[0] : stride, : size[1] : stride].flatten(1).T.contiguous()
 
 
 def what_walks(network: Network) -> tuple[str, ...]:
@@ -98,14 +99,14 @@ def stand_in(source: Path, embedding_map: Tensor, value_map: Tensor) -> tuple[Te
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What the walk of one sub-map did and took, and what the exact one of it takes.
+    """What the walk of a sub-map, or of a sample of its pixels, did and took, and what the exact one of it takes.
 
     Attributes:
-        pixels: N of the sub-map.
+        pixels: how many walked.
         path, kept: as of :class:`rwpm_fast.walk_info.WalkInfo`.
         seconds: of the walk.
-        exact_seconds: of the exact walk of the channels that are checked; estimated where it did not run.
-        streamed_seconds: of the exact walk of all channels, estimated.
+        exact_seconds: of the exact walk of the channels that are checked; 0 where it did not run.
+        streamed_seconds: of the exact walk of all channels, estimated from that.
         exact: its result [N, CHECKED at most]; None where it did not run, or where the walk streamed and is the same.
     """
 
@@ -118,12 +119,12 @@ class Seen:
     exact: Tensor | None
 
     def stays_sparse(self, pixels: int) -> bool:
-        """Whether a sub-map of so many pixels is walked on a sparse matrix, if every pixel keeps its share of them."""
+        """Whether so many pixels are walked on a sparse matrix, if they keep the same share of all pairs."""
         kept = self.kept * (pixels / self.pixels) ** 2
         return self.path == "sparse" and kept * PAIR_BYTES <= MATRIX_BYTES
 
     def estimate(self, pixels: int) -> float:
-        """Seconds of the walk of a sub-map of so many pixels, by pairs."""
+        """Seconds of the walk of so many pixels, by pairs."""
         seconds = self.seconds if self.stays_sparse(pixels) else self.streamed_seconds
         return seconds * (pixels / self.pixels) ** 2
 
@@ -132,24 +133,25 @@ class Seen:
         return self.exact_seconds * (pixels / self.pixels) ** 2
 
 
-def look(task: Task, stage: Host, before: Seen | None = None, limit: float = float("inf")) -> Seen:
-    """Walk the first sub-map by itself, exactly too where that takes no more than ``limit`` seconds by what was seen
-    ``before``; without that a small corner of it."""
-    size = task.size if before else tuple(min(side, CORNER) for side in task.size)
-    e, v = corner(task.embedding_map, size), corner(task.value_map, size)
+def sample(task: Task, stage: Host) -> Seen:
+    """Walk a sample of the first sub-map's pixels, spread over it: a corner would have more neighbours than all."""
+    height, width = task.size
+    return look(task, stage, stride=math.ceil((height * width / SAMPLE) ** 0.5))
+
+
+def look(task: Task, stage: Host, *, exact: bool = True, stride: int = 1) -> Seen:
+    """Walk the first sub-map by itself, every ``stride``-th of its pixels; exactly too, where wanted."""
+    e, v = (corner(map_, task.size, stride) for map_ in (task.embedding_map, task.value_map))
     settings = {**task.settings, "tolerance": task.walk.tolerance, "return_info": True}
-    if before is None:
-        rwpm_fast.walk(e, v, **settings)  # to warm up
+    rwpm_fast.walk(e[:2], v[:2], **settings)  # what is loaded at first is not the walk's time
     seconds, (_, info) = stage.timed(lambda: rwpm_fast.walk(e, v, **settings))
-    checked, exact = v[:, :CHECKED].contiguous(), None
-    exact_seconds = before.exact_estimate(len(e)) if before else 0.0
-    if exact_seconds <= limit:
-        exact_seconds, exact = stage.timed(lambda: rwpm_fast.walk(e, checked, **task.settings))
-    if info.path in ("streaming", "torch"):
-        exact = None
-    channels = e.shape[1]
-    streamed = exact_seconds * (channels + v.shape[1]) / (channels + checked.shape[1])
-    return Seen(len(e), info.path, info.kept, seconds, exact_seconds, streamed, exact)
+    checked = v[:, :CHECKED].contiguous()
+    exact_seconds, result = 0.0, None
+    if exact:
+        exact_seconds, result = stage.timed(lambda: rwpm_fast.walk(e, checked, **task.settings))
+    streamed = exact_seconds * (e.shape[1] + v.shape[1]) / (e.shape[1] + checked.shape[1])
+    same = info.path in ("streaming", "torch")
+    return Seen(len(e), info.path, info.kept, seconds, exact_seconds, streamed, None if same else result)
 
 
 def check(task: Task, result: Tensor, seen: Seen) -> dict[str, Any]:

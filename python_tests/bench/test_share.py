@@ -164,12 +164,12 @@ def test_mask_networks_walk_embeddings_and_masks(source):
     assert [row["matched"] for row in own["rows"]] == [True] * 4
 
 
-@pytest.mark.parametrize("limit", [float("inf"), 0], ids=["exact", "transitions"])
+@pytest.mark.parametrize("exact", [True, False], ids=["exact", "transitions"])
 @pytest.mark.parametrize(("parts", "views"), [(1, 1), (2, 2)])
-def test_wrong_walks_are_refused(task, limit, parts, views):
+def test_wrong_walks_are_refused(task, exact, parts, views):
     task = task(parts, views)
-    seen = walks.look(task, Host(), walks.look(task, Host()), limit)
-    assert (seen.path, seen.exact is None) == (("sparse", limit == 0) if parts == 1 else ("streaming", True))
+    seen = walks.look(task, Host(), exact=exact)
+    assert (seen.path, seen.exact is None) == (("sparse", not exact) if parts == 1 else ("streaming", True))
     right = task()
     found = walks.check(task, right, seen)
     assert found["matched"] and 0 < found["error"] <= found["bound"]
@@ -180,11 +180,20 @@ def test_wrong_walks_are_refused(task, limit, parts, views):
 
 def test_what_was_seen_is_right(task, relative_error):
     task = task()
-    seen = walks.look(task, Host(), walks.look(task, Host()))
+    seen = walks.look(task, Host())
     e, v = (walks.corner(map_, (30, 40)) for map_ in (task.embedding_map, task.value_map))
     wanted = reference.walk(e.double(), v[:, :19].double())
     assert seen.pixels == 1200
     assert relative_error(seen.exact, wanted) < 1e-5
+
+
+def test_a_sample_is_spread_over_the_map(monkeypatch, task):
+    task = task()
+    assert walks.sample(task, Host()).pixels == 1200
+    monkeypatch.setattr(walks, "SAMPLE", 100)
+    assert walks.sample(task, Host()).pixels == 8 * 10
+    few = walks.corner(task.value_map, task.size, 4).T.unflatten(1, (8, 10))
+    assert torch.equal(few, task.value_map[0, :, ::4, ::4])
 
 
 def test_estimates_go_by_pairs():
@@ -195,7 +204,7 @@ def test_estimates_go_by_pairs():
     assert replace(seen, path="streaming").estimate(2000) == 20
 
 
-def test_long_runs_are_left_out(capsys, photo):
+def test_long_runs_are_left_out(monkeypatch, photo):
     pixels = np.asarray(Image.open(photo).resize((96, 64)))
     network = CompactNet.load()
     slow = frames.Frames(network, None, 1e-4, Limits(seconds=60, rounds=1), Host())
@@ -203,10 +212,10 @@ def test_long_runs_are_left_out(capsys, photo):
     case = slow.measure(pixels)
     assert case["skipped"] == "would take about 80 s (by pixels, from a smaller photo), the limit is 60 s"
     slow.before = None
-    slow.seen["logits"] = walks.Seen(48, "sparse", 9, 25.0, 1.0, 2.0, None)
+    monkeypatch.setattr(frames, "sample", lambda *arguments: walks.Seen(48, "sparse", 9, 25.0, 1.0, 2.0, None))
     case = slow.measure(pixels)
     (row,) = case["rows"]
-    assert row["skipped"] == "would take about 100 s (by pairs, from a walk of 48 pixels), the limit is 60 s"
+    assert row["skipped"] == "would take about 100 s (by pairs, from 48 pixels), the limit is 60 s"
     assert "seconds" not in row and case["network_seconds"] > 0
     case = frames.Frames(network, None, 1e-4, Limits(seconds=1e-9), Host()).measure(pixels)
     assert "it did" in case["skipped"] and case["rows"] == []
