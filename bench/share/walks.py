@@ -178,7 +178,7 @@ def _transition_error(task: Task, result: Tensor) -> float:
     rows = torch.randperm(len(e), generator=torch.Generator().manual_seed(0))[:ROWS].to(e.device)
     q = F.normalize(e.double(), dim=1, eps=1e-12)
     similar = q[rows] @ q.T / task.walk.temperature  # [ROWS, N]
-    similar[torch.arange(len(rows)), rows] = -torch.inf
+    similar.scatter_(1, rows[:, None], -torch.inf)
     S, alpha = similar.softmax(1), task.walk.alpha
 
     def error(before: Tensor, after: Tensor) -> float:
