@@ -25,6 +25,7 @@ from rwpm_fast.images import read_photo
 from rwpm_fast.networks import Network
 
 from .frames import METHODS, Frames
+from .walks import CHECKED
 
 KIND = "share"
 SIZES = ("640x360", "1280x720", "1920x1080", "2048x1024")
@@ -35,6 +36,7 @@ NOTES = (
     "Random weights make no manifolds: behind them the walk runs on the embeddings of the file named, enlarged "
     "bilinearly to the network's map and cut or filled up with zeros to its channels, and on values that a random "
     "linear head makes of them.",
+    f"Of a walk's first sub-map {CHECKED} channels are checked at most, since every channel walks by itself.",
 )
 COLUMNS = ("network", "photo", "map", "network, s", "walk", "path", "walk, s", "share", "frames/s", "error, beside")
 

@@ -13,7 +13,7 @@ import torch
 
 from rwpm_fast import Scorer, Walk
 from rwpm_fast.bench import Limits, machine
-from rwpm_fast.bench.fps import Device
+from rwpm_fast.bench.stage import Host
 from rwpm_fast.networks import Network
 from rwpm_fast.presets import Preset, preset
 from rwpm_fast.scorer import Analysis
@@ -39,7 +39,7 @@ class Frames:
         tolerance: of the walks.
     """
 
-    def __init__(self, network: Network, source: Path | None, tolerance: float, limits: Limits, stage: Device) -> None:
+    def __init__(self, network: Network, source: Path | None, tolerance: float, limits: Limits, stage: Host) -> None:
         self.scorer, self.source, self.tolerance = Scorer(network), source, tolerance
         self.limits, self.stage = limits, stage
         self.before: tuple[int, float] | None = None  # pixels and seconds of the network on a smaller photo
