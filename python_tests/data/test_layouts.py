@@ -278,7 +278,8 @@ def test_nothing_that_fits_tells_what_was_looked_for_and_where(tmp_path):
     text = str(caught.value)
     assert f"no layout fits below {tmp_path}" in text
     assert "official: images/{id}.* and labels_masks/{id}_labels_semantic.png in ./ or dataset_AnomalyTrack/" in text
-    assert "plain: images/{id}.* and labels/{id}.png in ./ or anomaly_track/ (found 1 photos and 1 labels, but no pair)" in text
+    plain = "plain: images/{id}.* and labels/{id}.png in ./ or anomaly_track/"
+    assert f"{plain} (found 1 photos and 1 labels, but no pair)" in text
     with pytest.raises(PhotoError, match="no such folder"):
         data.open("anomaly_track", tmp_path / "nowhere")
 
