@@ -133,7 +133,8 @@ def _s1(options: argparse.Namespace) -> Plan:
     for method, weights in _checkpoints(options).items():
         network = options.network or METHODS[method].network
         for d in datasets:
-            rows = _published_rows(method_rows(method, d.benchmark.preset, preset, **settings), d)
+            benchmark = d.benchmark.preset
+            rows = _published_of(benchmark, method_rows(method, benchmark, preset, **settings), d)
             runs.append(_run(f"{METHODS[method].title}, {d.title}", d, options, network, weights, rows))
     return Plan(
         "Table S.1: the methods without and with the walk",
@@ -173,7 +174,7 @@ def _table(options: argparse.Namespace, datasets: Sequence[Dataset], network: st
     table = tables.get(options.table)
     rows = table.with_settings(**_common(options))
     columns = [*table.columns, *(["walk alone, FPS"] if "FPS" in table.columns else [])]
-    runs = [_run(d.title, d, options, network, weights, rows) for d in datasets]
+    runs = [_run(d.title, d, options, network, weights, _published_of(tables.BENCHMARK, rows, d)) for d in datasets]
     return Plan(f"Table {table.title}", runs, table.heading, columns, table.source)
 
 
@@ -189,12 +190,14 @@ def _rows(options: argparse.Namespace, dataset: Dataset) -> list[Row]:
         raise ValueError(f"--preset: nothing is published for {dataset.name}; give the walk's settings one by one")
     if options.method is None:
         raise ValueError(f"--preset: expected a METHOD whose settings to take, of {', '.join(METHODS)}")
-    return _published_rows(method_rows(options.method, benchmark, options.preset, **_common(options)), dataset)
+    rows = method_rows(options.method, benchmark, options.preset, **_common(options))
+    return _published_of(benchmark, rows, dataset)
 
 
-def _published_rows(rows: list[Row], dataset: Dataset) -> list[Row]:
-    """Rows with their published figures only where these are of this data set."""
-    return rows if dataset.name == dataset.benchmark.preset else [replace(row, published={}) for row in rows]
+def _published_of(benchmark: str, rows: list[Row], dataset: Dataset) -> list[Row]:
+    """Rows of a benchmark, without their published figures where the data set is known to be another."""
+    known = dataset.benchmark is not None and dataset.name != benchmark
+    return [replace(row, published={}) for row in rows] if known else rows
 
 
 def _common(options: argparse.Namespace) -> dict[str, Any]:

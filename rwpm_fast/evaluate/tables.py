@@ -180,8 +180,9 @@ S1 = {
     }.items()
 }
 
-# The captions give T and n, Table S.2 the alpha of this network on this benchmark.
-_RBA = preset("rba", "road_anomaly")
+# Tables S.3, S.4 and n are of this benchmark and RbA. The captions give T and n, Table S.2 the alpha.
+BENCHMARK = "road_anomaly"
+_RBA = preset("rba", BENCHMARK)
 _SETTINGS = {"alpha": _RBA.alpha, "steps": _RBA.steps, "parts": _RBA.parts}
 _SOURCE = "RbA (Mask2Former) on RoadAnomaly"
 
