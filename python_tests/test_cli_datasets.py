@@ -205,6 +205,10 @@ def test_several_data_sets_in_one_table(capsys, tmp_path, weights, root):
     assert [row[0].split()[0] for row in rows] == ["Anomaly"] * 2 + ["Fishyscapes"] * 2
     assert [row[-2:] for row in rows] == [["90.86", "11.59"], ["92.00", "10.15"], ["-", "-"], ["-", "-"]]
     assert "Nothing is published for Fishyscapes Static" in out and "walk: alpha 0.5" in out
+    assert "Published: Table S.1, RbA, for orientation." in out
+    only = ("--dataset", "fishyscapes_static", "--root", static)
+    _, out, _ = run(capsys, "evaluate", "rba", *only, *network, "--preset", "paper")
+    assert "Published:" not in out
     status, _, err = run(capsys, "evaluate", *data[:3], "--root", root, root, root, *network)
     assert status == 2 and "--root: expected one folder, or one for each of 2 data sets, got 3" in err
 
@@ -234,10 +238,15 @@ def test_table_n_calibrates_its_rows(capsys, tmp_path, weights):
         (("--table", "S2", "--preset", "mine"), "preset: expected paper or released, got 'mine'"),
         (("--table", "S4", "--components"), "--table: has columns of its own"),
         (("--table", "S4", "--preset", "paper"), "--preset: table S4 has settings of its own"),
-        (("--table", "S1", "--network", "compact", "--checkpoints", "rba"), "--checkpoints: expected METHOD=FILE"),
+        (("--table", "S1", "--checkpoints", "rba=x"), "--checkpoints: names methods and their weights; leave METHOD"),
+        (("--table", "S2", "--positive", 7), "--positive: table S2 is of data sets"),
+        (("--dataset", "anomaly_track", "anomaly_track"), "--dataset: expected each data set once"),
+        (("--weights", "nowhere.npz"), "weights: no such file or folder: nowhere.npz"),
+        (("--html", "same", "--csv", "same"), "--csv and --html: expected a file of its own for each"),
+        (("--html", "report.html", "--panels", -1), "--panels: expected 0 or more pictures"),
         (("--table", "S2", "--checkpoints", "rba=x"), "leave METHOD and --checkpoints out"),
         (("--checkpoints", "rba=x"), "--checkpoints: only for --table S1"),
-        (("--panels", -1), "--panels: expected 0 or more, got -1"),
+        (("--panels", 3), "--panels: expected 0 or more pictures for the report of --html, got 3"),
         (("--processes", 0), "--processes: expected 1 or more, got 0"),
         (("--steps", -1), "steps: expected"),
         (
@@ -252,6 +261,41 @@ def test_table_n_calibrates_its_rows(capsys, tmp_path, weights):
 def test_what_does_not_go_together_is_told_before_any_work(capsys, weights, root, arguments, message):
     status, out, err = evaluate(capsys, weights, root, *arguments)
     assert (status, out) == (2, "") and message in err
+
+
+def test_checkpoints_are_looked_for_before_any_work(capsys, weights, root, tmp_path):
+    table = ("evaluate", "--table", "S1", "--root", root, "--network", "dabnet", "--cache", tmp_path / "cache")
+    for pairs, message in (
+        (["rba"], "--checkpoints: expected METHOD=FILE, METHOD of pebal"),
+        ([f"rba={weights}", f"rba={weights}"], "--checkpoints: expected a method once, got rba twice"),
+        ([f"pebal={weights}", "rba=nowhere.pth"], "weights: no such file or folder: nowhere.pth"),
+    ):
+        status, out, err = run(capsys, *table, "--checkpoints", *pairs)
+        assert (status, out) == (2, "") and message in err
+        assert not (tmp_path / "cache").exists()
+
+
+def test_a_split_without_frames(capsys, weights, root):
+    folder = root / "dataset_AnomalyTrack"
+    for part in ("images", "labels_masks"):
+        for file in (folder / part).iterdir():
+            file.rename(file.with_name(file.name.replace("validation", "frame")))
+    for table in ((), ("--table", "S2")):
+        status, out, err = evaluate(capsys, weights, root, *table)
+        assert (status, out) == (2, "") and "no frame is of split validation" in err
+
+
+def test_figures_are_written_before_the_report_fails(capsys, weights, root, tmp_path, monkeypatch):
+    from rwpm_fast.evaluate import photos
+
+    def fails(*_arguments, **_settings):
+        raise OSError("a photo went away")
+
+    monkeypatch.setattr(photos, "panel", fails)
+    files = ("--json", tmp_path / "a.json", "--html", tmp_path / "a.html")
+    status, out, err = evaluate(capsys, weights, root, "--steps", 2, *files)
+    assert status == 2 and "| with | energy |" in out and "a photo went away" in err
+    assert (tmp_path / "a.json").exists() and not (tmp_path / "a.html").exists()
 
 
 def test_missing_labels_and_data_sets_without_published_rows(capsys, weights, root):

@@ -28,7 +28,8 @@ def processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def _isa() -> str:
+def isa() -> str:
+    """The instruction set that the compiled kernels run with, or why there is none."""
     try:
         return native.native().chosen_isa()
     except (RuntimeError, ValueError) as error:
@@ -75,7 +76,7 @@ def info() -> dict[str, Any]:
         "built_for_torch": build.get("torch", "-"),
         "isa_compiled": build.get("isa_compiled", []),
         "isa_available": build.get("isa_available", []),
-        "isa_chosen": _isa(),
+        "isa_chosen": isa(),
         "RWPM_ISA": os.environ.get("RWPM_ISA", "not set"),
         **_torch_parts(),
         "triton": _version("triton") if util.find_spec("triton") else "no: not installed; GPUs walk in plain torch",

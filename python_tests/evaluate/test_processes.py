@@ -2,15 +2,17 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from rwpm_fast import cli
-from rwpm_fast.evaluate import Processes, launch
+from rwpm_fast.evaluate import Processes, launch, of_torchrun
 
 
 @pytest.fixture
@@ -83,10 +85,50 @@ def test_items_are_shared_and_put_together():
     assert alone.pool(7) == alone.tell(7) == 7
 
 
-def fails(status):
+def ends(status):
     return status if os.environ["RANK"] == "1" else 0
 
 
-def test_a_process_that_fails_gives_its_status():
-    assert launch(2, fails, 2) == 2
-    assert launch(2, fails, 1) == 1
+def gives_up():
+    """The second gives up while the first waits for it, which is told so."""
+    try:
+        with of_torchrun() as processes:
+            if not processes.first:
+                raise OSError("the disk is full")
+            processes.collect([1])
+    except ConnectionError as error:
+        return 2 if "another process gave up or went away" in str(error) else 3
+    except OSError:
+        return 2
+    return 0
+
+
+def is_killed():
+    with of_torchrun() as processes:
+        if not processes.first:
+            os.kill(os.getpid(), signal.SIGKILL)
+        processes.collect([1])
+    return 0
+
+
+def test_the_status_of_all_is_the_largest():
+    assert launch(2, ends, 1) == 1
+
+
+def test_a_process_that_gives_up_gives_its_status():
+    assert launch(2, gives_up) == 2
+
+
+def test_a_process_that_is_killed_is_told():
+    with pytest.raises(ChildProcessError, match="process 1 of 2 was killed by SIGKILL; was it out of memory"):
+        launch(2, is_killed)
+
+
+def test_an_interruption_of_the_parent_ends_all(photos):
+    """As a job manager interrupts: the signal comes to one process alone."""
+    command = [sys.executable, "-m", "rwpm_fast.evaluate", *arguments_of(photos, photos / "one.json", "--processes", 2)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(1.5)  # both are still importing, or further
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=120)
+    assert process.returncode != 0 and not (photos / "one.json").exists()

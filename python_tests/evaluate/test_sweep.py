@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from python_tests.tiny_network import TinyNetwork
+from rwpm_fast import attach
 from rwpm_fast.baselines import KnnWalk
 from rwpm_fast.data import Frame, LabelValues
 from rwpm_fast.evaluate import evaluate, sweep
@@ -168,6 +170,24 @@ def test_changed_networks_scores_and_threads_run_anew(frames, cache):
     finally:
         torch.set_num_threads(threads)
     assert network.passes == 5 * len(frames)
+
+
+def test_changed_preprocessing_runs_anew(frames, cache):
+    """An attached network's numbers for it are no weights."""
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.Conv2d(8, 4, 1))
+    paths = {"embedding": "0", "head": "1"}
+    found = []
+    for mean in (0.5, 0.4):
+        network = attach(model, **paths, mean=(mean,) * 3, std=(0.2,) * 3)
+        found.append(sweep({"none": Scorer(network)}, frames, cache=cache).results["none", "energy"])
+    assert found[0] != found[1] and len(list(cache.iterdir())) == 2 * len(frames)
+
+
+def test_the_order_of_scores_changes_nothing(frames, cache):
+    network = TinyNetwork()
+    before = sweep(scorers_of(network), frames, cache=cache, scores=("energy", "entropy"))
+    again = sweep(scorers_of(network), frames, cache=cache, scores=("entropy", "energy", "entropy"))
+    assert network.passes == len(frames) and again.results == before.results
 
 
 def test_changed_photos_run_anew_and_changed_labels_need_not(frames, cache):

@@ -26,7 +26,6 @@ def add_dataset_options(parser: argparse.ArgumentParser, *, positional: bool) ->
         )
     group.add_argument(
         "--protocol",
-        default="official",
         help="official, or rwpm: as the released RWPM code reads it (default: official)",
     )
     group.add_argument("--split", help="which frames (default: the data set's usual ones)")
@@ -43,7 +42,7 @@ def open_dataset(options: argparse.Namespace, name: str | None = None, root: Pat
     return data.open(
         name or options.dataset,
         root or options.root,
-        protocol=options.protocol,
+        protocol=options.protocol or "official",
         split=options.split,
         layout=options.layout,
         source=options.source,
@@ -57,7 +56,7 @@ def named_datasets(options: argparse.Namespace) -> list[Dataset]:
     named = options.dataset is not None or options.root is not None
     wanted, others = ("dataset", "root"), ("images", "labels", "positive", "negative")
     if not named:
-        wanted, others = ("images", "labels"), ("split", "layout", "source")
+        wanted, others = ("images", "labels"), ("protocol", "split", "layout", "source")
     if any(getattr(options, name) is None for name in wanted):
         raise ValueError("expected --dataset and --root, or --images and --labels")
     if ignored := [f"--{name}" for name in others if getattr(options, name) is not None]:
@@ -81,10 +80,11 @@ def published_datasets(options: argparse.Namespace) -> tuple[list[Dataset], list
     from ..images import PhotoError
     from ..presets import BENCHMARKS
 
-    if options.images is not None:
-        raise ValueError(
-            f"--images: table {options.table} is of data sets; give --root, and --dataset for some of them"
-        )
+    for name in ("images", "labels", "positive", "negative"):
+        if getattr(options, name) is not None:
+            raise ValueError(
+                f"--{name}: table {options.table} is of data sets; give --root, and --dataset for some of them"
+            )
     if options.root is None:
         raise ValueError(f"--table {options.table}: expected --root, the folder around the data sets")
     if options.dataset is not None:
@@ -97,7 +97,7 @@ def published_datasets(options: argparse.Namespace) -> tuple[list[Dataset], list
     datasets, notes = [], []
     for name, root in _names_and_roots(options, BENCHMARKS):
         try:
-            datasets.append(open_dataset(options, name, root))
+            datasets.append(_labelled(open_dataset(options, name, root)))
         except PhotoError:
             notes.append(f"{name} is not in {root}.")
     if not datasets:
@@ -105,11 +105,15 @@ def published_datasets(options: argparse.Namespace) -> tuple[list[Dataset], list
     if len({dataset.frames[0].photo for dataset in datasets}) < len(datasets):  # plain images/ and labels/
         names = ", ".join(dataset.name for dataset in datasets)
         raise ValueError(f"--root: the same photos may be {names}; say by --dataset which")
-    return [_labelled(dataset) for dataset in datasets], notes
+    return datasets, notes
 
 
 def _labelled(dataset: Dataset) -> Dataset:
-    """The data set, if all of it can be evaluated with."""
+    """The data set, if there is something and all of it can be evaluated with."""
+    from ..images import PhotoError
+
+    if not len(dataset):
+        raise PhotoError(f"{dataset.name} in {dataset.root}: no frame is of split {dataset.split}")
     dataset.require_complete()
     if unlabelled := sum(frame.label is None for frame in dataset):
         raise ValueError(

@@ -32,7 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "method",
         nargs="?",
         metavar="METHOD",
-        help="pebal, balanced_energy, mask2anomaly or rba: its network and score, and the settings of --preset",
+        help="pebal, balanced_energy, mask2anomaly or rba: its network, with that one's score, and the settings of "
+        "--preset",
     )
     add_dataset_options(parser, positional=False)
     group = parser.add_argument_group("photos and labels of any two folders, in place of a data set")
@@ -70,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--csv", type=Path, metavar="FILE", help="write a line of figures a row to FILE")
     group.add_argument("--markdown", type=Path, metavar="FILE", help="write the table to FILE")
     group.add_argument("--html", type=Path, metavar="FILE", help="write a report with curves and photos to FILE")
-    group.add_argument("--panels", type=int, metavar="N", help="photos in the report (default: all, up to 100)")
+    group.add_argument("--panels", type=int, metavar="N", help="pictures of photos in the report (default: up to 100)")
     group.add_argument(
         "--cache",
         type=Path,
@@ -79,7 +80,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: rwpm-tables for a table, memory for the rest)",
     )
     group.add_argument(
-        "--processes", type=int, default=1, metavar="K", help="share the photos among K processes (default: 1)"
+        "--processes",
+        type=int,
+        default=1,
+        metavar="K",
+        help="share the photos among K processes, and the threads unless --threads gives each a number (default: 1)",
     )
     add_network_options(parser)
     parser.set_defaults(network=None)
@@ -87,25 +92,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from ..evaluate import launch, of_torchrun
+    from ..evaluate import launch, of_torchrun, started
 
     if options.processes < 1:
         raise ValueError(f"--processes: expected 1 or more, got {options.processes}")
-    if options.panels is not None and options.panels < 0:
-        raise ValueError(f"--panels: expected 0 or more, got {options.panels}")
+    if options.panels is not None and (options.panels < 0 or options.html is None):
+        raise ValueError(f"--panels: expected 0 or more pictures for the report of --html, got {options.panels}")
     planned = plan(options)
     if options.html is not None:
         from ..pictures import blank_figure
 
         blank_figure((1, 1))  # a library that is missing is told now, not after an hour
-    for name in ("json", "csv", "markdown", "html"):
-        if (path := getattr(options, name)) is not None:
-            make_folder_of(path, f"--{name}")
+    files = {f"--{name}": getattr(options, name) for name in ("json", "csv", "markdown", "html")}
+    files = {name: path for name, path in files.items() if path is not None}
+    if len(set(files.values())) < len(files):
+        raise ValueError(f"{' and '.join(files)}: expected a file of its own for each")
+    for name, path in files.items():
+        make_folder_of(path, name)
     if options.cache is None and options.table is not None:
         options.cache = Path("rwpm-tables")
     if options.cache is not None:
         make_folder(options.cache, "--cache")
-    if options.processes > 1 and "WORLD_SIZE" not in os.environ:
+    if options.processes > 1 and not started():
         from . import main
 
         return launch(options.processes, main, options.typed)
@@ -122,7 +130,8 @@ def _run(options: argparse.Namespace, planned: Plan, processes: Processes) -> in
     for one in planned.runs:
         which = one.network, one.weights
         if which not in networks:
-            networks = {which: load_network(options, *which)}  # one at a time, since they may be large
+            networks.clear()  # one at a time, since they may be large
+            networks[which] = load_network(options, *which)
         swept = sweeps[one.title] = _sweep(options, one, networks[which], processes)
         lines += _lines(one, swept)
     outcome = Outcome(
@@ -157,7 +166,7 @@ def _sweep(options: argparse.Namespace, one: Run, network: Any, processes: Proce
         by_photo=options.html is not None,
         processes=processes,
         progress=(lambda frames: progress(frames, one.title)) if processes.first else iter,
-        on_photo=lambda photo, failure: failure and print(f"{photo}: {failure}", file=sys.stderr),
+        on_photo=_report_failure,
     )
 
 
@@ -183,9 +192,23 @@ def _lines(one: Run, swept: Sweep) -> list[Line]:
     ]
 
 
+def _report_failure(photo: Path, failure: str | None) -> None:
+    if failure is not None:
+        print(failure if str(photo) in failure else f"{photo}: {failure}", file=sys.stderr)
+
+
 def _tell(options: argparse.Namespace, planned: Plan, outcome: Outcome, processes: Processes) -> None:
-    """Print the table and write the files, in the first process."""
-    page = None
+    """Print the table and write the files, in the first process; the report last, since it may fail by a photo."""
+    if processes.first:
+        print(outcome.markdown())
+        for one in planned.runs:
+            print(_photos(one, outcome.sweeps[one.title]))
+        _warn_of_no_positives(options, planned, outcome)
+        if options.json is not None:
+            write_json(options.json, outcome.as_dict())
+        for path, text in ((options.csv, outcome.csv()), (options.markdown, outcome.markdown())):
+            if path is not None:
+                write_text(path, text)
     if options.html is not None:
         from ..evaluate.report import render_report
 
@@ -194,17 +217,8 @@ def _tell(options: argparse.Namespace, planned: Plan, outcome: Outcome, processe
             panels=options.panels,
             progress=(lambda photos: progress(photos, "draw")) if processes.first else iter,
         )
-    if not processes.first:
-        return
-    print(outcome.markdown())
-    for one in planned.runs:
-        print(_photos(one, outcome.sweeps[one.title]))
-    _warn_of_no_positives(options, planned, outcome)
-    if options.json is not None:
-        write_json(options.json, outcome.as_dict())
-    for path, text in ((options.csv, outcome.csv()), (options.markdown, outcome.markdown()), (options.html, page)):
-        if path is not None:
-            write_text(path, text)
+        if page is not None:
+            write_text(options.html, page)
 
 
 def _photos(one: Run, swept: Sweep) -> str:
@@ -241,8 +255,8 @@ def _settings(options: argparse.Namespace, planned: Plan, processes: Processes) 
 
 def _warn_of_no_positives(options: argparse.Namespace, planned: Plan, outcome: Outcome) -> None:
     for one in planned.runs:
-        results = outcome.sweeps[one.title].results.values()
-        if results and not any(result.positives for result in results):
+        swept = outcome.sweeps[one.title]
+        if swept.used and not any(result.positives for result in swept.results.values()):
             wanted = " or ".join(map(str, options.positive or [1]))
             way_out = f"labelled {wanted}; name the label value of anomalies with --positive"
             what = way_out if one.dataset.benchmark is None else f"an anomaly in {one.title}"

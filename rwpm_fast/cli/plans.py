@@ -77,6 +77,10 @@ def plan(options: argparse.Namespace) -> Plan:
     for one in planned.runs:
         for row in one.rows:
             row.walk()
+        if one.weights is not None and not one.weights.exists():
+            raise FileNotFoundError(f"weights: no such file or folder: {one.weights}")
+    if len({one.title for one in planned.runs}) < len(planned.runs):
+        raise ValueError("--dataset: expected each data set once, since one table cannot tell two of a name apart")
     return replace(planned, notes=[*planned.notes, *map(_described, planned.runs)])
 
 
@@ -117,7 +121,7 @@ def _plan(options: argparse.Namespace) -> Plan:
         title=" and ".join(run.title for run in runs),
         runs=runs,
         columns=columns,
-        source="Table S.1, the networks of the methods" if of_table else "",
+        source=f"Table S.1, {METHODS[options.method].title}" if of_table else "",
         notes=_settings_notes(datasets) if of_table else (),
     )
 
@@ -224,16 +228,20 @@ def _checkpoints(options: argparse.Namespace) -> dict[str, Path | None]:
     """Method to its network's file."""
     from ..presets import METHODS
 
+    if options.checkpoints is not None and (options.method is not None or options.weights is not None):
+        raise ValueError("--checkpoints: names methods and their weights; leave METHOD and --weights out")
     if options.method is not None:
         return {options.method: options.weights}
     if options.checkpoints is None and options.network is not None:
         return dict.fromkeys(METHODS, options.weights)
-    files = {}
+    files: dict[str, Path | None] = {}
     for pair in options.checkpoints or []:
         method, _, file = pair.partition("=")
         if method not in METHODS or not file:
             raise ValueError(f"--checkpoints: expected METHOD=FILE, METHOD of {', '.join(METHODS)}, got {pair!r}")
-        files[method] = Path(file)
+        if method in files:
+            raise ValueError(f"--checkpoints: expected a method once, got {method} twice")
+        files[method] = Path(file).expanduser()  # no shell looks behind the equals sign
     if not files:
         raise ValueError("--table S1: expected --checkpoints METHOD=FILE ..., or METHOD and --weights, or a --network")
     return files

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import tables
-from .processes import ALONE, Processes, launch, of_torchrun
+from .processes import ALONE, Processes, launch, of_torchrun, started
 from .sweep import Photo, Sweep, evaluate, sweep
 
-__all__ = ["ALONE", "Photo", "Processes", "Sweep", "evaluate", "launch", "of_torchrun", "sweep", "tables"]
+__all__ = ["ALONE", "Photo", "Processes", "Sweep", "evaluate", "launch", "of_torchrun", "started", "sweep", "tables"]

@@ -14,6 +14,7 @@ import torch
 
 from .. import __version__
 from ..images import write_whole
+from ..info import isa
 from ..networks import Network
 from ..scorer import Scorer, device_of
 
@@ -79,14 +80,19 @@ class Folder:
 
 def identity(network: Network, scores: Sequence[str]) -> bytes:
     """Digest of all but photo and walk that makes maps and times what they are."""
+    settings = {name: value for name, value in vars(network).items() if isinstance(value, (str, bool))}
+    photo = torch.arange(3 * 64 * 96, dtype=torch.int32).remainder(251).to(torch.uint8).reshape(1, 3, 64, 96)
     return _digest(
         {
             "versions": [__version__, torch.__version__],
+            "isa": isa(),
             "threads": torch.get_num_threads(),
-            "device": str(device_of(network)),
-            "network": network.name,
+            "device": device_of(network).type,
+            "network": [network.name, settings],
             "weights": weights_digest(network),
-            "scores": list(scores),
+            # The functions and numbers behind it have no names to ask for.
+            "preprocessing": _tensor_digest(network.preprocess(photo.to(device_of(network)))),
+            "scores": sorted(scores),
         }
     )
 
@@ -107,9 +113,12 @@ def weights_digest(network: Network) -> str:
     """SHA-256 of all parameters and buffers, with their names, as hexadecimal digits."""
     digest = hashlib.sha256()
     for name, tensor in network.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(f"{name} {_tensor_digest(tensor)} ".encode())
     return digest.hexdigest()
+
+
+def _tensor_digest(tensor: torch.Tensor) -> str:
+    return hashlib.sha256(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes()).hexdigest()
 
 
 def _digest(facts: object) -> bytes:

@@ -80,7 +80,7 @@ class Outcome:
         settings: network, data, threads and more, JSON-ready.
         lines: in the order to show.
         sweeps: title of a data set to the sweep behind its lines; a line's label and score are its key there.
-        source: network and data behind the published figures; empty where none are shown.
+        source: network and data behind the published figures, which is told where there are any.
         notes: sentences that belong under the table, such as data sets that were not there.
     """
 
@@ -132,8 +132,12 @@ class Outcome:
         header = self.header()
         lines = [header, ["---"] * len(header), *self.rows()]
         table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-        source = [f"Published: {self.source}, for orientation."] if self.source else []
-        return "\n\n".join([self.title, table, *source, *self.notes]) + "\n"
+        return "\n\n".join([self.title, table, *self.remarks()]) + "\n"
+
+    def remarks(self) -> list[str]:
+        """Sentences under the table: where the published figures are from, if any are shown, and the notes."""
+        source = [f"Published: {self.source}, for orientation."] if self._published() else []
+        return [*source, *self.notes]
 
     def csv(self) -> str:
         """One line of figures a row, by column name; walk settings in columns of their own."""

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -43,19 +44,20 @@ class Processes:
         if self.count == 1:
             return own
         shares: list[list[T]] = [[]] * self.count
-        dist.all_gather_object(shares, own)
+        with _talking():
+            dist.all_gather_object(shares, own)
         return [shares[i % self.count][i // self.count] for i in range(sum(map(len, shares)))]
 
     def pool(self, metrics: T) -> T | None:
         """Metrics of all processes merged in the first, by their ``merge``; None in the others."""
-        if self.count == 1:
-            return metrics
-        gathered: list[Any] | None = [None] * self.count if self.first else None
-        dist.gather_object(metrics, gathered)
-        if gathered is None:
-            return None
-        for other in gathered[1:]:
-            metrics.merge(other)
+        with _talking():
+            if not self.first:
+                dist.send_object_list([metrics], 0)
+                return None
+            for other in range(1, self.count):  # one by one, since they may hold every pixel
+                received: list[Any] = [None]
+                dist.recv_object_list(received, other)
+                metrics.merge(received.pop())
         return metrics
 
     def tell(self, value: T) -> T:
@@ -63,24 +65,50 @@ class Processes:
         if self.count == 1:
             return value
         values = [value]
-        dist.broadcast_object_list(values)
+        with _talking():
+            dist.broadcast_object_list(values)
         return values[0]
+
+
+@contextmanager
+def _talking() -> Iterator[None]:
+    """What another process did to the talk is an error of the surroundings, not of this one."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise ConnectionError("another process gave up or went away, and has told why") from error
 
 
 ALONE = Processes()
 
 
+def started() -> bool:
+    """``torchrun`` or :func:`launch` started this process with others."""
+    return "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
 @contextmanager
 def of_torchrun() -> Iterator[Processes]:
-    """The processes that ``torchrun`` or :func:`launch` started, or this one alone."""
-    count = int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
-    if count == 1:
+    """The processes that ``torchrun`` or :func:`launch` started, or this one alone.
+
+    Raises:
+        ConnectionError: another process went away.
+    """
+    if not started():
         yield ALONE
         return
-    dist.init_process_group("gloo", init_method=os.environ.get(_MEETING, "env://"), **_place())
+    with _talking():
+        dist.init_process_group(
+            "gloo",
+            init_method=os.environ.get(_MEETING, "env://"),
+            rank=int(os.environ["RANK"]),
+            world_size=int(os.environ["WORLD_SIZE"]),
+            timeout=timedelta(days=7),  # one may have hours to go where the others find all in the cache
+        )
     try:
-        yield Processes(dist.get_rank(), count)
-        dist.barrier()  # who leaves early with a status takes the others down
+        yield Processes(dist.get_rank(), dist.get_world_size())
+        with _talking():
+            dist.barrier()  # who leaves early with a status takes the others down
     finally:
         dist.destroy_process_group()
 
@@ -95,20 +123,28 @@ def launch(count: int, run: Callable[..., int], *arguments: Any) -> int:
 
     Returns:
         The largest status of all; or that of the first process that gave up, and the rest were stopped.
+
+    Raises:
+        ChildProcessError: a process was killed, and the rest were stopped.
     """
     with tempfile.TemporaryDirectory() as folder:
+        context = start_processes(_run, (count, folder, run, arguments), count, join=False, start_method="spawn")
         try:
-            start_processes(_run, (count, folder, run, arguments), count, start_method="spawn")
+            while not context.join():
+                pass
         except ProcessExitedException as error:
+            if error.exit_code < 0:
+                killed = f"process {error.error_index} of {count} was killed by {error.signal_name}"
+                raise ChildProcessError(f"{killed}; was it out of memory?") from error
             return error.exit_code
+        finally:
+            for process in context.processes:
+                process.terminate()
+                process.join()
         return max(int(status.read_text()) for status in Path(folder).glob("status-*"))
 
 
 _MEETING = "RWPM_MEETING"
-
-
-def _place() -> dict[str, int]:
-    return {"rank": int(os.environ["RANK"]), "world_size": int(os.environ["WORLD_SIZE"])}
 
 
 def _run(rank: int, count: int, folder: str, run: Callable[..., int], arguments: tuple) -> None:

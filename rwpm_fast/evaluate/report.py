@@ -103,9 +103,7 @@ def _rows(outcome: Outcome) -> list[list[str]]:
 
 
 def _remarks(outcome: Outcome) -> Iterator[str]:
-    if outcome.source:
-        yield f"<p>Published: {escape(outcome.source)}, for orientation.</p>"
-    yield from (f"<p>{escape(note)}</p>" for note in outcome.notes)
+    yield from (f"<p>{escape(remark)}</p>" for remark in outcome.remarks())
     if outcome.failures:
         yield "<h2>Photos that could not be used</h2>"
         yield table(("Photo", "Reason"), outcome.failures.items())

@@ -139,6 +139,7 @@ def sweep(
     networks = {id(scorer.network): scorer.network for scorer in scorers.values()}
     if len(networks) != 1:
         raise ValueError("scorers: expected one or more that share a network")
+    scores = list(dict.fromkeys(scores))
     for score in scores:
         get(score)
     PixelMetrics(fpr_rule)
@@ -220,6 +221,7 @@ def _pool(swept: Sweep, photos: list[Photo], key: Key, fpr_rule: str, track: str
     merged = processes.pool(pooled)
     own = (merged.compute(), merged.curve().thinned(CURVE_POINTS)) if merged else None
     swept.results[key], swept.curves[key] = processes.tell(own)
+    del pooled, merged  # all pixels
     if track is not None:
         _, swept.components[key] = component_metrics(maps, track, pool=lambda m: processes.tell(processes.pool(m)))
 

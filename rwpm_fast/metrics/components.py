@@ -125,9 +125,11 @@ class ComponentMetrics:
 
         Raises:
             ValueError: unknown track.
+            ImportError: SciPy is not installed.
         """
         if track not in TRACKS:
             raise ValueError(f"track: expected one of {', '.join(TRACKS)}, got {track!r}")
+        _ndimage()
         self._threshold = float(threshold)
         self._limits = TRACKS[track]
         self.reset()
@@ -291,12 +293,16 @@ def match_components(predicted: Any, labels: Any, limits: SizeLimits) -> Compone
 
 def _label(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Components [H, W] of a mask, numbered from 1, and their sizes, that of the rest first."""
+    components, number = _ndimage().label(mask, structure=np.ones((3, 3)))
+    return components, np.bincount(components.ravel(), minlength=number + 1)
+
+
+def _ndimage():
     try:
         from scipy import ndimage
     except ImportError as error:
         raise ImportError("component metrics need SciPy: pip install 'rwpm_fast[metrics]'") from error
-    components, number = ndimage.label(mask, structure=np.ones((3, 3)))
-    return components, np.bincount(components.ravel(), minlength=number + 1)
+    return ndimage
 
 
 def _keep(components: np.ndarray, kept: np.ndarray) -> np.ndarray:
