@@ -21,7 +21,6 @@ GREY = "#8c8c8c"
 # Of curves; without and with the walk are the first two.
 COLOURS = ("#8c6bb1", "#e6550d", "#1b9e77", "#2b7bba", "#c79a00", "#d6278b", "#17a2b8", "#8c510a", "#6c757d", "#222222")
 LINES = ("-", "--", ":")
-CURVE_POINTS = 1000
 PERCENTILES = (1.0, 99.9)
 LONGEST_SIDE = 960  # pixels of a map in a panel: sharp on a screen, and the file stays small
 
@@ -111,7 +110,7 @@ def roc_pr_figure(curves: Mapping[str, Curve]) -> Figure:
     figure = blank_figure((10.0, 3.6))
     roc, precision_recall = figure.subplots(1, 2)
     for index, (name, curve) in enumerate(curves.items()):
-        curve = curve.thinned(CURVE_POINTS)
+        curve = curve.thinned()
         style = {
             "color": COLOURS[index % len(COLOURS)],
             "linestyle": LINES[index // len(COLOURS) % len(LINES)],

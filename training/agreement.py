@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from rwpm_fast import Scorer, networks
-from rwpm_fast.cli.options import progress, write_json
+from rwpm_fast.cli.options import make_folder_of, progress, write_json
 from rwpm_fast.images import find_photos, read_photo
 from rwpm_fast.networks import Network
 
@@ -79,7 +79,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--weights", type=Path, metavar="FILE", help="its weights (default: the package's)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures and all counts there")
     options = parser.parse_args(arguments)
+    try:
+        return agree(options)
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 2
 
+
+def agree(options: argparse.Namespace) -> int:
+    """Compare, print and write what the options say; returns 0."""
+    if options.json is not None:
+        make_folder_of(options.json, "--json")
     photos = find_photos(options.photos)
     teacher = networks.load("dabnet", options.teacher)
     agreement = compare(networks.load(options.network, options.weights), teacher, photos)
@@ -89,7 +99,7 @@ def main(arguments: list[str] | None = None) -> int:
     for name, share, iou in rows:
         print(f"{name:<14}{share:>9.2%}{'-' if math.isnan(iou) else f'{iou:.2f}':>7}")
     if options.json:
-        by_class = {name: {"teacher": s, "iou": None if math.isnan(iou) else iou} for name, s, iou in rows}
+        by_class = {name: {"teacher": s, "iou": iou} for name, s, iou in rows}
         figures = {"photos": len(photos), "share": agreement.share, "classes": by_class}
         write_json(options.json, figures | {"counts": agreement.counts.tolist()})
     return 0

@@ -65,3 +65,10 @@ def test_command_prints_and_writes(capsys, tmp_path, photos, weights):
     assert lines[0] == f"2 photos, the same class at {figures['share']:.1%} of the pixels"
     assert [line[:14].strip() for line in lines[2:]] == list(CITYSCAPES_CLASSES)
     assert all(line.endswith(" -") == (line[:14].strip() in unnamed) for line in lines[2:])
+
+
+def test_command_says_what_is_wanted(capsys, tmp_path, photos, weights):
+    for some in (("--photos", tmp_path / "nowhere"), ("--photos", photos, "--json", tmp_path)):
+        assert main([*map(str, (*some, "--teacher", weights))]) == 2
+        out, err = capsys.readouterr()
+        assert out == "" and err.startswith("python -m training.agreement: ") and str(tmp_path) in err

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +169,16 @@ def say(text: str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    write_text(path, json.dumps(content, indent=2, allow_nan=True) + "\n")
+    """Write JSON that every parser reads: null stands for numbers that are none."""
+    write_text(path, json.dumps(_json_ready(content), indent=2, allow_nan=False) + "\n")
+
+
+def _json_ready(content: Any) -> Any:
+    if isinstance(content, Mapping):
+        return {name: _json_ready(value) for name, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_json_ready(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def write_text(path: Path, text: str) -> None:

@@ -19,7 +19,6 @@ from .keeping import Folder, Memory, Store, identity, key, walk_identity
 from .processes import ALONE, Processes
 
 Key = tuple[str, str]  # name of a scorer, score
-CURVE_POINTS = 1000
 
 
 @dataclass
@@ -219,7 +218,7 @@ def _pool(swept: Sweep, photos: list[Photo], key: Key, fpr_rule: str, track: str
             photo.results[key] = one.compute()
         pooled.merge(one)
     merged = processes.pool(pooled)
-    own = (merged.compute(), merged.curve().thinned(CURVE_POINTS)) if merged else None
+    own = (merged.compute(), merged.curve().thinned()) if merged else None
     swept.results[key], swept.curves[key] = processes.tell(own)
     del pooled, merged  # all pixels
     if track is not None:

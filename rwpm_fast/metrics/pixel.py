@@ -169,12 +169,12 @@ class Curve:
     positives: int
     negatives: int
 
-    def thinned(self, points: int) -> Curve:
-        """Curve for a drawing, of about so many thresholds, in even steps of either count; the last is kept."""
+    def thinned(self, points: int = 1000) -> Curve:
+        """Curve for a drawing, of at most so many thresholds, in even steps of either count; the last is kept."""
         if len(self.tp) <= points:
             return self
         # The anomalies are few and the inliers many: steps of one count alone would leave one axis bare.
-        steps = [np.searchsorted(c, np.linspace(0, c[-1], points // 2)) for c in (self.tp, self.fp)]
+        steps = [np.searchsorted(c, np.linspace(0, c[-1], max(points - 1, 0) // 2)) for c in (self.tp, self.fp)]
         kept = np.unique(np.concatenate([*steps, [len(self.tp) - 1]]))
         return Curve(self.tp[kept], self.fp[kept], self.fp_above[kept], self.positives, self.negatives)
 
