@@ -1,1 +1,4 @@
-"""How the weights of ``rwpm_fast.networks.compact`` are made: teacher -> samples -> train. Not part of the package."""
+"""How the weights of ``rwpm_fast.networks.compact`` are made. Not part of the package.
+
+teacher, scenes -> lessons -> strangers -> views -> train.
+"""

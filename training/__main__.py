@@ -24,7 +24,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     parser.add_argument("--photos", type=Path, nargs="+", required=True, metavar="DIR", help="folders of photos")
     parser.add_argument("--teacher", type=Path, required=True, metavar="NPZ", help="DABNet's weights")
-    parser.add_argument("--scenes", type=int, default=80, help="rendered scenes (default: %(default)s)")
+    parser.add_argument("--scenes", type=int, default=140, help="rendered scenes (default: %(default)s)")
+    parser.add_argument("--start", type=Path, metavar="FILE", help="weights to go on from (default: none)")
     parser.add_argument("--minutes", type=float, default=60, help="of training (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=4, help="crops of a step (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
@@ -35,11 +36,12 @@ def main(arguments: list[str] | None = None) -> int:
         print(text, file=sys.stderr, flush=True)
 
     teacher = networks.load("dabnet", options.teacher)
-    lessons = look(teacher, options.photos, seed=options.seed, note=note)
+    lessons = look(teacher, options.photos, note=note)
     lessons += render(options.scenes, np.random.default_rng(options.seed), note=note)
     note(f"{len(lessons)} lessons")
     torch.manual_seed(options.seed)
-    train(CompactNet(), lessons, options.minutes, batch=options.batch, seed=options.seed, out=options.out, note=note)
+    network = CompactNet() if options.start is None else networks.load("compact", options.start)
+    train(network, lessons, options.minutes, batch=options.batch, seed=options.seed, out=options.out, note=note)
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,26 +16,35 @@ from torch import Tensor
 from rwpm_fast.images import write_whole
 from rwpm_fast.networks.compact import CompactNet
 
-from .teacher import Lesson, batches
+from .lessons import Lesson
+from .views import View, batches
+
+WEIGHTS = (1.0, 0.1, 0.1, 0.1)  # of classes, sureness beside a teacher, in scenes, of strangers
+MARGIN = 5.0  # of log-sum-exp, between what is known and what is not
 
 
 def train(
     network: CompactNet,
-    lessons: list[Lesson],
+    lessons: Sequence[Lesson],
     minutes: float,
     *,
     batch: int = 4,
     height: int = 256,
     width: int = 480,
-    rate: float = 3e-3,
+    rate: float = 2e-3,
     seed: int = 0,
     out: Path | None = None,
     note: Callable[[str], None] = print,
 ) -> CompactNet:
     """Train with batch norms and an average over the last steps, and fold the norms in at the end.
 
+    Three things are learned at once: classes, a teacher's or the true ones; how sure to be, by the log-sum-exp of a
+    teacher's logits, which classes leave open and which is the energy score; and to be unsure, five below that, of what
+    no class is for.
+
     Args:
         network: as constructed, or as an earlier training left it.
+        lessons: photos that a teacher saw, rendered scenes, or both.
         minutes: by the clock; the learning rate rises for the first twentieth and then falls as a cosine to zero.
         out: where to write the weights so far, every few minutes and at the end; whole.
     """
@@ -45,27 +54,32 @@ def train(
     decayed = [p for p in network.parameters() if p.dim() > 1]
     others = [p for p in network.parameters() if p.dim() <= 1]
     optimizer = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.02}, {"params": others, "weight_decay": 0}])
+    sure = _sureness(lessons)
     begun = written = time.monotonic()
-    losses: list[float] = []
-    for step, (pictures, said) in enumerate(batches(lessons, batch, height, width, seed)):
+    losses: list[list[float]] = []
+    for step, view in enumerate(batches(lessons, batch, height, width, len(network.classes), seed)):
         now = time.monotonic()
         done = (now - begun) / 60 / minutes
         if done >= 1:
             break
         for group in optimizer.param_groups:
             group["lr"] = rate * min(done / 0.05 + 0.02, 0.5 + 0.5 * math.cos(math.pi * done))
-        images = network.preprocess(pictures).contiguous(memory_format=torch.channels_last)
+        images = network.preprocess(view.picture).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             logits = network(images)
-        loss = torch.stack([_loss(own.float(), lesson) for own, lesson in zip(logits, said, strict=True)]).mean()
+        parts = _losses(logits.float(), view, sure)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+        sum(weight * part for weight, part in zip(WEIGHTS, parts, strict=True)).backward()
+        if not torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0).isfinite():
+            # Once in some thousand steps of half precision; where the network itself is lost, the average is not.
+            network.load_state_dict(average.state_dict())
+            continue
         optimizer.step()
-        _follow(average, network, min(0.995, (step + 1) / (step + 10)))
-        losses.append(loss.item())
+        _follow(average, network, min(0.998, (step + 1) / (step + 10)))
+        losses.append([part.item() for part in parts])
         if step % 50 == 49:
-            note(f"step {step + 1}, {done:.0%} of the time, loss {np.mean(losses[-50:]):.4f}")
+            told = ", ".join(f"{mean:.3f}" for mean in np.mean(losses[-50:], axis=0))
+            note(f"step {step + 1}, {done:.0%} of the time; classes, sureness, of scenes, of strangers: {told}")
         if out and now - written > 300:
             written = now
             save(copy.deepcopy(average).fold(), out)
@@ -81,14 +95,25 @@ def save(network: CompactNet, path: Path) -> None:
     write_whole(path, lambda file: np.savez_compressed(file, **arrays))
 
 
-def _loss(logits: Tensor, lesson: Lesson) -> Tensor:
-    if lesson.logits is not None:
-        teacher = lesson.logits.float().log_softmax(0)
-        own = logits.log_softmax(0)
-        return (teacher.exp() * (teacher - own)).sum(0).mean()
-    known = (lesson.classes != 255).sum().clamp_min(1)  # of a crop there may be none
-    classes = lesson.classes[None].long()
-    return F.cross_entropy(logits[None], classes, ignore_index=255, label_smoothing=0.05, reduction="sum") / known
+def _sureness(lessons: Sequence[Lesson]) -> float:
+    """What a teacher exceeds at 70 % of the cells: log-sum-exp of its logits; 6 without a teacher."""
+    said = [lesson.logits.float().logsumexp(0).flatten() for lesson in lessons if lesson.logits is not None]
+    return float(np.quantile(torch.cat(said).numpy(), 0.3)) if said else 6.0
+
+
+def _losses(logits: Tensor, view: View, sure: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of classes, of sureness beside a teacher, of sureness in scenes, and of sureness where there should be none."""
+    own = logits.logsumexp(1)  # [B, h, w]
+    taught = ~view.evidence.isnan()
+    divergence = (view.target.exp() * (view.target - logits + own[:, None])).sum(1)
+    beside = F.smooth_l1_loss(own, torch.where(taught, view.evidence, own.detach()), reduction="none")
+    strangers = F.softplus(own - (sure - MARGIN)) * view.unknown
+    return (
+        (divergence * view.known).mean(),
+        (beside * view.known).mean(),
+        (F.relu(sure - own) * (view.known & ~taught)).mean(),
+        strangers.sum() / view.unknown.sum().clamp_min(60),  # one small thing is no whole batch
+    )
 
 
 @torch.no_grad()
