@@ -124,11 +124,14 @@ def test_a_process_that_is_killed_is_told():
         launch(2, is_killed)
 
 
-def test_an_interruption_of_the_parent_ends_all(photos):
-    """As a job manager interrupts: the signal comes to one process alone."""
-    command = [sys.executable, "-m", "rwpm_fast.evaluate", *arguments_of(photos, photos / "one.json", "--processes", 2)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    time.sleep(1.5)  # both are still importing, or further
+@pytest.mark.parametrize("seconds", [1.0, 6.0], ids=["while starting", "while walking"])
+def test_an_interruption_of_the_parent_ends_all(photos, seconds):
+    """As a job manager interrupts: the signal comes to one process alone, and the others have a week's walk to go."""
+    long = arguments_of(photos, photos / "one.json", "--processes", 2, "--steps", 10**12)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rwpm_fast.evaluate", *long], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    time.sleep(seconds)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=120)
+    process.communicate(timeout=120)  # which waits for all that hold the pipes
     assert process.returncode != 0 and not (photos / "one.json").exists()

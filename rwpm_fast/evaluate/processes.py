@@ -128,7 +128,10 @@ def launch(count: int, run: Callable[..., int], *arguments: Any) -> int:
         ChildProcessError: a process was killed, and the rest were stopped.
     """
     with tempfile.TemporaryDirectory() as folder:
-        context = start_processes(_run, (count, folder, run, arguments), count, join=False, start_method="spawn")
+        # Daemons end with this process, wherever an interruption hits it.
+        context = start_processes(
+            _run, (count, folder, run, arguments), count, join=False, daemon=True, start_method="spawn"
+        )
         try:
             while not context.join():
                 pass
