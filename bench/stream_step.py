@@ -18,7 +18,7 @@ from rwpm_fast import cuda
 from rwpm_fast.bench import machine
 from rwpm_fast.bench.cases import manifolds
 from rwpm_fast.cli.options import write_json
-from rwpm_fast.triton import walk as by_triton
+from rwpm_fast.triton import exact as by_triton
 from rwpm_fast.triton.packed import Split, pack_graph, pack_state
 
 # Pixels, channels of embeddings and of values: DABNet's maps, Mask2Former's at 720p, DeepLab's part of a photo.

@@ -7,7 +7,7 @@ from rwpm_fast import cuda, reference
 
 pytest.importorskip("triton", reason="Triton is not installed: pip install rwpm-fast[gpu]")
 
-from rwpm_fast.triton import walk as by_triton
+from rwpm_fast.triton import exact as by_triton
 from rwpm_fast.triton.packed import Split, pack_graph, pack_state, unpack_state
 
 BLOCK = 128

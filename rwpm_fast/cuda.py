@@ -1,6 +1,6 @@
 """The exact streaming step in CUDA C++ (``csrc/cuda``), for embeddings and values in float16.
 
-:func:`stream` takes what :func:`rwpm_fast.triton.walk.stream` takes and does the same. Row sums are Triton's.
+:func:`stream` takes what :func:`rwpm_fast.triton.exact.stream` takes and does the same. Row sums are Triton's.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from .triton.exact import RowSums
     from .triton.packed import Graph, Split
-    from .triton.walk import RowSums
 
 LIBRARY = Path(__file__).parent / "librwpm_cuda.so"
 OLDEST_TORCH = (2, 11)

@@ -52,11 +52,10 @@ def test_dry_run(done):
     (case,) = made["uncut-100"]["record"]["cases"]
     assert [row["matched"] for row in case["rows"] if "skipped" not in row] == [True]
     kernels = {name for walk in made["profile"]["walks"] for name in walk["kernels"]}
-    assert {"pack.pack_embeddings", "streaming.step", "selection.select", "sparse.step"} <= kernels
+    assert {"pack.pack_embeddings", "streaming.step", "screening.screen", "sparse.step"} <= kernels
     for tuned in made["tune"]["tuned"]:
         assert len(tuned["variants"]) == 3 and sum(v.get("present", False) for v in tuned["variants"]) == 1
-        if tuned["kernel"] != "selection.select":  # there the order of tiles decides about pairs at the edge
-            assert all(v["differs"] < 1e-3 for v in tuned["variants"] if "differs" in v)
+        assert all(v["differs"] < 1e-3 for v in tuned["variants"] if "differs" in v)
     assert {t["kernel"] for t in made["tune"]["tuned"]} == set(import_module("bench.gpu.kernels").SPACES)
 
 
@@ -93,12 +92,12 @@ def test_packed(done, tmp_path):
 
 def test_a_kernel_is_intercepted_and_let_go():
     from bench.gpu.kernels import launches
-    from rwpm_fast.triton import walk
+    from rwpm_fast.triton import exact
 
-    before, seen = walk.launch, []
+    before, seen = exact.launch, []
     with launches(lambda launch, run: seen.append(launch)):
-        walk.launch("kernel", (8, 2), 1, BM=128)
-    assert walk.launch is before and seen[0].arguments == (1,)
+        exact.launch("kernel", (8, 2), 1, BM=128)
+    assert exact.launch is before and seen[0].arguments == (1,)
     changed = seen[0].changed({"BM": 64, "num_warps": 8})
     assert changed.grid == (16, 2) and changed.options == {"BM": 64, "num_warps": 8}
 

@@ -11,7 +11,7 @@ import torch
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from rwpm_fast.triton import packed, pairs, walk
+from rwpm_fast.triton import exact, look, packed, pairs, walk
 
 backend, arch, warp_size, memory, channels, value_channels, dtype = json.loads(sys.argv[1])
 launched = {}
@@ -19,9 +19,9 @@ launched = {}
 def launch(kernel, grid, *arguments, **options):
     launched[kernel.__name__, repr(options)] = kernel, arguments, options
 
-for module in (packed, pairs, walk):
+for module in (exact, look, packed, pairs):
     module.launch = launch
-for module in (pairs, walk):
+for module in (exact, look, pairs):
     module.shared_memory = lambda device: memory
 
 e, v = (torch.empty(1, 300, width, dtype=getattr(torch, dtype)) for width in (channels, value_channels))
@@ -58,7 +58,17 @@ GPUS = {
     "MI300X": ("hip", "gfx942", 64, 65536),
 }
 KERNELS = {
-    *("pack_embeddings", "largest_values", "pack_values", "row_sums", "select", "list_columns", "weigh", "step"),
+    *(
+        "pack_embeddings",
+        "largest_values",
+        "pack_values",
+        "row_sums",
+        "screen",
+        "select",
+        "list_columns",
+        "weigh",
+        "step",
+    ),
 }
 
 

@@ -5,8 +5,8 @@ import torch
 
 import rwpm_fast
 from rwpm_fast import reference
+from rwpm_fast.triton import look, tuning
 from rwpm_fast.triton import pairs as module
-from rwpm_fast.triton import tuning
 from rwpm_fast.triton.packed import pack_graph, pack_state
 from rwpm_fast.triton.pairs import GROUP, PAGE, select_pairs
 from rwpm_fast.triton.tuning import Tile
@@ -117,11 +117,11 @@ def test_rows_that_find_no_room_stream(sparse_walk, road, manifold, relative_err
 
 def test_rows_that_drop_too_much_look_again(device, road, dense, monkeypatch):
     e = road(300, 24, noise=0.6)
-    monkeypatch.setattr(module, "FEWEST_KEPT", 0.1)  # so that the first threshold is far too high
-    monkeypatch.setattr(module, "KEPT_PART", 0.0)
+    monkeypatch.setattr(look, "FEWEST_KEPT", 0.1)  # so that the first threshold is far too high
+    monkeypatch.setattr(look, "KEPT_PART", 0.0)
     streaming = {}
     for number in (1, 2, 3):
-        monkeypatch.setattr(module, "PASSES", number)
+        monkeypatch.setattr(look, "PASSES", number)
         pairs, S, dropped = matrix(e.to(device), None, 1e-5, temperature=0.03)
         streaming[number] = int(pairs.streams.sum())
         listed = (S > 0).any(1)

@@ -1,8 +1,7 @@
-"""The pairs that matter of a graph: found, listed, weighed; and a transition over them."""
+"""The pairs that matter of a graph: listed, weighed; and a transition over them."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,20 +10,15 @@ from torch import Tensor
 
 from . import selection, sparse
 from .launch import launch, shared_memory
+from .look import DENSEST, GROUP, look
 from .packed import Graph, Split
 from .tiles import BLOCK, panels
-from .tuning import selection_tile
+from .tuning import weighing_tile
 
-GROUP, PAGE = selection.GROUP.value, selection.PAGE.value
+PAGE = selection.PAGE.value
 
-# At first a pixel keeps the pairs whose share of its row is at least the tolerance over a part of N; rows for which the
-# rest adds up to more keep more in another pass. What nobody looks for is bounded by N times the smallest share looked
-# for: `SEE_PART` of the tolerance.
-KEPT_PART, FEWEST_KEPT, PASSES, SEE_PART = 1 / 40, 100, 3, 0.25
-
-# Bytes of weights at most; and columns of a group, as a part of N, from which on streaming it is no slower.
+# Bytes of weights at most.
 MOST_BYTES = 2**29
-DENSEST = 0.5
 
 
 @dataclass
@@ -56,37 +50,7 @@ def select_pairs(graph: Graph, tolerance: float, *, split: bool) -> Pairs:
     """Look at all pairs, list those that matter, and weigh them."""
     batch, padded, pixels, device = graph.batch, graph.padded, graph.pixels, graph.valid.device
     groups, words = padded // GROUP, padded // 32
-    see = tolerance * SEE_PART / pixels
-    keep = max(see, min(tolerance / max(FEWEST_KEPT, pixels * KEPT_PART), 0.5 / pixels))
-    keeps = torch.full_like(graph.inverse, math.log2(keep))
-    dropped, log_sum = torch.empty_like(keeps), torch.empty_like(keeps)
-    bits = torch.empty(batch, groups, words, dtype=torch.int32, device=device)
-    counts = torch.empty(batch, groups, dtype=torch.int32, device=device)
-    tile = selection_tile(sum(graph.channels), shared_memory(device))
-    for number in range(PASSES):
-        launch(
-            selection.select,
-            (padded // tile.rows, batch),
-            *(
-                graph.keys.high,
-                graph.inverse,
-                graph.valid,
-                graph.off,
-                keeps,
-                dropped,
-                log_sum,
-                bits,
-                counts,
-                graph.scale,
-            ),
-            *(math.log2(see), math.log2(tolerance), pixels, padded, int(number == 0), int(number == PASSES - 1)),
-            D0=graph.channels[0],
-            D1=graph.channels[1],
-            BM=tile.rows,
-            BN=tile.columns,
-            num_warps=tile.warps,
-            num_stages=tile.stages,
-        )
+    _, dropped, largest, bits, counts = look(graph, tolerance)
 
     # A block streams when a row of it drops too much, or when its groups' lists are long or find no room.
     capacity = PAGE * (min(MOST_BYTES // (GROUP * (4 if split else 2)), batch * groups * padded) // PAGE)
@@ -102,19 +66,22 @@ def select_pairs(graph: Graph, tolerance: float, *, split: bool) -> Pairs:
     weights = Split.empty(capacity // PAGE, GROUP, PAGE, split=split, device=device)
     inverse_sum = torch.empty_like(graph.inverse)
     launch(selection.list_columns, (batch * groups,), bits, counts, begins, columns, words, WORDS=32, PAGE=PAGE)
+    tile = weighing_tile(sum(graph.channels) * graph.keys.parts, shared_memory(device))
     launch(
         sparse.weigh,
-        (batch * groups,),
-        *(*graph.keys.pointers(), graph.inverse, graph.valid, log_sum, begins, counts, columns),
+        (batch * groups, GROUP // tile.rows),
+        *(*graph.keys.pointers(), graph.inverse, graph.valid, largest, begins, counts, columns),
         *(*weights.pointers(), inverse_sum, graph.scale, padded),
         D0=graph.channels[0],
         D1=graph.channels[1],
         GROUP=GROUP,
         PAGE=PAGE,
+        BM=tile.rows,
+        BN=tile.columns,
         SPLIT_KEYS=graph.keys.split,
         SPLIT_VALUES=split,
-        num_warps=4,
-        num_stages=1 if graph.keys.split else 2,
+        num_warps=tile.warps,
+        num_stages=tile.stages,
     )
     order = listed.argsort(descending=True, stable=True)
     return Pairs(order, begins, counts, columns, weights, inverse_sum, dropped, streams.to(torch.int8))

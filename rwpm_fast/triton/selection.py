@@ -1,4 +1,4 @@
-"""Which pairs matter: one look at all of them, and the lists of columns that groups of rows keep.
+"""Which pairs matter to rows that look again, and the lists of columns that groups of rows keep.
 
 GROUP pixels that follow each other keep their columns together: neighbours resemble the same pixels, so the union is
 little larger than what one of them needs, its weights are a dense block for the matrix units, and a value is fetched
@@ -27,9 +27,8 @@ def select(
     off,  # [B] by twice this a cosine may be off
     # in and out
     keep,  # [B, padded] log2 of the share of its row from which on a pair is kept
-    dropped,  # [B, padded] share of its mass that a row drops, at most; read after the first pass
-    # output
-    log_sum,  # [B, padded] log2 of the sum of exp2(scale * cosine), at most; inf where there is none
+    dropped,  # [B, padded] share of its mass that a row drops, at most; inf where nobody knows yet
+    largest_logit,  # [B, padded] scale * cosine, at most; inf where there is none
     bits,  # [B, groups, padded / 32] int32: columns of a group
     counts,  # [B, groups] int32: their number
     scale,
@@ -37,8 +36,7 @@ def select(
     log_tolerance,
     pixels,
     padded,
-    first_pass,  # every block looks, else only those with a row that dropped too much
-    last_pass,  # such rows keep all that they see
+    last_pass,  # rows that dropped too much keep all that they see
     D0: tl.constexpr,
     D1: tl.constexpr,
     BM: tl.constexpr,  # a multiple of GROUP
@@ -60,16 +58,15 @@ def select(
         tl.store(dropped + row, tl.where(counted, float("inf"), 0.0))
         tl.store(counts + group, tl.zeros([BM // GROUP], tl.int32))
         return
-    if first_pass == 0:
-        lost = tl.load(dropped + row)
-        # What a row drops goes with what it keeps, about; twice as much to be sure.
-        excess = tl.log2(tl.maximum(lost, 1e-38)) - log_tolerance
-        wide = counted & (excess > 0)
-        if tl.max(wide.to(tl.int32), 0) == 0:
-            return
-        lower = tl.maximum(kept_from - excess - 1, log_see)
-        kept_from = tl.where(wide, log_see if last_pass != 0 else lower, kept_from)
-        tl.store(keep + row, kept_from)
+    lost = tl.load(dropped + row)
+    # What a row drops goes with what it keeps, about; twice as much to be sure.
+    excess = tl.log2(tl.maximum(lost, 1e-37)) - log_tolerance
+    wide = counted & (excess > 0)
+    if tl.max(wide.to(tl.int32), 0) == 0:
+        return
+    lower = tl.where(last_pass != 0, log_see, tl.maximum(kept_from - excess - 1, log_see))
+    kept_from = tl.where(wide & (lost < float("inf")), lower, kept_from)
+    tl.store(keep + row, kept_from)
 
     query, query_tail, _, _ = load_queries(keys, keys, begin, D0, D1, BM, False)
     to_logit = tl.load(inverse + pixel) * scale
@@ -91,7 +88,7 @@ def select(
         seen_from = tl.where(counted, base + log_see - margin, float("inf"))
         word = tl.zeros([BM // GROUP, BN // 32], tl.int32)
         # Most tiles hold nothing that anybody looks for, and are left at this.
-        if tl.max(tl.max((x >= seen_from[:, None]).to(tl.int32), 1), 0) > 0:
+        if tl.max(x - seen_from[:, None]) >= 0:
             live = (tl.load(valid + key) != 0)[None, :] & (pixel[:, None] != key[None, :]) & counted[:, None]
             x = tl.where(live, x, float("-inf"))
             most = tl.maximum(largest, tl.max(x, 1))
@@ -112,8 +109,7 @@ def select(
     alone = (total == 0) | (counted == 0)
     share = lost / tl.where(alone, 1.0, total) * tl.exp2(2 * margin) + pixels * tl.exp2(log_see)
     tl.store(dropped + row, tl.where(alone, 0.0, share))
-    most = largest + tl.log2(tl.where(alone, 1.0, total)) + margin
-    tl.store(log_sum + row, tl.where(alone, float("inf"), most))
+    tl.store(largest_logit + row, tl.where(alone, float("inf"), largest + margin))
     tl.store(counts + group, count)
 
 

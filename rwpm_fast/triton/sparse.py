@@ -15,7 +15,7 @@ def weigh(
     low,
     inverse,  # [B, padded]
     valid,  # [B, padded] int8
-    log_sum,  # [B, padded] log2 of the rows' sums, at most
+    largest_logit,  # [B, padded] scale * cosine, at most
     begins,  # [B * groups] int64: where a group's list begins, -1 for a group that streams
     counts,  # [B * groups] int32
     columns,  # [capacity] int32
@@ -29,6 +29,8 @@ def weigh(
     D1: tl.constexpr,
     GROUP: tl.constexpr,
     PAGE: tl.constexpr,
+    BM: tl.constexpr,  # rows of a group that a program takes
+    BN: tl.constexpr,  # columns of a page that it takes at once
     SPLIT_KEYS: tl.constexpr,
     SPLIT_VALUES: tl.constexpr,
 ):
@@ -42,26 +44,26 @@ def weigh(
     low += batch * padded * (D0 + D1)
     inverse += batch * padded
     valid += batch * padded
-    pixel = (group % groups).to(tl.int32) * GROUP + tl.arange(0, GROUP)
+    in_group = tl.program_id(1) * BM + tl.arange(0, BM)
+    pixel = (group % groups).to(tl.int32) * GROUP + in_group
     counted = tl.load(valid + pixel) != 0
-    query, query_tail, query_low, query_tail_low = load_queries(
-        keys, low, (group % groups) * GROUP, D0, D1, GROUP, SPLIT_KEYS
-    )
+    first_pixel = (group % groups) * GROUP + tl.program_id(1) * BM
+    query, query_tail, query_low, query_tail_low = load_queries(keys, low, first_pixel, D0, D1, BM, SPLIT_KEYS)
     to_logit = tl.load(inverse + pixel) * scale
-    row_log_sum = tl.load(log_sum + batch * padded + pixel)
+    row_largest = tl.load(largest_logit + batch * padded + pixel)
     count = tl.load(counts + group)
-    slot = tl.arange(0, PAGE)
-    in_page = tl.arange(0, GROUP)[:, None] * PAGE + slot[None, :]
-    total = tl.zeros([GROUP], tl.float32)
-    for first in range(0, count, PAGE):
+    slot = tl.arange(0, BN)
+    in_page = in_group[:, None] * PAGE + slot[None, :]
+    total = tl.zeros([BM], tl.float32)
+    for first in range(0, tl.cdiv(count, PAGE) * PAGE, BN):
         key = tl.load(columns + begin + first + slot)
         row = key.to(tl.int64) * (D0 + D1)
         x = products(query, query_tail, query_low, query_tail_low, keys + row, low + row, D0, D1, SPLIT_KEYS)
         x = x * tl.load(inverse + key)[None, :] * to_logit[:, None]
         live = (first + slot < count)[None, :] & (pixel[:, None] != key[None, :]) & counted[:, None]
-        x = tl.where(live, tl.minimum(x - row_log_sum[:, None], 0.0), float("-inf"))
+        x = tl.where(live, tl.minimum(x - row_largest[:, None], 0.0), float("-inf"))
         exact = tl.exp2(x + LIFT)
-        at = (begin + first) * GROUP + in_page
+        at = (begin + first // PAGE * PAGE) * GROUP + first % PAGE + in_page
         high = high_of(exact)
         tl.store(weights + at, high)
         weight = high.to(tl.float32)

@@ -30,6 +30,7 @@ def row_sums(
     inverse_sum,  # [B, padded] 1 / sum of exp2(scale * cosine - largest); 0 where there is none
     scale,
     padded,
+    reach,  # pixels before and after its tile at which a row looks, a multiple of BN
     D0: tl.constexpr,
     D1: tl.constexpr,
     BM: tl.constexpr,
@@ -52,7 +53,7 @@ def row_sums(
     to_logit = tl.load(inverse + pixel) * scale
     base = tl.full([BM], float("-inf"), tl.float32)
     total = tl.zeros([BM], tl.float32)
-    for first in range(0, padded, BN):
+    for first in range(tl.maximum(begin - reach, 0) // BN * BN, tl.minimum(begin + BM + reach, padded), BN):
         key = first + tl.arange(0, BN)
         row = tl.cast(key, tl.int64) * (D0 + D1)
         x = products(query, query_tail, query_low, query_tail_low, keys + row, low + row, D0, D1, SPLIT_KEYS)

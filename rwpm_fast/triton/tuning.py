@@ -20,6 +20,11 @@ _STEPS = (
 )  # fmt: skip
 _SELECTIONS = (Tile(128, 128, 8, 2), Tile(128, 64, 8, 3), Tile(128, 64, 8, 2), Tile(64, 32, 4, 2), Tile(64, 32, 4, 1))
 
+_WEIGHINGS = (
+    Tile(64, 64, 4, 2), Tile(64, 64, 4, 1), Tile(64, 32, 4, 1), Tile(32, 32, 4, 1), Tile(16, 16, 4, 1),
+)  # fmt: skip
+_SCREENS = (Tile(128, 128, 8, 2), Tile(64, 64, 4, 2), Tile(64, 64, 4, 1))
+
 
 def streaming_tile(channels: int, value_channels: int, shared_memory: int) -> Tile:
     """For row sums (no value channels) and steps; channels in float16, those that are split counted twice."""
@@ -32,8 +37,27 @@ def streaming_tile(channels: int, value_channels: int, shared_memory: int) -> Ti
 
 
 def selection_tile(channels: int, shared_memory: int) -> Tile:
-    """For the look at all pairs."""
-    return _first(_SELECTIONS, lambda tile: 2 * channels * (tile.rows + tile.stages * tile.columns), shared_memory)
+    """For the look of rows at all pairs."""
+    return _first(_SELECTIONS, lambda tile: _bytes_of_keys(tile, channels), shared_memory)
+
+
+def weighing_tile(channels: int, shared_memory: int) -> Tile:
+    """For the weights of the pairs kept: rows of a group, columns of a page; channels counted twice where split."""
+
+    def bytes_of(tile: Tile) -> int:
+        # What is gathered into a pipeline is held once more on its way to the matrix units of sm_100.
+        return _bytes_of_keys(tile, channels) + (2 * channels * tile.columns if tile.stages > 1 else 0)
+
+    return _first(_WEIGHINGS, bytes_of, shared_memory)
+
+
+def screening_tile(channels: int, shared_memory: int) -> Tile | None:
+    """For the look at every pair once, a square; None where none fits."""
+    return next((tile for tile in _SCREENS if _bytes_of_keys(tile, channels) <= shared_memory), None)
+
+
+def _bytes_of_keys(tile: Tile, channels: int) -> int:
+    return 2 * channels * (tile.rows + tile.stages * tile.columns)
 
 
 def _first(tiles: tuple[Tile, ...], bytes_of, shared_memory: int) -> Tile:
