@@ -22,16 +22,18 @@ def test_split_holds_channels_and_wastes_little():
         assert channels <= main + tail < max(1.5 * channels, channels + 16) + 1
 
 
-def test_panels_cover_every_channel_once():
+@pytest.mark.parametrize("parts", [1, 2])
+def test_panels_cover_every_channel_once(parts):
     for channels in [*range(1, 600), 1000, 4096]:
         end = 0
-        for panel in panels(channels):
+        for panel in panels(channels, parts):
             assert panel.first == end
             assert panel.count >= 1
-            assert 16 <= panel.main <= PANEL and panel.tail <= TAIL
+            assert 16 <= panel.main <= PANEL // parts and panel.tail <= TAIL
             assert is_power_of_two(panel.main) and is_power_of_two(panel.tail)
             end = panel.end
         assert channels <= end < max(2 * channels, channels + 16)
+        assert panels(end, parts)[-1].end == end  # the state is as wide for the steps as for what packed it
 
 
 @pytest.mark.parametrize("gpu", GPUS)

@@ -54,7 +54,7 @@ def stream(
 ) -> None:  # fmt: skip
     """One exact transition of the blocks that stream, of all if None."""
     width = source.high.shape[2]
-    for panel in panels(width):
+    for panel in panels(width, source.parts):
         carried = (panel.main + panel.tail) * source.parts
         tile = streaming_tile(sum(graph.channels) * graph.keys.parts, carried, shared_memory(graph.valid.device))
         launch(

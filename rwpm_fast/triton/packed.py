@@ -100,7 +100,8 @@ def pack_state(values: Tensor, graph: Graph, *, check: bool) -> tuple[Split, Ten
     """Values [B, N, C] as a state [B, padded, width], and the factors [B, C] that they carry there: powers of two that
     bring a channel's largest into [1/2, 1). With ``check`` a pixel whose value is not finite leaves the graph."""
     batch, pixels, channels = values.shape
-    width = panels(channels)[-1].end
+    parts = 2 if _splits(values) else 1
+    width = panels(channels, parts)[-1].end
     most = min(power_of_two(width), 256)
     rows = 8192 // most
     largest = torch.empty(batch, -(-pixels // rows), channels, device=values.device)
@@ -108,7 +109,7 @@ def pack_state(values: Tensor, graph: Graph, *, check: bool) -> tuple[Split, Ten
     launch(pack.largest_values, largest.shape[1::-1], values, largest, pixels, channels, *values.stride(), **tile)
     exponent = torch.frexp(largest.amax(1)).exponent.clamp(-125, 125)
     factor = torch.ldexp(torch.ones_like(exponent, dtype=torch.float32), -exponent)
-    state = Split.empty(batch, graph.padded, width, split=_splits(values), device=values.device)
+    state = Split.empty(batch, graph.padded, width, split=parts == 2, device=values.device)
     launch(
         pack.pack_values,
         (-(-graph.padded // rows), batch),

@@ -90,7 +90,7 @@ def select_pairs(graph: Graph, tolerance: float, *, split: bool) -> Pairs:
 def sparse_step(pairs: Pairs, start: Split, source: Split, target: Split, alpha: float) -> None:
     """One transition of the groups that have a list."""
     _, padded, width = source.high.shape
-    for panel in panels(width):
+    for panel in panels(width, source.parts):
         launch(
             sparse.step,
             (len(pairs.order), panel.count),
@@ -101,6 +101,6 @@ def sparse_step(pairs: Pairs, start: Split, source: Split, target: Split, alpha:
             GROUP=GROUP,
             PAGE=PAGE,
             SPLIT=source.split,
-            num_warps=8 if source.split else 4,
-            num_stages=2 if source.split else 3,
+            num_warps=4,
+            num_stages=3,
         )

@@ -10,7 +10,7 @@ import triton.language as tl
 # Pixels are padded to whole blocks, which every tile of pixels divides.
 BLOCK = 128
 MOST_CHANNELS = 512  # of an embedding: a tile of queries stays on the chip
-PANEL = 256  # value channels that one program carries, and at most TAIL more
+PANEL = 256  # float16 of a pixel's value that one program carries, and of at most TAIL channels more
 TAIL = 32
 NARROWEST = 16  # side of a matrix instruction
 
@@ -43,17 +43,19 @@ class Panel(NamedTuple):
         return self.first + self.count * (self.main + self.tail)
 
 
-def panels(channels: int) -> list[Panel]:
-    """Launches that cover value channels: 19 -> 32; 259 -> 256 + 16; 300 -> 256, 64."""
-    whole, rest = divmod(channels, PANEL)
+def panels(channels: int, parts: int) -> list[Panel]:
+    """Launches that cover value channels: 19 -> 32; 259 -> 256 + 16; 300 -> 256, 64. Of values in two parts a program
+    carries half as many: the products with second parts are summed beside the others, in as many registers."""
+    most = PANEL // parts
+    whole, rest = divmod(channels, most)
     if whole and 0 < rest <= TAIL:
         tail = max(NARROWEST, power_of_two(rest))
-        return ([Panel(0, whole - 1, PANEL, 0)] if whole > 1 else []) + [Panel((whole - 1) * PANEL, 1, PANEL, tail)]
-    cut = [Panel(0, whole, PANEL, 0)] if whole else []
+        return ([Panel(0, whole - 1, most, 0)] if whole > 1 else []) + [Panel((whole - 1) * most, 1, most, tail)]
+    cut = [Panel(0, whole, most, 0)] if whole else []
     if rest:
         main, tail = split(rest)
         # A tail of its own only where it is small beside its main part, as with whole panels.
-        cut.append(Panel(whole * PANEL, 1, *((main, tail) if tail <= TAIL else (2 * main, 0))))
+        cut.append(Panel(whole * most, 1, *((main, tail) if tail <= TAIL else (2 * main, 0))))
     return cut
 
 

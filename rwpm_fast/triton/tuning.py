@@ -14,9 +14,11 @@ class Tile(NamedTuple):
     stages: int
 
 
+# Three stages before two: with two a tile is fetched only while the second product runs, with three a whole tile ahead.
+# Four warps, which multiply together, for every 64 rows: more would each multiply all of them again.
 _STEPS = (
-    Tile(128, 128, 8, 2), Tile(128, 64, 8, 3), Tile(128, 64, 8, 2), Tile(128, 32, 8, 2), Tile(64, 64, 8, 2),
-    Tile(64, 32, 8, 2), Tile(64, 32, 8, 1), Tile(32, 32, 4, 1), Tile(16, 16, 4, 1),
+    Tile(128, 64, 8, 3), Tile(128, 64, 8, 2), Tile(128, 32, 8, 3), Tile(128, 32, 8, 2), Tile(64, 64, 4, 2),
+    Tile(64, 32, 4, 2), Tile(64, 32, 4, 1), Tile(32, 32, 4, 1), Tile(16, 16, 4, 1),
 )  # fmt: skip
 _SELECTIONS = (Tile(128, 128, 8, 2), Tile(128, 64, 8, 3), Tile(128, 64, 8, 2), Tile(64, 32, 4, 2), Tile(64, 32, 4, 1))
 
@@ -30,8 +32,9 @@ def streaming_tile(channels: int, value_channels: int, shared_memory: int) -> Ti
     """For row sums (no value channels) and steps; channels in float16, those that are split counted twice."""
 
     def bytes_of(tile: Tile) -> int:
-        rows = tile.rows * (channels + 2 * tile.columns)
-        return 2 * (rows + tile.stages * tile.columns * (channels + value_channels))
+        columns = tile.stages * tile.columns
+        # Beside a pixel's channels stand up to three float32: its factor, and for the adjoint its row's sums.
+        return 2 * (tile.rows * channels + columns * (channels + value_channels)) + 12 * columns
 
     return _first(_STEPS, bytes_of, shared_memory)
 
