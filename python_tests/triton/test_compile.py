@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from rwpm_fast.triton.launch import memory_for_tiles
 from rwpm_fast.triton.tiles import split
 from rwpm_fast.triton.tuning import screening_tile
 
@@ -78,10 +79,11 @@ KERNELS = {
 
 
 def check(run_python, gpu, *case):
-    code = f"import sys; sys.argv.append({json.dumps(json.dumps([*GPUS[gpu], *case]))})\n{COMPILE}"
+    backend, arch, warp_size, memory = GPUS[gpu]
+    tiles = memory_for_tiles(memory, arch // 10 if backend == "cuda" else 9)
+    code = f"import sys; sys.argv.append({json.dumps(json.dumps([backend, arch, warp_size, tiles, *case]))})\n{COMPILE}"
     compiled = json.loads(run_python(code, TRITON_INTERPRET="0").splitlines()[-1])
-    channels, memory = sum(split(case[0])), GPUS[gpu][3]
-    launched = KERNELS if screening_tile(channels, memory) else KERNELS - {"screen"}
+    launched = KERNELS if screening_tile(sum(split(case[0])), tiles) else KERNELS - {"screen"}
     assert {name for name, _ in compiled} == launched
     assert len(compiled) > len(launched)  # there are two steps, and two kinds of looks
     assert all(shared <= memory for _, shared in compiled), compiled

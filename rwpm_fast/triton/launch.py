@@ -20,8 +20,13 @@ def launch(kernel, grid: tuple[int, ...], *arguments, **options) -> None:
 
 
 def shared_memory(device: torch.device) -> int:
-    """Bytes of shared memory that a program may have."""
+    """Bytes of shared memory that a program's tiles may take."""
     if device.type != "cuda":
         return _SHARED_MEMORY
     properties = torch.cuda.get_device_properties(device)
-    return getattr(properties, "shared_memory_per_block_optin", 64 * 1024)
+    return memory_for_tiles(getattr(properties, "shared_memory_per_block_optin", 64 * 1024), properties.major)
+
+
+def memory_for_tiles(limit: int, major: int) -> int:
+    """Of a device's limit what tiles may take: from compute capability 10 on compilers stage operands once more."""
+    return limit * 7 // 8 if major >= 10 else limit
