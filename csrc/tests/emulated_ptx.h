@@ -48,8 +48,12 @@ inline uint32_t shared_address(const void* pointer) {
   return uint32_t(static_cast<const char*>(pointer) - block().shared);
 }
 
+// What a thread has learned by waiting, its fences of before do not order.
+inline void learned() { self().proxies_fenced = false; }
+
 inline void sync_block() {
   meet(block().all, [] {});
+  learned();
 }
 
 inline int uniform(int x) { return x; }
@@ -169,7 +173,7 @@ inline void barrier_init(uint32_t barrier, uint32_t arrivals) {
 }
 
 inline void fence_barriers() {}
-inline void fence_stores() {}
+inline void fence_proxies() { self().proxies_fenced = true; }
 
 inline void arrive(Barrier& barrier) {
   require(barrier.pending > 0, "mbarrier: more arrivals than expected");
@@ -193,6 +197,7 @@ inline void barrier_arrive(uint32_t barrier, uint32_t rank) {
 inline void barrier_wait(uint32_t barrier, uint32_t parity) {
   stall();
   wait_until([&] { return (barrier_at(barrier).phase & 1) != parity; });
+  learned();
 }
 
 inline void later(std::function<void()> run) { cluster->late.push_back({cluster->pick(6), std::move(run)}); }
@@ -238,8 +243,10 @@ inline void copy_box(uint32_t to, const CUtensorMap* map, uint32_t barrier, int 
   copy_box_to_all(to, map, barrier, uint16_t(1u << cluster_rank()), channel, pixel, batch);
 }
 
+// Threads read by themselves what it brings, in another proxy than that of the copy which comes after.
 inline void copy_bytes(uint32_t to, const void* from, uint32_t bytes, uint32_t barrier) {
   require(to % 16 == 0 && bytes % 16 == 0 && reinterpret_cast<uintptr_t>(from) % 16 == 0, "bulk copy: not aligned");
+  require(self().proxies_fenced, "bulk copy: no fence between the proxies since the last wait");
   later([=, target = &block()] {
     std::memcpy(&shared_at<char>(to, *target), from, bytes);
     arrived(barrier, *target, bytes);
@@ -248,6 +255,7 @@ inline void copy_bytes(uint32_t to, const void* from, uint32_t bytes, uint32_t b
 
 inline void sync_cluster() {
   meet(cluster->all, [] {});
+  learned();
 }
 
 template <int REGISTERS>

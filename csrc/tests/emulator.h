@@ -59,6 +59,7 @@ struct Thread {
   std::vector<std::function<void()>> open;
   std::vector<std::vector<std::function<void()>>> groups;
   std::vector<std::vector<GroupProduct>> products{1};  // by groups, the last one open
+  bool proxies_fenced = false;
 };
 
 struct Block {
