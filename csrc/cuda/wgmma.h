@@ -4,7 +4,9 @@
 
 #include "ptx.h"
 
-#ifndef RWPM_EMULATED
+#ifdef RWPM_EMULATED
+#include "tests/emulated_wgmma.h"
+#else
 
 namespace rwpm::cuda {
 

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <map>
@@ -21,12 +22,17 @@ struct Index {
   unsigned x = 0, y = 0, z = 0;
 };
 
+inline void require(bool ok, const char* what) {
+  if (!ok) throw std::logic_error(what);
+}
+
 struct Barrier {
   int expected, pending;
   int64_t bytes = 0;
-  unsigned phase = 0;
+  int64_t phase = 0;
 
   void settle() {
+    require(std::abs(bytes) < 1 << 20, "mbarrier: more bytes than it counts");
     if (pending || bytes) return;
     pending = expected;
     ++phase;
@@ -59,7 +65,9 @@ struct Thread {
   std::vector<std::function<void()>> open;
   std::vector<std::vector<std::function<void()>>> groups;
   std::vector<std::vector<GroupProduct>> products{1};  // by groups, the last one open
-  bool proxies_fenced = false;
+  std::map<uint32_t, int64_t> waited;                  // by barriers, the last phase it has waited for
+  bool products_fenced = false, proxies_fenced = false;
+  int registers = 0;
 };
 
 struct Block {
@@ -68,6 +76,9 @@ struct Block {
   std::vector<Thread> threads;
   std::unique_ptr<char[]> memory;
   char* shared = nullptr;
+  uint32_t shared_bytes = 0;
+  int free_registers = 0;
+  bool barriers_known = true;  // to the copy engine and to the cluster
   std::vector<Meeting> warps, warpgroups;
   Meeting all;
   std::map<uint32_t, Barrier> barriers;
@@ -140,10 +151,6 @@ void meet(Meeting& meeting, const Work& work) {
   }
 }
 
-inline void require(bool ok, const std::string& what) {
-  if (!ok) throw std::logic_error(what);
-}
-
 }  // namespace rwpm::emulator
 
 // As CUDA names them.
@@ -192,6 +199,7 @@ inline void set_up(Cluster& here, const Launch& launch, Index first) {
     block.rank = rank;
     block.memory = std::make_unique<char[]>(launch.shared_bytes + 1024);
     block.shared = block.memory.get() + (1024 - reinterpret_cast<uintptr_t>(block.memory.get()) % 1024);
+    block.shared_bytes = launch.shared_bytes;
     std::memset(block.shared, 0x7f, launch.shared_bytes);  // no numbers, read as float16
     block.all.size = int(launch.threads);
     block.warps.assign(launch.threads / 32, Meeting{32});
@@ -201,6 +209,7 @@ inline void set_up(Cluster& here, const Launch& launch, Index first) {
       Thread& thread = block.threads[i];
       thread.block = &block;
       thread.number = int(i);
+      thread.registers = int(std::min(65536 / launch.threads / 8 * 8, 255u));
       make_fiber(thread);
     }
   }
@@ -234,7 +243,7 @@ inline void run_cluster(const Launch& launch, Index first) {
       threadIdx = {unsigned(here.current->number), 0, 0};
       blockIdx = here.current->block->index;
       swapcontext(&here.scheduler, &here.current->context);
-      require(failure.empty(), failure);
+      require(failure.empty(), failure.c_str());
     }
     require(here.progress > before || !here.late.empty(), "every thread waits");
     running.erase(std::remove_if(running.begin(), running.end(), [](Thread* t) { return t->done; }), running.end());
@@ -246,6 +255,7 @@ inline void run_cluster(const Launch& launch, Index first) {
 inline void run(const Launch& launch, std::function<void(char*)> body) {
   kernel = std::move(body);
   failure.clear();
+  require(launch.grid.x % launch.cluster_size == 0, "launch: a grid of no whole clusters");
   Index first;
   for (first.z = 0; first.z < launch.grid.z; ++first.z)
     for (first.y = 0; first.y < launch.grid.y; ++first.y)
