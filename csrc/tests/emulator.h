@@ -77,6 +77,7 @@ struct Block {
   std::unique_ptr<char[]> memory;
   char* shared = nullptr;
   uint32_t shared_bytes = 0;
+  int late = 0;  // rounds that the others of its cluster are ahead
   int free_registers = 0;
   bool barriers_known = true;  // to the copy engine and to the cluster
   std::vector<Meeting> warps, warpgroups;
@@ -161,6 +162,10 @@ namespace rwpm::emulator {
 inline std::string failure;
 
 inline void enter() {
+  for (int rounds = block().late; rounds > 0; --rounds) {
+    ++cluster->progress;
+    yield();
+  }
   try {
     kernel(block().shared);
   } catch (const std::exception& e) {
@@ -200,6 +205,7 @@ inline void set_up(Cluster& here, const Launch& launch, Index first) {
     block.memory = std::make_unique<char[]>(launch.shared_bytes + 1024);
     block.shared = block.memory.get() + (1024 - reinterpret_cast<uintptr_t>(block.memory.get()) % 1024);
     block.shared_bytes = launch.shared_bytes;
+    block.late = launch.cluster_size > 1 ? here.pick(64) : 0;
     std::memset(block.shared, 0x7f, launch.shared_bytes);  // no numbers, read as float16
     block.all.size = int(launch.threads);
     block.warps.assign(launch.threads / 32, Meeting{32});

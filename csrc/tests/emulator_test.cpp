@@ -92,6 +92,16 @@ void check_barriers() {
     sync_cluster();
   };
   expect(refused([&] { arrive_twice(true); }, 2) == "", "a barrier of two blocks");
+  // Blocks do not begin together.
+  expect_refused(
+      "used before it was made",
+      [] {
+        if (threadIdx.x == 0) barrier_init(barrier, 256);
+        sync_block();
+        for (uint32_t block = 0; block < 2; ++block) barrier_arrive(barrier, block);
+        sync_cluster();
+      },
+      2);
   expect_refused("not made known", [&] { arrive_twice(false); }, 2);
   expect_refused("no whole clusters", [] {}, 2, 3);
   expect_refused("more arrivals than expected", [] {
