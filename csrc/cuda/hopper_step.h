@@ -165,6 +165,7 @@ class HopperStep {
   RWPM_DEVICE void multiply_values(int tile, Sums& sums) const {
     const int stage = tile % stages;
     barrier_wait(value_full(stage), uint32_t(tile / stages) & 1);
+    settle(sums.weights);
     fence_products();
     const uint64_t value = summed_rows(values_at(stage), chunk_row, KEYS * chunk_row);
     const uint64_t value_tail = summed_rows(values_at(stage) + KEYS * WIDE * 2, TAIL * 2, 16);

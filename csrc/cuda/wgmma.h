@@ -28,6 +28,13 @@ RWPM_DEVICE void settle(float (&d)[COUNT]) {
   for (int i = 0; i < COUNT; ++i) asm volatile("" : "+f"(d[i]));
 }
 
+// Before a fence: keeps the compiler from making the left operands after it.
+template <int COUNT>
+RWPM_DEVICE void settle(uint32_t (&a)[COUNT][4]) {
+#pragma unroll
+  for (int i = 0; i < COUNT * 4; ++i) asm volatile("" : "+r"(a[i / 4][i % 4]));
+}
+
 // The same number, of which the compiler does not know that it is the same: what is made of it in a loop is made there,
 // and held in no registers meanwhile.
 RWPM_DEVICE uint32_t made_here(uint32_t x) {

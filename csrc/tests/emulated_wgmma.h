@@ -104,6 +104,8 @@ void wait_for_products() {
 
 template <int COUNT>
 void settle(float (&)[COUNT]) {}
+template <int COUNT>
+void settle(uint32_t (&)[COUNT][4]) {}
 
 inline uint32_t made_here(uint32_t x) { return x; }
 
