@@ -55,6 +55,7 @@ inline void learned() { self().proxies_fenced = false; }
 inline void sync_block() {
   meet(block().all, [] {});
   learned();
+  stall();
 }
 
 inline int uniform(int x) { return x; }
@@ -72,16 +73,20 @@ inline void unpack_halves(uint32_t halves, float& first, float& second) {
   second = float_of_half(uint16_t(halves >> 16));
 }
 
-// --- sm_80. Copies are done at the wait for them.
+// --- sm_80. Copies are done at the wait for them, or at once.
 
 inline void copy_16(uint32_t to, const void* from, bool there) {
   require(to % 16 == 0 && reinterpret_cast<uintptr_t>(from) % 16 == 0, "copy_16: not aligned");
-  self().open.push_back([=, target = shared_at<char>(to, 16)] {
+  const auto copy = [=, target = shared_at<char>(to, 16)] {
     if (there)
       std::memcpy(target, from, 16);
     else
       std::memset(target, 0, 16);
-  });
+  };
+  if (cluster->lazy)
+    self().open.push_back(copy);
+  else
+    copy();
 }
 
 inline void commit_copies() {

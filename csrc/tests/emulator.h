@@ -104,7 +104,7 @@ struct Cluster {
   Thread* current = nullptr;
   int64_t progress = 0;
   uint32_t chance = 1;
-  bool lazy = true;  // products as late as may be, or at once when committed
+  bool lazy = true;  // what threads have asked for is done as late as may be, or at once
 
   int pick(int below) {
     chance = chance * 1664525u + 1013904223u;
