@@ -38,7 +38,7 @@ class HopperStep {
     // Where the last tile goes beyond the pixels nobody brings factors, which must be finite.
     for (uint32_t i = threadIdx.x; i < Tile::factor_stages * Tile::factor_bytes / 4; i += Tile::threads)
       reinterpret_cast<float*>(shared + Tile::factors_at)[i] = 0;
-    fence_stores();
+    fence_proxies();
     if (threadIdx.x == 0) {
       barrier_init(query_full(), 1);
       for (int stage = 0; stage < stages; ++stage) {
@@ -92,6 +92,7 @@ class HopperStep {
     const int stage = tile % stages, first = tile * KEYS;
     const uint32_t to = keys_at(stage), full = key_full(stage);
     barrier_wait(key_empty(stage), uint32_t(tile / stages + 1) & 1);
+    fence_proxies();  // threads have read the factors that lay there
     const int left = step.padded - first;
     const uint32_t factor_bytes = uint32_t(left < KEYS ? left : KEYS) * 4;
     barrier_expect(full, Tile::key_bytes + factor_bytes * (step.adjoint ? factor_count : 1));
@@ -164,6 +165,7 @@ class HopperStep {
   RWPM_DEVICE void multiply_values(int tile, Sums& sums) const {
     const int stage = tile % stages;
     barrier_wait(value_full(stage), uint32_t(tile / stages) & 1);
+    settle(sums.weights);
     fence_products();
     const uint64_t value = summed_rows(values_at(stage), chunk_row, KEYS * chunk_row);
     const uint64_t value_tail = summed_rows(values_at(stage) + KEYS * WIDE * 2, TAIL * 2, 16);

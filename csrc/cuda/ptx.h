@@ -86,8 +86,8 @@ RWPM_DEVICE void barrier_init(uint32_t barrier, uint32_t arrivals) {
 // Makes barriers' first states known to the copy engine and to the cluster.
 RWPM_DEVICE void fence_barriers() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
 
-// Before a synchronisation: lets the copy engine overwrite what threads have stored.
-RWPM_DEVICE void fence_stores() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+// Between what threads have read or stored, this one or those it has waited for, and a copy over it.
+RWPM_DEVICE void fence_proxies() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
 RWPM_DEVICE void barrier_expect(uint32_t barrier, uint32_t bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");

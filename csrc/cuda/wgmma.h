@@ -4,7 +4,9 @@
 
 #include "ptx.h"
 
-#ifndef RWPM_EMULATED
+#ifdef RWPM_EMULATED
+#include "tests/emulated_wgmma.h"
+#else
 
 namespace rwpm::cuda {
 
@@ -24,6 +26,13 @@ template <int COUNT>
 RWPM_DEVICE void settle(float (&d)[COUNT]) {
 #pragma unroll
   for (int i = 0; i < COUNT; ++i) asm volatile("" : "+f"(d[i]));
+}
+
+// Before a fence: keeps the compiler from making the left operands after it.
+template <int COUNT>
+RWPM_DEVICE void settle(uint32_t (&a)[COUNT][4]) {
+#pragma unroll
+  for (int i = 0; i < COUNT * 4; ++i) asm volatile("" : "+r"(a[i / 4][i % 4]));
 }
 
 // The same number, of which the compiler does not know that it is the same: what is made of it in a loop is made there,

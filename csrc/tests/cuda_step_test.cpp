@@ -140,7 +140,7 @@ std::string describe(const Case& c) {
 }
 
 template <int WARPS, int KEYS, int WIDTH>
-void check_ampere(const Case& c) {
+void check_ampere(const Case& c, bool lazy) {
   using Tile = AmpereTile<WARPS, KEYS, WIDTH>;
   Problem problem(c);
   const Launch launch = {{unsigned(c.padded / Tile::rows), unsigned((c.width + WIDTH - 1) / WIDTH), unsigned(c.batch)},
@@ -148,7 +148,7 @@ void check_ampere(const Case& c) {
                          unsigned(Tile::threads),
                          uint32_t(Tile::shared_bytes(c.channels)),
                          1,
-                         true};
+                         lazy};
   run(launch, [&](char* shared) { ampere_step<WARPS, KEYS, WIDTH>(problem.step, 0, shared); });
   problem.check("ampere " + std::to_string(KEYS) + " keys, " + describe(c));
 }
@@ -209,10 +209,11 @@ void check_all() {
   check_halves();
   check_descriptors();
   check_panels();
-  check_ampere<8, 64, 32>({1, 128, 120, 64, 32});
-  check_ampere<4, 32, 32>({2, 128, 128, 80, 48, false, true});
-  check_ampere<4, 32, 128>({1, 256, 250, 272, 112, true});
-  check_ampere<8, 64, 288>({1, 128, 100, 32, 272});
+  check_ampere<8, 64, 32>({1, 128, 120, 64, 32}, true);
+  check_ampere<8, 64, 32>({1, 256, 250, 64, 32}, false);
+  check_ampere<4, 32, 32>({2, 128, 128, 80, 48, false, true}, true);
+  check_ampere<4, 32, 128>({1, 256, 250, 272, 112, true}, false);
+  check_ampere<8, 64, 288>({1, 128, 100, 32, 272}, true);
 
   check_hopper<64, 128, 0, 32>({1, 128, 120, 64, 32}, 1, true);
   for (int blocks = 2; blocks < 5; ++blocks)

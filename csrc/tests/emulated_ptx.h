@@ -1,5 +1,5 @@
-// The instructions of cuda/ptx.h and cuda/wgmma.h as the PTX manual defines them, for tests/emulator.h. Shared
-// addresses count from the beginning of a block's shared memory, which lies at a multiple of 1024.
+// The instructions of cuda/ptx.h as the PTX manual defines them, for tests/emulator.h. Shared addresses count from the
+// beginning of a block's shared memory, which lies at a multiple of 1024.
 #pragma once
 
 #include <cmath>
@@ -40,16 +40,22 @@ inline uint16_t half_of_float(float x) {
 }
 
 template <typename T>
-T& shared_at(uint32_t address, const Block& b = block()) {
-  return *reinterpret_cast<T*>(b.shared + address);
+T* shared_at(uint32_t address, size_t count, const Block& b = block()) {
+  require(address + count * sizeof(T) <= b.shared_bytes, "shared memory: beyond what the block has");
+  return reinterpret_cast<T*>(b.shared + address);
 }
 
 inline uint32_t shared_address(const void* pointer) {
   return uint32_t(static_cast<const char*>(pointer) - block().shared);
 }
 
+// What a thread has learned by waiting, its fences of before do not order.
+inline void learned() { self().proxies_fenced = false; }
+
 inline void sync_block() {
   meet(block().all, [] {});
+  learned();
+  stall();
 }
 
 inline int uniform(int x) { return x; }
@@ -67,16 +73,20 @@ inline void unpack_halves(uint32_t halves, float& first, float& second) {
   second = float_of_half(uint16_t(halves >> 16));
 }
 
-// --- sm_80. Copies are done at the wait for them.
+// --- sm_80. Copies are done at the wait for them, or at once.
 
 inline void copy_16(uint32_t to, const void* from, bool there) {
   require(to % 16 == 0 && reinterpret_cast<uintptr_t>(from) % 16 == 0, "copy_16: not aligned");
-  self().open.push_back([=, target = &shared_at<char>(to)] {
+  const auto copy = [=, target = shared_at<char>(to, 16)] {
     if (there)
       std::memcpy(target, from, 16);
     else
       std::memset(target, 0, 16);
-  });
+  };
+  if (cluster->lazy)
+    self().open.push_back(copy);
+  else
+    copy();
 }
 
 inline void commit_copies() {
@@ -110,7 +120,8 @@ inline void load_matrices_of_warp(uint32_t (&m)[4], uint32_t row, bool transpose
   meet(block().warps[size_t(self().number / 32)], [&] {
     for (int matrix = 0; matrix < 4; ++matrix) {
       uint16_t element[8][8];
-      for (int r = 0; r < 8; ++r) std::memcpy(element[r], &shared_at<char>(operand<Matrices>(matrix * 8 + r)->row), 16);
+      for (int r = 0; r < 8; ++r)
+        std::memcpy(element[r], shared_at<char>(operand<Matrices>(matrix * 8 + r)->row, 16), 16);
       for (int lane = 0; lane < 32; ++lane) {
         const int major = lane / 4, minor = lane % 4 * 2;
         const uint32_t low = transposed ? element[minor][major] : element[major][minor];
@@ -165,11 +176,14 @@ inline Barrier& barrier_at(uint32_t address, Block& b = block()) {
 
 inline void barrier_init(uint32_t barrier, uint32_t arrivals) {
   require(barrier % 8 == 0, "mbarrier: not aligned");
+  require(arrivals > 0 && arrivals < 1 << 20 && !block().barriers.count(barrier), "mbarrier: not to be made so");
+  shared_at<uint64_t>(barrier, 1);
   block().barriers[barrier] = {int(arrivals), int(arrivals)};
+  block().barriers_known = false;
 }
 
-inline void fence_barriers() {}
-inline void fence_stores() {}
+inline void fence_barriers() { block().barriers_known = true; }
+inline void fence_proxies() { self().proxies_fenced = true; }
 
 inline void arrive(Barrier& barrier) {
   require(barrier.pending > 0, "mbarrier: more arrivals than expected");
@@ -186,18 +200,34 @@ inline void barrier_expect(uint32_t barrier, uint32_t bytes) {
 inline void barrier_arrive(uint32_t barrier, uint32_t rank) {
   Block& there = *cluster->blocks.at(rank);
   require(!there.ended(), "mbarrier: its block has ended");
+  require(there.barriers_known, "mbarrier: not made known to the cluster");
   arrive(barrier_at(barrier, there));
   stall();
 }
 
 inline void barrier_wait(uint32_t barrier, uint32_t parity) {
   stall();
+  // A parity tells a phase from the one before and the one after: whoever misses two has lost count.
+  const auto last = self().waited.find(barrier);
+  const int64_t phase = last == self().waited.end() ? -int64_t(parity) : last->second + 1;
+  require((phase & 1) == parity, "mbarrier: a wait for another phase than the next");
   wait_until([&] { return (barrier_at(barrier).phase & 1) != parity; });
+  require(barrier_at(barrier).phase == phase + 1, "mbarrier: two phases on since the last wait");
+  self().waited[barrier] = phase;
+  learned();
 }
 
 inline void later(std::function<void()> run) { cluster->late.push_back({cluster->pick(6), std::move(run)}); }
 
+// Where a copy goes, of a block.
+inline char* target_of(uint32_t to, uint32_t bytes, const Block& b) {
+  for (const auto& [barrier, state] : b.barriers)
+    require(barrier + 8 <= to || to + bytes <= barrier, "copy: over an mbarrier");
+  return shared_at<char>(to, bytes, b);
+}
+
 inline void arrived(uint32_t barrier, Block& b, uint32_t bytes) {
+  require(b.barriers_known, "mbarrier: not made known to the copy engine");
   Barrier& at = barrier_at(barrier, b);
   at.bytes -= bytes;
   at.settle();
@@ -210,20 +240,30 @@ inline uint32_t swizzled(uint32_t address, int row_bytes) {
   return address ^ (address >> 7 & bits) << 4;
 }
 
+// cuda.h, cuTensorMapEncodeTiled: what a map must keep to.
+inline void check_map(const CUtensorMap& map) {
+  require(reinterpret_cast<uintptr_t>(map.table) % 16 == 0 && map.channels % 8 == 0, "tensor map: not aligned");
+  require(map.channels > 0 && map.pixels > 0 && map.batch > 0, "tensor map: empty");
+  require(map.box_channels == 16 || map.box_channels == 32 || map.box_channels == 64, "tensor map: no such swizzle");
+  require(map.box_pixels > 0 && map.box_pixels <= 256, "tensor map: too large a box");
+}
+
 inline void copy_box_to_all(uint32_t to, const CUtensorMap* map, uint32_t barrier, uint16_t blocks, int channel,
                             int pixel, int batch) {
+  check_map(*map);
   const int row_bytes = map->box_channels * 2;
   require(to % uint32_t(8 * row_bytes) == 0, "copy of a box: not at a whole swizzle");
-  require(map->box_channels * 2 <= 128 && map->box_pixels <= 256, "copy of a box: too large");
+  require(blocks >> cluster->blocks.size() == 0, "copy of a box: to a block that is not in the cluster");
   for (auto& b : cluster->blocks) {
     if (!(blocks >> b->rank & 1)) continue;
     later([=, target = b.get(), map = *map] {
+      char* const box = target_of(to, uint32_t(map.box_pixels * row_bytes), *target);
       for (int row = 0; row < map.box_pixels; ++row)
         for (int c = 0; c < map.box_channels; ++c) {
           const bool inside = pixel + row < map.pixels && channel + c < map.channels;
           const int64_t at = (int64_t(batch) * map.pixels + pixel + row) * map.channels + channel + c;
-          shared_at<uint16_t>(swizzled(to + uint32_t(row * row_bytes + c * 2), row_bytes), *target) =
-              inside ? map.table[at] : 0;
+          const uint32_t place = swizzled(to + uint32_t(row * row_bytes + c * 2), row_bytes) - to;
+          reinterpret_cast<uint16_t*>(box + place)[0] = inside ? map.table[at] : 0;
         }
       require(!target->ended(), "copy of a box: its block has ended");
       arrived(barrier, *target, uint32_t(map.box_pixels * row_bytes));
@@ -238,128 +278,37 @@ inline void copy_box(uint32_t to, const CUtensorMap* map, uint32_t barrier, int 
   copy_box_to_all(to, map, barrier, uint16_t(1u << cluster_rank()), channel, pixel, batch);
 }
 
+// Threads read by themselves what it brings, in another proxy than that of the copy which comes after.
 inline void copy_bytes(uint32_t to, const void* from, uint32_t bytes, uint32_t barrier) {
   require(to % 16 == 0 && bytes % 16 == 0 && reinterpret_cast<uintptr_t>(from) % 16 == 0, "bulk copy: not aligned");
+  require(self().proxies_fenced, "bulk copy: no fence between the proxies since the last wait");
   later([=, target = &block()] {
-    std::memcpy(&shared_at<char>(to, *target), from, bytes);
+    std::memcpy(target_of(to, bytes, *target), from, bytes);
     arrived(barrier, *target, bytes);
   });
 }
 
 inline void sync_cluster() {
   meet(cluster->all, [] {});
+  learned();
 }
 
 template <int REGISTERS>
-void take_registers() {}
+void take_registers() {
+  static_assert(REGISTERS >= 24 && REGISTERS <= 256 && REGISTERS % 8 == 0, "setmaxnreg: no such number");
+  const int more = REGISTERS - self().registers;
+  require(more >= 0, "setmaxnreg: fewer than it has");
+  wait_until([&] { return block().free_registers >= more; });
+  block().free_registers -= more;
+  self().registers = REGISTERS;
+}
+
 template <int REGISTERS>
-void give_registers() {}
-
-// Products of a warpgroup. Each thread keeps its own list; the last thread to wait does the work of all.
-inline Meeting& warpgroup() { return block().warpgroups[size_t(self().number / 128)]; }
-
-struct Descriptor {
-  uint32_t start, leading, stride;
-  int row_bytes;
-
-  explicit Descriptor(uint64_t bits)
-      : start(uint32_t(bits & 0x3fff) << 4),
-        leading(uint32_t(bits >> 16 & 0x3fff) << 4),
-        stride(uint32_t(bits >> 32 & 0x3fff) << 4),
-        row_bytes(bits >> 62 == 1   ? 128
-                  : bits >> 62 == 2 ? 64
-                                    : 32) {
-    require(bits >> 62 != 0 && (bits >> 46 & 0xffff & 0x3fff) == 0, "descriptor: bits that must be zero");
-  }
-
-  // K-major: groups of eight rows are a stride apart, rows follow each other; the 16 channels lie in one row.
-  float of_channels(int row, int channel) const {
-    return at(uint32_t(row / 8) * stride + uint32_t(row % 8 * row_bytes + channel * 2));
-  }
-
-  // MN-major: eight rows are a stride apart, pieces as long as a row are the leading offset apart.
-  float of_rows(int row, int column) const {
-    const int piece = row_bytes / 2;
-    return at(uint32_t(column / piece) * leading + uint32_t(row / 8) * stride +
-              uint32_t(row % 8 * row_bytes + column % piece * 2));
-  }
-
- private:
-  float at(uint32_t offset) const { return float_of_half(shared_at<uint16_t>(swizzled(start + offset, row_bytes))); }
-};
-
-inline void multiply_group(size_t number) {
-  const size_t first = size_t(self().number / 128 * 128);
-  const auto of = [&](size_t thread) -> GroupProduct& { return block().threads[first + thread].products[0][number]; };
-  const GroupProduct& one = of(0);
-  const Descriptor a(one.a | uint64_t(one.registers ? 1 : 0) << 62), b(one.b);
-  std::vector<float> left(64 * 16), right(size_t(16 * one.columns));
-  for (size_t thread = 0; thread < 128; ++thread) {
-    const GroupProduct& p = of(thread);
-    require(p.a == one.a && p.b == one.b && p.columns == one.columns, "wgmma: threads do not agree");
-    if (!p.registers) continue;
-    const int warp = int(thread) / 32, lane = int(thread) % 32;
-    for (int i = 0; i < 8; ++i)
-      left[size_t((warp * 16 + left_row(lane, i)) * 16 + left_column(lane, i))] = half_of(p.registers[i / 2], i % 2);
-  }
-  for (int k = 0; k < 16; ++k) {
-    for (int row = 0; row < 64 && !one.registers; ++row) left[size_t(row * 16 + k)] = a.of_channels(row, k);
-    for (int n = 0; n < one.columns; ++n)
-      right[size_t(k * one.columns + n)] = one.registers ? b.of_rows(k, n) : b.of_channels(n, k);
-  }
-  for (size_t thread = 0; thread < 128; ++thread) {
-    const GroupProduct& p = of(thread);
-    const int warp = int(thread) / 32, lane = int(thread) % 32;
-    for (int i = 0; i < p.columns / 2; ++i) {
-      const int row = warp * 16 + lane / 4 + (i % 4 >= 2 ? 8 : 0), column = i / 4 * 8 + lane % 4 * 2 + i % 2;
-      float sum = p.add ? p.d[i] : 0;
-      for (int k = 0; k < 16; ++k) sum += left[size_t(row * 16 + k)] * right[size_t(k * p.columns + column)];
-      p.d[i] = sum;
-    }
-  }
-}
-
-// Does all groups but the last `keep`, of which the open one, not committed yet, is none.
-inline void finish_products(size_t keep) {
-  stall();
-  meet(warpgroup(), [&] {
-    const size_t first = size_t(self().number / 128 * 128);
-    auto& mine = self().products;
-    while (mine.size() > keep + 1) {
-      for (size_t number = 0; number < mine[0].size(); ++number) multiply_group(number);
-      for (size_t i = 0; i < 128; ++i) {
-        auto& groups = block().threads[first + i].products;
-        groups.erase(groups.begin());
-      }
-    }
-  });
-}
-
-inline void fence_products() {}
-
-inline void commit_products() {
-  self().products.emplace_back();
-  if (!cluster->lazy) finish_products(0);
-}
-
-template <int PENDING>
-void wait_for_products() {
-  finish_products(PENDING);
-}
-
-template <int COUNT>
-void settle(float (&)[COUNT]) {}
-
-inline uint32_t made_here(uint32_t x) { return x; }
-
-template <int N>
-void multiply_channels(float (&d)[N / 2], uint64_t a, uint64_t b, bool add) {
-  self().products.back().push_back({d, nullptr, a, b, N, add});
-}
-
-template <int N>
-void multiply_rows(float (&d)[N / 2], const uint32_t (&a)[4], uint64_t b) {
-  self().products.back().push_back({d, a, 0, b, N, true});
+void give_registers() {
+  static_assert(REGISTERS >= 24 && REGISTERS <= 256 && REGISTERS % 8 == 0, "setmaxnreg: no such number");
+  require(REGISTERS <= self().registers, "setmaxnreg: more than it has");
+  block().free_registers += self().registers - REGISTERS;
+  self().registers = REGISTERS;
 }
 
 }  // namespace rwpm::cuda

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <map>
@@ -21,12 +22,17 @@ struct Index {
   unsigned x = 0, y = 0, z = 0;
 };
 
+inline void require(bool ok, const char* what) {
+  if (!ok) throw std::logic_error(what);
+}
+
 struct Barrier {
   int expected, pending;
   int64_t bytes = 0;
-  unsigned phase = 0;
+  int64_t phase = 0;
 
   void settle() {
+    require(std::abs(bytes) < 1 << 20, "mbarrier: more bytes than it counts");
     if (pending || bytes) return;
     pending = expected;
     ++phase;
@@ -59,6 +65,9 @@ struct Thread {
   std::vector<std::function<void()>> open;
   std::vector<std::vector<std::function<void()>>> groups;
   std::vector<std::vector<GroupProduct>> products{1};  // by groups, the last one open
+  std::map<uint32_t, int64_t> waited;                  // by barriers, the last phase it has waited for
+  bool products_fenced = false, proxies_fenced = false;
+  int registers = 0;
 };
 
 struct Block {
@@ -67,6 +76,10 @@ struct Block {
   std::vector<Thread> threads;
   std::unique_ptr<char[]> memory;
   char* shared = nullptr;
+  uint32_t shared_bytes = 0;
+  int late = 0;  // rounds that the others of its cluster are ahead
+  int free_registers = 0;
+  bool barriers_known = true;  // to the copy engine and to the cluster
   std::vector<Meeting> warps, warpgroups;
   Meeting all;
   std::map<uint32_t, Barrier> barriers;
@@ -91,7 +104,7 @@ struct Cluster {
   Thread* current = nullptr;
   int64_t progress = 0;
   uint32_t chance = 1;
-  bool lazy = true;  // products as late as may be, or at once when committed
+  bool lazy = true;  // what threads have asked for is done as late as may be, or at once
 
   int pick(int below) {
     chance = chance * 1664525u + 1013904223u;
@@ -139,10 +152,6 @@ void meet(Meeting& meeting, const Work& work) {
   }
 }
 
-inline void require(bool ok, const std::string& what) {
-  if (!ok) throw std::logic_error(what);
-}
-
 }  // namespace rwpm::emulator
 
 // As CUDA names them.
@@ -153,6 +162,10 @@ namespace rwpm::emulator {
 inline std::string failure;
 
 inline void enter() {
+  for (int rounds = block().late; rounds > 0; --rounds) {
+    ++cluster->progress;
+    yield();
+  }
   try {
     kernel(block().shared);
   } catch (const std::exception& e) {
@@ -191,6 +204,8 @@ inline void set_up(Cluster& here, const Launch& launch, Index first) {
     block.rank = rank;
     block.memory = std::make_unique<char[]>(launch.shared_bytes + 1024);
     block.shared = block.memory.get() + (1024 - reinterpret_cast<uintptr_t>(block.memory.get()) % 1024);
+    block.shared_bytes = launch.shared_bytes;
+    block.late = launch.cluster_size > 1 ? here.pick(64) : 0;
     std::memset(block.shared, 0x7f, launch.shared_bytes);  // no numbers, read as float16
     block.all.size = int(launch.threads);
     block.warps.assign(launch.threads / 32, Meeting{32});
@@ -200,6 +215,7 @@ inline void set_up(Cluster& here, const Launch& launch, Index first) {
       Thread& thread = block.threads[i];
       thread.block = &block;
       thread.number = int(i);
+      thread.registers = int(std::min(65536 / launch.threads / 8 * 8, 255u));
       make_fiber(thread);
     }
   }
@@ -233,7 +249,7 @@ inline void run_cluster(const Launch& launch, Index first) {
       threadIdx = {unsigned(here.current->number), 0, 0};
       blockIdx = here.current->block->index;
       swapcontext(&here.scheduler, &here.current->context);
-      require(failure.empty(), failure);
+      require(failure.empty(), failure.c_str());
     }
     require(here.progress > before || !here.late.empty(), "every thread waits");
     running.erase(std::remove_if(running.begin(), running.end(), [](Thread* t) { return t->done; }), running.end());
@@ -245,6 +261,7 @@ inline void run_cluster(const Launch& launch, Index first) {
 inline void run(const Launch& launch, std::function<void(char*)> body) {
   kernel = std::move(body);
   failure.clear();
+  require(launch.grid.x % launch.cluster_size == 0, "launch: a grid of no whole clusters");
   Index first;
   for (first.z = 0; first.z < launch.grid.z; ++first.z)
     for (first.y = 0; first.y < launch.grid.y; ++first.y)

@@ -133,14 +133,16 @@ def step(
             row = tl.cast(key, tl.int64) * (D0 + D1)
             x = products(query, query_tail, query_low, query_tail_low, keys + row, low + row, D0, D1, SPLIT_KEYS)
             x = x * tl.load(inverse + key)[None, :] * to_logit[:, None]
-            if ADJOINT:  # weights S_ji
-                x = x - tl.load(largest + key)[None, :]
-            else:
-                x = x - row_largest[:, None]
             if part == 1:
                 x = tl.where(pixel[:, None] == key[None, :], float("-inf"), x)
-            # An invalid key's value is zero, but its weight must be finite for that to matter.
-            weight = tl.exp2(tl.minimum(x, 0.0) + LIFT)
+            # The minimum, for an invalid key's weight must be finite for its value, zero, to count; and before the
+            # difference, which made of a product not yet rounded would not fit the sums: those are of rounded logits.
+            if ADJOINT:  # weights S_ji
+                column_largest = tl.load(largest + key)[None, :]
+                x = tl.minimum(x, column_largest) - column_largest
+            else:
+                x = tl.minimum(x, row_largest[:, None]) - row_largest[:, None]
+            weight = tl.exp2(x + LIFT)
             if ADJOINT:
                 weight = weight * tl.load(inverse_sum + key)[None, :]
             high = high_of(weight)
