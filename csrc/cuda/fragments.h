@@ -16,8 +16,8 @@ struct Rows {
   int first;          // pixel of the upper one
   bool there;         // whether they are pixels at all; they share a block
   float to_logit[2];  // inverse times scale
-  float base[2];      // lift - largest
-  float share[2];     // what sums are multiplied by
+  float largest[2];
+  float share[2];  // what sums are multiplied by
 };
 
 RWPM_DEVICE Rows rows_of(const Step& step, int batch, int first) {
@@ -26,7 +26,7 @@ RWPM_DEVICE Rows rows_of(const Step& step, int batch, int first) {
     if (!rows.there) continue;
     const int64_t at = step.row(batch, first + 8 * i);
     rows.to_logit[i] = step.inverse[at] * step.scale;
-    rows.base[i] = float(lift) - step.largest[at];
+    rows.largest[i] = step.largest[at];
     rows.share[i] = (step.adjoint ? 1.0f : step.inverse_sum[at]) * step.alpha / float(1 << lift);
   }
   return rows;
@@ -36,7 +36,8 @@ RWPM_DEVICE Rows rows_of(const Step& step, int batch, int first) {
 constexpr int factor_count = 3;
 
 // Products [.., KEYS] become weights times 2^lift. The minimum keeps finite what an invalid key, whose value is zero,
-// makes of it.
+// makes of it; and it stands before the difference, which made of a product not yet rounded would not fit the sums:
+// those are of rounded logits.
 template <bool ADJOINT, int KEYS>
 RWPM_DEVICE void weigh(float (&x)[KEYS / 2], const Rows& rows, const float* factors, int lane) {
 #pragma unroll
@@ -50,10 +51,10 @@ RWPM_DEVICE void weigh(float (&x)[KEYS / 2], const Rows& rows, const float* fact
     }
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
-      const float base = ADJOINT ? float(lift) - (e % 2 ? largest.second : largest.first) : rows.base[e / 2];
+      const float base = ADJOINT ? (e % 2 ? largest.second : largest.first) : rows.largest[e / 2];
       const float cosine = x[group * 4 + e] * (e % 2 ? inverse.second : inverse.first);
-      const float logit = smaller(multiply_add(cosine, rows.to_logit[e / 2], base), float(lift));
-      x[group * 4 + e] = exp2_approximate(logit);
+      const float logit = smaller(cosine * rows.to_logit[e / 2], base);
+      x[group * 4 + e] = exp2_approximate(logit - base + float(lift));
       if (ADJOINT) x[group * 4 + e] *= e % 2 ? inverse_sum.second : inverse_sum.first;
     }
   }
