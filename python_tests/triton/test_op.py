@@ -34,14 +34,42 @@ try:
 except RuntimeError as error:  # to run it there would have to be a GPU
     assert "active drivers" in str(error), error
 launches = [n for n in graphs[0].graph.nodes if "triton_kernel" in str(n.target)]
-# Three to pack, three looks, lists, weights, sums, and of each step two.
-assert len(launches) == 3 + 3 + 2 + 1 + 2 * 3, len(launches)
+# Three to pack, sums of what is near and a look from them, three looks of rows, lists, weights, sums, each step two.
+assert len(launches) == 3 + 2 + 3 + 2 + 1 + 2 * 3, len(launches)
 print("traced")
 """
 
 
 def test_compilers_see_the_launches(run_python):
     assert "traced" in run_python(TRACED, TRITON_INTERPRET="0")
+
+
+def test_nobody_wraps_a_launch_that_runs(monkeypatch):
+    """What tracers need costs an eager walk tens of milliseconds."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    from rwpm_fast.triton import launch
+
+    ran, wrapped = [], []
+
+    class Kernel:
+        def __getitem__(self, grid):
+            return lambda *arguments: ran.append((grid, arguments))
+
+    def wrap(kernel):
+        wrapped.append(kernel)
+        return kernel
+
+    monkeypatch.setattr(launch, "INTERPRETED", False)
+    monkeypatch.setattr(torch.library, "wrap_triton", wrap)
+    kernel = Kernel()
+    for tensor in (torch.ones(2), torch.nn.Parameter(torch.ones(2))):
+        launch.launch(kernel, (2,), tensor, 3)
+    launch.launch(kernel, (0, 2), torch.ones(2), 3)
+    assert len(ran) == 2 and not wrapped
+    with FakeTensorMode():
+        launch.launch(kernel, (2,), 3, torch.ones(2))
+    assert len(ran) == 3 and wrapped == [kernel]
 
 
 def test_schema(device, manifold):
