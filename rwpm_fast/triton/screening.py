@@ -1,13 +1,13 @@
 """A look at every pair once, by half of the tiles: which pairs matter to whom, from row sums that are known before.
 
 A tile of cosines serves its rows and its columns alike. For that, both must know what to look for before the look: the
-sums over the pixels around a row bound the whole row's from below (in the middle of real maps by less than a tenth of
-a bit), so that little more is kept than the whole sums would ask for. What is added up by several programs is added up
-in integers, so that the order does not matter.
+sums over the pixels around a row bound the whole row's from below (DABNet at 180x320 in patches: by 0.05 bit in the
+median, 1.1 at the 99th percentile), so that little more is kept than the whole sums would ask for. What is added up by
+several programs is added up in integers, so that the order does not matter.
 
-Eight-bit products would not be faster: on embeddings of DABNet a third of the tiles of 90x160 pixels, and a fifth of
-180x320, hold a pair that somebody looks for, a tenth more of them with the margins of int8; made again in float16,
-those cost what the others save.
+Eight-bit products would save little. On embeddings of DABNet 33 to 46 % of the tiles hold a pair that somebody looks
+for at 90x160, 20 % at 180x320; with the margins of int8 37 to 51 and 23 %, and these would be made again in float16. At
+half the price of a product that comes to 0.87 to 1.0 and 0.73 of float16's, before keys are fetched twice.
 """
 
 from __future__ import annotations
