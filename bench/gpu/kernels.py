@@ -20,12 +20,12 @@ from rwpm_fast.bench.fps import Frame, ours
 
 from .context import Context, note
 
-# Kernel -> lists of what a launch may be given, the likeliest first. BM, BN: rows and columns of a tile; SIDE: both.
+# Kernel -> lists of what a launch may be given, the likeliest first. BM and BN are rows and columns of a tile.
 _TILES = {"BM": (128, 64), "BN": (64, 128, 32), "num_warps": (8, 4), "num_stages": (2, 3, 4)}
 SPACES: dict[str, dict[str, tuple[int, ...]]] = {
     "streaming.step": _TILES,
     "streaming.row_sums": _TILES,
-    "screening.screen": {"SIDE": (128, 64), "num_warps": (8, 4), "num_stages": (2, 1, 3)},
+    "screening.screen": {"BM": (128, 64), "BN": (64, 128), "num_warps": (8, 4), "num_stages": (3, 2, 4, 1)},
     "sparse.step": {"num_warps": (4, 8, 2), "num_stages": (3, 2, 4, 1)},
     "sparse.weigh": {"num_warps": (4, 8), "num_stages": (2, 1, 3)},
 }
@@ -47,17 +47,10 @@ class Launch(NamedTuple):
 
     def changed(self, options: dict[str, int]) -> Launch:
         """With other options; a grid of rows follows its tile."""
-        grid = self.grid[0] * self.rows // {**self.options, **options}.get(self._rows, 1), *self.grid[1:]
+        grid = self.grid
+        if "BM" in options:
+            grid = (self.grid[0] * self.options["BM"] // options["BM"], *grid[1:])
         return self._replace(grid=grid, options={**self.options, **options})
-
-    @property
-    def rows(self) -> int:
-        """That a program takes, where the options say so."""
-        return self.options.get(self._rows, 1)
-
-    @property
-    def _rows(self) -> str:
-        return "SIDE" if "SIDE" in self.options else "BM"
 
 
 @contextmanager
@@ -215,7 +208,7 @@ def _variants(launch: Launch, context: Context, end: float) -> list[dict[str, An
     every = [dict(zip(space, sizes, strict=True)) for sizes in product(*space.values())]
     present = {option: launch.options[option] for option in space}
     wanted = [present, *(options for options in every if options != present)]
-    wanted = [o for o in wanted if (launch.grid[0] * launch.rows) % launch.changed(o).rows == 0]
+    wanted = [o for o in wanted if (launch.grid[0] * launch.options.get("BM", 1)) % o.get("BM", 1) == 0]
     wanted = wanted[:3] if context.dry else wanted
     _compile_ahead([launch.changed(options) for options in wanted])
     found, failed, before = [], [], None

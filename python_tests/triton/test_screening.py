@@ -44,16 +44,16 @@ def columns(bits):
 
 
 @pytest.mark.parametrize("pixels", [2, 64, 100, 129, 257, 385, 512])  # 1 to 4 tiles of 128, 1 to 8 of 64
-@pytest.mark.parametrize("side", [64, 128])
+@pytest.mark.parametrize(("side", "wide"), [(64, 64), (128, 64), (128, 128)])
 @pytest.mark.parametrize("turns", [1, 64])
-def test_finds_what_a_look_at_all_tiles_finds(device, road, monkeypatch, pixels, side, turns):
+def test_finds_what_a_look_at_all_tiles_finds(device, road, monkeypatch, pixels, side, wide, turns):
     monkeypatch.setattr(module, "TURNS", turns)
     monkeypatch.setattr(module, "REACH", 0)
     monkeypatch.setattr(module, "DENSEST", 1.0)
     monkeypatch.setattr(tuning, "_STEPS", (Tile(64, 64, 4, 1),))
     e = torch.stack([road(pixels, 24, seed=seed) for seed in (0, 3)]).to(device)
     mask = torch.arange(2 * pixels, device=device).view(2, pixels) % 13 > 0
-    graph, found = screened(e, mask, Tile(side, side, 4, 1))
+    graph, found = screened(e, mask, Tile(side, wide, 4, 1))
     x, margin = logits(graph), 2 * graph.scale * graph.off.double()[:, None, None]
     base = (near(x, 64)[..., None] - margin).nan_to_num(neginf=torch.inf)  # [B, padded, 1]
     known = found.dropped.isfinite() & (graph.valid != 0)

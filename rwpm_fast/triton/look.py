@@ -93,7 +93,8 @@ def _screened(graph: Graph, tile: Tile, tolerance: float, see: float, keep: floa
         *(graph.scale, math.log2(see), math.log2(keep), per_share, float(2**30 // (tiles + 2)), graph.padded),
         D0=graph.channels[0],
         D1=graph.channels[1],
-        SIDE=tile.rows,
+        BM=tile.rows,
+        BN=tile.columns,
         num_warps=tile.warps,
         num_stages=tile.stages,
     )

@@ -63,14 +63,15 @@ def screen(
     padded,
     D0: tl.constexpr,
     D1: tl.constexpr,
-    SIDE: tl.constexpr,  # of a tile, a multiple of GROUP
+    BM: tl.constexpr,  # pixels of a tile's side, a multiple of GROUP
+    BN: tl.constexpr,  # of those the columns taken at once, a multiple of GROUP too
 ):
     batch = tl.program_id(2).to(tl.int64)
     mine = tl.program_id(0)
     margin = 2 * tl.load(off + batch) * scale
     if margin > MOST_OFF:
         return
-    tiles, groups, words = padded // SIDE, padded // GROUP, padded // 32
+    tiles, groups, words = padded // BM, padded // GROUP, padded // 32
     keys += batch * padded * (D0 + D1)
     inverse += batch * padded
     valid += batch * padded
@@ -80,18 +81,17 @@ def screen(
     bits += batch * groups * words
     counts += batch * groups
 
-    of_tile = tl.arange(0, SIDE)
-    group_of_tile = tl.arange(0, SIDE // GROUP)
-    word_of_tile = tl.arange(0, SIDE // 32)
     place = tl.arange(0, 32)
-    pixel = mine * SIDE + of_tile
+    pixel = mine * BM + tl.arange(0, BM)
+    row_group = mine * (BM // GROUP) + tl.arange(0, BM // GROUP)
+    row_word = mine * (BM // 32) + tl.arange(0, BM // 32)
     row_out = tl.where(tl.load(valid + pixel) != 0, 0.0, float("-inf"))
     row_base = tl.load(base + pixel)
     to_logit = tl.load(inverse + pixel) * scale
-    query, query_tail, _, _ = load_queries(keys, keys, mine * SIDE, D0, D1, SIDE, False)
-    row_lost = tl.zeros([SIDE], tl.float32)
-    row_largest = tl.full([SIDE], float("-inf"), tl.float32)
-    row_count = tl.zeros([SIDE // GROUP], tl.int32)
+    query, query_tail, _, _ = load_queries(keys, keys, mine * BM, D0, D1, BM, False)
+    row_lost = tl.zeros([BM], tl.float32)
+    row_largest = tl.full([BM], float("-inf"), tl.float32)
+    row_count = tl.zeros([BM // GROUP], tl.int32)
     # Two tiles of pixels meet once: the next half of all, around. Opposite ones, where their number is even, meet at
     # the lower one's.
     met = (tiles + 1) // 2
@@ -99,9 +99,12 @@ def screen(
         met += 1
     turns = tl.cdiv(tiles // 2 + 1, tl.num_programs(1))
     begin = tl.program_id(1) * turns
-    for turn in range(begin, tl.minimum(begin + turns, met)):
-        other = (mine + turn) % tiles
-        key = other * SIDE + of_tile
+    tl.static_assert(BM % BN == 0)
+    PIECES: tl.constexpr = BM // BN
+    for piece in range(begin * PIECES, tl.minimum(begin + turns, met) * PIECES):
+        turn = piece // PIECES
+        first = (mine + turn) % tiles * BM + piece % PIECES * BN
+        key = first + tl.arange(0, BN)
         at = keys + tl.cast(key, tl.int64) * (D0 + D1)
         x = products(query, query_tail, query, query, at, at, D0, D1, False)
         x = x * tl.load(inverse + key)[None, :] * to_logit[:, None]
@@ -115,30 +118,29 @@ def screen(
             weight = x - row_base[:, None]
             wanted = (weight >= log_keep - margin).to(tl.int32)
             # As words at once: those of a group's rows are put together, and not their columns one by one.
-            words_of_rows = tl.sum(tl.reshape(wanted, (SIDE, SIDE // 32, 32)) << place[None, None, :], 2)
-            word = tl.reduce_or(tl.reshape(words_of_rows, (SIDE // GROUP, GROUP, SIDE // 32)), 1)  # [groups, words]
-            for_rows = tl.broadcast_to(word[:, None, :], (SIDE // GROUP, GROUP, SIDE // 32))
-            for_rows = tl.reshape(for_rows, (SIDE, SIDE // 32))
-            chosen = tl.reshape((for_rows[:, :, None] >> place[None, None, :]) & 1, (SIDE, SIDE))
+            words_of_rows = tl.sum(tl.reshape(wanted, (BM, BN // 32, 32)) << place[None, None, :], 2)
+            word = tl.reduce_or(tl.reshape(words_of_rows, (BM // GROUP, GROUP, BN // 32)), 1)  # [groups, words]
+            for_rows = tl.broadcast_to(word[:, None, :], (BM // GROUP, GROUP, BN // 32))
+            for_rows = tl.reshape(for_rows, (BM, BN // 32))
+            chosen = tl.reshape((for_rows[:, :, None] >> place[None, None, :]) & 1, (BM, BN))
             row_lost += tl.sum(tl.where(chosen > 0, 0.0, tl.exp2(weight)), 1)
             row_largest = tl.maximum(row_largest, tl.max(x, 1))
             row_count += tl.sum(tl.sum((word[:, :, None] >> place[None, None, :]) & 1, 2), 1)
-            to = (mine * (SIDE // GROUP) + group_of_tile).to(tl.int64)[:, None] * words
-            tl.store(bits + to + other * (SIDE // 32) + word_of_tile[None, :], word)
+            to = row_group.to(tl.int64)[:, None] * words + first // 32 + tl.arange(0, BN // 32)[None, :]
+            tl.store(bits + to, word)
             if turn > 0:
                 key_weight = x - key_base[None, :]
                 key_wanted = (key_weight >= log_keep - margin).to(tl.int32)
-                key_chosen = tl.max(tl.reshape(key_wanted, (SIDE, SIDE // GROUP, GROUP)), 2)  # [SIDE, groups]
-                for_keys = tl.broadcast_to(key_chosen[:, :, None], (SIDE, SIDE // GROUP, GROUP))
-                key_lost = tl.sum(tl.where(tl.reshape(for_keys, (SIDE, SIDE)) > 0, 0.0, tl.exp2(key_weight)), 0)
+                key_chosen = tl.max(tl.reshape(key_wanted, (BM, BN // GROUP, GROUP)), 2)  # [BM, groups]
+                for_keys = tl.broadcast_to(key_chosen[:, :, None], (BM, BN // GROUP, GROUP))
+                key_lost = tl.sum(tl.where(tl.reshape(for_keys, (BM, BN)) > 0, 0.0, tl.exp2(key_weight)), 0)
                 tl.atomic_add(lost + key, parts_of(key_lost, per_share, most_parts), sem="relaxed")
                 tl.atomic_max(largest + key, ordered(tl.max(x, 0)), sem="relaxed")
-                key_group = other * (SIDE // GROUP) + group_of_tile
+                key_group = first // GROUP + tl.arange(0, BN // GROUP)
                 tl.atomic_add(counts + key_group, tl.sum(key_chosen, 0), sem="relaxed")
-                places = tl.reshape(key_chosen, (SIDE // 32, 32, SIDE // GROUP)) << place[None, :, None]
-                key_to = key_group.to(tl.int64)[None, :] * words + mine * (SIDE // 32) + word_of_tile[:, None]
-                tl.store(bits + key_to, tl.sum(places, 1))
+                places = tl.reshape(key_chosen, (BM // 32, 32, BN // GROUP)) << place[None, :, None]
+                tl.store(bits + key_group.to(tl.int64)[None, :] * words + row_word[:, None], tl.sum(places, 1))
     if begin < met:
         tl.atomic_add(lost + pixel, parts_of(row_lost, per_share, most_parts), sem="relaxed")
         tl.atomic_max(largest + pixel, ordered(row_largest), sem="relaxed")
-        tl.atomic_add(counts + mine * (SIDE // GROUP) + group_of_tile, row_count, sem="relaxed")
+        tl.atomic_add(counts + row_group, row_count, sem="relaxed")

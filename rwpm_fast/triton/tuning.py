@@ -20,12 +20,12 @@ _STEPS = (
     Tile(128, 64, 8, 3), Tile(128, 64, 8, 2), Tile(128, 32, 8, 3), Tile(128, 32, 8, 2), Tile(64, 64, 4, 2),
     Tile(64, 32, 4, 2), Tile(64, 32, 4, 1), Tile(32, 32, 4, 1), Tile(16, 16, 4, 1),
 )  # fmt: skip
-_SELECTIONS = (Tile(128, 128, 8, 2), Tile(128, 64, 8, 3), Tile(128, 64, 8, 2), Tile(64, 32, 4, 2), Tile(64, 32, 4, 1))
+_SELECTIONS = (Tile(128, 64, 8, 3), Tile(128, 64, 8, 2), Tile(64, 32, 4, 2), Tile(64, 32, 4, 1))
 
 _WEIGHINGS = (
     Tile(64, 64, 4, 2), Tile(64, 64, 4, 1), Tile(64, 32, 4, 1), Tile(32, 32, 4, 1), Tile(16, 16, 4, 1),
 )  # fmt: skip
-_SCREENS = (Tile(128, 128, 8, 2), Tile(64, 64, 4, 2), Tile(64, 64, 4, 1))
+_SCREENS = (Tile(128, 64, 8, 3), Tile(128, 64, 8, 2), Tile(64, 64, 4, 2), Tile(64, 64, 4, 1))
 
 
 def streaming_tile(channels: int, value_channels: int, shared_memory: int) -> Tile:
@@ -55,7 +55,7 @@ def weighing_tile(channels: int, shared_memory: int) -> Tile:
 
 
 def screening_tile(channels: int, shared_memory: int) -> Tile | None:
-    """For the look at every pair once, a square; None where none fits."""
+    """For the look at every pair once; columns are a group's or more. None where none fits."""
     return next((tile for tile in _SCREENS if _bytes_of_keys(tile, channels) <= shared_memory), None)
 
 
