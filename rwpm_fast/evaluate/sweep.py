@@ -203,26 +203,26 @@ class _Analyst:
         return {**arrays, "seconds": np.array([analysis.network_seconds, analysis.walk_seconds])}
 
 
-def _pool(swept: Sweep, photos: list[Photo], key: Key, fpr_rule: str, track: str | None, by_photo: bool) -> None:
+def _pool(swept: Sweep, photos: list[Photo], result: Key, fpr_rule: str, track: str | None, by_photo: bool) -> None:
     """Add the metrics of a scorer and score over all photos of all processes."""
     processes = swept.processes
 
     def maps() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        return ((swept.score_map(photo, *key), photo.frame.read_labels()) for photo in photos)
+        return ((swept.score_map(photo, *result), photo.frame.read_labels()) for photo in photos)
 
     pooled = PixelMetrics(fpr_rule)  # one at a time, since it holds all its pixels
     for photo, (score_map, labels) in zip(photos, maps(), strict=True):
         one = PixelMetrics(fpr_rule)
         one.update(score_map, labels)
         if by_photo:
-            photo.results[key] = one.compute()
+            photo.results[result] = one.compute()
         pooled.merge(one)
     merged = processes.pool(pooled)
     own = (merged.compute(), merged.curve().thinned()) if merged else None
-    swept.results[key], swept.curves[key] = processes.tell(own)
+    swept.results[result], swept.curves[result] = processes.tell(own)
     del pooled, merged  # all pixels
     if track is not None:
-        _, swept.components[key] = component_metrics(maps, track, pool=lambda m: processes.tell(processes.pool(m)))
+        _, swept.components[result] = component_metrics(maps, track, pool=lambda m: processes.tell(processes.pool(m)))
 
 
 def _median(seconds: Iterable[float]) -> float:
