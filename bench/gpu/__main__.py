@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--embeddings", type=Path, nargs="+", default=[], metavar="NPZ", help="real embeddings")
     parser.add_argument("--conformance", type=Path, metavar="DIR", help="folder of golden files, with walk/*.npz in it")
     parser.add_argument("--work", type=Path, metavar="DIR", help="folder of the parts' files (default: build/gpu)")
-    parser.add_argument("--build", action="store_true", help="compile the CPU's kernels first, in half a minute")
+    parser.add_argument("--build", action="store_true", help="compile csrc/ first, in a minute")
     parser.add_argument("--dry-run", action="store_true", help="tiny sizes, by Triton's interpreter without a GPU")
     parser.add_argument("--list", action="store_true", help="print the parts' names and do nothing")
     options = parser.parse_args(arguments)

@@ -63,13 +63,13 @@ def note(text: str) -> None:
     print(text, flush=True)
 
 
-def each_backend(context: Context) -> Iterator[str]:
-    """The GPU's backends on any frame.
+def each_backend(context: Context, dtype: str) -> Iterator[str]:
+    """The GPU's backends that take frames of a dtype: CUDA C++ takes float16 alone.
 
     Raises:
         RuntimeError: there is none.
     """
-    found = context.backends(context.frame(184, 320))
+    found = context.backends(context.frame(184, 320, dtype=dtype))
     if not found:
         raise RuntimeError(
             "no backend of a GPU can walk here: Triton is missing, or there is no GPU and no TRITON_INTERPRET"

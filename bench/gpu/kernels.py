@@ -15,10 +15,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from bench.stream_step import CASES, time_case
+from rwpm_fast import cuda
 from rwpm_fast.bench.contenders import Run
 from rwpm_fast.bench.fps import Frame, ours
 
-from .context import Context, note
+from .context import Context, Skipped, note
 
 # Kernel -> lists of what a launch may be given, the likeliest first. BM and BN are rows and columns of a tile.
 _TILES = {"BM": (128, 64), "BN": (64, 128, 32), "num_warps": (8, 4), "num_stages": (2, 3, 4)}
@@ -168,6 +170,18 @@ def profiled(run, context: Context) -> list[dict[str, Any]]:
         return [{"name": r.key[:80], "count": r.count, "us": r.device_time_total} for r in rows]
     except Exception as error:  # the profiler may be closed to us; the events above are not
         return [{"name": f"no profile: {type(error).__name__}: {error}", "count": 0, "us": 0}]
+
+
+def steps(context: Context) -> dict[str, Any]:
+    """One exact transition by Triton and by each kernel in CUDA C++: :mod:`bench.stream_step`."""
+    if (reason := cuda.unusable(torch.empty(0, dtype=torch.float16, device=context.device), None)) is not None:
+        raise Skipped(reason)
+    rows = []
+    for case in CASES[:1] if context.dry else CASES:
+        rows += time_case(*case, rounds=1 if context.dry else 5)
+        for row in rows[-len(cuda.KERNELS) :]:
+            note("  ".join(f"{name} {x:.4g}" if isinstance(x, float) else f"{name} {x}" for name, x in row.items()))
+    return {"rows": rows}
 
 
 def tune(context: Context) -> dict[str, Any]:

@@ -53,6 +53,12 @@ def memory(parts: Parts) -> float | None:
     return max(peaks) / 2**20 if peaks else None
 
 
+def over_triton(parts: Parts) -> float | None:
+    """Of the steps in CUDA C++ the largest gain over Triton's, on any size."""
+    timed = [row for row in parts.get("steps", {}).get("rows", []) if "times_triton" in row]
+    return max((row["times_triton"] for row in timed if row["kernel"] != "triton"), default=None)
+
+
 @dataclass(frozen=True)
 class Target:
     """A figure: what it must be and what it should be, at most or, with ``least``, at least."""
@@ -108,6 +114,7 @@ TARGETS = [
     Target(
         "dense tuned over ours, filtered, n = 2", "x", 1.5, 5, times_faster(_HALF, ("half-256", "dense-tuned")), True
     ),
+    Target("a step in CUDA C++ over Triton's, its best size", "x", 1.1, 1.1, over_triton, True),
     Target("50 nearest over ours, filtered, n = 2", "x", 2, 10, times_faster(_HALF, ("half-256", "knn-*")), True),
 ]
 

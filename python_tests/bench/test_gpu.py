@@ -188,8 +188,32 @@ def test_targets():
     tuned = made["dense tuned over ours, filtered, n = 2"]
     assert tuned["value"] == pytest.approx(1.2) and not tuned["met"]
     assert made["50 nearest over ours, filtered, n = 2"]["value"] is None
+    steps = [
+        {"kernel": "triton", "times_triton": 1.0},
+        {"kernel": "hopper", "times_triton": 1.25},
+        {"kernel": "ampere", "reason": "too wide"},
+    ]
+    made = {row["text"]: row for row in targets.verdicts({"steps": {"rows": steps}})}
+    assert made["a step in CUDA C++ over Triton's, its best size"]["value"] == 1.25
     text = targets.markdown({"uncut-256": part_of(uncut)})
     assert text.count("not measured") == len(made) - 4 and "MISSED" not in text
+
+
+def test_the_sanitizer_has_walks_to_look_at(tmp_path, monkeypatch):
+    from bench.gpu import context, sanitizer
+
+    dry = context.Context(dry=True, embeddings=(), conformance=None, work=tmp_path)
+    sanitizer.walks(dry)
+    monkeypatch.setattr(sanitizer.shutil, "which", lambda name, path=None: None)
+    with pytest.raises(context.Skipped, match="compute-sanitizer is not here"):
+        sanitizer.sanitize(dry)
+
+
+def test_steps_need_a_gpu(tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("a GPU is here")
+    (made,) = run_parts(tmp_path, "steps")
+    assert made["skipped"] == "expected tensors on a GPU, got cpu"
 
 
 def test_bad_arguments(capsys, tmp_path):
