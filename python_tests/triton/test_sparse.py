@@ -109,10 +109,28 @@ def test_rows_that_find_no_room_stream(sparse_walk, road, manifold, relative_err
     e, v = road(400, 24), manifold(400, 5, seed=1)
     wanted = reference.walk(e.double(), v.double(), steps=4)
     for bytes_, path in ((2**29, "sparse"), (4 * GROUP * 3 * PAGE, "mixed"), (0, "streaming")):
-        monkeypatch.setattr(module, "MOST_BYTES", bytes_)
+        monkeypatch.setattr(module, "device_memory", lambda device, bytes_=bytes_: 4 * bytes_)
         got, info = sparse_walk(e, v, tolerance=1e-5, steps=4)
         assert info.path == path
         assert relative_error(got, wanted) <= 2e-5
+
+
+def test_a_device_that_is_full_gives_less_room(device, road, monkeypatch):
+    graph, asked, empty = pack_graph(road(400, 24)[None].to(device), None, 0.01), [], module.Split.empty
+
+    def full(*shape, **facts):
+        asked.append(shape[0])
+        if shape[0] > 5:
+            raise torch.OutOfMemoryError("full")
+        return empty(*shape, **facts)
+
+    monkeypatch.setattr(module.Split, "empty", full)
+    pairs = select_pairs(graph, 1e-5, split=True)
+    assert asked[0] > 10 and asked[-1] <= 5 and asked == sorted(asked, reverse=True)
+    assert 0 < int(pairs.streams.sum()) < pairs.streams.numel()
+    monkeypatch.setattr(module.Split, "empty", lambda *shape, **facts: full(6))
+    with pytest.raises(torch.OutOfMemoryError):
+        select_pairs(graph, 1e-5, split=True)
 
 
 def test_rows_that_drop_too_much_look_again(device, road, dense, monkeypatch):

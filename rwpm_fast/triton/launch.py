@@ -9,8 +9,8 @@ import triton
 # a kernel is defined, so that it cannot change afterwards.
 INTERPRETED = triton.knobs.runtime.interpret
 
-# Shared memory that a program may have in the interpreter, which is the faster the larger the tiles are.
-_SHARED_MEMORY = 2**30
+# Shared memory that a program may have in the interpreter, which is the faster the larger the tiles are; and memory.
+_SHARED_MEMORY, _MEMORY = 2**30, 2**31
 
 
 def launch(kernel, grid: tuple[int, ...], *arguments, **options) -> None:
@@ -33,6 +33,11 @@ def shared_memory(device: torch.device) -> int:
         return _SHARED_MEMORY
     properties = torch.cuda.get_device_properties(device)
     return memory_for_tiles(getattr(properties, "shared_memory_per_block_optin", 64 * 1024), properties.major)
+
+
+def device_memory(device: torch.device) -> int:
+    """Bytes of memory that a device has, in use or not."""
+    return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else _MEMORY
 
 
 def memory_for_tiles(limit: int, major: int) -> int:

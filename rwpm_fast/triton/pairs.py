@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from . import selection, sparse
-from .launch import launch, shared_memory
+from .launch import device_memory, launch, shared_memory
 from .look import DENSEST, GROUP, look
 from .packed import Graph, Split
 from .tiles import BLOCK, panels
@@ -17,8 +17,10 @@ from .tuning import weighing_tile
 
 PAGE = selection.PAGE.value
 
-# Bytes of weights at most.
-MOST_BYTES = 2**29
+# There is room for so many columns of a group on average, or for a part of N where that is more; and for no more than a
+# part of the device's memory. DABNet's embeddings enlarged to 184x320 need 1300 to 2100, to 512x1024 8000 to 12500;
+# smooth synthetic ones 2900 and 15500.
+COLUMNS, PART_OF_PIXELS, PART_OF_MEMORY = 3072, 1 / 32, 1 / 4
 
 
 @dataclass
@@ -52,18 +54,16 @@ def select_pairs(graph: Graph, tolerance: float, *, split: bool) -> Pairs:
     groups, words = padded // GROUP, padded // 32
     _, dropped, largest, bits, counts = look(graph, tolerance)
 
+    columns, weights = _room(graph, split)
     # A block streams when a row of it drops too much, or when its groups' lists are long or find no room.
-    capacity = PAGE * (min(MOST_BYTES // (GROUP * (4 if split else 2)), batch * groups * padded) // PAGE)
     wide = (dropped > tolerance).view(batch, groups, GROUP).any(2)
     unfit = (wide | (counts > DENSEST * pixels)).flatten()
     counts = counts.flatten()
     listed = torch.where(unfit, 0, (counts + PAGE - 1) // PAGE * PAGE).long()
     end = listed.cumsum(0)
-    streams = (unfit | (end > capacity)).view(batch, padded // BLOCK, BLOCK // GROUP).any(2)  # [B, blocks]
+    streams = (unfit | (end > len(columns))).view(batch, padded // BLOCK, BLOCK // GROUP).any(2)  # [B, blocks]
     begins = torch.where(streams.repeat_interleave(BLOCK // GROUP, 1).flatten(), -1, end - listed)
 
-    columns = torch.empty(capacity, dtype=torch.int32, device=device)
-    weights = Split.empty(capacity // PAGE, GROUP, PAGE, split=split, device=device)
     inverse_sum = torch.empty_like(graph.inverse)
     launch(selection.list_columns, (batch * groups,), bits, counts, begins, columns, words, WORDS=32, PAGE=PAGE)
     tile = weighing_tile(sum(graph.channels) * graph.keys.parts, shared_memory(device))
@@ -85,6 +85,21 @@ def select_pairs(graph: Graph, tolerance: float, *, split: bool) -> Pairs:
     )
     order = listed.argsort(descending=True, stable=True)
     return Pairs(order, begins, counts, columns, weights, inverse_sum, dropped, streams.to(torch.int8))
+
+
+def _room(graph: Graph, split: bool) -> tuple[Tensor, Split]:
+    """Memory for the columns and weights of all groups; less where the device has less, down to none."""
+    device, groups = graph.valid.device, graph.batch * graph.padded // GROUP
+    pages = int(groups * min(graph.padded, max(COLUMNS, PART_OF_PIXELS * graph.pixels)) / PAGE)
+    pages = min(pages, int(PART_OF_MEMORY * device_memory(device) / (PAGE * GROUP * (4 if split else 2))))
+    while True:
+        try:
+            weights = Split.empty(pages, GROUP, PAGE, split=split, device=device)
+            return torch.empty(pages * PAGE, dtype=torch.int32, device=device), weights
+        except torch.OutOfMemoryError:
+            if not pages:
+                raise
+            pages //= 2
 
 
 def sparse_step(pairs: Pairs, start: Split, source: Split, target: Split, alpha: float) -> None:

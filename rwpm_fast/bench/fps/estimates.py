@@ -27,8 +27,8 @@ def streamed(case: Frame) -> float:
 
 
 def paired(case: Frame) -> float:
-    """Floating-point operations of one look at all pairs."""
-    return 2 * case.pairs * case.channels
+    """Floating-point operations of one look at all pairs, each once for both its pixels."""
+    return case.pairs * case.channels
 
 
 def states(case: Frame) -> float:
@@ -57,5 +57,5 @@ def listed(case: Frame) -> float:
 
 
 def sparse(case: Frame) -> float:
-    """Bytes of our walk with a tolerance at most."""
+    """Bytes that our walk with a tolerance should have: for weights it takes what room there is."""
     return 2**30 + states(case)
