@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .selection import GROUP, MOST_OFF
+from .selection import GROUP, MOST_OFF, columns_of, number_of_columns, words_of
 from .tiles import load_queries, products
 
 # What a row drops is counted in parts of the tolerance.
@@ -113,16 +113,10 @@ def screen(
             if turn == 0:
                 x = tl.where(pixel[:, None] == key[None, :], float("-inf"), x)
             weight = x - row_base[:, None]
-            wanted = (weight >= log_keep - margin).to(tl.int32)
-            # As words at once: those of a group's rows are put together, and not their columns one by one.
-            words_of_rows = tl.sum(tl.reshape(wanted, (SIDE, SIDE // 32, 32)) << place[None, None, :], 2)
-            word = tl.reduce_or(tl.reshape(words_of_rows, (SIDE // GROUP, GROUP, SIDE // 32)), 1)  # [groups, words]
-            for_rows = tl.broadcast_to(word[:, None, :], (SIDE // GROUP, GROUP, SIDE // 32))
-            for_rows = tl.reshape(for_rows, (SIDE, SIDE // 32))
-            chosen = tl.reshape((for_rows[:, :, None] >> place[None, None, :]) & 1, (SIDE, SIDE))
-            row_lost += tl.sum(tl.where(chosen > 0, 0.0, tl.exp2(weight)), 1)
+            word = words_of((weight >= log_keep - margin).to(tl.int32))
+            row_lost += tl.sum(tl.where(columns_of(word, SIDE) > 0, 0.0, tl.exp2(weight)), 1)
             row_largest = tl.maximum(row_largest, tl.max(x, 1))
-            row_count += tl.sum(tl.sum((word[:, :, None] >> place[None, None, :]) & 1, 2), 1)
+            row_count += number_of_columns(word)
             to = (mine * (SIDE // GROUP) + group_of_tile).to(tl.int64)[:, None] * words
             tl.store(bits + to + other * (SIDE // 32) + word_of_tile[None, :], word)
             if turn > 0:
