@@ -20,8 +20,9 @@ from torch import Tensor
 from .selection import GROUP, MOST_OFF, columns_of, number_of_columns, words_of
 from .tiles import load_queries, products
 
-# What a row drops is counted in parts of the tolerance.
-PARTS = tl.constexpr(2.0**16)
+# What a row drops is counted in parts of the tolerance. A pair is dropped for less than is kept at first, so that a
+# row's N of them come to at most 40 tolerances, one over KEPT_PART: less than 2^24 parts, each held by a float32.
+PARTS = tl.constexpr(2.0**18)
 
 
 @triton.jit
@@ -38,9 +39,9 @@ def number_of(ordered: Tensor) -> Tensor:
 
 
 @triton.jit
-def parts_of(share, per_share, most):
+def parts_of(share, per_share):
     """Shares as whole parts, rounded up."""
-    return tl.ceil(tl.minimum(share * per_share, most)).to(tl.int32)
+    return tl.ceil(share * per_share).to(tl.int32)
 
 
 @triton.jit
@@ -59,7 +60,6 @@ def screen(
     log_see,  # log2 of the share that nobody looks for
     log_keep,  # log2 of the share from which on a pair is kept
     per_share,  # parts that are a share of 1
-    most_parts,  # that a tile adds at most
     padded,
     D0: tl.constexpr,
     D1: tl.constexpr,
@@ -125,14 +125,13 @@ def screen(
                 key_chosen = tl.max(tl.reshape(key_wanted, (SIDE, SIDE // GROUP, GROUP)), 2)  # [SIDE, groups]
                 for_keys = tl.broadcast_to(key_chosen[:, :, None], (SIDE, SIDE // GROUP, GROUP))
                 key_lost = tl.sum(tl.where(tl.reshape(for_keys, (SIDE, SIDE)) > 0, 0.0, tl.exp2(key_weight)), 0)
-                tl.atomic_add(lost + key, parts_of(key_lost, per_share, most_parts), sem="relaxed")
+                tl.atomic_add(lost + key, parts_of(key_lost, per_share), sem="relaxed")
                 tl.atomic_max(largest + key, ordered(tl.max(x, 0)), sem="relaxed")
                 key_group = other * (SIDE // GROUP) + group_of_tile
                 tl.atomic_add(counts + key_group, tl.sum(key_chosen, 0), sem="relaxed")
                 places = tl.reshape(key_chosen, (SIDE // 32, 32, SIDE // GROUP)) << place[None, :, None]
                 key_to = key_group.to(tl.int64)[None, :] * words + mine * (SIDE // 32) + word_of_tile[:, None]
                 tl.store(bits + key_to, tl.sum(places, 1))
-    if begin < met:
-        tl.atomic_add(lost + pixel, parts_of(row_lost, per_share, most_parts), sem="relaxed")
-        tl.atomic_max(largest + pixel, ordered(row_largest), sem="relaxed")
-        tl.atomic_add(counts + mine * (SIDE // GROUP) + group_of_tile, row_count, sem="relaxed")
+    tl.atomic_add(lost + pixel, parts_of(row_lost, per_share), sem="relaxed")
+    tl.atomic_max(largest + pixel, ordered(row_largest), sem="relaxed")
+    tl.atomic_add(counts + mine * (SIDE // GROUP) + group_of_tile, row_count, sem="relaxed")
