@@ -40,11 +40,16 @@ class Look(NamedTuple):
     counts: Tensor  # [B, groups] int32
 
 
+def thresholds(pixels: int, tolerance: float) -> tuple[float, float]:
+    """Shares of a row from which on a pair is looked for, and at first kept."""
+    see = tolerance * SEE_PART / pixels
+    return see, max(see, min(tolerance / max(FEWEST_KEPT, pixels * KEPT_PART), 0.5 / pixels))
+
+
 def look(graph: Graph, tolerance: float) -> Look:
     """Look at all pairs, and again at those of rows that dropped more than the tolerance."""
     pixels, device = graph.pixels, graph.valid.device
-    see = tolerance * SEE_PART / pixels
-    keep = max(see, min(tolerance / max(FEWEST_KEPT, pixels * KEPT_PART), 0.5 / pixels))
+    see, keep = thresholds(pixels, tolerance)
     side = screening_tile(sum(graph.channels), shared_memory(device))
     found = _unseen(graph, keep) if side is None else _screened(graph, side, tolerance, see, keep)
     tile = selection_tile(sum(graph.channels), shared_memory(device))
@@ -90,7 +95,7 @@ def _screened(graph: Graph, tile: Tile, tolerance: float, see: float, keep: floa
         screening.screen,
         (tiles, -(-(tiles // 2 + 1) // TURNS), graph.batch),
         *(graph.keys.high, graph.inverse, graph.valid, graph.off, base, lost, largest, found.bits, found.counts),
-        *(graph.scale, math.log2(see), math.log2(keep), per_share, float(2**30 // (tiles + 2)), graph.padded),
+        *(graph.scale, math.log2(see), math.log2(keep), per_share, graph.padded),
         D0=graph.channels[0],
         D1=graph.channels[1],
         BM=tile.rows,
@@ -102,6 +107,6 @@ def _screened(graph: Graph, tile: Tile, tolerance: float, see: float, keep: floa
     dense = (found.counts > DENSEST * graph.pixels).repeat_interleave(GROUP, 1)
     known = base.isfinite() & ~dense
     dropped = lost * (1 / per_share) * margin.exp2() + graph.pixels * see
-    found.dropped.copy_(torch.where(known, dropped, found.dropped))
-    found.largest.copy_(screening.number_of(largest) + margin)
-    return found
+    return found._replace(
+        dropped=torch.where(known, dropped, found.dropped), largest=screening.number_of(largest) + margin
+    )

@@ -17,11 +17,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .selection import GROUP, MOST_OFF
+from .selection import GROUP, MOST_OFF, columns_of, number_of_columns, words_of
 from .tiles import load_queries, products
 
-# What a row drops is counted in parts of the tolerance.
-PARTS = tl.constexpr(2.0**16)
+# What a row drops is counted in parts of the tolerance. A pair is dropped for less than is kept at first, so that a
+# row's N of them come to at most 40 tolerances, one over KEPT_PART: less than 2^24 parts, each held by a float32.
+PARTS = tl.constexpr(2.0**18)
 
 
 @triton.jit
@@ -38,9 +39,9 @@ def number_of(ordered: Tensor) -> Tensor:
 
 
 @triton.jit
-def parts_of(share, per_share, most):
+def parts_of(share, per_share):
     """Shares as whole parts, rounded up."""
-    return tl.ceil(tl.minimum(share * per_share, most)).to(tl.int32)
+    return tl.ceil(share * per_share).to(tl.int32)
 
 
 @triton.jit
@@ -59,7 +60,6 @@ def screen(
     log_see,  # log2 of the share that nobody looks for
     log_keep,  # log2 of the share from which on a pair is kept
     per_share,  # parts that are a share of 1
-    most_parts,  # that a tile adds at most
     padded,
     D0: tl.constexpr,
     D1: tl.constexpr,
@@ -116,16 +116,10 @@ def screen(
             if turn == 0:
                 x = tl.where(pixel[:, None] == key[None, :], float("-inf"), x)
             weight = x - row_base[:, None]
-            wanted = (weight >= log_keep - margin).to(tl.int32)
-            # As words at once: those of a group's rows are put together, and not their columns one by one.
-            words_of_rows = tl.sum(tl.reshape(wanted, (BM, BN // 32, 32)) << place[None, None, :], 2)
-            word = tl.reduce_or(tl.reshape(words_of_rows, (BM // GROUP, GROUP, BN // 32)), 1)  # [groups, words]
-            for_rows = tl.broadcast_to(word[:, None, :], (BM // GROUP, GROUP, BN // 32))
-            for_rows = tl.reshape(for_rows, (BM, BN // 32))
-            chosen = tl.reshape((for_rows[:, :, None] >> place[None, None, :]) & 1, (BM, BN))
-            row_lost += tl.sum(tl.where(chosen > 0, 0.0, tl.exp2(weight)), 1)
+            word = words_of((weight >= log_keep - margin).to(tl.int32))
+            row_lost += tl.sum(tl.where(columns_of(word, BM) > 0, 0.0, tl.exp2(weight)), 1)
             row_largest = tl.maximum(row_largest, tl.max(x, 1))
-            row_count += tl.sum(tl.sum((word[:, :, None] >> place[None, None, :]) & 1, 2), 1)
+            row_count += number_of_columns(word)
             to = row_group.to(tl.int64)[:, None] * words + first // 32 + tl.arange(0, BN // 32)[None, :]
             tl.store(bits + to, word)
             if turn > 0:
@@ -134,13 +128,12 @@ def screen(
                 key_chosen = tl.max(tl.reshape(key_wanted, (BM, BN // GROUP, GROUP)), 2)  # [BM, groups]
                 for_keys = tl.broadcast_to(key_chosen[:, :, None], (BM, BN // GROUP, GROUP))
                 key_lost = tl.sum(tl.where(tl.reshape(for_keys, (BM, BN)) > 0, 0.0, tl.exp2(key_weight)), 0)
-                tl.atomic_add(lost + key, parts_of(key_lost, per_share, most_parts), sem="relaxed")
+                tl.atomic_add(lost + key, parts_of(key_lost, per_share), sem="relaxed")
                 tl.atomic_max(largest + key, ordered(tl.max(x, 0)), sem="relaxed")
                 key_group = first // GROUP + tl.arange(0, BN // GROUP)
                 tl.atomic_add(counts + key_group, tl.sum(key_chosen, 0), sem="relaxed")
                 places = tl.reshape(key_chosen, (BM // 32, 32, BN // GROUP)) << place[None, :, None]
                 tl.store(bits + key_group.to(tl.int64)[None, :] * words + row_word[:, None], tl.sum(places, 1))
-    if begin < met:
-        tl.atomic_add(lost + pixel, parts_of(row_lost, per_share, most_parts), sem="relaxed")
-        tl.atomic_max(largest + pixel, ordered(row_largest), sem="relaxed")
-        tl.atomic_add(counts + row_group, row_count, sem="relaxed")
+    tl.atomic_add(lost + pixel, parts_of(row_lost, per_share), sem="relaxed")
+    tl.atomic_max(largest + pixel, ordered(row_largest), sem="relaxed")
+    tl.atomic_add(counts + row_group, row_count, sem="relaxed")

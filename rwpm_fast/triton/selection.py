@@ -20,6 +20,31 @@ PAGE = tl.constexpr(64)  # columns of a block of weights; a list is padded to wh
 
 
 @triton.jit
+def words_of(wanted):
+    """Of pairs [rows, columns], 1 or 0, words [groups, columns / 32] of the columns that any row of a group wants."""
+    ROWS: tl.constexpr = wanted.shape[0]
+    WORDS: tl.constexpr = wanted.shape[1] // 32
+    place = tl.arange(0, 32)
+    words = tl.sum(tl.reshape(wanted, (ROWS, WORDS, 32)) << place[None, None, :], 2)
+    return tl.reduce_or(tl.reshape(words, (ROWS // GROUP, GROUP, WORDS)), 1)
+
+
+@triton.jit
+def columns_of(words, ROWS: tl.constexpr):
+    """The columns of words [groups, columns / 32] for every row of the groups, [rows, columns], 1 or 0."""
+    WORDS: tl.constexpr = words.shape[1]
+    for_rows = tl.broadcast_to(words[:, None, :], (ROWS // GROUP, GROUP, WORDS))
+    bits = (tl.reshape(for_rows, (ROWS, WORDS))[:, :, None] >> tl.arange(0, 32)[None, None, :]) & 1
+    return tl.reshape(bits, (ROWS, WORDS * 32))
+
+
+@triton.jit
+def number_of_columns(words):
+    """Of words [groups, columns / 32], [groups]."""
+    return tl.sum(tl.sum((words[:, :, None] >> tl.arange(0, 32)[None, None, :]) & 1, 2), 1)
+
+
+@triton.jit
 def select(
     keys,  # [B, padded, D0 + D1] float16
     inverse,  # [B, padded]
@@ -98,13 +123,9 @@ def select(
             total = total * shrink + tl.sum(weight, 1)
             largest = most
             bound = safe + tl.log2(tl.where(total > 0, total, 1.0)) + kept_from - margin
-            wanted = (live & (x >= bound[:, None])).to(tl.int32)
-            chosen = tl.max(tl.reshape(wanted, (BM // GROUP, GROUP, BN)), 1)  # [groups, BN]
-            for_all = tl.broadcast_to(chosen[:, None, :], (BM // GROUP, GROUP, BN))
-            lost = lost * shrink + tl.sum(tl.where(tl.reshape(for_all, (BM, BN)) > 0, 0.0, weight), 1)
-            count += tl.sum(chosen, 1)
-            place = tl.arange(0, 32)
-            word = tl.sum(tl.reshape(chosen, (BM // GROUP, BN // 32, 32)) << place[None, None, :], 2)
+            word = words_of((live & (x >= bound[:, None])).to(tl.int32))
+            lost = lost * shrink + tl.sum(tl.where(columns_of(word, BM) > 0, 0.0, weight), 1)
+            count += number_of_columns(word)
         tl.store(to + first // 32, word)
     alone = (total == 0) | (counted == 0)
     share = lost / tl.where(alone, 1.0, total) * tl.exp2(2 * margin) + pixels * tl.exp2(log_see)
