@@ -1,4 +1,4 @@
-"""The look at every pair once, by half of the tiles: what it finds is what a look at all of them would."""
+"""Looks at pairs: at every one once, by half of the tiles, it finds what a look at all would; and the later ones."""
 
 import math
 
@@ -92,6 +92,25 @@ def test_finds_what_a_look_at_all_tiles_finds(device, road, monkeypatch, pixels,
     above = (found.largest - margin[..., 0])[some]
     assert (above >= largest[some] - 1e-4).all()
     assert (above <= x.amax(2)[some] + 1e-4).all()
+
+
+def test_a_later_look_allows_for_its_margins(device, road, monkeypatch):
+    monkeypatch.setattr(tuning, "_SCREENS", ())
+    monkeypatch.setattr(module, "PASSES", 1)
+    graph = pack_graph(road(400, 10)[None].to(device), None, 0.05)
+    graph.off *= 30
+    found = module.look(graph, 1e-2)
+    see, keep = module.thresholds(400, 1e-2)
+    x, margin = logits(graph)[1][:, :400], 2 * graph.scale * graph.off.item()
+    share = (x * math.log(2)).softmax(2)
+    kept = columns(found.bits).repeat_interleave(GROUP, 1)[:, :400]
+    assert (kept | (share < keep * 2**-margin * (1 + 1e-3))).all()
+    looked_at = share >= see * 2**-margin * (1 + 1e-3)  # others may have been, beside these
+    least, most = (torch.where(some & ~kept, share, 0).sum(2) * 4**margin + 400 * see for some in (looked_at, ~kept))
+    assert (least > 400 * see).any()
+    dropped, largest = found.dropped[:, :400], found.largest[:, :400]
+    assert (dropped >= least * (1 - 1e-5)).all() and (dropped <= most * (1 + 1e-5)).all()
+    assert ((largest - margin - x.amax(2)).abs() < 1e-4).all()
 
 
 @pytest.mark.parametrize("tiles", [(), (Tile(64, 64, 4, 1),), (Tile(128, 128, 8, 1),)])
