@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -129,7 +130,11 @@ def test_an_interruption_of_the_parent_ends_all(photos, seconds):
     """As a job manager interrupts: the signal comes to one process alone, and the others have a week's walk to go."""
     long = arguments_of(photos, photos / "one.json", "--processes", 2, "--steps", 10**12)
     process = subprocess.Popen(
-        [sys.executable, "-m", "rwpm_fast.evaluate", *long], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "rwpm_fast.evaluate", *long],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # shells ignore it in the background
+        text=True,
     )
     time.sleep(seconds)
     process.send_signal(signal.SIGINT)
