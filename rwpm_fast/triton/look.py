@@ -50,8 +50,8 @@ def look(graph: Graph, tolerance: float) -> Look:
     """Look at all pairs, and again at those of rows that dropped more than the tolerance."""
     pixels, device = graph.pixels, graph.valid.device
     see, keep = thresholds(pixels, tolerance)
-    side = screening_tile(sum(graph.channels), shared_memory(device))
-    found = _unseen(graph, keep) if side is None else _screened(graph, side, tolerance, see, keep)
+    square = screening_tile(sum(graph.channels), shared_memory(device))
+    found = _unseen(graph, keep) if square is None else _screened(graph, square, tolerance, see, keep)
     tile = selection_tile(sum(graph.channels), shared_memory(device))
     for number in range(PASSES):
         launch(
