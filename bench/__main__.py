@@ -6,10 +6,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from rwpm_fast.bench import isas
+from rwpm_fast.benchmark import isas
 from rwpm_fast.cli.bench import add_arguments, bench
 
-from .peers import peers
+from .suites.cpu_peers import peers
 
 CACHE = Path(__file__).parents[1] / "build" / "bench"
 

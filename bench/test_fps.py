@@ -8,8 +8,8 @@ from functools import partial
 import pytest
 import torch
 
-from rwpm_fast.bench import Unavailable, map_shape
-from rwpm_fast.bench.fps import Device, Frame, walkers
+from rwpm_fast.benchmark import Unavailable, map_shape
+from rwpm_fast.benchmark.fps import Device, Frame, walkers
 
 pytest.importorskip("pytest_benchmark", reason="pytest-benchmark is not installed")
 

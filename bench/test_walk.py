@@ -9,9 +9,9 @@ from functools import partial
 
 import pytest
 
-from bench.peers import peers
-from rwpm_fast.bench import Case, Unavailable, isas, machine, map_shape, ours, torch_walks
-from rwpm_fast.bench.references import expected
+from bench.suites.cpu_peers import peers
+from rwpm_fast.benchmark import Case, Unavailable, isas, machine, map_shape, ours, torch_walks
+from rwpm_fast.benchmark.reference import expected
 
 pytest.importorskip("pytest_benchmark", reason="pytest-benchmark is not installed")
 

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from python_tests.helpers import manifold, relative_error
 from rwpm_fast import baselines, reference
 
 SETTINGS = {"alpha": 0.9, "steps": 4, "temperature": 0.02}
@@ -23,41 +24,41 @@ def slab(request, monkeypatch):
 
 
 @pytest.fixture
-def pixels(manifold):
+def pixels():
     return manifold(70, 8, dtype=torch.float64), manifold(70, 3, seed=1, dtype=torch.float64)
 
 
 @WALKS
-def test_equals_the_definition(pixels, slab, relative_error, walk):
+def test_equals_the_definition(pixels, slab, walk):
     assert relative_error(walk(*pixels, **SETTINGS), reference.walk(*pixels, **SETTINGS)) <= 1e-12
     e = pixels[0].float()
     assert walk(e).dtype == torch.float32
     assert relative_error(walk(e), reference.walk(e.double())) <= 1e-5
 
 
-def test_released_takes_one_transition_more(pixels, relative_error):
+def test_released_takes_one_transition_more(pixels):
     for steps in (0, 5):
         got = baselines.dense_walk(*pixels, steps=steps, released=True)
         assert relative_error(got, reference.walk(*pixels, steps=steps + 1)) <= 1e-12
 
 
-def test_knn_with_all_neighbours_is_the_walk(pixels, slab, relative_error):
-    got = baselines.knn_walk(*pixels, neighbours=69, **SETTINGS)
+def test_knn_with_all_neighbors_is_the_walk(pixels, slab):
+    got = baselines.knn_walk(*pixels, neighbors=69, **SETTINGS)
     assert relative_error(got, reference.walk(*pixels, **SETTINGS)) <= 1e-12
 
 
-@pytest.mark.parametrize("neighbours", [1, 5, 50])
-def test_knn_reads_the_nearest_only(pixels, slab, neighbours):
+@pytest.mark.parametrize("neighbors", [1, 5, 50])
+def test_knn_reads_the_nearest_only(pixels, slab, neighbors):
     """One transition of the identity shows the transition matrix itself."""
     e, _ = pixels
     identity = torch.eye(70, dtype=torch.float64)
     # So warm that no weight underflows to zero.
-    S = baselines.knn_walk(e, identity, neighbours=neighbours, alpha=1.0, steps=1, temperature=1.0)
-    assert S.count_nonzero(-1).tolist() == [neighbours] * 70
+    S = baselines.knn_walk(e, identity, neighbors=neighbors, alpha=1.0, steps=1, temperature=1.0)
+    assert S.count_nonzero(-1).tolist() == [neighbors] * 70
     assert S.diagonal().eq(0).all()
     torch.testing.assert_close(S.sum(-1), torch.ones(70, dtype=torch.float64))
     dense = reference.transition(e, temperature=1.0)
-    kept = torch.zeros(70, 70, dtype=torch.bool).scatter_(1, dense.topk(neighbours, -1).indices, True)
+    kept = torch.zeros(70, 70, dtype=torch.bool).scatter_(1, dense.topk(neighbors, -1).indices, True)
     restricted = torch.where(kept, dense, 0)
     torch.testing.assert_close(S, restricted / restricted.sum(-1, keepdim=True))
 
@@ -68,7 +69,7 @@ def test_knn_weighs_by_cosine(pixels, slab):
     e[3] = -e.mean(0)  # far from all
     e[4] = 0
     S = baselines.knn_walk(
-        e, torch.eye(70, dtype=torch.float64), neighbours=9, weights="cosine", alpha=1.0, steps=1, temperature=0.5
+        e, torch.eye(70, dtype=torch.float64), neighbors=9, weights="cosine", alpha=1.0, steps=1, temperature=0.5
     )
     cosines = torch.nn.functional.normalize(e, dim=-1) @ torch.nn.functional.normalize(e, dim=-1).T
     cosines.fill_diagonal_(-torch.inf)
@@ -82,9 +83,9 @@ def test_knn_weighs_by_cosine(pixels, slab):
     torch.testing.assert_close(S.sum(-1), torch.ones(70, dtype=torch.float64))
 
 
-def test_knn_walk_of_maps(manifold):
+def test_knn_walk_of_maps():
     embedding_map, value_map = manifold(2, 7, 9, 8).movedim(-1, 1), manifold(2, 7, 9, 3, seed=1).movedim(-1, 1)
-    settings = {"neighbours": 5, "weights": "cosine", "alpha": 0.9, "steps": 4, "temperature": 0.02}
+    settings = {"neighbors": 5, "weights": "cosine", "alpha": 0.9, "steps": 4, "temperature": 0.02}
     walk = baselines.KnnWalk(**settings, parts=2)
     for values in (None, value_map):
         got = walk(embedding_map, values)
@@ -101,7 +102,7 @@ def test_knn_walk_of_maps(manifold):
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"neighbours": 0}, "neighbours: expected 1 or more, got 0"),
+        ({"neighbors": 0}, "neighbors: expected 1 or more, got 0"),
         ({"weights": "gauss"}, "weights: expected one of softmax, cosine, got 'gauss'"),
         ({"alpha": 2.0}, "alpha: expected a number"),
         ({"parts": 0}, "parts: expected 1 or more, got 0"),
@@ -113,11 +114,11 @@ def test_knn_walk_checks_its_settings_at_once(change, text):
         baselines.KnnWalk(**change)
 
 
-def test_knn_walk_of_maps_that_do_not_fit(manifold):
+def test_knn_walk_of_maps_that_do_not_fit():
     embedding_map = manifold(1, 4, 4, 8).movedim(-1, 1)
     with pytest.raises(ValueError, match="mask: the k-NN graph takes all pixels"):
         baselines.KnnWalk(3)(embedding_map, mask=torch.ones(1, 4, 4, dtype=torch.bool))
-    with pytest.raises(ValueError, match="neighbours: expected 1 to 3 for 4 pixels, got 5"):
+    with pytest.raises(ValueError, match="neighbors: expected 1 to 3 for 4 pixels, got 5"):
         baselines.KnnWalk(5, parts=2)(embedding_map)
 
 
@@ -151,7 +152,7 @@ def test_errors(walk, change, kind, text):
         walk(**{"embeddings": torch.ones(60, 8)} | change)
 
 
-@pytest.mark.parametrize("neighbours", [0, 60])
-def test_neighbours_out_of_range(neighbours):
-    with pytest.raises(ValueError, match=f"neighbours: expected 1 to 59 for 60 pixels, got {neighbours}"):
-        baselines.knn_walk(torch.ones(60, 8), neighbours=neighbours)
+@pytest.mark.parametrize("neighbors", [0, 60])
+def test_neighbors_out_of_range(neighbors):
+    with pytest.raises(ValueError, match=f"neighbors: expected 1 to 59 for 60 pixels, got {neighbors}"):
+        baselines.knn_walk(torch.ones(60, 8), neighbors=neighbors)

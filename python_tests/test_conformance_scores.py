@@ -9,9 +9,9 @@ from torch.nn.functional import interpolate
 
 from python_tests.places import CONFORMANCE
 from rwpm_fast import scores
-from rwpm_fast.calibration import calibrate
 from rwpm_fast.networks import MaskLogits
-from rwpm_fast.prediction import MaskPrediction
+from rwpm_fast.scoring.calibration import calibrate
+from rwpm_fast.scoring.prediction import MaskPrediction
 
 
 def golden(kind, holding=""):

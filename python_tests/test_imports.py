@@ -12,7 +12,7 @@ assert rwpm_fast.__version__
 assert set(rwpm_fast.__all__) <= set(dir(rwpm_fast))
 assert not {"triton", "matplotlib", "PIL"} & set(sys.modules)
 rooms = {name for name in sys.modules if name.startswith("rwpm_fast.")}
-assert not rooms & {"rwpm_fast." + name for name in ("scorer", "scores", "metrics", "networks", "calibration", "maps")}
+assert not rooms & {"rwpm_fast." + name for name in ("scoring", "scores", "metrics", "networks", "ops.maps")}
 try:
     rwpm_fast.walks
 except AttributeError as error:
@@ -32,6 +32,7 @@ import warnings
 import torch
 import rwpm_fast
 from rwpm_fast import ops, reference
+from rwpm_fast.ops import library
 
 def works():
     torch.manual_seed(0)
@@ -51,7 +52,7 @@ COMPILED = (
     WORKS
     + """
 warnings.simplefilter("error", ops.FallbackWarning)
-assert ops.unavailable() is None, ops.unavailable()
+assert library.unsupported_reason() is None, library.unsupported_reason()
 works()
 rwpm_fast.walk(torch.randn(5, 3), backend="cpu")
 """
@@ -69,7 +70,7 @@ with warnings.catch_warnings(record=True) as caught:
 assert [w.category for w in caught] == [ops.FallbackWarning], caught
 text = str(caught[0].message)
 assert {reason!r} in text and {way_out!r} in text, text
-assert {reason!r} in ops.unavailable()
+assert {reason!r} in library.unsupported_reason()
 try:
     rwpm_fast.walk(e, backend="cpu")
 except RuntimeError as error:
@@ -101,8 +102,9 @@ for bad in ({"alpha": 2.0}, {"temperature": 0.0}, {"steps": -1}):
     else:
         raise AssertionError("no error")
 import importlib
-importlib.reload(ops)
-assert ops.unavailable()
+importlib.reload(library)
+importlib.reload(ops.registration)
+assert library.unsupported_reason()
 works()
 """
     run_python(fallback(*NOT_BUILT) + framework, paths=[package_copy("bare", compiled=False)])
@@ -119,13 +121,16 @@ def test_fallback_on_a_library_that_does_not_load(run_python, package_copy):
     run_python(fallback("librwpm_ops.so does not load into torch", "build it again"), paths=[place])
 
 
+RELOAD = "import importlib\nimportlib.reload(library)\nimportlib.reload(ops.registration)\n"
+
+
 @pytest.mark.parametrize("with_library", [True, False], ids=["compiled", "fallback"])
 def test_reload(run_python, package_copy, with_library):
     if with_library:
-        again = COMPILED + "import importlib\nimportlib.reload(ops)\nassert ops.unavailable() is None\nworks()\n"
+        again = COMPILED + RELOAD + "assert library.unsupported_reason() is None\nworks()\n"
         run_python(again)
     else:
-        again = fallback(*NOT_BUILT) + "import importlib\nimportlib.reload(ops)\nworks()\n"
+        again = fallback(*NOT_BUILT) + RELOAD + "works()\n"
         run_python(again, paths=[package_copy("bare", compiled=False)])
 
 
@@ -146,7 +151,7 @@ import gc
 import sys
 for name in [name for name in sys.modules if name.split(".")[0] == "rwpm_fast"]:
     del sys.modules[name]
-del rwpm_fast, ops, reference, works
+del rwpm_fast, ops, library, reference, works
 gc.collect()
 sys.path.insert(0, {second!r})
 """

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 import rwpm_fast
+from python_tests.helpers import manifold
 from rwpm_fast import numpy as walks
 
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
@@ -16,7 +17,7 @@ def readable(part):
 
 
 @pytest.fixture
-def pixels(manifold):
+def pixels():
     return manifold(2, 150, 12).numpy(), manifold(2, 150, 5, seed=1).numpy()
 
 
@@ -97,7 +98,7 @@ def test_empty(shape):
 
 
 @DTYPES
-def test_same_bits_on_any_threads(manifold, dtype):
+def test_same_bits_on_any_threads(dtype):
     e = manifold(900, 20).numpy().astype(dtype)
     one = walks.walk(e, steps=3, threads=1)
     for threads in (1, 2, 3, 7, None):
@@ -207,7 +208,7 @@ import sys
 sys.modules["rwpm_fast._native"] = None
 import numpy as np
 import rwpm_fast.native, rwpm_fast.numpy
-assert "pip install --no-build-isolation" in rwpm_fast.native.unavailable()
+assert "pip install --no-build-isolation" in rwpm_fast.native.unsupported_reason()
 try:
     rwpm_fast.numpy.walk(np.eye(3))
 except RuntimeError as error:

@@ -11,18 +11,17 @@ __version__ = "0.1.0"
 
 # A torch that is missing or broken says so when something that needs it is used.
 with suppress(ImportError, OSError):
-    from . import ops as ops
-    from . import transition_ops as transition_ops
+    from .ops import registration as registration  # registers torch.ops.rwpm.walk
 
 _HOMES = {
-    "walk": "ops",
-    "walk_map": "maps",
-    "Walk": "maps",
-    "calibrate": "calibration",
-    "Scorer": "scorer",
+    "walk": "ops.functional",
+    "walk_map": "ops.maps",
+    "Walk": "ops.maps",
+    "transition": "ops.graph",
+    "Transition": "ops.graph",
+    "calibrate": "scoring.calibration",
+    "Scorer": "scoring.scorer",
     "attach": "networks.attach",
-    "transition": "transitions",
-    "Transition": "transitions",
 }
 _MODULES = (
     "baselines",

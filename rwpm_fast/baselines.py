@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .checks import check_settings, check_shapes
-from .maps import partition_edges, walk_blocks
+from .ops.maps import partition_edges, walk_blocks
+from .ops.settings import DEFAULTS, WalkSettings, check_settings
+from .ops.validation import check_shapes
 
 # Elements of a slab of similarities [rows, N]: 256 MiB in float32.
 SLAB = 2**26
@@ -55,9 +57,9 @@ def dense_walk(
     embeddings: Tensor,
     values: Tensor | None = None,
     *,
-    alpha: float = 0.99,
-    steps: int = 20,
-    temperature: float = 0.01,
+    alpha: float = DEFAULTS.alpha,
+    steps: int = DEFAULTS.steps,
+    temperature: float = DEFAULTS.temperature,
     released: bool = False,
     flush: bool = False,
 ) -> Tensor:
@@ -89,9 +91,9 @@ def chunked_walk(
     embeddings: Tensor,
     values: Tensor | None = None,
     *,
-    alpha: float = 0.99,
-    steps: int = 20,
-    temperature: float = 0.01,
+    alpha: float = DEFAULTS.alpha,
+    steps: int = DEFAULTS.steps,
+    temperature: float = DEFAULTS.temperature,
 ) -> Tensor:
     """The same walk where the matrix does not fit: every slab of it is made anew at every step.
 
@@ -105,9 +107,9 @@ def chunked_walk(
     return iterate(transition, start, alpha, steps)
 
 
-def nearest(q: Tensor, neighbours: int) -> tuple[Tensor, Tensor]:
-    """Cosines and indices, [N, k] each, of every unit vector's ``neighbours`` most similar others; q: [N, D]."""
-    found = [_similarities(q, block).topk(neighbours, dim=-1) for block in _blocks(q)]
+def nearest(q: Tensor, neighbors: int) -> tuple[Tensor, Tensor]:
+    """Cosines and indices, [N, k] each, of every unit vector's ``neighbors`` most similar others; q: [N, D]."""
+    found = [_similarities(q, block).topk(neighbors, dim=-1) for block in _blocks(q)]
     return torch.cat([f.values for f in found]), torch.cat([f.indices for f in found])
 
 
@@ -115,16 +117,16 @@ def knn_walk(
     embeddings: Tensor,
     values: Tensor | None = None,
     *,
-    neighbours: int = 50,
+    neighbors: int = 50,
     weights: str = "softmax",
-    alpha: float = 0.99,
-    steps: int = 20,
-    temperature: float = 0.01,
+    alpha: float = DEFAULTS.alpha,
+    steps: int = DEFAULTS.steps,
+    temperature: float = DEFAULTS.temperature,
     search: Callable[[Tensor, int], tuple[Tensor, Tensor]] = nearest,
 ) -> Tensor:
-    """The walk on a k-nearest-neighbour graph, the alternative of Table S.3: another operator, not an approximation.
+    """The walk on a k-nearest-neighbor graph, the alternative of Table S.3: another operator, not an approximation.
 
-    Every pixel keeps its ``neighbours`` most similar others by cosine. The supplement does not say how they are
+    Every pixel keeps its ``neighbors`` most similar others by cosine. The supplement does not say how they are
     weighted, so there are two ways:
 
     - ``"softmax"`` restricts the softmax at ``temperature`` to them: k = N - 1 is the walk itself.
@@ -134,29 +136,29 @@ def knn_walk(
 
     Args:
         embeddings: [N, D]; values: [N, C] or None for the embeddings.
-        neighbours: k, from 1 to N - 1.
+        neighbors: k, from 1 to N - 1.
         weights: ``"softmax"`` or ``"cosine"``.
         alpha, steps, temperature: as of :func:`rwpm_fast.walk`; ``"cosine"`` does not use the temperature.
-        search: what finds the neighbours, another library's in place of :func:`nearest`, whose arguments and result it
+        search: what finds the neighbors, another library's in place of :func:`nearest`, whose arguments and result it
             shares.
 
     Returns:
         Walked values [N, C].
 
     Raises:
-        ValueError: ``neighbours`` outside its range, or unknown ``weights``.
+        ValueError: ``neighbors`` outside its range, or unknown ``weights``.
     """
     check_weights(weights)
     q, start = _start(embeddings, values, alpha, steps, temperature)
-    if not 1 <= neighbours < len(q):
-        raise ValueError(f"neighbours: expected 1 to {len(q) - 1} for {len(q)} pixels, got {neighbours}")
-    cosines, columns = search(q, neighbours)  # [N, k] each
+    if not 1 <= neighbors < len(q):
+        raise ValueError(f"neighbors: expected 1 to {len(q) - 1} for {len(q)} pixels, got {neighbors}")
+    cosines, columns = search(q, neighbors)  # [N, k] each
     if weights == "softmax":
         kept = torch.softmax(cosines / temperature, dim=-1)
     else:
         kept = F.normalize(cosines.clamp_min(torch.finfo(q.dtype).tiny), p=1, dim=-1, eps=0)
     columns, order = columns.sort(-1)  # ascending as CSR wants them
-    crow = torch.arange(0, columns.numel() + 1, neighbours, device=q.device)
+    crow = torch.arange(0, columns.numel() + 1, neighbors, device=q.device)
     kept = kept.gather(-1, order)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
@@ -174,8 +176,8 @@ class KnnWalk(nn.Module):
     """:func:`knn_walk` on maps, in the place of ``rwpm_fast.Walk`` between a network and its head.
 
     Args:
-        neighbours: k, 1 or more, and fewer than the pixels of a sub-map.
-        weights: of the neighbours, as of :func:`knn_walk`.
+        neighbors: k, 1 or more, and fewer than the pixels of a sub-map.
+        weights: of the neighbors, as of :func:`knn_walk`.
         alpha, steps, temperature: as of :func:`rwpm_fast.walk`.
         parts: n of the paper: the map is cut into n x n sub-maps.
 
@@ -185,46 +187,50 @@ class KnnWalk(nn.Module):
 
     def __init__(
         self,
-        neighbours: int = 50,
+        neighbors: int = 50,
         weights: str = "softmax",
-        alpha: float = 0.99,
-        steps: int = 20,
-        temperature: float = 0.01,
+        alpha: float = DEFAULTS.alpha,
+        steps: int = DEFAULTS.steps,
+        temperature: float = DEFAULTS.temperature,
         *,
-        parts: int = 1,
+        parts: int = DEFAULTS.parts,
     ) -> None:
         super().__init__()
-        check_settings(alpha, steps, temperature)
         check_weights(weights)
-        partition_edges(parts, parts)
-        if neighbours < 1:
-            raise ValueError(f"neighbours: expected 1 or more, got {neighbours}")
-        self.neighbours = neighbours
+        if neighbors < 1:
+            raise ValueError(f"neighbors: expected 1 or more, got {neighbors}")
+        self.neighbors = neighbors
         self.weights = weights
-        self.alpha = alpha
-        self.steps = steps
-        self.temperature = temperature
-        self.parts = parts
+        self.settings = WalkSettings(alpha, steps, temperature, parts=parts)
 
     def forward(self, embedding_map: Tensor, value_map: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """Walk ``embedding_map`` [B, D, H, W], or ``value_map`` [B, C, H, W] on its graph.
 
         Raises:
-            ValueError: a mask, or a sub-map with too few pixels for ``neighbours``.
+            ValueError: a mask, or a sub-map with too few pixels for ``neighbors``.
         """
         if mask is not None:
             raise ValueError("mask: the k-NN graph takes all pixels; pass None")
-        edges = (partition_edges(side, self.parts) for side in embedding_map.shape[-2:])
+        edges = (partition_edges(side, self.settings.parts) for side in embedding_map.shape[-2:])
         return walk_blocks(self._walk_each, embedding_map, value_map, None, *edges)
 
     def _walk_each(self, embeddings: Tensor, values: Tensor | None, mask: None) -> Tensor:
         """Embeddings [M, N, D] and values [M, N, C] or None to walked values [M, N, C]."""
         values = embeddings if values is None else values
-        settings = {name: getattr(self, name) for name in ("neighbours", "weights", "alpha", "steps", "temperature")}
-        return torch.stack([knn_walk(e, v, **settings) for e, v in zip(embeddings, values, strict=True)])
+        s = self.settings
+        walk = partial(
+            knn_walk,
+            neighbors=self.neighbors,
+            weights=self.weights,
+            alpha=s.alpha,
+            steps=s.steps,
+            temperature=s.temperature,
+        )
+        return torch.stack([walk(e, v) for e, v in zip(embeddings, values, strict=True)])
 
     def extra_repr(self) -> str:
+        s = self.settings
         return (
-            f"neighbours={self.neighbours}, weights={self.weights!r}, alpha={self.alpha}, steps={self.steps}, "
-            f"temperature={self.temperature}, parts={self.parts}"
+            f"neighbors={self.neighbors}, weights={self.weights!r}, alpha={s.alpha}, steps={s.steps}, "
+            f"temperature={s.temperature}, parts={s.parts}"
         )

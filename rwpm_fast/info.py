@@ -42,15 +42,17 @@ def _torch_parts() -> dict[str, Any]:
         return {"operators": f"no: {why}", "torch_threads": "-", "cuda": f"no: {why}"}
     import torch
 
-    from . import ops
+    from .ops import backends, library
 
     if torch.cuda.is_available():
-        cuda = f"{torch.version.cuda}: {torch.cuda.get_device_name()}; the walk runs there in plain torch"
+        reason = backends.load_triton()[1]
+        kernels = "Triton's kernels" if reason is None else f"plain torch: {reason}"
+        cuda = f"{torch.version.cuda}: {torch.cuda.get_device_name()}; the walk runs there in {kernels}"
     elif torch.version.cuda is None:
         cuda = "no: this torch is a build without CUDA"
     else:
         cuda = f"no: torch is built for CUDA {torch.version.cuda} and finds no device"
-    reason = ops.unavailable()
+    reason = library.unsupported_reason()
     return {
         "operators": "compiled" if reason is None else f"plain torch: {reason}",
         "torch_threads": torch.get_num_threads(),
@@ -60,7 +62,7 @@ def _torch_parts() -> dict[str, Any]:
 
 def info() -> dict[str, Any]:
     """Facts by name, in the order to print them; values are strings, numbers or lists of strings."""
-    reason = native.unavailable()
+    reason = native.unsupported_reason()
     build = native.native().build() if reason is None else {}
     return {
         "rwpm_fast": __version__,

@@ -16,7 +16,7 @@ def _load() -> tuple[ModuleType | None, str | None]:
     return _native, None
 
 
-def unavailable() -> str | None:
+def unsupported_reason() -> str | None:
     """Why the module cannot be used, with the way out; None when it can."""
     return _load()[1]
 

@@ -7,8 +7,9 @@ from numbers import Integral
 import numpy as np
 from numpy.typing import NDArray
 
-from .checks import check_settings, check_shapes
 from .native import cores, native
+from .ops.settings import DEFAULTS, check_settings
+from .ops.validation import check_shapes
 
 
 def walk(
@@ -16,9 +17,9 @@ def walk(
     values: NDArray | None = None,
     *,
     mask: NDArray | None = None,
-    alpha: float = 0.99,
-    steps: int = 20,
-    temperature: float = 0.01,
+    alpha: float = DEFAULTS.alpha,
+    steps: int = DEFAULTS.steps,
+    temperature: float = DEFAULTS.temperature,
     tolerance: float = 0.0,
     threads: int | None = None,
 ) -> NDArray:

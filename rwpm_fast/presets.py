@@ -18,7 +18,7 @@ class Preset:
         steps: the paper's T.
         temperature: softmax temperature tau.
         parts: the map is cut into parts x parts sub-maps (the paper's n).
-        calibrated: whether the sub-maps' scores are calibrated, see :func:`rwpm_fast.calibration.calibrate`.
+        calibrated: whether the sub-maps' scores are calibrated, see :func:`rwpm_fast.scoring.calibration.calibrate`.
     """
 
     alpha: float

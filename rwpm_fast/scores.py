@@ -99,7 +99,7 @@ def entropy(logits: Tensor, *, normalized: bool = False, dim: int = -3) -> Tenso
 def mask_class_logits(class_logits: Tensor, mask_logits: Tensor) -> Tensor:
     """Class maps ``L_k = sum_q softmax(c_q)_k sigmoid(M_q)`` of a mask-based network (equation S.2).
 
-    The void class comes last; its probability is dropped and the rest is not renormalised. As released, mask logits are
+    The void class comes last; its probability is dropped and the rest is not renormalized. As released, mask logits are
     up-sampled (bilinear, ``align_corners=False``) before this call, cropped and resized after it.
 
     Args:

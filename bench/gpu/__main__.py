@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from . import targets
-from .files import ROOT, read_part, write_part, write_whole
+from .files import ROOT, atomic_write, read_part, write_part
 from .parts import KINDS, PARTS, wanted
 
 GRACE = 40.0  # seconds after the deadline in which a part may end
@@ -105,11 +105,11 @@ def pack(out: Path, work: Path, names: list[str], dry: bool) -> None:
     """What there is of the parts as one file for each kind, the tables of the timings, and the summary."""
     for kind in dict.fromkeys(PARTS[name].kind for name in names):
         content = {n: p for n in names if PARTS[n].kind == kind and (p := read_part(work, n)) is not None}
-        write_whole(out / f"{kind}.json", json.dumps(content, indent=1) + "\n")
+        atomic_write(out / f"{kind}.json", json.dumps(content, indent=1) + "\n")
     tables = [part["tables"] for name in names if (part := read_part(work, name)) is not None and "tables" in part]
     if tables:
-        write_whole(out / "tables.md", "\n".join(tables))
-    write_whole(out / "summary.md", summary(work, names, dry))
+        atomic_write(out / "tables.md", "\n".join(tables))
+    atomic_write(out / "summary.md", summary(work, names, dry))
 
 
 def sound(work: Path, names: list[str]) -> bool:

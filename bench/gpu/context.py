@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from rwpm_fast.bench.fps import Device, Frame
-from rwpm_fast.bench.fps.own import backends
+from rwpm_fast.benchmark.fps import Device, Frame
+from rwpm_fast.benchmark.fps.own import backends
 
 
 class Skipped(Exception):

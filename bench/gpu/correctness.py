@@ -19,8 +19,8 @@ from torch import Tensor
 
 import rwpm_fast
 from rwpm_fast import reference
-from rwpm_fast.bench.cases import map_shape, smooth_manifolds
-from rwpm_fast.bench.fps.walker import EXACT, TOLERANT
+from rwpm_fast.benchmark.cases import map_shape, smooth_manifolds
+from rwpm_fast.benchmark.fps.walker import EXACT, TOLERANT
 
 from .context import Context, Skipped, each_backend, note
 
@@ -143,7 +143,7 @@ def contract(context: Context) -> dict[str, Any]:
                 return info.dropped_mass <= tolerance and error <= bound, detail
 
             def graph(e=e, v=v, other=other, walk=walk):
-                from rwpm_fast.bench.fps import Captured
+                from rwpm_fast.benchmark.fps import Captured
 
                 held = e.clone(), v.clone()
                 captured = Captured(lambda: walk(*held))
@@ -161,7 +161,7 @@ def contract(context: Context) -> dict[str, Any]:
                     walk(e, v)
                 finally:
                     torch.cuda.set_sync_debug_mode("default")
-                return True, "no hidden synchronisation"
+                return True, "no hidden synchronization"
 
             def stream(e=e, v=v, walk=walk):
                 wanted = walk(e, v)
@@ -177,7 +177,7 @@ def contract(context: Context) -> dict[str, Any]:
             about = f"{backend} tolerance {tolerance:g}:"
             checks += [tried(f"{about} strides", strides), tried(f"{about} certificate", certificate)]
             if on_gpu:
-                checks.append(tried(f"{about} no synchronisation", no_waiting))
+                checks.append(tried(f"{about} no synchronization", no_waiting))
                 checks.append(tried(f"{about} second stream", stream))
                 checks.append(tried(f"{about} CUDA graph", graph))
     return {"checks": checks}

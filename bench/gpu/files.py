@@ -20,8 +20,8 @@ def sources() -> str:
     return digest.hexdigest()[:16]
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all; as rwpm_fast.images, whose torch who watches does not load."""
+def atomic_write(path: Path, text: str) -> None:
+    """Write a file whole or not at all; as rwpm_fast.io.images, whose torch who watches does not load."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.write_text(text)
@@ -30,7 +30,7 @@ def write_whole(path: Path, text: str) -> None:
 
 def write_part(work: Path, name: str, content: dict[str, Any]) -> None:
     text = json.dumps({"part": name, "sources": sources(), **content}, indent=1, default=str)
-    write_whole(work / f"{name}.json", text + "\n")
+    atomic_write(work / f"{name}.json", text + "\n")
 
 
 def read_part(work: Path, name: str) -> dict[str, Any] | None:

@@ -15,19 +15,19 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from bench.stream_step import CASES, time_case
-from rwpm_fast import cuda
-from rwpm_fast.bench.contenders import Run
-from rwpm_fast.bench.fps import Frame, ours
+from bench.suites.cuda_step import CASES, time_case
+from rwpm_fast.benchmark.contender import Run
+from rwpm_fast.benchmark.fps import Frame, ours
+from rwpm_fast.ops.gpu import cuda_step
 
 from .context import Context, Skipped, note
 
 # Kernel -> lists of what a launch may be given, the likeliest first. BM and BN are rows and columns of a tile.
 _TILES = {"BM": (128, 64), "BN": (64, 128, 32), "num_warps": (8, 4), "num_stages": (2, 3, 4)}
 SPACES: dict[str, dict[str, tuple[int, ...]]] = {
-    "streaming.step": _TILES,
-    "streaming.row_sums": _TILES,
-    "screening.screen": {"BM": (128, 64), "BN": (64, 128), "num_warps": (8, 4), "num_stages": (3, 2, 4, 1)},
+    "exact.step": _TILES,
+    "exact.row_sums": _TILES,
+    "screen.screen": {"BM": (128, 64), "BN": (64, 128), "num_warps": (8, 4), "num_stages": (3, 2, 4, 1)},
     "sparse.step": {"num_warps": (4, 8, 2), "num_stages": (3, 2, 4, 1)},
     "sparse.weigh": {"num_warps": (4, 8), "num_stages": (2, 1, 3)},
 }
@@ -57,8 +57,8 @@ class Launch(NamedTuple):
 
 @contextmanager
 def launches(around) -> Iterator[None]:
-    """Have ``around(launch, run)`` do the launches of rwpm_fast.triton, ``run()`` being the launch itself."""
-    from rwpm_fast.triton import launch as module
+    """Have ``around(launch, run)`` do the launches of rwpm_fast.ops.gpu, ``run()`` being the launch itself."""
+    from rwpm_fast.ops.gpu import launch as module
 
     original = module.launch
 
@@ -69,7 +69,7 @@ def launches(around) -> Iterator[None]:
     users = [
         m
         for name, m in sys.modules.items()
-        if name.startswith("rwpm_fast.triton.") and m.__dict__.get("launch") is original
+        if name.startswith("rwpm_fast.ops.gpu.") and m.__dict__.get("launch") is original
     ]
     for user in users:
         user.launch = launch
@@ -173,13 +173,15 @@ def profiled(run, context: Context) -> list[dict[str, Any]]:
 
 
 def steps(context: Context) -> dict[str, Any]:
-    """One exact transition by Triton and by each kernel in CUDA C++: :mod:`bench.stream_step`."""
-    if (reason := cuda.unusable(torch.empty(0, dtype=torch.float16, device=context.device), None)) is not None:
+    """One exact transition by Triton and by each kernel in CUDA C++: :mod:`bench.suites.cuda_step`."""
+    if (
+        reason := cuda_step.unsupported_dtype(torch.empty(0, dtype=torch.float16, device=context.device), None)
+    ) is not None:
         raise Skipped(reason)
     rows = []
     for case in CASES[:1] if context.dry else CASES:
         rows += time_case(*case, rounds=1 if context.dry else 5)
-        for row in rows[-len(cuda.KERNELS) :]:
+        for row in rows[-len(cuda_step.KERNELS) :]:
             note("  ".join(f"{name} {x:.4g}" if isinstance(x, float) else f"{name} {x}" for name, x in row.items()))
     return {"rows": rows}
 
@@ -199,7 +201,7 @@ def tune(context: Context) -> dict[str, Any]:
         with launches(around):
             walk_of(frame, tolerance)()
         for name, launch in longest.items():
-            if tolerance and name.startswith("streaming."):
+            if tolerance and name.startswith("exact."):
                 continue  # there it does next to nothing
             # The same kernel on another map, but for what is tried.
             alike = name, str({option: value for option, value in launch.options.items() if option not in SPACES[name]})
@@ -244,7 +246,7 @@ def _compile_ahead(launched: list[Launch]) -> None:
     try:
         import triton
 
-        from rwpm_fast.triton.launch import INTERPRETED
+        from rwpm_fast.ops.gpu.launch import INTERPRETED
 
         if INTERPRETED:
             return

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from rwpm_fast.bench import Limits, compare
-from rwpm_fast.bench.contenders import chosen
-from rwpm_fast.bench.fps import Frame, markdown, record, walkers
+from rwpm_fast.benchmark import Limits, compare
+from rwpm_fast.benchmark.contender import chosen
+from rwpm_fast.benchmark.fps import Frame, markdown, record, walkers
 
 from .context import Context, Skipped, note
 

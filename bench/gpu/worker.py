@@ -10,7 +10,7 @@ import time
 import traceback
 from pathlib import Path
 
-from .files import read_part, write_part, write_whole
+from .files import atomic_write, read_part, write_part
 from .parts import PARTS
 
 BROKEN = 3  # exit status: the device must be opened anew
@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"== {name}: no time left", flush=True)
             return 0
         print(f"== {name}", flush=True)
-        write_whole(options.work / "current", name)
+        atomic_write(options.work / "current", name)
         begun = time.monotonic()
         try:
             content = PARTS[name].run(context)

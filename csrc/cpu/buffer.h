@@ -1,4 +1,4 @@
-// Memory for vectors: aligned and not initialised.
+// Memory for vectors: aligned and not initialized.
 #pragma once
 
 #if defined(__linux__)
@@ -10,7 +10,7 @@
 #include <memory>
 #include <new>
 
-#include "kernels.h"
+#include "cpu/kernels.h"
 
 namespace rwpm::cpu {
 

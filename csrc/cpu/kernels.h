@@ -45,7 +45,7 @@ struct Kernels {
   double (*multiply_adds)(int64_t rounds);  // runs that many rounds of independent multiply-adds; returns how many
 };
 
-// Rows of the sparse matrix come in groups that share their columns: neighbours on a map resemble the same pixels, so
+// Rows of the sparse matrix come in groups that share their columns: neighbors on a map resemble the same pixels, so
 // that a value is fetched once for all of them.
 constexpr int64_t group_rows = 4;
 

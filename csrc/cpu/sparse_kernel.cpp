@@ -4,8 +4,8 @@
 // integers where the instruction set multiplies and adds them, else float32 as it is. Where a pair of the stripe may
 // matter, a block of `rows` keys and the panel is multiplied in float32: pairs that matter lie close together, and a
 // whole block costs no more than the dot products of a tenth of its pairs, each fetched from memory.
-#include "kernels.h"
-#include "simd.h"
+#include "cpu/kernels.h"
+#include "cpu/simd.h"
 
 namespace rwpm::cpu::RWPM_ISA_NAMESPACE {
 namespace {

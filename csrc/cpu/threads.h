@@ -8,7 +8,7 @@
 #include <thread>
 #include <vector>
 
-#include "../walk.h"
+#include "walk.h"
 
 namespace rwpm {
 

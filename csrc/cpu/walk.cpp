@@ -1,5 +1,5 @@
-// The walk on the CPU: keep the valid pixels, pack them for the kernels, normalise once, step, unpack.
-#include "../walk.h"
+// The walk on the CPU: keep the valid pixels, pack them for the kernels, normalize once, step, unpack.
+#include "walk.h"
 
 #include <algorithm>
 #include <atomic>
@@ -7,10 +7,10 @@
 #include <type_traits>
 #include <vector>
 
-#include "compiled.h"
-#include "isa.h"
-#include "pixels.h"
-#include "stopwatch.h"
+#include "cpu/isa.h"
+#include "cpu/pack.h"
+#include "cpu/sparse_walk.h"
+#include "cpu/stopwatch.h"
 
 namespace rwpm {
 namespace {

@@ -1,6 +1,6 @@
-#include "ampere_step.h"
-#include "launch.h"
-#include "panels.h"
+#include "cuda/ampere_step.h"
+#include "cuda/channel_tiles.h"
+#include "cuda/launch.h"
 
 namespace rwpm::cuda {
 namespace {

@@ -2,7 +2,7 @@
 // it multiplies the keys of a tile the tile's values are on their way, and while it multiplies those, the next keys.
 #pragma once
 
-#include "fragments.h"
+#include "cuda/fragments.h"
 
 namespace rwpm::cuda {
 

@@ -2,8 +2,8 @@
 // stored from it. Element e of a lane stands in row e / 2 % 2 * 8 + lane / 4, column e / 4 * 8 + lane % 4 * 2 + e % 2.
 #pragma once
 
-#include "ptx.h"
-#include "step.h"
+#include "cuda/ptx.h"
+#include "cuda/step.h"
 
 namespace rwpm::cuda {
 

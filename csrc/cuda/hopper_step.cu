@@ -1,8 +1,8 @@
 #include <type_traits>
 
-#include "hopper_step.h"
-#include "launch.h"
-#include "panels.h"
+#include "cuda/channel_tiles.h"
+#include "cuda/hopper_step.h"
+#include "cuda/launch.h"
 
 namespace rwpm::cuda {
 namespace {

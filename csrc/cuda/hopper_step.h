@@ -1,10 +1,10 @@
 // The step on sm_90a: a producer thread brings tiles by the copy engine, two warpgroups of 64 queries each multiply
 // them by wgmma. While a warpgroup makes weights of a tile's products, the last tile's weights multiply their values.
-// Blocks of a cluster, neighbours in their queries, share every tile: each brings its part to all of them.
+// Blocks of a cluster, neighbors in their queries, share every tile: each brings its part to all of them.
 #pragma once
 
-#include "hopper_tile.h"
-#include "wgmma.h"
+#include "cuda/hopper_tile.h"
+#include "cuda/wgmma.h"
 
 namespace rwpm::cuda {
 

@@ -1,8 +1,8 @@
 // What a block of the Hopper kernel carries: sizes, places in shared memory, and what the copy engine brings there.
 #pragma once
 
-#include "fragments.h"
-#include "layouts.h"
+#include "cuda/fragments.h"
+#include "cuda/smem_layout.h"
 
 namespace rwpm::cuda {
 

@@ -1,7 +1,7 @@
 // What the two families of kernels offer to the one that chooses.
 #pragma once
 
-#include "stream.h"
+#include "cuda/dispatch.h"
 
 namespace rwpm::cuda {
 

@@ -2,7 +2,7 @@
 // touched only after a wait for its group.
 #pragma once
 
-#include "ptx.h"
+#include "cuda/ptx.h"
 
 #ifdef RWPM_EMULATED
 #include "tests/emulated_wgmma.h"

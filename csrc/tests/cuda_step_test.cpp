@@ -8,8 +8,8 @@
 
 #include "check.h"
 #include "cuda/ampere_step.h"
+#include "cuda/channel_tiles.h"
 #include "cuda/hopper_step.h"
-#include "cuda/panels.h"
 
 namespace {
 

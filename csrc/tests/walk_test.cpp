@@ -38,14 +38,14 @@ struct Case {
   void fill(unsigned seed) {
     std::mt19937 random(seed);
     std::normal_distribution<double> normal;
-    std::vector<double> centres(5 * channels);
-    for (double& x : centres) x = normal(random);
+    std::vector<double> centers(5 * channels);
+    for (double& x : centers) x = normal(random);
     embeddings.resize(pixels * channels);
     values.resize(pixels * value_channels);
     for (int64_t i = 0; i < pixels; ++i)
       for (int64_t d = 0; d < channels; ++d)
         embeddings[channels_first ? d * pixels + i : i * channels + d] =
-            T(centres[i % 5 * channels + d] + 0.3 * normal(random));
+            T(centers[i % 5 * channels + d] + 0.3 * normal(random));
     for (T& v : values) v = T(normal(random));
     mask.assign(pixels, 1);
   }

@@ -2,7 +2,7 @@
 
 import json
 
-from bench import accuracy
+from bench.report import accuracy
 
 
 def line(dataset, label, score, ap):

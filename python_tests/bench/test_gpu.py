@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from bench import render
 from bench.gpu import __main__ as command
 from bench.gpu import files, parts, targets, worker
+from bench.report import render
 
 pytest.importorskip("triton", reason="Triton is not installed: pip install rwpm-fast[gpu]")
 
@@ -52,7 +52,7 @@ def test_dry_run(done):
     (case,) = made["uncut-100"]["record"]["cases"]
     assert [row["matched"] for row in case["rows"] if "skipped" not in row] == [True]
     kernels = {name for walk in made["profile"]["walks"] for name in walk["kernels"]}
-    assert {"pack.pack_embeddings", "streaming.step", "screening.screen", "sparse.step"} <= kernels
+    assert {"pack.pack_embeddings", "exact.step", "screen.screen", "sparse.step"} <= kernels
     for tuned in made["tune"]["tuned"]:
         assert len(tuned["variants"]) == 3 and sum(v.get("present", False) for v in tuned["variants"]) == 1
         assert all(v["differs"] < 1e-3 for v in tuned["variants"] if "differs" in v)
@@ -92,7 +92,7 @@ def test_packed(done, tmp_path):
 
 def test_a_kernel_is_intercepted_and_let_go():
     from bench.gpu.kernels import launches
-    from rwpm_fast.triton import exact
+    from rwpm_fast.ops.gpu import exact
 
     before, seen = exact.launch, []
     with launches(lambda launch, run: seen.append(launch)):

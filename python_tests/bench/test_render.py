@@ -4,7 +4,7 @@ import json
 import pytest
 from PIL import Image
 
-from bench import render
+from bench.report import render
 
 
 def made(label, pixels, seconds, **case):

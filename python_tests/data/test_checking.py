@@ -9,7 +9,7 @@ from PIL import Image, PngImagePlugin
 from python_tests.places import DATA
 from rwpm_fast import data
 from rwpm_fast.data import LabelValues
-from rwpm_fast.images import PhotoError, read_photo
+from rwpm_fast.io.images import ImageError, read_image
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_all_that_is_odd_is_told(root):
     assert str(root / "images" / "1.png") in text and str(root / "labels" / "2.png") in text
     assert "3.png: 2 at 2 pixels, 7 at 4 pixels (known: 0 inlier, 1 anomaly, 255 void)" in text
     assert "4.png: 5x3, its photo 4x2" in text and "5.png" in text and "6 problems" in text
-    with pytest.raises(PhotoError, match=r"labels missing for 1: 1\.png"):
+    with pytest.raises(ImageError, match=r"labels missing for 1: 1\.png"):
         dataset.require_complete()
 
 
@@ -76,11 +76,11 @@ def test_unknown_values_and_other_sizes_are_not_read(root):
     frames = data.open("anomaly_track", root).frames
     Image.fromarray(np.full((4, 6), 9, np.uint8)).save(frames[0].label)
     with pytest.raises(
-        PhotoError, match=r"labels .*0\.png: expected the values 0 inlier, 1 anomaly, 255 void, got 9 \(24"
+        ImageError, match=r"labels .*0\.png: expected the values 0 inlier, 1 anomaly, 255 void, got 9 \(24"
     ):
         frames[0].read()
     Image.fromarray(np.zeros((6, 4), np.uint8)).save(frames[1].label)
-    with pytest.raises(PhotoError, match=r"labels .*1\.png: expected the photo's size 4x6, got 6x4"):
+    with pytest.raises(ImageError, match=r"labels .*1\.png: expected the photo's size 4x6, got 6x4"):
         frames[1].read()
 
 
@@ -95,7 +95,7 @@ def test_label_values_in_words():
 
 def test_two_photos_of_one_label_are_refused(root):
     Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(root / "images" / "0.jpg")
-    with pytest.raises(PhotoError, match=r"0\.jpg and .*0\.png: two files of one photo"):
+    with pytest.raises(ImageError, match=r"0\.jpg and .*0\.png: two files of one photo"):
         data.open("anomaly_track", root)
 
 
@@ -107,14 +107,14 @@ def test_labels_in_three_equal_channels(root):
 
 
 def test_a_gamma_chunk_changes_no_pixel(tmp_path):
-    """Lost & Found's photos carry one; honouring it would wash them out."""
+    """Lost & Found's photos carry one; honoring it would wash them out."""
     photo = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     chunks = PngImagePlugin.PngInfo()
     chunks.add(b"gAMA", (220_000).to_bytes(4, "big"))
     Image.fromarray(photo).save(tmp_path / "a.png", pnginfo=chunks)
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.info["gamma"] == 2.2
-    np.testing.assert_array_equal(read_photo(tmp_path / "a.png"), photo)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), photo)
 
 
 def test_any_two_folders(root):

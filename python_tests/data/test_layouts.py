@@ -10,7 +10,7 @@ from PIL import Image
 
 from rwpm_fast import data
 from rwpm_fast.data.benchmarks import BENCHMARKS
-from rwpm_fast.images import PhotoError
+from rwpm_fast.io.images import ImageError
 
 PHOTO = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
 LABELS = np.array([[0, 1, 255, 0, 0, 0]] * 4, np.uint8)
@@ -243,7 +243,7 @@ def test_overlays_are_composited_on_cityscapes(tmp_path):
 )
 def test_overlays_that_do_not_fit_are_named(tmp_path, overlay):
     static_tree(tmp_path, overlay)
-    with pytest.raises(PhotoError, match=r"overlay .*0003_cow_rgb\.npz: expected"):
+    with pytest.raises(ImageError, match=r"overlay .*0003_cow_rgb\.npz: expected"):
         data.open("fishyscapes_static", tmp_path).frames[0].read()
 
 
@@ -252,7 +252,7 @@ def test_a_missing_overlay_leaves_its_label_alone(tmp_path):
     save(tmp_path / "fs_val_v3" / "0004_munster_000000_000019_labels.png", LABELS)
     dataset = data.open("fishyscapes_static", tmp_path)
     assert len(dataset) == 1
-    with pytest.raises(PhotoError, match=r"photos missing for 1: 0004_munster_000000_000019_labels\.png"):
+    with pytest.raises(ImageError, match=r"photos missing for 1: 0004_munster_000000_000019_labels\.png"):
         dataset.require_complete()
 
 
@@ -273,14 +273,14 @@ def test_several_layouts_have_to_be_told_apart(tmp_path):
 
 def test_nothing_that_fits_tells_what_was_looked_for_and_where(tmp_path):
     tree(tmp_path, "images/1.jpg", "labels/2.png")
-    with pytest.raises(PhotoError) as caught:
+    with pytest.raises(ImageError) as caught:
         data.open("anomaly_track", tmp_path)
     text = str(caught.value)
     assert f"no layout fits below {tmp_path}" in text
     assert "official: images/{id}.* and labels_masks/{id}_labels_semantic.png in ./ or dataset_AnomalyTrack/" in text
     plain = "plain: images/{id}.* and labels/{id}.png in ./ or anomaly_track/"
     assert f"{plain} (found 1 photos and 1 labels, but no pair)" in text
-    with pytest.raises(PhotoError, match="no such folder"):
+    with pytest.raises(ImageError, match="no such folder"):
         data.open("anomaly_track", tmp_path / "nowhere")
 
 
@@ -336,9 +336,9 @@ def test_test_photos_have_no_labels(tmp_path):
     dataset = data.open("anomaly_track", tmp_path, split="test")
     assert len(dataset) == 2 and dataset.expected == 100
     dataset.require_complete()
-    with pytest.raises(PhotoError, match="0001: expected labels, but this photo has none"):
+    with pytest.raises(ImageError, match="0001: expected labels, but this photo has none"):
         dataset.frames[0].read_labels()
-    with pytest.raises(PhotoError, match="no layout fits"):
+    with pytest.raises(ImageError, match="no layout fits"):
         data.open("anomaly_track", tmp_path)
 
 
@@ -384,11 +384,11 @@ def test_road_anomaly_has_2_for_anomalies_and_a_list_of_its_photos(tmp_path):
     (tmp_path / "frame_list.json").write_text(json.dumps(["a.jpg", "b.jpg"]))
     dataset = data.open("road_anomaly", tmp_path)
     np.testing.assert_array_equal(dataset.frames[0].read_labels(), LABELS == 1)
-    with pytest.raises(PhotoError, match=r"photos missing for 1: b\.jpg"):
+    with pytest.raises(ImageError, match=r"photos missing for 1: b\.jpg"):
         dataset.require_complete()
     for broken in ("[", '{"a": 1}'):
         (tmp_path / "frame_list.json").write_text(broken)
-        with pytest.raises(PhotoError, match=r"frame_list\.json: expected a JSON list"):
+        with pytest.raises(ImageError, match=r"frame_list\.json: expected a JSON list"):
             data.open("road_anomaly", tmp_path)
 
 
@@ -403,8 +403,8 @@ def test_the_anomaly_track_as_the_rwpm_code_reads_it(tmp_path):
     photo, labels = frame.read()
     assert photo.shape == (720, 1280, 3) and labels.shape == (720, 1280)
     assert labels[0].tolist() == [0] * 640 + [1] * 640 and set(labels[360:, 640:].ravel()) == {255}
-    # Bilinear with half-pixel centres: the step from 0 to 200 lies between the centres of columns 5 and 6.
+    # Bilinear with half-pixel centers: the step from 0 to 200 lies between the centers of columns 5 and 6.
     wanted = np.clip((np.arange(1280) + 0.5) * 12 / 1280 - 0.5 - 5, 0, 1) * 200
     np.testing.assert_allclose(photo[100, :, 0], wanted, atol=0.51)
-    np.testing.assert_array_equal(frame.read_photo(), photo)
+    np.testing.assert_array_equal(frame.read_image(), photo)
     assert data.open("anomaly_track", tmp_path).frames[0].read()[0].shape == (8, 12, 3)

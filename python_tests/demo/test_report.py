@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
+from python_tests.helpers import Page
 from rwpm_fast.demo.report import Accuracy, DemoResult, Timing, headline, render_report
 
 
@@ -43,14 +44,14 @@ def result(**changes) -> DemoResult:
     return dataclasses.replace(full, **changes)
 
 
-UNLABELLED = {"labels": None, "accuracy_before": None, "accuracy_after": None}
+UNLABELED = {"labels": None, "accuracy_before": None, "accuracy_after": None}
 ALONE = {"baseline": None, "difference": None, "difference_bound": None}
 
 
-@pytest.mark.parametrize("changes", [{}, UNLABELLED, ALONE, UNLABELLED | ALONE], ids=["full", "bare", "alone", "both"])
-def test_page_is_valid_and_self_contained(changes, read_page):
+@pytest.mark.parametrize("changes", [{}, UNLABELED, ALONE, UNLABELED | ALONE], ids=["full", "bare", "alone", "both"])
+def test_page_is_valid_and_self_contained(changes):
     html = render_report(result(**changes))
-    page = read_page(html)
+    page = Page(html)
     assert page.tags.count("html") == page.tags.count("body") == 1
     assert all(source.startswith("data:image/png;base64,") for source in page.sources)
     for source in page.sources:
@@ -59,8 +60,8 @@ def test_page_is_valid_and_self_contained(changes, read_page):
     assert 'name="viewport"' in html
 
 
-def test_page_tells_what_was_measured(read_page):
-    page = read_page(render_report(result()))
+def test_page_tells_what_was_measured():
+    page = Page(render_report(result()))
     assert len(page.sources) == 2
     metrics = ["41.0 %", "87.0 %", "31.0 %", "2.0 %"]
     timing = ["12.3 ms", "615 ms", "50 times faster", "5.0 MiB", "not known", "2.5e-06", "1.0e-04"]
@@ -69,8 +70,8 @@ def test_page_tells_what_was_measured(read_page):
         assert wanted in page.text, wanted
 
 
-def test_page_without_labels(read_page):
-    page = read_page(render_report(result(synthetic=False, **UNLABELLED)))
+def test_page_without_labels():
+    page = Page(render_report(result(synthetic=False, **UNLABELED)))
     assert len(page.sources) == 1
     assert "Without labels there is nothing to measure" in page.text
     assert "AuROC" not in page.text
@@ -86,8 +87,8 @@ def test_page_without_labels(read_page):
         ({"difference_bound": None}, "not compared"),
     ],
 )
-def test_no_ratio_without_agreement(changes, wanted, read_page):
-    text = read_page(render_report(result(**changes))).text
+def test_no_ratio_without_agreement(changes, wanted):
+    text = Page(render_report(result(**changes))).text
     assert wanted in text
     assert "times faster" not in text
 
@@ -101,10 +102,10 @@ def test_headline():
         "Scene 0: AP 41.0 % to 87.0 %, FPR95 31.0 % to 2.0 %, 12.3 ms for a walk over 8,192 pixels, "
         "50 times faster than the dense torch walk."
     )
-    assert headline(result(**UNLABELLED, **ALONE)) == "Scene 0: 12.3 ms for a walk over 8,192 pixels."
+    assert headline(result(**UNLABELED, **ALONE)) == "Scene 0: 12.3 ms for a walk over 8,192 pixels."
 
 
-def test_names_are_escaped(read_page):
+def test_names_are_escaped():
     nasty = "<b>\"&'</b>{style}"
     html = render_report(
         result(
@@ -115,7 +116,7 @@ def test_names_are_escaped(read_page):
             settings={nasty: nasty},
         )
     )
-    page = read_page(html)
+    page = Page(html)
     assert "b" not in page.tags
     assert "<b>" not in html
     assert page.text.count(nasty) == 8

@@ -15,16 +15,17 @@ from torch import nn
 pytest.importorskip("matplotlib")
 from PIL import Image
 
+from python_tests.helpers import Page
 from rwpm_fast.data import Frame, LabelValues
 from rwpm_fast.evaluate import ALONE, Photo, Sweep, evaluate, launch, of_torchrun
-from rwpm_fast.evaluate.keeping import Memory
-from rwpm_fast.evaluate.outcome import Line, Outcome
-from rwpm_fast.evaluate.photos import Comparison
+from rwpm_fast.evaluate.cache import Memory
+from rwpm_fast.evaluate.per_image import Comparison
 from rwpm_fast.evaluate.report import render_report
-from rwpm_fast.maps import Walk
+from rwpm_fast.evaluate.results import Line, Outcome
 from rwpm_fast.metrics import PixelMetrics, PixelResult
 from rwpm_fast.networks import Network
-from rwpm_fast.scorer import Scorer
+from rwpm_fast.ops.maps import Walk
+from rwpm_fast.scoring.scorer import Scorer
 
 NAN = math.nan
 WALK = {"alpha": 0.99, "steps": 20}
@@ -106,10 +107,10 @@ def panels_of(page) -> list[str]:
     return [base64.b64decode(source.split(",")[1]).decode() for source in page.sources if "webp" in source]
 
 
-def test_page_tells_all_and_needs_nothing_else(make_sweep, read_page):
+def test_page_tells_all_and_needs_nothing_else(make_sweep):
     outcome = outcome_of(make_sweep(APS[4:]), source="others, elsewhere", notes=["Two were away."])
     html = render_report(outcome)
-    page = read_page(html)
+    page = Page(html)
     assert "prefers-color-scheme: dark" in html
     for wanted in ("Tiny", "others, elsewhere", "Two were away.", "rwpm-fast e", "photos 7; photos 8", "torch_threads"):
         assert wanted in page.text, wanted
@@ -128,8 +129,8 @@ def test_page_tells_all_and_needs_nothing_else(make_sweep, read_page):
     assert {picture.width for picture in opened[1:]} == {1144}
 
 
-def test_photos_are_told_apart_by_what_the_walk_did(make_sweep, read_page, drawn):
-    page = read_page(render_report(outcome_of(make_sweep())))
+def test_photos_are_told_apart_by_what_the_walk_did(make_sweep, drawn):
+    page = Page(render_report(outcome_of(make_sweep())))
     assert drawn == [f"photo{i}" for i in range(7)]
     assert panels_of(page) == [f"photo{i}" for i in (2, 0, 5, 4, 3, 1, 6)]
     sections = re.split("(Where the walk helps most|Where it hurts most|Best photos|Worst photos|The other)", page.text)
@@ -146,39 +147,39 @@ def test_photos_are_told_apart_by_what_the_walk_did(make_sweep, read_page, drawn
     assert len(anchors) == 7 + 5  # the table, and what the best and the worst repeat
 
 
-def test_fewer_panels_are_those_that_tell_most(make_sweep, read_page, drawn):
+def test_fewer_panels_are_those_that_tell_most(make_sweep, drawn):
     outcome = outcome_of(make_sweep())
-    page = read_page(render_report(outcome, panels=4))
+    page = Page(render_report(outcome, panels=4))
     assert panels_of(page) == ["photo2", "photo0", "photo5", "photo4"]
     assert set(page.ids) == {source[1:] for source in page.sources if source.startswith("#")}
     assert "photo3: AP 95.00 → 93.00" in page.text
-    bare = read_page(render_report(outcome, panels=0))
+    bare = Page(render_report(outcome, panels=0))
     assert not bare.ids and not panels_of(bare) and "#" not in "".join(bare.sources)
     assert "photo3: AP 95.00 → 93.00" in bare.text
     with pytest.raises(ValueError, match=r"^panels: expected 0 or more, got -1"):
         render_report(outcome, panels=-1)
 
 
-def test_data_sets_share_the_panels(make_sweep, read_page, drawn):
+def test_data_sets_share_the_panels(make_sweep, drawn):
     sweeps = {"Few": make_sweep(APS[:1], name="few{}"), "Many": make_sweep(name="many{}")}
     lines = [line(name, label, ap=ap) for name in sweeps for label, ap in (("without", 0.25), ("with", 0.75))]
-    page = read_page(render_report(outcome_of(None, lines, sweeps=sweeps), panels=6))
+    page = Page(render_report(outcome_of(None, lines, sweeps=sweeps), panels=6))
     assert [name[:-1] for name in panels_of(page)] == ["few"] + 5 * ["many"]
     assert len(set(page.ids)) == len(page.ids) == 6
     assert page.text.count("AP 25.00 % to 75.00 %") == 2
 
 
-def test_without_metrics_by_photo_panels_keep_their_order(make_sweep, read_page, drawn):
-    page = read_page(render_report(outcome_of(make_sweep(by_photo=False))))
+def test_without_metrics_by_photo_panels_keep_their_order(make_sweep, drawn):
+    page = Page(render_report(outcome_of(make_sweep(by_photo=False))))
     assert panels_of(page) == [f"photo{i}" for i in range(7)]
     assert "Where the walk" not in page.text and "Best photos" not in page.text
     assert "→" not in page.text
 
 
-def test_photos_that_failed(make_sweep, read_page, drawn):
+def test_photos_that_failed(make_sweep, drawn):
     sweep = make_sweep()
     sweep.photos[2] = Photo(sweep.photos[2].frame, failure="labels <i>: torn")
-    page = read_page(render_report(outcome_of(sweep)))
+    page = Page(render_report(outcome_of(sweep)))
     assert "Photos that could not be used" in page.text and "labels <i>: torn" in page.text
     assert set(panels_of(page)) == {f"photo{i}" for i in (0, 1, 3, 4, 5, 6)}
 
@@ -198,34 +199,34 @@ def test_the_better_of_two_is_bold(make_sweep, drawn):
     assert both.count("ROC and precision-recall") == 2
 
 
-def test_a_table_compares_its_best_walk(make_sweep, read_page, drawn):
+def test_a_table_compares_its_best_walk(make_sweep, drawn):
     labels = ["tau = 1", "without", "tau = 0.1", "tau = 0.01"]
     lines = [line(label=label, ap=ap) for label, ap in zip(labels, (NAN, 0.4, 0.6, 0.5), strict=True)]
     sweep = make_sweep([(0.1, 0.2, 0.7, 0.3)], labels)
-    page = read_page(render_report(outcome_of(sweep, lines)))
+    page = Page(render_report(outcome_of(sweep, lines)))
     assert "AP 40.00 % to 60.00 %, FPR95 25.00 % to 25.00 % with tau = 0.1." in page.text
     assert "photo0: AP 20.00 → 70.00 (+50.00)" in page.text
-    page = read_page(render_report(outcome_of(sweep, lines[2:])))
+    page = Page(render_report(outcome_of(sweep, lines[2:])))
     assert "no walk to compare with going without" in page.text
     assert not page.ids
 
 
-def test_no_anomaly_at_all(make_sweep, read_page, drawn):
+def test_no_anomaly_at_all(make_sweep, drawn):
     sweep = make_sweep([(NAN, NAN)])
     sweep.curves = dict.fromkeys(sweep.curves, PixelMetrics().curve())
-    page = read_page(render_report(outcome_of(sweep, [line(ap=NAN), line(label="with", ap=NAN)])))
+    page = Page(render_report(outcome_of(sweep, [line(ap=NAN), line(label="with", ap=NAN)])))
     assert "Roads: no anomaly." in page.text
     assert "energy: curves want pixels of anomalies and of inliers" in page.text
     assert "<b>-</b>" not in page.text and panels_of(page) == ["photo0"]
 
 
-def test_names_are_escaped(make_sweep, read_page, drawn):
+def test_names_are_escaped(make_sweep, drawn):
     nasty = "<i>\"&'</i>{style}"
     sweep = make_sweep(name="<i>{}")
     labels = [line(nasty), line(nasty, "with")]
     changes = {"title": nasty, "command": nasty, "source": nasty, "notes": [nasty], "settings": {nasty: nasty}}
     html = render_report(outcome_of(sweep, labels, nasty, **changes))
-    assert "i" not in read_page(html).tags
+    assert "i" not in Page(html).tags
     assert "<i>" not in html
 
 
@@ -267,9 +268,9 @@ def write_page(frames, path) -> int:
     return 0
 
 
-def test_two_processes_write_the_page_of_one(make_frames, read_page, tmp_path):
+def test_two_processes_write_the_page_of_one(make_frames, tmp_path):
     frames = make_frames(3)
     one, two = tmp_path / "one.html", tmp_path / "two.html"
     assert write_page(frames, one) == launch(2, write_page, frames, two) == 0
     assert one.read_text() == two.read_text()
-    assert len(read_page(one.read_text()).ids) == 3
+    assert len(Page(one.read_text()).ids) == 3

@@ -314,7 +314,7 @@ def test_binned_is_near_exact(bins):
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 def test_uniform_bins_count_against_their_edges(dtype):
-    # One pixel of each class in neighbouring bins, everywhere in the range.
+    # One pixel of each class in neighboring bins, everywhere in the range.
     lower = np.linspace(-0.01, 1.01, 4097)[41:4000:37]
     scores = np.concatenate([lower + 0.0001, lower - 0.0001]).astype(dtype)
     labels = np.repeat([1, 0], len(lower))

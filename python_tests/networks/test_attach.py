@@ -88,7 +88,7 @@ def test_what_is_given_is_taken():
 @pytest.mark.parametrize("bent", [False, True])
 def test_without_a_walk_it_is_the_model(bent, photo):
     model = Segmenter(bent)
-    analysis = Scorer(attached(model)).analyse(photo)
+    analysis = Scorer(attached(model)).analyze(photo)
     torch.testing.assert_close(analysis.walked.full_logits, own_logits(model, photo), rtol=0, atol=1e-5)
 
 
@@ -106,7 +106,7 @@ def test_scorer_and_the_models_own_forward_walk_alike(bent, photo):
     model, walk = Segmenter(bent), ReferenceWalk()
     network = attached(model)
     plain = own_logits(model, photo)
-    scored = Scorer(network, walk=walk).analyse(photo).walked.full_logits
+    scored = Scorer(network, walk=walk).analyze(photo).walked.full_logits
     with network.walked(walk) as same:
         assert same is model
         walked = own_logits(model, photo)

@@ -33,7 +33,7 @@ def test_large_photos_are_made_smaller():
 
 def test_norms_fold_into_convolutions():
     torch.manual_seed(0)
-    network = CompactNet().normalise().train()
+    network = CompactNet().normalize().train()
     images = torch.randn(4, 3, 64, 64)
     for _ in range(3):
         network(images)

@@ -108,7 +108,7 @@ def test_rba(tag):
     with np.load(CONFORMANCE / "mask2former_rba" / f"{RBA}.npz") as file:
         arrays = dict(file)
     scales = json.loads((CONFORMANCE / "numeric_scale.json").read_text())["mask2former_rba"][f"{RBA}_{tag}"]
-    analysis = Scorer(rba(), walk=TAGS[tag]).analyse(torch.from_numpy(arrays["image"]))
+    analysis = Scorer(rba(), walk=TAGS[tag]).analyze(torch.from_numpy(arrays["image"]))
     prediction = analysis.walked
     tolerance = 1e-4 if tag == "plain" else 2e-4
     results = {

@@ -8,7 +8,7 @@ import torch
 
 from python_tests.places import DATA
 from rwpm_fast import networks
-from rwpm_fast.images import read_photo
+from rwpm_fast.io.images import read_image
 from rwpm_fast.networks import CITYSCAPES_CLASSES, DABNet
 
 WEIGHTS = DATA / "networks" / "dabnet_cityscapes.npz"
@@ -38,7 +38,7 @@ def test_reproduces_the_original_network(stem):
     network = networks.load("dabnet", WEIGHTS)
     expected = np.load(stored)
     with torch.inference_mode():
-        embedding_map = network.embed(network.preprocess(torch.tensor(read_photo(photo)).permute(2, 0, 1)[None]))
+        embedding_map = network.embed(network.preprocess(torch.tensor(read_image(photo)).permute(2, 0, 1)[None]))
         logits = network.head(embedding_map)[0].numpy()
 
     # Stored as float16, whose rounding error reaches 0.008 for logits of 16 to 32 and 0.002 for embeddings of 4 to 8.

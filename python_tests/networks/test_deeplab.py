@@ -94,7 +94,7 @@ def run(network: DeepLabWRN38, x: torch.Tensor, monkeypatch) -> dict[str, torch.
         for name, module in hooks.items()
     ]
     try:
-        analysis = Scorer(network).analyse(np.zeros((*size, 3), np.uint8))
+        analysis = Scorer(network).analyze(np.zeros((*size, 3), np.uint8))
     finally:
         for handle in handles:
             handle.remove()
@@ -202,15 +202,15 @@ class SpyWalk(Walk):
 def test_half_precision_walks_in_float32(narrow, dtype, way):
     photo = photos(40, 60, 3).numpy()
     settings = {"steps": 5, "temperature": 0.1}
-    wanted = Scorer(narrow, walk=Walk(**settings)).analyse(photo).walked.logits
+    wanted = Scorer(narrow, walk=Walk(**settings)).analyze(photo).walked.logits
     network = DeepLabWRN38(width=4)
     network.load_state_dict(narrow.state_dict())
     walk = SpyWalk(**settings)
     if way == "weights":
-        got = Scorer(network.to(dtype), walk=walk).analyse(photo).walked.logits
+        got = Scorer(network.to(dtype), walk=walk).analyze(photo).walked.logits
     else:
         with torch.autocast("cpu", dtype):
-            got = Scorer(network, walk=walk).analyse(photo).walked.logits
+            got = Scorer(network, walk=walk).analyze(photo).walked.logits
     assert walk.dtypes == (torch.float32, torch.float32)
     assert got.dtype == torch.float32
     error = (got - wanted).abs().max() / wanted.abs().max()
@@ -221,7 +221,7 @@ def test_half_precision_walks_in_float32(narrow, dtype, way):
 def test_walking_logits_equals_walking_the_map(narrow, parts):
     photo, walk = photos(41, 58, 3).numpy(), Walk(temperature=0.05, parts=parts)
     logits, embeddings = (
-        Scorer(narrow, walk=walk, walk_values=values).analyse(photo).walked.logits
+        Scorer(narrow, walk=walk, walk_values=values).analyze(photo).walked.logits
         for values in ("logits", "embeddings")
     )
     assert logits.shape == (19, 21, 29)
@@ -230,7 +230,7 @@ def test_walking_logits_equals_walking_the_map(narrow, parts):
 
 def test_blurred_energy_by_name(narrow):
     photo = photos(41, 58, 3).numpy()
-    analysis = Scorer(narrow).analyse(photo)
+    analysis = Scorer(narrow).analyze(photo)
     logits = F.interpolate(analysis.walked.logits[None], (41, 58), mode="bilinear", align_corners=True)
     wanted = scores.gaussian_blur(scores.energy(logits[0]))
     torch.testing.assert_close(Scorer(narrow, "blurred_energy")(photo).score, wanted)

@@ -113,7 +113,7 @@ def test_contract(network):
 def test_is_the_model_of_transformers(rba):
     """Hooked at mask_projection as released, the model's own forward gives what the scorer gives."""
     photo = photos(3, 64, 96)
-    analysis = Scorer(rba, walk=WALK).analyse(photo)
+    analysis = Scorer(rba, walk=WALK).analyze(photo)
     hook = rba.model.model.pixel_level_module.decoder.mask_projection.register_forward_hook(lambda *x: WALK(x[2]))
     with torch.inference_mode():
         hooked = rba.model(rba.preprocess(photo[None]))
@@ -163,9 +163,9 @@ class Recorder(nn.Module):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_network_walks_in_float32(network, values, dtype):
     photo = photos(3, 64, 96)
-    exact = Scorer(network, walk=WALK, walk_values=values).analyse(photo)
+    exact = Scorer(network, walk=WALK, walk_values=values).analyze(photo)
     recorder = Recorder()
-    half = Scorer(copy.deepcopy(network).to(dtype), walk=recorder, walk_values=values).analyse(photo)
+    half = Scorer(copy.deepcopy(network).to(dtype), walk=recorder, walk_values=values).analyze(photo)
     assert half.embedding_map.dtype == dtype
     embeddings, masks, _ = recorder.seen
     assert embeddings.dtype == torch.float32
@@ -182,9 +182,9 @@ def test_half_precision_network_walks_in_float32(network, values, dtype):
 def test_walked_masks_are_linear_in_the_map(rba):
     """Queries fixed, the masks of the walked map are the walked masks."""
     photo = photos(3, 64, 96)
-    masks = Scorer(rba, walk=WALK, walk_values="masks").analyse(photo)
-    embeddings = Scorer(rba, walk=WALK, walk_values="embeddings").analyse(photo)
-    auto = Scorer(rba, walk=WALK).analyse(photo)
+    masks = Scorer(rba, walk=WALK, walk_values="masks").analyze(photo)
+    embeddings = Scorer(rba, walk=WALK, walk_values="embeddings").analyze(photo)
+    auto = Scorer(rba, walk=WALK).analyze(photo)
     embedded = masks.embedded
     with torch.inference_mode():
         decoder = rba.model.model.transformer_module
@@ -200,7 +200,7 @@ def test_walked_masks_are_linear_in_the_map(rba):
 def test_without_decoder_layers_masks_and_embeddings_walk_alike():
     network = networks.Mask2Former(swin(decoder_layers=0))
     photo = photos(3, 64, 96)
-    both = [Scorer(network, walk=WALK, walk_values=values).analyse(photo) for values in ("masks", "embeddings")]
+    both = [Scorer(network, walk=WALK, walk_values=values).analyze(photo) for values in ("masks", "embeddings")]
     close(*(analysis.walked.logits for analysis in both))
     assert (both[0].plain.logits.mask_logits - both[0].walked.logits.mask_logits).abs().max() > 1e-2
 
@@ -236,10 +236,10 @@ def test_mask_of_the_photo_reaches_the_map_of_both_views():
 def test_mask2anomaly_averages_both_views():
     network = SmallMask2Anomaly().eval()
     photo = photos(3, 50, 60)
-    got = Scorer(network, walk=WALK).analyse(photo).walked
+    got = Scorer(network, walk=WALK).analyze(photo).walked
     assert Scorer(network).score == "mask2anomaly"
     network.mirrored = False
-    views = [Scorer(network, walk=WALK).analyse(view).walked for view in (photo, photo.flip(-1))]
+    views = [Scorer(network, walk=WALK).analyze(view).walked for view in (photo, photo.flip(-1))]
     for name in ("mask2anomaly", "rba", "energy"):
         plain, mirrored = (view.score(name) for view in views)
         torch.testing.assert_close(got.score(name), (plain + mirrored.flip(-1)) / 2, rtol=0, atol=1e-4)
@@ -486,6 +486,6 @@ def test_what_is_missing_is_named(monkeypatch):
 
 def test_calibrates_across_the_sub_maps_of_the_padded_map(rba):
     scorer = Scorer(rba, walk=Walk(steps=3, parts=4), calibrated=True)
-    prediction = scorer.analyse(photos(3, 50, 90)).walked
+    prediction = scorer.analyze(photos(3, 50, 90)).walked
     assert prediction.edges == ([0, 16, 32, 48, 50], [0, 24, 48, 72, 90])
     assert prediction.score("rba").shape == (50, 90)

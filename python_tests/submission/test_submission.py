@@ -9,9 +9,9 @@ from PIL import Image
 
 from python_tests.tiny_network import TinyNetwork
 from rwpm_fast import data
-from rwpm_fast.images import PhotoError
-from rwpm_fast.maps import Walk
-from rwpm_fast.scorer import Scorer
+from rwpm_fast.io.images import ImageError
+from rwpm_fast.ops.maps import Walk
+from rwpm_fast.scoring.scorer import Scorer
 from rwpm_fast.submission import Rescaling, find_inputs, submit_fishyscapes, submit_smiyc
 from rwpm_fast.submission.fishyscapes import write_result
 from rwpm_fast.submission.smiyc import write_map
@@ -105,18 +105,18 @@ class TestFishyscapes:
         assert not list(tmp_path.iterdir())
 
     def test_folders_without_photos(self, inputs, tmp_path):
-        with pytest.raises(PhotoError, match=r"no photos named DDDD_\*\.png"):
+        with pytest.raises(ImageError, match=r"no photos named DDDD_\*\.png"):
             find_inputs(tmp_path / "output")
-        with pytest.raises(PhotoError, match="no such folder"):
+        with pytest.raises(ImageError, match="no such folder"):
             find_inputs(tmp_path / "none")
         save(tmp_path / "input" / "0001_b.png", photo(0))
-        with pytest.raises(PhotoError, match="two photos of the number 0001"):
+        with pytest.raises(ImageError, match="two photos of the number 0001"):
             find_inputs(tmp_path / "input")
 
 
 @pytest.fixture
 def track(tmp_path):
-    """The Obstacle track with three labelled frames and one of the test."""
+    """The Obstacle track with three labeled frames and one of the test."""
     root = tmp_path / "dataset_ObstacleTrack"
     for i in range(3):
         save(root / f"images/validation_{i}.png", photo(i))

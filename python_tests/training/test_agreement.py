@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 from rwpm_fast import Scorer, networks
-from rwpm_fast.images import find_photos, read_photo
+from rwpm_fast.io.images import find_images, read_image
 from rwpm_fast.networks import CITYSCAPES_CLASSES, CompactNet
-from training.agreement import Agreement, compare, main
+from rwpm_fast.training.agreement import Agreement, compare, main
 
 
 @pytest.fixture
@@ -33,20 +33,20 @@ def test_figures_of_counts():
 def test_counts_every_pixel_by_both_classes(photos, weights):
     teacher, network = networks.load("dabnet", weights), networks.load()
     expected = np.zeros((19, 19), int)
-    for path in find_photos([photos]):
-        said, own = (Scorer(n, walk=None)(read_photo(path)).segmentation for n in (teacher, network))
+    for path in find_images([photos]):
+        said, own = (Scorer(n, walk=None)(read_image(path)).segmentation for n in (teacher, network))
         np.add.at(expected, (said.numpy(), own.numpy()), 1)
-    agreement = compare(network, teacher, find_photos([photos]))
+    agreement = compare(network, teacher, find_images([photos]))
     assert (agreement.counts == expected).all() and agreement.counts.sum() == 48 * 64 + 40 * 72
     assert agreement.share < 1
-    assert compare(teacher, teacher, find_photos([photos])).share == 1
+    assert compare(teacher, teacher, find_images([photos])).share == 1
 
 
 def test_other_classes_cannot_be_compared(photos, weights):
     network = CompactNet()
     network.classes = CITYSCAPES_CLASSES[::-1]
     with pytest.raises(ValueError, match=r"expected the 19 classes of the teacher dabnet.*compact"):
-        compare(network, networks.load("dabnet", weights), find_photos([photos]))
+        compare(network, networks.load("dabnet", weights), find_images([photos]))
 
 
 def test_command_prints_and_writes(capsys, tmp_path, photos, weights):
@@ -71,4 +71,4 @@ def test_command_says_what_is_wanted(capsys, tmp_path, photos, weights):
     for some in (("--photos", tmp_path / "nowhere"), ("--photos", photos, "--json", tmp_path)):
         assert main([*map(str, (*some, "--teacher", weights))]) == 2
         out, err = capsys.readouterr()
-        assert out == "" and err.startswith("python -m training.agreement: ") and str(tmp_path) in err
+        assert out == "" and err.startswith("python -m rwpm_fast.training.agreement: ") and str(tmp_path) in err

@@ -5,15 +5,15 @@ import pytest
 import torch
 from PIL import Image
 
-from rwpm_fast.demo.labels import EGO, UNKNOWN
 from rwpm_fast.networks import DABNet
 from rwpm_fast.networks.compact import CompactNet
-from training.lessons import Lesson
-from training.scenes import render
-from training.strangers import cutouts, paste
-from training.teacher import look
-from training.train import _losses, _sureness, train
-from training.views import View, batches
+from rwpm_fast.scenes.labels import EGO, UNKNOWN
+from rwpm_fast.training.augment import View, batches
+from rwpm_fast.training.loop import _losses, _sureness, train
+from rwpm_fast.training.outliers import cutouts, paste
+from rwpm_fast.training.samples import Lesson
+from rwpm_fast.training.scenes import render
+from rwpm_fast.training.teacher import look
 
 
 @pytest.fixture
@@ -58,10 +58,10 @@ def test_views_of_scenes_say_what_is_there(scene):
 
 
 def test_views_and_mirrors_stay_in_place():
-    """A picture whose grey rises from the left, and a teacher who says just that grey."""
-    grey = (torch.arange(640) * 0.39).expand(3, 320, 640).byte()
-    logits = torch.stack([grey[0, 4::8, 4::8].float() / 10, torch.zeros(40, 80)])
-    lesson = Lesson(grey, logits=logits.half())
+    """A picture whose gray rises from the left, and a teacher who says just that gray."""
+    gray = (torch.arange(640) * 0.39).expand(3, 320, 640).byte()
+    logits = torch.stack([gray[0, 4::8, 4::8].float() / 10, torch.zeros(40, 80)])
+    lesson = Lesson(gray, logits=logits.half())
     for _, view in zip(range(20), batches([lesson], 1, 128, 256, 2, seed=1), strict=False):
         said = (view.target[0, 0] - view.target[0, 1]).flatten()[view.known.flatten()]
         seen = view.picture[0].float().mean(0)[4::8, 4::8].flatten()[view.known.flatten()]
@@ -73,14 +73,14 @@ def test_strangers_are_pasted_where_it_is_said(photos, scene):
     (thing,) = cutouts([scene])
     assert thing.shape.shape == (30, 50) and thing.shape.all()
     rng = np.random.default_rng(0)
-    grey = torch.full((3, 64, 128), 128.0)
+    gray = torch.full((3, 64, 128), 128.0)
     for _ in range(30):
-        view, shapes = paste(grey, rng, [thing], photos)
-        changed = (view != grey).any(0)
+        view, shapes = paste(gray, rng, [thing], photos)
+        changed = (view != gray).any(0)
         assert view.isfinite().all() and shapes.any()
         near = torch.nn.functional.max_pool2d(shapes[None], 3, 1, 1)[0] > 0
         assert not (changed & ~near).any() and changed[shapes > 0.9].float().mean() > 0.9
-    assert (grey == 128).all()
+    assert (gray == 128).all()
     assert cutouts([Lesson(scene.picture, classes=torch.zeros(96, 160, dtype=torch.uint8))]) == []
 
 

@@ -10,11 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..io.files import make_folder_of, write_json
+from ..ops.settings import DEFAULTS
 from . import fps
-from .options import add_threads_option, given, make_folder_of, set_threads, write_json
+from .options import add_threads_option, given, set_threads
 
 if TYPE_CHECKING:
-    from ..bench import Case, Contender, Limits
+    from ..benchmark import Case, Contender, Limits
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,9 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--seed", type=int, default=0, help="of synthetic maps and of values (default: %(default)s)")
 
     group = parser.add_argument_group("walk")
-    group.add_argument("--alpha", type=float, default=0.99, help="probability to go on (default: %(default)s)")
-    group.add_argument("--steps", type=int, default=20, help="number of transitions (default: %(default)s)")
-    group.add_argument("--temperature", type=float, default=0.01, help="softmax temperature (default: %(default)s)")
+    group.add_argument(
+        "--alpha", type=float, default=DEFAULTS.alpha, help="probability to go on (default: %(default)s)"
+    )
+    group.add_argument("--steps", type=int, default=DEFAULTS.steps, help="number of transitions (default: %(default)s)")
+    group.add_argument(
+        "--temperature", type=float, default=DEFAULTS.temperature, help="softmax temperature (default: %(default)s)"
+    )
 
     group = parser.add_argument_group("contenders")
     group.add_argument(
@@ -62,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from ..bench import chosen_isa
+    from ..benchmark import chosen_isa
 
     return bench(options, "rwpm-fast bench", add_arguments, default_isas=[chosen_isa()])
 
@@ -91,7 +97,7 @@ def bench(
     if options.kind == "fps":
         return fps.bench(options, f"{program} fps", cache=cache)
     from .. import native
-    from ..bench import chosen, compare, markdown, record, succeeded, time_filter
+    from ..benchmark import chosen, compare, markdown, record, succeeded, time_filter
 
     # All that a user may have got wrong comes before any work.
     set_threads(options.threads)
@@ -101,8 +107,8 @@ def bench(
         width = max(len(c.key) for c in contenders)
         print("\n".join(f"{c.key:<{width}}  {c.label}" for c in contenders))
         return 0
-    if options.filter and native.unavailable() is not None:
-        raise ValueError(f"--filter: needs the compiled kernels: {native.unavailable()}")
+    if options.filter and native.unsupported_reason() is not None:
+        raise ValueError(f"--filter: needs the compiled kernels: {native.unsupported_reason()}")
     limits = _limits(options)
     cases = _cases(options)
     if options.json:
@@ -126,7 +132,7 @@ def bench(
 
 
 def _isas(options: argparse.Namespace, default_isas: list[str | None]) -> list[str | None]:
-    from ..bench import isas
+    from ..benchmark import isas
 
     available = isas()
     for isa in options.isa or []:
@@ -137,7 +143,7 @@ def _isas(options: argparse.Namespace, default_isas: list[str | None]) -> list[s
 
 
 def _contenders(options: argparse.Namespace, isas: list[str | None]) -> list[Contender]:
-    from ..bench import ours, torch_walks
+    from ..benchmark import ours, torch_walks
 
     for tolerance in options.tolerance:
         if not 0 < tolerance < 1:
@@ -146,14 +152,14 @@ def _contenders(options: argparse.Namespace, isas: list[str | None]) -> list[Con
 
 
 def _limits(options: argparse.Namespace) -> Limits:
-    from ..bench import Limits
+    from ..benchmark import Limits
 
     memory = {} if options.memory is None else {"memory": options.memory * 2**30}
     return Limits(seconds=options.seconds, rounds=options.rounds, measure_memory=not options.no_memory, **memory)
 
 
 def _cases(options: argparse.Namespace) -> list[Case]:
-    from ..bench import Case, map_shape
+    from ..benchmark import Case, map_shape
 
     settings = {name: getattr(options, name) for name in ("alpha", "steps", "temperature", "seed")}
     if options.embeddings:

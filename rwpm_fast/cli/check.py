@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 
+from ..io.progress import progress
 from .datasets import add_dataset_options, open_dataset
-from .options import progress
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -64,7 +64,7 @@ def named_datasets(options: argparse.Namespace) -> list[Dataset]:
     if not named:
         values = {"positive": options.positive or [1], "negative": options.negative or [0]}
         return [folders(options.images, options.labels, photos=options.photos, **values)]
-    return [_labelled(open_dataset(options, name, root)) for name, root in _names_and_roots(options, options.dataset)]
+    return [_labeled(open_dataset(options, name, root)) for name, root in _names_and_roots(options, options.dataset)]
 
 
 def _names_and_roots(options: argparse.Namespace, names: Sequence[str]) -> list[tuple[str, Path]]:
@@ -77,7 +77,7 @@ def _names_and_roots(options: argparse.Namespace, names: Sequence[str]) -> list[
 
 def published_datasets(options: argparse.Namespace) -> tuple[list[Dataset], list[str]]:
     """The data sets of the published tables that are named, or else all that are there; what is not, in words."""
-    from ..images import PhotoError
+    from ..io.images import ImageError
     from ..presets import BENCHMARKS
 
     for name in ("images", "labels", "positive", "negative"):
@@ -97,26 +97,26 @@ def published_datasets(options: argparse.Namespace) -> tuple[list[Dataset], list
     datasets, notes = [], []
     for name, root in _names_and_roots(options, BENCHMARKS):
         try:
-            datasets.append(_labelled(open_dataset(options, name, root)))
-        except PhotoError:
+            datasets.append(_labeled(open_dataset(options, name, root)))
+        except ImageError:
             notes.append(f"{name} is not in {root}.")
     if not datasets:
-        raise PhotoError(f"--root: none of {', '.join(BENCHMARKS)} is in {options.root[0]}")
+        raise ImageError(f"--root: none of {', '.join(BENCHMARKS)} is in {options.root[0]}")
     if len({dataset.frames[0].photo for dataset in datasets}) < len(datasets):  # plain images/ and labels/
         names = ", ".join(dataset.name for dataset in datasets)
         raise ValueError(f"--root: the same photos may be {names}; say by --dataset which")
     return datasets, notes
 
 
-def _labelled(dataset: Dataset) -> Dataset:
+def _labeled(dataset: Dataset) -> Dataset:
     """The data set, if there is something and all of it can be evaluated with."""
-    from ..images import PhotoError
+    from ..io.images import ImageError
 
     if not len(dataset):
-        raise PhotoError(f"{dataset.name} in {dataset.root}: no frame is of split {dataset.split}")
+        raise ImageError(f"{dataset.name} in {dataset.root}: no frame is of split {dataset.split}")
     dataset.require_complete()
-    if unlabelled := sum(frame.label is None for frame in dataset):
+    if unlabeled := sum(frame.label is None for frame in dataset):
         raise ValueError(
-            f"--split: {unlabelled} of {len(dataset)} frames of {dataset.split} have no labels to evaluate with"
+            f"--split: {unlabeled} of {len(dataset)} frames of {dataset.split} have no labels to evaluate with"
         )
     return dataset

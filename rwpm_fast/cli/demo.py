@@ -6,7 +6,8 @@ import argparse
 import shlex
 from pathlib import Path
 
-from .options import add_network_options, add_walk_options, given, load_scorer, make_folder
+from ..io.files import make_folder
+from .options import add_network_options, add_walk_options, given, load_scorer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,8 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from ..demo import render_report
     from ..demo.run import demo_photo, demo_street
-    from ..images import read_photo, write_whole
-    from ..pictures import figure_bytes, panel
+    from ..io.files import atomic_write
+    from ..io.images import read_image
+    from ..viz.figures import figure_bytes, panel
 
     make_folder(options.out, "--out")
     scorer = load_scorer(options, options.score)
@@ -33,12 +35,12 @@ def run(options: argparse.Namespace) -> int:
         print(f"paint street {options.seed}, score it, and time the walk beside dense torch ...")
         result = demo_street(options.seed, scorer, command)
     else:
-        result = demo_photo(read_photo(options.photo), options.photo.name, scorer, command)
+        result = demo_photo(read_image(options.photo), options.photo.name, scorer, command)
 
     report, picture = options.out / "report.html", options.out / "panel.png"
     png = figure_bytes(panel(result.photo, result.before, result.after, labels=result.labels))
-    write_whole(picture, lambda file: file.write(png))
-    write_whole(report, lambda file: file.write(render_report(result).encode()))
+    atomic_write(picture, lambda file: file.write(png))
+    atomic_write(report, lambda file: file.write(render_report(result).encode()))
     for accuracy, walk in ((result.accuracy_before, "without"), (result.accuracy_after, "with")):
         if accuracy is not None:
             numbers = accuracy.auroc, accuracy.average_precision, accuracy.fpr95

@@ -1,4 +1,4 @@
-"""Pooled AuROC, AP and FPR95 on labelled photos, without and with the walk, or as a table of the RWPM papers."""
+"""Pooled AuROC, AP and FPR95 on labeled photos, without and with the walk, or as a table of the RWPM papers."""
 
 from __future__ import annotations
 
@@ -9,22 +9,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..io.files import make_folder, make_folder_of, write_json, write_text
+from ..io.progress import progress
 from .datasets import add_dataset_options
-from .options import (
-    add_network_options,
-    add_walk_options,
-    load_network,
-    make_folder,
-    make_folder_of,
-    progress,
-    write_json,
-    write_text,
-)
+from .options import add_network_options, add_walk_options, load_network
 from .plans import Plan, Run, plan
 
 if TYPE_CHECKING:
     from ..evaluate import Processes, Sweep
-    from ..evaluate.outcome import Line, Outcome
+    from ..evaluate.results import Line, Outcome
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -100,7 +93,7 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"--panels: expected 0 or more pictures for the report of --html, got {options.panels}")
     planned = plan(options)
     if options.html is not None:
-        from ..pictures import blank_figure
+        from ..viz.figures import blank_figure
 
         blank_figure((1, 1))  # a library that is missing is told now, not after an hour
     files = {f"--{name}": getattr(options, name) for name in ("json", "csv", "markdown", "html")}
@@ -122,7 +115,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace, planned: Plan, processes: Processes) -> int:
-    from ..evaluate.outcome import Outcome
+    from ..evaluate.results import Outcome
 
     if processes.count > 1 and options.device == "cuda":
         options.device = f"cuda:{os.environ['LOCAL_RANK']}"
@@ -171,7 +164,7 @@ def _sweep(options: argparse.Namespace, one: Run, network: Any, processes: Proce
 
 
 def _lines(one: Run, swept: Sweep) -> list[Line]:
-    from ..evaluate.outcome import Line
+    from ..evaluate.results import Line
 
     rows = {row.label: row for row in one.rows}
     scores = list(dict.fromkeys(score for _, score in swept.results))  # one table after the other
@@ -258,6 +251,6 @@ def _warn_of_no_positives(options: argparse.Namespace, planned: Plan, outcome: O
         swept = outcome.sweeps[one.title]
         if swept.used and not any(result.positives for result in swept.results.values()):
             wanted = " or ".join(map(str, options.positive or [1]))
-            way_out = f"labelled {wanted}; name the label value of anomalies with --positive"
+            way_out = f"labeled {wanted}; name the label value of anomalies with --positive"
             what = way_out if one.dataset.benchmark is None else f"an anomaly in {one.title}"
             print(f"no pixel is {what}", file=sys.stderr)

@@ -9,10 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .options import add_threads_option, given, make_folder_of, set_threads, torch_device, write_json
+from ..io.files import make_folder_of, write_json
+from ..ops.settings import DEFAULTS
+from .options import add_threads_option, given, set_threads, torch_device
 
 if TYPE_CHECKING:
-    from ..bench.fps import Frame
+    from ..benchmark.fps import Frame
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,9 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--seed", type=int, default=0, help="of synthetic maps and of values (default: %(default)s)")
 
     group = parser.add_argument_group("walk")
-    group.add_argument("--alpha", type=float, default=0.99, help="probability to go on (default: %(default)s)")
+    group.add_argument(
+        "--alpha", type=float, default=DEFAULTS.alpha, help="probability to go on (default: %(default)s)"
+    )
     group.add_argument("--steps", type=int, nargs="+", metavar="T", help="transitions (default: 20)")
-    group.add_argument("--temperature", type=float, default=0.01, help="softmax temperature (default: %(default)s)")
+    group.add_argument(
+        "--temperature", type=float, default=DEFAULTS.temperature, help="softmax temperature (default: %(default)s)"
+    )
 
     group = parser.add_argument_group("contenders")
     group.add_argument("--device", help="torch device (default: cuda where there is one, else cpu)")
@@ -64,9 +70,9 @@ def bench(options: argparse.Namespace, program: str, cache: Path | None = None) 
     Returns:
         0; 1 when a contender failed or did not do what its contract says.
     """
-    from ..bench import chosen, compare, succeeded
-    from ..bench.fps import Device, markdown, record, walkers
-    from ..bench.runner import Limits
+    from ..benchmark import chosen, compare, succeeded
+    from ..benchmark.fps import Device, markdown, record, walkers
+    from ..benchmark.runner import Limits
 
     # All that a user may have got wrong comes before any work.
     set_threads(options.threads)
@@ -110,7 +116,7 @@ def _device(name: str | None) -> str:
 
 
 def _frames(options: argparse.Namespace, device: str) -> list[Frame]:
-    from ..bench.fps import Frame, paper_frames
+    from ..benchmark.fps import Frame, paper_frames
 
     settings = {name: getattr(options, name) for name in ("alpha", "temperature", "seed")} | {"device": device}
     if options.channels is not None:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import json
-import math
-import os
-import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from ..ops.settings import DEFAULTS
 
 # Default and help. With the tolerance, DABNet's AP, AuROC and FPR95 on RoadAnomaly are those of the exact walk to four
 # digits, in a sixteenth of the time.
 WALK_SETTINGS = {
-    "alpha": (0.99, "probability to go on, in [0, 1]"),
-    "steps": (20, "number of transitions"),
-    "temperature": (0.01, "softmax temperature"),
-    "parts": (1, "cut the map into N x N sub-maps, 1: uncut"),
+    "alpha": (DEFAULTS.alpha, "probability to go on, in [0, 1]"),
+    "steps": (DEFAULTS.steps, "number of transitions"),
+    "temperature": (DEFAULTS.temperature, "softmax temperature"),
+    "parts": (DEFAULTS.parts, "cut the map into N x N sub-maps, 1: uncut"),
     "tolerance": (1e-4, "mass a row may drop, 0: exact"),
 }
 
@@ -114,29 +112,11 @@ def torch_device(name: str):
 
 def load_scorer(options: argparse.Namespace, score: str | None = None):
     """The scorer that the options describe."""
-    from ..maps import Walk
-    from ..scorer import Scorer
+    from ..ops.maps import Walk
+    from ..scoring.scorer import Scorer
 
     walk = Walk(**walk_settings(options))
     return Scorer(load_network(options), score, walk, **scorer_settings(options))
-
-
-def make_folder(path: Path, option: str) -> None:
-    """Make a folder for results, or say that none can be written there."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        wanted = "expected a folder, or a path to make one at"
-        raise type(error)(f"{option}: {wanted}, got {path}: {error.strerror}") from error
-    if not os.access(path, os.W_OK | os.X_OK):
-        raise PermissionError(f"{option}: the folder {path} is not writable")
-
-
-def make_folder_of(path: Path, option: str) -> None:
-    """The same for a file of results, before the work that they take."""
-    if path.is_dir():
-        raise IsADirectoryError(f"{option}: expected a file, got the folder {path}")
-    make_folder(path.parent, option)
 
 
 def given(options: argparse.Namespace, add_arguments: Callable[[argparse.ArgumentParser], None]) -> list[str]:
@@ -152,36 +132,3 @@ def given(options: argparse.Namespace, add_arguments: Callable[[argparse.Argumen
         if not isinstance(value, bool):
             words += map(str, value if isinstance(value, list) else [value])
     return words
-
-
-def progress(items: Iterable, what: str) -> Iterable:
-    """A progress bar when someone watches a terminal, nothing otherwise."""
-    from tqdm import tqdm
-
-    return tqdm(items, desc=what, unit="photo", disable=not sys.stderr.isatty(), leave=False)
-
-
-def say(text: str) -> None:
-    """A line that does not tear a progress bar."""
-    from tqdm import tqdm
-
-    tqdm.write(text, file=sys.stdout)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON that every parser reads: null stands for numbers that are none."""
-    write_text(path, json.dumps(_json_ready(content), indent=2, allow_nan=False) + "\n")
-
-
-def _json_ready(content: Any) -> Any:
-    if isinstance(content, Mapping):
-        return {name: _json_ready(value) for name, value in content.items()}
-    if isinstance(content, (list, tuple)):
-        return [_json_ready(value) for value in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content
-
-
-def write_text(path: Path, text: str) -> None:
-    from ..images import write_whole
-
-    write_whole(path, lambda file: file.write(text.encode()))

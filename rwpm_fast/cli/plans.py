@@ -13,7 +13,7 @@ from .options import given_walk_settings, walk_settings
 
 if TYPE_CHECKING:
     from ..data import Dataset, Frame
-    from ..evaluate.tables import Row
+    from ..evaluate.published import Row
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def plan(options: argparse.Namespace) -> Plan:
 
     Raises:
         ValueError: options that do not go together, an unknown name, a setting outside its range.
-        PhotoError: a data set that is not there or lacks files.
+        ImageError: a data set that is not there or lacks files.
     """
     from ..metrics import PixelMetrics
     from ..scores import get
@@ -93,7 +93,7 @@ def _described(one: Run) -> str:
 
 
 def _plan(options: argparse.Namespace) -> Plan:
-    from ..evaluate.tables import TABLES
+    from ..evaluate.published import TABLES
     from ..presets import METHODS
 
     if options.table is not None and options.table not in (*METHOD_TABLES, *TABLES):
@@ -128,7 +128,7 @@ def _plan(options: argparse.Namespace) -> Plan:
 
 def _s1(options: argparse.Namespace) -> Plan:
     """Every method that has a network, on every benchmark that is there."""
-    from ..evaluate.tables import method_rows
+    from ..evaluate.published import method_rows
     from ..presets import METHODS
 
     datasets, missing = published_datasets(options)
@@ -150,7 +150,7 @@ def _s1(options: argparse.Namespace) -> Plan:
 
 def _s2(options: argparse.Namespace) -> Plan:
     """The walks of all methods on one network, on every benchmark that is there."""
-    from ..evaluate.tables import settings_rows
+    from ..evaluate.published import settings_rows
 
     if options.method is not None or options.checkpoints is not None:
         raise ValueError("--table S2: every method's walk on one network; leave METHOD and --checkpoints out")
@@ -173,18 +173,18 @@ def _s2(options: argparse.Namespace) -> Plan:
 
 def _table(options: argparse.Namespace, datasets: Sequence[Dataset], network: str, weights: Path | None) -> Plan:
     """Tables whose rows differ in their walk only."""
-    from ..evaluate import tables
+    from ..evaluate import published
 
-    table = tables.get(options.table)
+    table = published.get(options.table)
     rows = table.with_settings(**_common(options))
     columns = [*table.columns, *(["walk alone, FPS"] if "FPS" in table.columns else [])]
-    runs = [_run(d.title, d, options, network, weights, _published_of(tables.BENCHMARK, rows, d)) for d in datasets]
+    runs = [_run(d.title, d, options, network, weights, _published_of(published.BENCHMARK, rows, d)) for d in datasets]
     return Plan(f"Table {table.title}", runs, table.heading, columns, table.source)
 
 
 def _rows(options: argparse.Namespace, dataset: Dataset) -> list[Row]:
     """Without and with the walk, by the options or a published row."""
-    from ..evaluate.tables import Row, method_rows
+    from ..evaluate.published import Row, method_rows
     from ..presets import METHODS
 
     if options.preset is None:

@@ -9,7 +9,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from .options import add_network_options, add_walk_options, load_scorer, make_folder, progress, say
+from ..io.files import make_folder
+from ..io.progress import progress, say
+from .options import add_network_options, add_walk_options, load_scorer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,17 +46,17 @@ def run(options: argparse.Namespace) -> int:
 
 def _find(given: list[str]) -> tuple[list[Path], int]:
     """The photos behind the arguments, and how many arguments led to none."""
-    from ..images import PhotoError, find_photos
+    from ..io.images import ImageError, find_images
 
     photos: dict[Path, None] = {}
     errors = []
     for path in given:
         try:
-            photos.update(dict.fromkeys(find_photos(path)))
-        except PhotoError as error:
+            photos.update(dict.fromkeys(find_images(path)))
+        except ImageError as error:
             errors.append(str(error))
     if not photos:
-        raise PhotoError("; ".join(errors))
+        raise ImageError("; ".join(errors))
     for error in errors:
         print(error, file=sys.stderr)
     return list(photos), len(errors)
@@ -65,20 +67,21 @@ def _score(scorer, path: Path, options: argparse.Namespace) -> str:
     import numpy as np
     import torch
 
-    from ..images import read_photo, write_whole
+    from ..io.files import atomic_write
+    from ..io.images import read_image
 
-    photo = read_photo(path)
-    analysis = scorer.analyse(photo)
+    photo = read_image(path)
+    analysis = scorer.analyze(photo)
     with torch.inference_mode():
         after = analysis.walked.score(scorer.score).cpu().numpy()
         before = None if options.no_panel else analysis.plain.score(scorer.score).cpu().numpy()
     out = options.out / f"{path.stem}.npy"
-    write_whole(out, lambda file: np.save(file, after))
+    atomic_write(out, lambda file: np.save(file, after))
     if before is not None:
-        from ..pictures import figure_bytes, panel
+        from ..viz.figures import figure_bytes, panel
 
         picture = figure_bytes(panel(photo, before, after))
-        write_whole(out.with_suffix(".png"), lambda file: file.write(picture))
+        atomic_write(out.with_suffix(".png"), lambda file: file.write(picture))
     height, width = photo.shape[:2]
     rows, columns = analysis.embedding_map.shape[-2:]
     return (

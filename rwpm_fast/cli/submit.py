@@ -9,8 +9,10 @@ import argparse
 import sys
 from pathlib import Path
 
+from ..io.files import make_folder
+from ..io.progress import progress
 from .datasets import add_dataset_options, open_dataset
-from .options import add_network_options, add_walk_options, load_scorer, make_folder, progress
+from .options import add_network_options, add_walk_options, load_scorer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -21,14 +21,14 @@ class Split:
         count: published number of frames; None where none is.
         select: ids of the split among the sorted ids of all frames; raises ValueError where it cannot tell.
         folder: what stands for ``{split}`` in a layout's patterns.
-        labelled: whether its labels are public.
+        labeled: whether its labels are public.
         smiyc_name: the SMIYC data set under whose name outputs for these frames are stored; None where there is none.
     """
 
     count: int | None
     select: Callable[[Sequence[str]], list[str]] = _everything
     folder: str = ""
-    labelled: bool = True
+    labeled: bool = True
     smiyc_name: str | None = None
 
 
@@ -224,8 +224,8 @@ _ANOMALY_TRACK = _track(
     "RoadAnomaly21",
     {
         "validation": Split(10, _validation, smiyc_name="AnomalyTrack-all"),
-        "test": Split(100, _not_validation, labelled=False, smiyc_name="AnomalyTrack-all"),
-        "all": Split(110, labelled=False, smiyc_name="AnomalyTrack-all"),
+        "test": Split(100, _not_validation, labeled=False, smiyc_name="AnomalyTrack-all"),
+        "all": Split(110, labeled=False, smiyc_name="AnomalyTrack-all"),
     },
     {"official": Protocol(_USUAL), "rwpm": Protocol(_USUAL, size=(720, 1280))},
     "anomaly_track",
@@ -240,8 +240,8 @@ def _test(*without: str) -> Callable[[Sequence[str]], list[str]]:
     return lambda ids: [i for i in _not_validation(ids) if i.split("_")[0] not in without]
 
 
-def _obstacle_split(count: int | None, select: Callable[[Sequence[str]], list[str]], labelled: bool = False) -> Split:
-    return Split(count, select, labelled=labelled, smiyc_name="ObstacleTrack-all")
+def _obstacle_split(count: int | None, select: Callable[[Sequence[str]], list[str]], labeled: bool = False) -> Split:
+    return Split(count, select, labeled=labeled, smiyc_name="ObstacleTrack-all")
 
 
 _OBSTACLE_TRACK = _track(
@@ -249,7 +249,7 @@ _OBSTACLE_TRACK = _track(
     "dataset_ObstacleTrack",
     "RoadObsticle21",
     {
-        "validation": _obstacle_split(30, _scenes("validation", exclude=_EXCLUDED), labelled=True),
+        "validation": _obstacle_split(30, _scenes("validation", exclude=_EXCLUDED), labeled=True),
         "test": _obstacle_split(327, _test(*_NIGHT, *_SNOW)),
         "no_night": _obstacle_split(382, _test(*_NIGHT)),
         "night": _obstacle_split(30, _scenes(*_NIGHT)),
@@ -262,7 +262,7 @@ _OBSTACLE_TRACK = _track(
         "rwpm": Protocol(
             _USUAL,
             splits={
-                "validation": _obstacle_split(None, _validation, labelled=True),
+                "validation": _obstacle_split(None, _validation, labeled=True),
                 "test": _obstacle_split(None, _not_validation),
             },
         ),

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..images import PhotoError
+from ..io.images import ImageError
 from .dataset import Dataset
 from .frames import ANOMALY, INLIER, VOID, Frame
 
@@ -106,7 +106,7 @@ def check(dataset: Dataset, frames: Iterable[Frame] | None = None) -> Check:
             if frame.label is None:
                 continue
             labels = frame.stored_labels()
-        except PhotoError as error:
+        except ImageError as error:
             problems["files that cannot be read"].append(str(error))
             continue
         if labels.shape != (height, width):

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
-from ..images import PhotoError, find_photos, natural_key, pair_labels
+from ..io.files import natural_key
+from ..io.images import ImageError, find_images, pair_labels
 from ..metrics.pixel import check_label_values
 from .benchmarks import BENCHMARKS, Benchmark, Protocol, Split
 from .frames import Frame, LabelValues
@@ -57,12 +58,12 @@ class Dataset:
         return self.benchmark.title if self.benchmark is not None else self.name
 
     def require_complete(self) -> None:
-        """Raise PhotoError, with the names, where photos or labels are missing."""
+        """Raise ImageError, with the names, where photos or labels are missing."""
         for what, missing in (("labels", self.without_label), ("photos", self.without_photo)):
             if missing:
                 named = ", ".join(Path(name).name for name in missing[:5])
                 more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-                raise PhotoError(f"{self.name} in {self.root}: {what} missing for {len(missing)}: {named}{more}")
+                raise ImageError(f"{self.name} in {self.root}: {what} missing for {len(missing)}: {named}{more}")
 
 
 def open_dataset(
@@ -89,7 +90,7 @@ def open_dataset(
     Raises:
         ValueError: unknown name, protocol, split or layout, a split that needs frames which are not here, or several
             layouts that fit.
-        PhotoError: no such folder, or no layout fits; the message says what was looked for and where.
+        ImageError: no such folder, or no layout fits; the message says what was looked for and where.
     """
     benchmark = _choose("name", name, BENCHMARKS)
     rules = _choose("protocol", protocol, benchmark.protocols)
@@ -101,16 +102,16 @@ def open_dataset(
     root = Path(root)
     for folder in (root, *([Path(source)] if source is not None else [])):
         if not folder.is_dir():
-            raise PhotoError(f"{name}: no such folder: {folder}")
+            raise ImageError(f"{name}: no such folder: {folder}")
 
     searches = _search(benchmark, rules, splits, layout, root, None if source is None else Path(source))
     fitting = [(s, found) for s, found in searches if found.paired]
     if not fitting:
         # The labels of a test split are kept back; then photos alone make it.
-        fitting = [(s, found) for s, found in searches if not splits[s].labelled and found.photos_alone][:1]
+        fitting = [(s, found) for s, found in searches if not splits[s].labeled and found.photos_alone][:1]
     if not fitting:
         tried = "".join(f"\n  {f.layout.name}: {f.layout.described()}{_nearly(f)}" for _, f in searches)
-        raise PhotoError(f"{name}: no layout fits below {root}; looked for{tried}")
+        raise ImageError(f"{name}: no layout fits below {root}; looked for{tried}")
     if len(fitting) > 1:
         found = ", ".join(f"layout {f.layout.name} of split {s}" for s, f in fitting)
         raise ValueError(f"{name}: several fit below {root}: {found}; choose by layout or split")
@@ -129,18 +130,18 @@ def folders(
     """Any photos with label PNGs of their stems in another folder.
 
     Args:
-        images: what ``rwpm_fast.images.find_photos`` takes.
+        images: what ``rwpm_fast.io.images.find_images`` takes.
         labels: folder of label files.
         positive, negative: label values of anomalies and inliers; every other value is void.
         photos: the first so many only.
 
     Raises:
         ValueError: label values that are none, or both.
-        PhotoError: nothing there, or labels missing.
+        ImageError: nothing there, or labels missing.
     """
     check_label_values(positive, negative)
     values = LabelValues.of(anomaly=positive, inlier=negative, void=None)
-    pairs = pair_labels(find_photos(images)[:photos], labels)
+    pairs = pair_labels(find_images(images)[:photos], labels)
     frames = tuple(Frame(photo.stem, photo, label, values) for photo, label in pairs)
     return Dataset("folders", Path(labels), "plain", "official", "all", frames)
 
@@ -195,9 +196,9 @@ def _dataset(
             files = (photo, label) if overlay is None else (overlay, label)
             background = None if overlay is None else photo
             frames.append(Frame(frame_id, *files, rules.values, background, rules.size))
-        elif not split.labelled and frame_id in found.photos_alone:
+        elif not split.labeled and frame_id in found.photos_alone:
             frames.append(Frame(frame_id, found.photos_alone[frame_id], None, rules.values, None, rules.size))
-    without_label = [found.photos_alone[i] for i in kept if i in found.photos_alone] if split.labelled else []
+    without_label = [found.photos_alone[i] for i in kept if i in found.photos_alone] if split.labeled else []
     without_photo = [str(found.labels_alone[i]) for i in kept if i in found.labels_alone] + found.listed_alone
     return Dataset(
         name,

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..images import PhotoError, read_labels, read_photo
+from ..io.images import ImageError, read_image, read_labels
 
 INLIER, ANOMALY, VOID = 0, 1, 255
 
@@ -90,17 +90,17 @@ class Frame:
         """Photo [H, W, 3] uint8 and labels [H, W] uint8: 0 inlier, 1 anomaly, 255 void.
 
         Raises:
-            PhotoError: one of them is missing or cannot be read, their sizes differ, or labels have unknown values.
+            ImageError: one of them is missing or cannot be read, their sizes differ, or labels have unknown values.
         """
         photo, labels = self.stored_photo(), self.stored_labels()
         if labels.shape != photo.shape[:2]:
-            raise PhotoError(
+            raise ImageError(
                 f"labels {self.label}: expected the photo's size {photo.shape[0]}x{photo.shape[1]}, "
                 f"got {labels.shape[0]}x{labels.shape[1]}"
             )
         return self._resized_photo(photo), self._mapped(labels)
 
-    def read_photo(self) -> np.ndarray:
+    def read_image(self) -> np.ndarray:
         """Photo [H, W, 3] uint8 alone; errors as of ``read``."""
         return self._resized_photo(self.stored_photo())
 
@@ -112,20 +112,20 @@ class Frame:
         """Photo as its files have it, before it is resized; an overlay is composited.
 
         Raises:
-            PhotoError: it cannot be read, or overlay and background do not belong together.
+            ImageError: it cannot be read, or overlay and background do not belong together.
         """
         if self.background is None:
-            return read_photo(self.photo)
-        return composite(read_photo(self.background), self.photo)
+            return read_image(self.photo)
+        return composite(read_image(self.background), self.photo)
 
     def stored_labels(self) -> np.ndarray:
         """Labels as the file has them, before they are mapped and resized.
 
         Raises:
-            PhotoError: there is no label file, or it cannot be read.
+            ImageError: there is no label file, or it cannot be read.
         """
         if self.label is None:
-            raise PhotoError(f"{self.id}: expected labels, but this photo has none (a test split?)")
+            raise ImageError(f"{self.id}: expected labels, but this photo has none (a test split?)")
         return read_labels(self.label)
 
     def _resized_photo(self, photo: np.ndarray) -> np.ndarray:
@@ -139,7 +139,7 @@ class Frame:
         try:
             mapped = self.values.map(labels)
         except ValueError as error:
-            raise PhotoError(f"labels {self.label}: {error}") from error
+            raise ImageError(f"labels {self.label}: {error}") from error
         if self.size is None or mapped.shape == self.size:
             return mapped
         return F.interpolate(torch.from_numpy(mapped)[None, None], self.size, mode="nearest")[0, 0].numpy()
@@ -149,15 +149,15 @@ def composite(background: np.ndarray, overlay: Path) -> np.ndarray:
     """Photo [H, W, 3] uint8 of Fishyscapes Static: background plus the overlay's signed ``rgb``, clipped to 0..255.
 
     Raises:
-        PhotoError: the overlay is missing, no npz file with such an array, or of another size.
+        ImageError: the overlay is missing, no npz file with such an array, or of another size.
     """
     try:
         with np.load(overlay, allow_pickle=False) as file:
             rgb = file["rgb"]
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise PhotoError(f"overlay {overlay}: expected an npz file with an array rgb: {error}") from error
+        raise ImageError(f"overlay {overlay}: expected an npz file with an array rgb: {error}") from error
     if rgb.shape != background.shape or rgb.dtype.kind not in "iu":
-        raise PhotoError(
+        raise ImageError(
             f"overlay {overlay}: expected integers {list(background.shape)} as the background, "
             f"got {rgb.dtype} {list(rgb.shape)}"
         )

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..images import PHOTO_SUFFIXES, PhotoError
+from ..io.images import IMAGE_SUFFIXES, ImageError
 
 _WILD = re.compile(r"(\{id\}|\{number\}|\*)")
 _GROUPS = {"{id}": r"(?P<id>[^/]+)", "{number}": r"(?P<number>\d+)", "*": r"[^/]*"}
@@ -93,7 +93,7 @@ def find(layout: Layout, root: Path, source: Path | None = None) -> Found:
         source: where the photos of a layout with ``sources`` lie; None to look below ``root``.
 
     Raises:
-        PhotoError: two photos or two label files of one id.
+        ImageError: two photos or two label files of one id.
     """
     most = None
     for place in dict.fromkeys(root / place for place in layout.places):
@@ -127,12 +127,12 @@ def _join(layout: Layout, place: Path, photo_place: Path) -> Found:
         if photo is None or (layout.overlays and overlay is None):
             found.labels_alone[frame] = label
         elif frame in found.paired:
-            raise PhotoError(f"{found.paired[frame][2]} and {label}: two label files of one photo")
+            raise ImageError(f"{found.paired[frame][2]} and {label}: two label files of one photo")
         else:
             found.paired[frame] = photo, overlay, label
     if not layout.sources:
-        labelled = {name for _, name in labels}
-        found.photos_alone = {name: path for (_, name), path in photos.items() if name not in labelled}
+        labeled = {name for _, name in labels}
+        found.photos_alone = {name: path for (_, name), path in photos.items() if name not in labeled}
     if layout.listing and (place / layout.listing).is_file():
         found.listed_alone = [name for name in _names(place / layout.listing) if ("", Path(name).stem) not in photos]
     return found
@@ -142,9 +142,9 @@ def _names(listing: Path) -> list[str]:
     try:
         names = json.loads(listing.read_text())
     except ValueError as error:
-        raise PhotoError(f"{listing}: expected a JSON list of file names: {error}") from error
+        raise ImageError(f"{listing}: expected a JSON list of file names: {error}") from error
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise PhotoError(f"{listing}: expected a JSON list of file names")
+        raise ImageError(f"{listing}: expected a JSON list of file names")
     return names
 
 
@@ -157,11 +157,11 @@ def _matches(place: Path, pattern: str, *, photos: bool = False) -> dict[tuple[s
         match = regex.fullmatch(path.relative_to(place).as_posix())
         if match is None or path.name.startswith(".") or not path.is_file():
             continue
-        if photos and path.suffix.lower() not in PHOTO_SUFFIXES:
+        if photos and path.suffix.lower() not in IMAGE_SUFFIXES:
             continue
         groups = match.groupdict()
         key = groups.get("number", ""), groups.get("id", "")
         if key in matches:
-            raise PhotoError(f"{matches[key]} and {path}: two files of one photo; keep one")
+            raise ImageError(f"{matches[key]} and {path}: two files of one photo; keep one")
         matches[key] = path
     return matches

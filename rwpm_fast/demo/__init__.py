@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ..scenes.holdout import unseen_street
 from .report import Accuracy, DemoResult, Timing, render_report
 from .scene import Scene, SceneNetwork, render_scene
-from .unseen import unseen_street
 
 __all__ = [
     "Accuracy",

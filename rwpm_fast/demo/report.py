@@ -8,9 +8,9 @@ from html import escape
 
 from numpy.typing import ArrayLike
 
-from ..html import image, page, table
 from ..metrics import Curve, PixelMetrics
-from ..pictures import figure_bytes, panel, roc_pr_figure
+from ..viz.figures import figure_bytes, panel, roc_pr_figure
+from ..viz.html import image, page, table
 
 
 @dataclass(frozen=True)

@@ -10,23 +10,23 @@ import numpy as np
 import torch
 
 from .. import baselines, info
-from ..maps import Walk
 from ..metrics import PixelMetrics
-from ..scorer import Analysis, Scorer
+from ..ops.maps import Walk
+from ..scenes.holdout import unseen_street
+from ..scoring.scorer import Analysis, Scorer
 from .report import Accuracy, DemoResult, Timing
-from .unseen import unseen_street
 
 REPEATS = 3
 MOST_DENSE = 2**32  # bytes of the matrix of dense torch; maps that need more are not compared
 
 # Norm-wise relative difference that counts as agreement in float32: both round each cosine, and 1 / tau scales that up.
-# A tolerance adds its own: every step may drop that mass from every row, and renormalise what is left.
+# A tolerance adds its own: every step may drop that mass from every row, and renormalize what is left.
 AGREEMENT = 1e-4
 
 
 def agreement(walk: Walk) -> float:
     """Largest relative difference between our walk and the dense one that counts as agreement."""
-    return AGREEMENT + 2 * walk.steps * walk.tolerance
+    return AGREEMENT + 2 * walk.settings.steps * walk.settings.tolerance
 
 
 def demo_street(seed: int, scorer: Scorer, command: str) -> DemoResult:
@@ -42,7 +42,7 @@ def demo_photo(photo: np.ndarray, title: str, scorer: Scorer, command: str) -> D
 
 def _look(scorer: Scorer, photo: np.ndarray, command: str, labels: np.ndarray | None = None, **kind: Any) -> DemoResult:
     walk = scorer.walk
-    analysis = scorer.analyse(photo)
+    analysis = scorer.analyze(photo)
     with torch.inference_mode():
         before = analysis.plain.score(scorer.score).cpu().numpy()
         after = analysis.walked.score(scorer.score).cpu().numpy()
@@ -58,8 +58,8 @@ def _look(scorer: Scorer, photo: np.ndarray, command: str, labels: np.ndarray | 
         accuracy_before=None if labels is None else _accuracy(before, labels),
         accuracy_after=None if labels is None else _accuracy(after, labels),
         walk=(
-            Timing(f"rwpm_fast, tolerance {walk.tolerance:g}", ours)
-            if walk.tolerance
+            Timing(f"rwpm_fast, tolerance {walk.settings.tolerance:g}", ours)
+            if walk.settings.tolerance
             else Timing("rwpm_fast, exact", ours, 4 * pixels * (channels + 3 * value_channels))
         ),
         baseline=(None if dense is None else Timing("dense torch, the whole matrix in memory", dense, 4 * pixels**2)),
@@ -68,13 +68,17 @@ def _look(scorer: Scorer, photo: np.ndarray, command: str, labels: np.ndarray | 
         pixels=pixels,
         channels=channels,
         value_channels=value_channels,
-        alpha=walk.alpha,
-        steps=walk.steps,
-        temperature=walk.temperature,
-        tolerance=walk.tolerance,
+        alpha=walk.settings.alpha,
+        steps=walk.settings.steps,
+        temperature=walk.settings.temperature,
+        tolerance=walk.settings.tolerance,
         command=command,
         environment={name: str(facts[name]) for name in ("rwpm_fast", "torch", "processor", "isa_chosen", "cores")},
-        settings={"network": scorer.network.name, "score": scorer.score, "sub-maps": f"{walk.parts} x {walk.parts}"},
+        settings={
+            "network": scorer.network.name,
+            "score": scorer.score,
+            "sub-maps": f"{walk.settings.parts} x {walk.settings.parts}",
+        },
         **kind,
     )
 
@@ -84,8 +88,8 @@ def _compare(analysis: Analysis, walk: Walk) -> tuple[float, float | None, float
     the latter two where the matrix would be too large."""
     embeddings = analysis.embedding_map.flatten(1).T  # [N, D]
     logits = analysis.plain.value_map.flatten(1).T  # [N, K]
-    settings = {"alpha": walk.alpha, "steps": walk.steps, "temperature": walk.temperature}
-    uncut = Walk(**settings, tolerance=walk.tolerance, backend=walk.backend)
+    settings = {"alpha": walk.settings.alpha, "steps": walk.settings.steps, "temperature": walk.settings.temperature}
+    uncut = Walk(**settings, tolerance=walk.settings.tolerance, backend=walk.backend)
     seconds: dict[str, list[float]] = {"ours": []}
     if 4 * len(embeddings) ** 2 <= MOST_DENSE:
         seconds["dense"] = []

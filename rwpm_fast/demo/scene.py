@@ -17,8 +17,8 @@ from torch import Tensor
 
 from ..networks.base import Network
 from ..networks.cityscapes import CITYSCAPES_CLASSES
-from .canvas import Noise
-from .labels import ANOMALY, CAR, EGO, INLIER, UNKNOWN, VOID
+from ..scenes.canvas import Noise
+from ..scenes.labels import ANOMALY, CAR, EGO, INLIER, UNKNOWN, VOID
 from .street import paint_street
 
 CLASSES = len(CITYSCAPES_CLASSES)
@@ -129,7 +129,7 @@ class _Manifolds:
 
     bend = 0.8  # radians that a manifold turns, end to end
     noise = 0.9  # mean norm of a pixel's own noise; a clean embedding has norm 1
-    shared = 0.5  # part of the noise that comes from the four neighbours
+    shared = 0.5  # part of the noise that comes from the four neighbors
     pull = 0.85  # how far a pixel goes towards another class, at most; 1 is all the way
 
     def __init__(self, rng: np.random.Generator, channels: int) -> None:
@@ -175,7 +175,7 @@ class _Manifolds:
         amount = self.pull * region * (0.6 * self.rng.beta(1.0, 1.5, light.shape) + 0.4 * smooth(20 * x, 20 * y + 60))
         pulled = clean + amount[..., None] * (self.prototypes[towards] - clean)
 
-        # neighbours share part of their noise, for receptive fields overlap
+        # neighbors share part of their noise, for receptive fields overlap
         grain = np.pad(self.rng.standard_normal(clean.shape), ((1, 1), (1, 1), (0, 0)), "wrap")
         shared = (grain[:-2, 1:-1] + grain[2:, 1:-1] + grain[1:-1, :-2] + grain[1:-1, 2:]) / 2
         grain = self.shared * shared + np.sqrt(1 - self.shared**2) * grain[1:-1, 1:-1]

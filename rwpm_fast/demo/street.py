@@ -7,15 +7,15 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from .backdrop import Sky, paint_ridge
-from .canvas import Camera, Canvas, Noise
-from .film import Film
-from .labels import CAR, ROAD, SIDEWALK, TERRAIN
-from .things import Facade, Light, Things, Tree
+from ..scenes.camera_response import Film
+from ..scenes.canvas import Camera, Canvas, Noise
+from ..scenes.labels import CAR, ROAD, SIDEWALK, TERRAIN
+from ..scenes.props import Facade, Light, Things, Tree
+from ..scenes.sky import Sky, paint_ridge
 
 SHADOW = np.array([0.50, 0.54, 0.66])  # sunlight gone, light of the sky left
 SUNLIT = np.array([1.12, 1.02, 0.86])
-KERB, FACADE = 7.0, 11.5  # metres from the road's middle
+KERB, FACADE = 7.0, 11.5  # meters from the road's middle
 SUPERSAMPLING = 2
 
 
@@ -35,8 +35,8 @@ def paint_street(rng: np.random.Generator, size: tuple[int, int]) -> tuple[NDArr
     canvas = Canvas((height * SUPERSAMPLING, width * SUPERSAMPLING), camera, (0.90, 0.81, 0.72))
     street = _Street(rng, canvas)
     street.paint()
-    colour = canvas.colour.reshape(height, SUPERSAMPLING, width, SUPERSAMPLING, 3).mean((1, 3))
-    return Film().develop(rng, colour), canvas.class_map[::SUPERSAMPLING, ::SUPERSAMPLING].copy()
+    color = canvas.color.reshape(height, SUPERSAMPLING, width, SUPERSAMPLING, 3).mean((1, 3))
+    return Film().develop(rng, color), canvas.class_map[::SUPERSAMPLING, ::SUPERSAMPLING].copy()
 
 
 class _Street:
@@ -93,13 +93,13 @@ class _Street:
         sunlit = np.ones_like(x)
         wobble = 0.5 * (self.noise(x * 1.5, z * 1.5, octaves=2) - 0.5)
         for side, start, stop, height, _ in houses:
-            reach = FACADE - 0.85 * height  # the shadow of the roof, in metres from the middle on the sun's side
+            reach = FACADE - 0.85 * height  # the shadow of the roof, in meters from the middle on the sun's side
             slanted = z - 0.25 * (FACADE - side * x)
             shadow = np.clip((side * x - reach) * 4 + 0.5, 0, 1)
             along = np.clip(np.minimum(slanted - start, stop - slanted) * 4 + 0.5 + wobble, 0, 1)
             sunlit = np.minimum(sunlit, 1 - shadow * along)
         light = sunlit[..., None] * SUNLIT + (1 - sunlit[..., None]) * SHADOW
-        c.colour[p.window] *= np.where(p.inside[..., None], light, 1)
+        c.color[p.window] *= np.where(p.inside[..., None], light, 1)
 
     def row(self, side: int) -> list[tuple[int, float, float, float, int]]:
         """Houses along one side: (side, start, stop, height, seed of the facade)."""
@@ -149,13 +149,13 @@ class _Street:
             for _ in range(4):
                 places.append((side * 5.6, z, side < 0))
                 z += self.rng.uniform(6, 14)
-        colours = paints[self.rng.integers(len(paints), size=len(places))]
+        colors = paints[self.rng.integers(len(paints), size=len(places))]
         return [
-            (z, lambda x=x, z=z, towards=towards, colour=colour: self.car(x, z, towards, colour))
-            for (x, z, towards), colour in zip(places, colours, strict=True)
+            (z, lambda x=x, z=z, towards=towards, color=color: self.car(x, z, towards, color))
+            for (x, z, towards), color in zip(places, colors, strict=True)
         ]
 
-    def car(self, x: float, z: float, towards: bool, colour: NDArray) -> None:
+    def car(self, x: float, z: float, towards: bool, color: NDArray) -> None:
         """A car as a stack of cross-sections, the farthest first; ``along`` runs from its tail to its nose."""
         c, length = self.canvas, 4.3
         self.things.contact(x, z + length / 2, 1.35, 2.5, 1.0)
@@ -170,7 +170,7 @@ class _Street:
             body = (abs(u) < half) & (v > 0.22) & (v < top)
             facing = np.clip(0.5 + 0.5 * self.sun * u / 0.9, 0, 1)[..., None]
             sheen = (0.72 + 0.34 * np.clip(v, 0, 1.5))[..., None] * (facing * SUNLIT + (1 - facing) * SHADOW * 1.15)
-            c.paint(p, body, colour * sheen, CAR)
+            c.paint(p, body, color * sheen, CAR)
             cabin = body & (v > 0.96) & (0.35 < along < 3.2)
             pillar = abs(along - 1.7) < 0.06
             side = abs(u) > half - 0.09
@@ -181,6 +181,6 @@ class _Street:
             tyre = (abs(u) > 0.62) & (abs(u) < 0.90) & (np.hypot(wheel, v - 0.32) < 0.32)
             c.paint(p, tyre, np.full(3, 0.07) + 0.2 * (np.hypot(wheel, v - 0.32) < 0.17)[..., None], CAR)
         lamps = (abs(u) > 0.52) & (abs(u) < 0.82) & (abs(v - 0.70) < 0.09)
-        c.paint(p, body & (v < 0.42), colour * 0.3 + 0.05, CAR)
+        c.paint(p, body & (v < 0.42), color * 0.3 + 0.05, CAR)
         c.paint(p, lamps, (0.96, 0.95, 0.86) if towards else (0.72, 0.05, 0.04), CAR)
         c.paint(p, (abs(u) < 0.26) & (abs(v - 0.52) < 0.06), (0.85, 0.85, 0.80), CAR)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from . import tables
-from .processes import ALONE, Processes, launch, of_torchrun, started
-from .sweep import Photo, Sweep, evaluate, sweep
+from . import published
+from .distributed import ALONE, Processes, launch, of_torchrun, started
+from .runner import Photo, Sweep, evaluate, sweep
 
-__all__ = ["ALONE", "Photo", "Processes", "Sweep", "evaluate", "launch", "of_torchrun", "started", "sweep", "tables"]
+__all__ = ["ALONE", "Photo", "Processes", "Sweep", "evaluate", "launch", "of_torchrun", "published", "started", "sweep"]

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from html import escape
 from typing import Any
 
-from ..html import Markup, image, page, table
 from ..info import info
-from ..pictures import figure_bytes, roc_pr_figure
-from .outcome import Outcome
-from .photos import Comparison, percent
-from .processes import ALONE
-from .sweep import Photo
+from ..viz.figures import figure_bytes, roc_pr_figure
+from ..viz.html import Markup, image, page, table
+from .distributed import ALONE
+from .per_image import Comparison, percent
+from .results import Outcome
+from .runner import Photo
 
 MOST_PANELS = 100
 # Columns in which one of the two, without and with, is better; the walk's time is no contest.

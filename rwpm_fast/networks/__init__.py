@@ -5,7 +5,7 @@ from __future__ import annotations
 from os import PathLike
 
 from .base import Encoded, MaskLogits, Network
-from .cityscapes import CITYSCAPES_CLASSES, CITYSCAPES_COLOURS
+from .cityscapes import CITYSCAPES_CLASSES, CITYSCAPES_COLORS
 from .compact import CompactNet
 from .dabnet import DABNet
 from .deeplab import DeepLabWRN38
@@ -13,7 +13,7 @@ from .mask2former import Mask2Anomaly, Mask2Former, RbASwinB, RbASwinL
 
 __all__ = [
     "CITYSCAPES_CLASSES",
-    "CITYSCAPES_COLOURS",
+    "CITYSCAPES_COLORS",
     "NETWORKS",
     "CompactNet",
     "DABNet",

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .base import Network
-from .trial import Trial, describe
+from .probe import Trial, describe
 
 
 def attach(

@@ -1,8 +1,8 @@
-"""The 19 Cityscapes classes, in the order of their train ids, and the colours they are drawn in."""
+"""The 19 Cityscapes classes, in the order of their train ids, and the colors they are drawn in."""
 
 from __future__ import annotations
 
-CITYSCAPES_COLOURS: dict[str, tuple[int, int, int]] = {
+CITYSCAPES_COLORS: dict[str, tuple[int, int, int]] = {
     "road": (128, 64, 128),
     "sidewalk": (244, 35, 232),
     "building": (70, 70, 70),
@@ -24,4 +24,4 @@ CITYSCAPES_COLOURS: dict[str, tuple[int, int, int]] = {
     "bicycle": (119, 11, 32),
 }
 
-CITYSCAPES_CLASSES: tuple[str, ...] = tuple(CITYSCAPES_COLOURS)
+CITYSCAPES_CLASSES: tuple[str, ...] = tuple(CITYSCAPES_COLORS)

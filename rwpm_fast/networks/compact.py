@@ -120,7 +120,7 @@ class CompactNet(Network):
     def head(self, embedding_map: Tensor) -> Tensor:
         return self.classifier(embedding_map)
 
-    def normalise(self) -> CompactNet:
+    def normalize(self) -> CompactNet:
         """Put a batch norm behind every convolution, for training."""
         for module in self.modules():
             if isinstance(module, Conv):

@@ -1,7 +1,7 @@
 """Results in the file layouts of the benchmarks' servers and toolkits."""
 
 from .fishyscapes import find_inputs, submit_fishyscapes
-from .half import HalfReport, Rescaling
+from .float16 import HalfReport, Rescaling
 from .smiyc import RESCALINGS, Submission, submit_smiyc
 
 __all__ = [

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..images import PhotoError, read_photo, write_whole
-from ..scorer import Scorer
-from .record import begin, settings_of, write_record
+from ..io.files import atomic_write
+from ..io.images import ImageError, read_image
+from ..scoring.scorer import Scorer
+from .manifest import begin, settings_of, write_record
 
 CLASSES = 20  # values that the server takes in a segmentation: 0..19
 _INPUT = re.compile(r"(\d{4})_.*\.png")
@@ -20,18 +21,18 @@ def find_inputs(folder: Path) -> dict[str, Path]:
     """Photos ``DDDD_*.png`` of a folder by their four digits, in order.
 
     Raises:
-        PhotoError: no such folder, no such photo, or two of one number.
+        ImageError: no such folder, no such photo, or two of one number.
     """
     if not folder.is_dir():
-        raise PhotoError(f"{folder}: no such folder")
+        raise ImageError(f"{folder}: no such folder")
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if match := _INPUT.fullmatch(path.name):
             if match[1] in found:
-                raise PhotoError(f"{found[match[1]]} and {path}: two photos of the number {match[1]}")
+                raise ImageError(f"{found[match[1]]} and {path}: two photos of the number {match[1]}")
             found[match[1]] = path
     if not found:
-        raise PhotoError(f"{folder}: no photos named DDDD_*.png, D a digit")
+        raise ImageError(f"{folder}: no photos named DDDD_*.png, D a digit")
     return found
 
 
@@ -62,8 +63,8 @@ def write_result(folder: Path, number: str, score: np.ndarray, segmentation: np.
     if segmentation.min() < 0 or segmentation.max() >= CLASSES:
         raise ValueError(f"segmentation: expected 0..19, got {segmentation.min()}..{segmentation.max()}")
     anomaly_path, segmentation_path = result_paths(folder, number)
-    write_whole(segmentation_path, lambda file: np.save(file, segmentation.astype(np.uint8)))
-    write_whole(anomaly_path, lambda file: np.save(file, score.astype(np.float32)))
+    atomic_write(segmentation_path, lambda file: np.save(file, segmentation.astype(np.uint8)))
+    atomic_write(anomaly_path, lambda file: np.save(file, score.astype(np.float32)))
 
 
 def submit_fishyscapes(
@@ -100,7 +101,7 @@ def submit_fishyscapes(
         if all(file.is_file() for file in result_paths(output, number)):
             continue
         try:
-            scored = scorer(read_photo(path))
+            scored = scorer(read_image(path))
             write_result(output, number, scored.score.cpu().numpy(), scored.segmentation.cpu().numpy())
         except ValueError as error:
             failures[path] = str(error)

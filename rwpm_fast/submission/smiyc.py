@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from ..data import Dataset, Frame
-from ..images import write_whole
-from ..scorer import Scorer
-from .half import HalfReport, Rescaling, plain_half
-from .record import begin, settings_of, write_record
+from ..io.files import atomic_write
+from ..scoring.scorer import Scorer
+from .float16 import HalfReport, Rescaling, plain_half
+from .manifest import begin, settings_of, write_record
 
 RESCALINGS = ("spread", "none")
 _FITTED_ON = 8  # photos: held in memory while the rescaling is fitted
@@ -64,7 +64,7 @@ def write_map(path: Path, scores: np.ndarray) -> None:
     content = io.BytesIO()
     with _h5py().File(content, "w") as file:
         file.create_dataset("value", data=scores, compression="gzip", compression_opts=9)
-    write_whole(path, lambda file: file.write(content.getbuffer()))
+    atomic_write(path, lambda file: file.write(content.getbuffer()))
 
 
 def write_mask(path: Path, predicted: np.ndarray) -> None:
@@ -72,7 +72,7 @@ def write_mask(path: Path, predicted: np.ndarray) -> None:
     from PIL import Image
 
     picture = Image.fromarray(predicted.astype(np.uint8) * 255)
-    write_whole(path, lambda file: picture.save(file, "png"))
+    atomic_write(path, lambda file: picture.save(file, "png"))
 
 
 def submit_smiyc(
@@ -132,7 +132,7 @@ def submit_smiyc(
 
     def score(frame: Frame) -> np.ndarray | None:
         try:
-            scores = scorer(frame.read_photo()).score.cpu().numpy()
+            scores = scorer(frame.read_image()).score.cpu().numpy()
             if unranked := int(np.isnan(scores).sum()):
                 raise ValueError(f"{scorer.score}: NaN at {unranked} pixels")
             return scores

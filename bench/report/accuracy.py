@@ -1,0 +1,48 @@
+"""Records of ``rwpm-fast evaluate --json`` as Markdown, a table a data set, the scores side by side.
+
+python -m bench.report.accuracy RECORD.json ...
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+METRICS = {"auroc": ("AuROC", max), "ap": ("AP", max), "fpr95": ("FPR95", min)}
+
+
+def tables(records: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """A table a data set: walks of all records by row, those of an equal name once; the best of a column is bold."""
+    lines = [line for record in records for line in record["lines"]]
+    for dataset in dict.fromkeys(line["dataset"] for line in lines):
+        yield f"**{dataset}**\n\n{_table([line for line in lines if line['dataset'] == dataset])}"
+
+
+def _table(lines: Sequence[dict[str, Any]]) -> str:
+    found = {(line["label"], line["score"]): line for line in lines}
+    labels, scores = (list(dict.fromkeys(names)) for names in zip(*found, strict=True))
+    header, columns = ["walk"], []
+    for score in scores:
+        for metric, (name, better) in METRICS.items():
+            figures = [found[label, score][metric] for label in labels]
+            best = f"{100 * better(figures):.2f}"  # as printed, so that equals are equal
+            header.append(f"{score}: {name}")
+            columns.append([f"**{text}**" if text == best else text for text in (f"{100 * f:.2f}" for f in figures)])
+    rows = [header, ["---"] * len(header), *(map(list, zip(labels, *columns, strict=True)))]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.report.accuracy", description=__doc__)
+    parser.add_argument("records", type=Path, nargs="+", metavar="RECORD")
+    options = parser.parse_args(arguments)
+    print("\n\n".join(tables([json.loads(path.read_text()) for path in options.records])))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

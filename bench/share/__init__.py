@@ -1,1 +1,0 @@
-"""The walk's share of the frame time: ``python -m bench.share --help`` tells how to measure it."""

@@ -1,0 +1,136 @@
+// The CPU kernels for NumPy arrays, and what only the build and the processor know. No torch.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <chrono>
+#include <numeric>
+#include <optional>
+#include <tuple>
+
+#include "cpu/buffer.h"
+#include "cpu/build_sparse.h"
+#include "cpu/isa.h"
+#include "cpu/pack.h"
+#include "cpu/threads.h"
+#include "walk.h"
+
+namespace py = pybind11;
+
+namespace {
+
+template <typename T>
+rwpm::Matrix<T> matrix(const py::array_t<T>& a) {
+  return {a.data(), a.strides(0) / int64_t(sizeof(T)), a.strides(1) / int64_t(sizeof(T))};
+}
+
+// embeddings [N, D], values [N, C], mask [N]; shapes and settings are checked by the caller.
+template <typename T>
+py::array_t<T> walk(const py::array_t<T>& embeddings, const py::array_t<T>& values,
+                    const std::optional<py::array_t<bool>>& mask, double alpha, int64_t steps, double temperature,
+                    double tolerance, int64_t threads) {
+  py::array_t<T> result({values.shape(0), values.shape(1)});
+  rwpm::Problem<T> problem = {};
+  problem.pixels = embeddings.shape(0);
+  problem.channels = embeddings.shape(1);
+  problem.value_channels = values.shape(1);
+  problem.embeddings = matrix(embeddings);
+  problem.values = matrix(values);
+  if (mask) {
+    problem.mask = mask->data();
+    problem.mask_stride = mask->strides(0);
+  }
+  problem.alpha = alpha;
+  problem.steps = steps;
+  problem.temperature = temperature;
+  problem.tolerance = tolerance;
+  problem.result = result.mutable_data();
+  {
+    const py::gil_scoped_release release;
+    rwpm::walk(problem, rwpm::parallel_for_threads(threads));
+  }
+  return result;
+}
+
+// A pass of the filter alone over embeddings [N, D]: its seconds, the pairs of pixels that it multiplied and the
+// ordered pairs whose cosine reaches the threshold, as FilterPass tells them.
+std::tuple<double, int64_t, int64_t> filter_alone(const py::array_t<float>& embeddings, float threshold,
+                                                  int64_t threads) {
+  rwpm::Problem<float> problem = {};
+  problem.channels = embeddings.shape(1);
+  problem.embeddings = matrix(embeddings);
+  std::vector<int64_t> pixels(embeddings.shape(0));
+  std::iota(pixels.begin(), pixels.end(), 0);
+  const py::gil_scoped_release release;
+  const rwpm::ParallelFor parallel_for = rwpm::parallel_for_threads(threads);
+  const int64_t count = pixels.size(), lanes = rwpm::cpu::chosen_isa().sparse->lanes;
+  const rwpm::cpu::Buffer<float> panels(rwpm::cpu::ceil_div(count, lanes) * lanes * problem.channels);
+  rwpm::cpu::pack_embeddings(problem, pixels, lanes, parallel_for, panels.get());
+  const rwpm::cpu::FilterPass pass =
+      rwpm::cpu::filter_alone(panels.get(), count, problem.channels, threshold, parallel_for);
+  return {pass.seconds, pass.met, pass.kept};
+}
+
+// Multiply-adds a second, counted as two operations each, of a kernel table's `multiply_adds` on `threads` threads for
+// about `seconds`.
+double peak(double (*multiply_adds)(int64_t rounds), int64_t threads, double seconds) {
+  using Clock = std::chrono::steady_clock;
+  std::vector<double> rates(threads);
+  const py::gil_scoped_release release;
+  rwpm::parallel_for_threads(threads)(threads, [&](int64_t begin, int64_t end) {
+    for (int64_t thread = begin; thread < end; ++thread) {
+      const auto start = Clock::now();
+      double count = 0, elapsed = 0;
+      do {
+        count += multiply_adds(10000);
+        elapsed = std::chrono::duration<double>(Clock::now() - start).count();
+      } while (elapsed < seconds);
+      rates[thread] = 2 * count / elapsed;
+    }
+  });
+  double total = 0;
+  for (const double rate : rates) total += rate;
+  return total;
+}
+
+py::dict build() {
+  py::list compiled, available;
+  for (const auto& isa : rwpm::cpu::isas()) {
+    compiled.append(isa.name);
+    if (isa.available()) available.append(isa.name);
+  }
+  py::dict facts;
+  facts["version"] = RWPM_VERSION;
+  facts["compiler"] = RWPM_COMPILER;
+  facts["build_type"] = RWPM_BUILD_TYPE;
+  facts["torch"] = RWPM_BUILT_FOR_TORCH;
+  facts["isa_compiled"] = compiled;
+  facts["isa_available"] = available;
+  return facts;
+}
+
+template <typename T>
+void define(py::module_& m, const char* suffix) {
+  m.def(("walk_" + std::string(suffix)).c_str(), &walk<T>, py::arg("embeddings"), py::arg("values"), py::arg("mask"),
+        py::arg("alpha"), py::arg("steps"), py::arg("temperature"), py::arg("tolerance"), py::arg("threads"));
+  m.def(("peak_" + std::string(suffix)).c_str(),
+        [](int64_t threads, double seconds) { return peak(rwpm::cpu::kernels<T>().multiply_adds, threads, seconds); },
+        py::arg("threads"), py::arg("seconds"));
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_native, m) {
+  define<float>(m, "float32");
+  define<double>(m, "float64");
+  m.def("filter_alone", &filter_alone, py::arg("embeddings"), py::arg("threshold"), py::arg("threads"));
+  m.def(
+      "peak_filter",
+      [](int64_t threads, double seconds) {
+        return peak(rwpm::cpu::chosen_isa().sparse->multiply_adds, threads, seconds);
+      },
+      py::arg("threads"), py::arg("seconds"));
+  m.def("filter_format", [] { return rwpm::cpu::chosen_isa().sparse->format; });
+  m.def("build", &build);
+  m.def("chosen_isa", [] { return rwpm::cpu::chosen_isa().name; });
+}

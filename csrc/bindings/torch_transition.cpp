@@ -1,0 +1,180 @@
+// The torch operators of a graph compiled once and walked many times. The matrix travels as tensors, so that Python can
+// keep it, hand it on and look into it: `order` [n], the pixel of each row; rows in groups of four that share their
+// columns, `group_start` [groups + 1], `column` [entries] by row number, `weight` [entries, 4] with a zero where a row
+// does not keep the pair.
+#include <torch/csrc/stable/library.h>
+
+#include <algorithm>
+#include <optional>
+#include <tuple>
+#include <vector>
+
+#include "bindings/torch_common.h"
+#include "cpu/pack.h"
+#include "cpu/sparse_walk.h"
+
+namespace {
+
+using namespace rwpm::ops;
+using rwpm::cpu::ceil_div;
+using rwpm::cpu::Compiled;
+using rwpm::cpu::group_rows;
+using rwpm::cpu::Rows;
+
+template <typename T>
+T* data(Tensor& t) {
+  return static_cast<T*>(t.mutable_data_ptr());
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> transition(const Tensor& embeddings_in,
+                                                              const std::optional<Tensor>& mask, double temperature,
+                                                              double tolerance, int64_t width) {
+  check_graph_settings(temperature, tolerance);
+  check(width >= 0, "width: expected 0 (not known) or more pixels, got ", width);
+  check(embeddings_in.dim() == 2, "embeddings: expected shape [N, D], got [", list(shape(embeddings_in)), "]");
+  check_floating("embeddings", embeddings_in);
+  check(embeddings_in.scalar_type() != ScalarType::Double,
+        "embeddings: expected dtype float32, float16 or bfloat16, got torch.float64; float64 embeddings stream");
+  check_mask(mask, embeddings_in);
+  const Tensor embeddings = torch::stable::to(embeddings_in, ScalarType::Float);
+  rwpm::Problem<float> problem = {};
+  problem.pixels = embeddings.size(0);
+  problem.channels = embeddings.size(1);
+  problem.embeddings = matrix<float>(embeddings);
+  if (mask) {
+    problem.mask = static_cast<const bool*>(mask->const_data_ptr());
+    problem.mask_stride = mask->stride(0);
+  }
+  problem.temperature = temperature;
+  problem.tolerance = tolerance;
+  const std::vector<int64_t> pixels = rwpm::cpu::valid_pixels(problem, parallel_for);
+  const std::optional<Compiled> compiled =
+      rwpm::cpu::compile(problem, pixels, rwpm::cpu::densest_of_all, width, parallel_for);
+
+  const std::vector<Rows> rows = compiled ? rwpm::cpu::rows_of(compiled->matrix) : std::vector<Rows>{};
+  int64_t groups = 0, entries = 0;
+  for (const Rows& m : rows) {
+    groups += m.groups;
+    entries += m.group_start[m.groups];
+  }
+  const int64_t count = compiled ? int64_t(compiled->pixels.size()) : 0;
+  const auto empty = [&](std::vector<int64_t> size, ScalarType type) {
+    return torch::stable::new_empty(embeddings, {size.data(), size.size()}, type);
+  };
+  Tensor order = empty({count}, ScalarType::Long), group_start = empty({groups + 1}, ScalarType::Long),
+         column = empty({entries}, ScalarType::Int), weight = empty({entries, group_rows}, ScalarType::Float),
+         dropped = empty({count}, ScalarType::Float);
+  if (compiled) {
+    std::copy(compiled->pixels.begin(), compiled->pixels.end(), data<int64_t>(order));
+    std::copy(compiled->matrix.dropped.begin(), compiled->matrix.dropped.end(), data<float>(dropped));
+  }
+  int64_t at = 0;
+  data<int64_t>(group_start)[0] = 0;
+  for (const Rows& m : rows) {
+    const int64_t here = m.group_start[m.groups];
+    std::copy_n(m.column, here, data<int32_t>(column) + at);
+    std::copy_n(m.weight, here * group_rows, data<float>(weight) + at * group_rows);
+    for (int64_t g = 1; g <= m.groups; ++g) data<int64_t>(group_start)[m.first_group + g] = at + m.group_start[g];
+    at += here;
+  }
+  return {order, group_start, column, weight, dropped};
+}
+
+// The matrix behind the tensors, if it is one: the kernels gather by its columns unchecked.
+Rows checked(const Tensor& order, const Tensor& group_start, const Tensor& column, const Tensor& weight) {
+  const auto check_part = [](const char* argument, const Tensor& t, int64_t rank, ScalarType type) {
+    check(t.dim() == rank && t.scalar_type() == type && t.is_contiguous() && t.is_cpu(), argument,
+          ": expected a contiguous tensor of rank ", rank, " and dtype ", name(type), " on the CPU, got shape [",
+          list(shape(t)), "] and dtype ", name(t.scalar_type()));
+  };
+  check_part("order", order, 1, ScalarType::Long);
+  check_part("group_start", group_start, 1, ScalarType::Long);
+  check_part("column", column, 1, ScalarType::Int);
+  check_part("weight", weight, 2, ScalarType::Float);
+  const int64_t count = order.size(0), groups = ceil_div(count, group_rows);
+  const int64_t* const start = static_cast<const int64_t*>(group_start.const_data_ptr());
+  check(group_start.size(0) == groups + 1 && start[0] == 0 && std::is_sorted(start, start + groups + 1),
+        "group_start: expected ", groups + 1, " numbers that ascend from 0, one more than groups of ", group_rows,
+        " rows in order");
+  check(column.size(0) == start[groups] && weight.size(0) == start[groups] && weight.size(1) == group_rows,
+        "column, weight: expected as many entries as group_start ends with, ", start[groups], ", got ", column.size(0),
+        " and [", list(shape(weight)), "]");
+  const Rows rows = {0, groups, start, static_cast<const int32_t*>(column.const_data_ptr()),
+                     static_cast<const float*>(weight.const_data_ptr())};
+  check(std::all_of(rows.column, rows.column + start[groups], [&](int32_t j) { return j >= 0 && j < count; }),
+        "column: expected rows from 0 to ", count - 1);
+  return rows;
+}
+
+// The rows' pixels, if every value has one row.
+std::vector<int64_t> checked_order(const Tensor& order) {
+  const int64_t* const pixel = static_cast<const int64_t*>(order.const_data_ptr());
+  std::vector<char> seen(order.size(0));
+  for (int64_t i = 0; i < order.size(0); ++i) {
+    check(pixel[i] >= 0 && pixel[i] < order.size(0) && !seen[pixel[i]], "order: expected every pixel from 0 to ",
+          order.size(0) - 1, " once");
+    seen[pixel[i]] = 1;
+  }
+  return {pixel, pixel + order.size(0)};
+}
+
+// values: [N, C] contiguous. Those of a gradient are not checked, so that a broken one shows.
+template <typename T>
+void check_finite(const Tensor& values) {
+  const T* row = static_cast<const T*>(values.const_data_ptr());
+  int64_t broken = 0;
+  for (int64_t i = 0; i < values.size(0); ++i, row += values.size(1))
+    broken += !std::all_of(row, row + values.size(1), [](T v) { return std::isfinite(v); });
+  check(broken == 0, "values: expected finite numbers in the pixels of the graph, got ", broken,
+        " pixels with others; leave them out of the graph with mask=values.isfinite().all(-1)");
+}
+
+template <typename T>
+Tensor walk_values(const Rows& rows, const std::vector<int64_t>& order, const Tensor& values, double alpha,
+                   int64_t steps, bool adjoint) {
+  Tensor result = torch::stable::new_empty(values, values.sizes());
+  rwpm::Problem<T> problem = {};
+  problem.value_channels = values.size(1);
+  problem.values = matrix<T>(values);
+  problem.alpha = alpha;
+  problem.steps = steps;
+  problem.adjoint = adjoint;
+  problem.result = data<T>(result);
+  rwpm::cpu::walk_compiled(problem, order, {rows}, parallel_for);
+  return result;
+}
+
+Tensor transition_walk(const Tensor& order_in, const Tensor& group_start, const Tensor& column, const Tensor& weight,
+                       const Tensor& values_in, double alpha, int64_t steps, bool adjoint) {
+  check_walk_settings(alpha, steps);
+  const Rows rows = checked(order_in, group_start, column, weight);
+  const std::vector<int64_t> order = checked_order(order_in);
+  const int64_t count = order_in.size(0);
+  check(values_in.dim() == 2 && values_in.size(0) == count, "values: expected shape [", count,
+        ", C] to match order, got [", list(shape(values_in)), "]");
+  check_floating("values", values_in);
+  check(values_in.is_cpu(), "values: expected the matrix's device cpu, got another device");
+  const bool doubled = values_in.scalar_type() == ScalarType::Double;
+  const Tensor values =
+      torch::stable::contiguous(torch::stable::to(values_in, doubled ? ScalarType::Double : ScalarType::Float));
+  if (!adjoint) doubled ? check_finite<double>(values) : check_finite<float>(values);
+  const Tensor result = doubled ? walk_values<double>(rows, order, values, alpha, steps, adjoint)
+                                : walk_values<float>(rows, order, values, alpha, steps, adjoint);
+  return torch::stable::to(result, values_in.scalar_type());
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_FRAGMENT(rwpm, m) {
+  m.def(
+      "transition(Tensor embeddings, Tensor? mask=None, *, float temperature=0.01, float tolerance=1e-4, "
+      "int width=0) -> (Tensor order, Tensor group_start, Tensor column, Tensor weight, Tensor dropped)");
+  m.def(
+      "transition_walk(Tensor order, Tensor group_start, Tensor column, Tensor weight, Tensor values, *, "
+      "float alpha=0.99, int steps=20, bool adjoint=False) -> Tensor");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(rwpm, CPU, m) {
+  m.impl("transition", TORCH_BOX(&transition));
+  m.impl("transition_walk", TORCH_BOX(&transition_walk));
+}

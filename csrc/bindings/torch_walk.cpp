@@ -1,0 +1,135 @@
+// The torch operators of the walk on the CPU: schemas, argument checks, dtypes and batches around rwpm::walk. Here and
+// in ops_transition.cpp alone is torch known, and only its stable ABI, so that one binary serves torch 2.11 and every
+// later version.
+#include <torch/csrc/stable/library.h>
+
+#include <optional>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "bindings/torch_common.h"
+#include "walk.h"
+
+namespace {
+
+using namespace rwpm::ops;
+
+struct Settings {
+  double alpha;
+  int64_t steps;
+  double temperature, tolerance;
+};
+
+void check_arguments(const Tensor& embeddings, const std::optional<Tensor>& values, const std::optional<Tensor>& mask,
+                     const Settings& settings) {
+  const auto [alpha, steps, temperature, tolerance] = settings;
+  check_walk_settings(alpha, steps);
+  check_graph_settings(temperature, tolerance);
+
+  const std::vector<int64_t> of_embeddings = shape(embeddings);
+  check(embeddings.dim() == 2 || embeddings.dim() == 3, "embeddings: expected shape [N, D] or [B, N, D], got [",
+        list(of_embeddings), "]");
+  check_floating("embeddings", embeddings);
+  std::vector<int64_t> pixels = of_embeddings;
+  pixels.pop_back();
+  if (values) {
+    std::vector<int64_t> of_values = shape(*values);
+    const std::string got = list(of_values);
+    if (!of_values.empty()) of_values.pop_back();
+    check(values->dim() == embeddings.dim() && of_values == pixels, "values: expected shape [", list(pixels),
+          ", C] to match embeddings [", list(of_embeddings), "], got [", got, "]");
+    check_floating("values", *values);
+    check(values->is_cpu(), "values: expected the embeddings' device cpu, got another device");
+  }
+  check_mask(mask, embeddings);
+}
+
+template <typename T>
+Tensor run(ScalarType type, const Tensor& embeddings_in, const Tensor& values_in, const std::optional<Tensor>& mask,
+           const Settings& settings, bool adjoint, std::vector<rwpm::Info>* info) {
+  const Tensor embeddings = torch::stable::to(embeddings_in, type);
+  const Tensor values = torch::stable::to(values_in, type);
+  const int64_t rank = embeddings.dim();
+  Tensor result = torch::stable::new_empty(values, values.sizes());
+  rwpm::Problem<T> problem = {};
+  problem.pixels = embeddings.size(rank - 2);
+  problem.channels = embeddings.size(rank - 1);
+  problem.value_channels = values.size(rank - 1);
+  problem.alpha = settings.alpha;
+  problem.steps = settings.steps;
+  problem.temperature = settings.temperature;
+  problem.tolerance = settings.tolerance;
+  problem.adjoint = adjoint;
+  const int64_t batches = rank == 3 ? embeddings.size(0) : 1;
+  if (info) info->resize(batches);
+  for (int64_t batch = 0; batch < batches; ++batch) {
+    problem.embeddings = matrix<T>(embeddings, batch);
+    problem.values = matrix<T>(values, batch);
+    if (mask) {
+      const rwpm::Matrix<bool> m =
+          rank == 3
+              ? rwpm::Matrix<bool>{static_cast<const bool*>(mask->const_data_ptr()), mask->stride(0), mask->stride(1)}
+              : rwpm::Matrix<bool>{static_cast<const bool*>(mask->const_data_ptr()), 0, mask->stride(0)};
+      problem.mask = m.data + batch * m.row_stride;
+      problem.mask_stride = m.column_stride;
+    }
+    problem.result = static_cast<T*>(result.mutable_data_ptr()) + batch * problem.pixels * problem.value_channels;
+    if (info) problem.info = &(*info)[batch];
+    rwpm::walk(problem, parallel_for);
+  }
+  return torch::stable::to(result, values_in.scalar_type());
+}
+
+Tensor run(const Tensor& embeddings, const Tensor& values, const std::optional<Tensor>& mask, const Settings& settings,
+           bool adjoint, std::vector<rwpm::Info>* info = nullptr) {
+  check_arguments(embeddings, values, mask, settings);
+  if (embeddings.scalar_type() == ScalarType::Double || values.scalar_type() == ScalarType::Double)
+    return run<double>(ScalarType::Double, embeddings, values, mask, settings, adjoint, info);
+  return run<float>(ScalarType::Float, embeddings, values, mask, settings, adjoint, info);
+}
+
+Tensor walk(const Tensor& embeddings, const std::optional<Tensor>& values, const std::optional<Tensor>& mask,
+            double alpha, int64_t steps, double temperature, double tolerance) {
+  return run(embeddings, values.value_or(embeddings), mask, {alpha, steps, temperature, tolerance}, false);
+}
+
+Tensor walk_adjoint(const Tensor& gradient, const Tensor& embeddings, const std::optional<Tensor>& mask, double alpha,
+                    int64_t steps, double temperature, double tolerance) {
+  return run(embeddings, gradient, mask, {alpha, steps, temperature, tolerance}, true);
+}
+
+std::tuple<Tensor, Tensor> walk_with_info(const Tensor& embeddings, const std::optional<Tensor>& values,
+                                          const std::optional<Tensor>& mask, double alpha, int64_t steps,
+                                          double temperature, double tolerance) {
+  std::vector<rwpm::Info> info;
+  const Tensor result =
+      run(embeddings, values.value_or(embeddings), mask, {alpha, steps, temperature, tolerance}, false, &info);
+  constexpr int64_t facts = 7;
+  Tensor table = torch::stable::new_empty(result, {int64_t(info.size()), facts}, ScalarType::Double);
+  double* row = static_cast<double*>(table.mutable_data_ptr());
+  for (const rwpm::Info& i : info)
+    for (const double fact : {double(i.path), double(i.pixels), double(i.kept), i.dropped, i.pack, i.compile, i.steps})
+      *row++ = fact;
+  return {result, table};
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY(rwpm, m) {
+  m.def(
+      "walk(Tensor embeddings, Tensor? values=None, Tensor? mask=None, *, float alpha=0.99, int steps=20, "
+      "float temperature=0.01, float tolerance=0.0) -> Tensor");
+  m.def(
+      "walk_adjoint(Tensor gradient, Tensor embeddings, Tensor? mask=None, *, float alpha=0.99, int steps=20, "
+      "float temperature=0.01, float tolerance=0.0) -> Tensor");
+  m.def(
+      "walk_with_info(Tensor embeddings, Tensor? values=None, Tensor? mask=None, *, float alpha=0.99, int steps=20, "
+      "float temperature=0.01, float tolerance=0.0) -> (Tensor, Tensor)");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(rwpm, CPU, m) {
+  m.impl("walk", TORCH_BOX(&walk));
+  m.impl("walk_adjoint", TORCH_BOX(&walk_adjoint));
+  m.impl("walk_with_info", TORCH_BOX(&walk_with_info));
+}

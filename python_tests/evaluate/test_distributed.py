@@ -1,0 +1,154 @@
+"""Photos shared by several processes: the same numbers as one, to the last digit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from functools import partial
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rwpm_fast import cli
+from rwpm_fast.evaluate import Processes, launch, of_torchrun
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Five photos in images/ and labels/, one of which has labels of another size."""
+    random = np.random.default_rng(0)
+    for part in ("images", "labels"):
+        (tmp_path / part).mkdir()
+    for index in range(5):
+        size = (40, 56)
+        Image.fromarray(random.integers(0, 256, (*size, 3), dtype=np.uint8)).save(tmp_path / f"images/{index}.png")
+        truth = random.choice(np.array([0, 1, 255], np.uint8), size if index != 3 else (3, 3))
+        Image.fromarray(truth).save(tmp_path / f"labels/{index}.png")
+    return tmp_path
+
+
+def arguments_of(photos, file, *more):
+    data = ["--images", photos / "images", "--labels", photos / "labels"]
+    walk = ["--steps", 2, "--threads", 1, "--components", "obstacle_track", "--scores", "energy", "max_logit"]
+    return [*map(str, [*data, *walk, "--json", file, *more])]
+
+
+def numbers(file):
+    """What an evaluation wrote, without times and what the processes are."""
+    told = json.loads(file.read_text())
+    for line in told["lines"]:
+        for name in ("network_seconds_median", "walk_seconds_median", "fps"):
+            line.pop(name)
+    return {name: told[name] for name in ("title", "lines", "failures", "notes")}
+
+
+def test_the_same_to_the_last_digit(photos, capfd):
+    assert cli.main(["evaluate", *arguments_of(photos, photos / "one.json")]) == 1
+    one, _ = capfd.readouterr()
+    alone = numbers(photos / "one.json")
+    assert alone["lines"][1]["images"] == 4 and len(alone["failures"]) == 1
+
+    # Three processes of our own.
+    shared = arguments_of(photos, photos / "three.json", "--processes", 3, "--cache", photos / "cache")
+    assert cli.main(["evaluate", *shared]) == 1
+    three, err = capfd.readouterr()
+    assert numbers(photos / "three.json") == alone
+    assert json.loads((photos / "three.json").read_text())["settings"]["processes"] == 3
+    table = [line for line in one.splitlines() if line.startswith("|")]
+    assert [line for line in three.splitlines() if line.startswith("|")] == table  # printed once
+    assert err.count("expected the photo's size 40x56, got 3x3") == 1
+    assert len(list((photos / "cache").iterdir())) == 4 * 2
+
+    # Two of torchrun's, without the broken photo since torchrun takes any status for a crash.
+    for part in ("images", "labels"):
+        (photos / part / "3.png").unlink()
+    assert cli.main(["evaluate", *arguments_of(photos, photos / "one.json")]) == 0
+    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
+    done = subprocess.run(
+        [*run, "rwpm_fast", "evaluate", *arguments_of(photos, photos / "two.json")],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert numbers(photos / "two.json") == numbers(photos / "one.json")
+
+
+def test_items_are_shared_and_put_together():
+    items = list("abcde")
+    shares = [Processes(rank, 3).share(iter(items)) for rank in range(3)]
+    assert shares == [["a", "d"], ["b", "e"], ["c"]]
+    alone = Processes()
+    assert alone.first and alone.share(items) == alone.collect(items) == items
+    assert alone.pool(7) == alone.tell(7) == 7
+
+
+def ends(status):
+    return status if os.environ["RANK"] == "1" else 0
+
+
+def gives_up():
+    """The second gives up while the first waits for it, which is told so."""
+    try:
+        with of_torchrun() as processes:
+            if not processes.first:
+                raise OSError("the disk is full")
+            processes.collect([1])
+    except ConnectionError as error:
+        return 2 if "another process gave up or went away" in str(error) else 3
+    except OSError:
+        return 2
+    return 0
+
+
+def is_killed():
+    with of_torchrun() as processes:
+        if not processes.first:
+            os.kill(os.getpid(), signal.SIGKILL)
+        processes.collect([1])
+    return 0
+
+
+def test_the_status_of_all_is_the_largest():
+    assert launch(2, ends, 1) == 1
+
+
+def test_a_process_that_gives_up_gives_its_status():
+    assert launch(2, gives_up) == 2
+
+
+def test_a_process_that_is_killed_is_told():
+    with pytest.raises(ChildProcessError, match="process 1 of 2 was killed by SIGKILL; was it out of memory"):
+        launch(2, is_killed)
+
+
+@pytest.mark.parametrize("seconds", [1.0, 6.0], ids=["while starting", "while walking"])
+def test_an_interruption_of_the_parent_ends_all(photos, seconds):
+    """As a job manager interrupts: the signal comes to one process alone, and the others have a week's walk to go."""
+    long = arguments_of(photos, photos / "one.json", "--processes", 2, "--steps", 10**12)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rwpm_fast", "evaluate", *long],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # shells ignore it in the background
+    )
+    time.sleep(seconds)
+    try:
+        for _ in range(12):  # Python loses an interruption that comes while it cleans up some object
+            process.send_signal(signal.SIGINT)
+            try:
+                process.communicate(timeout=10)  # which waits for all that hold the pipes
+                break
+            except subprocess.TimeoutExpired:
+                continue
+        else:
+            pytest.fail("it runs on")
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode != 0 and not (photos / "one.json").exists()

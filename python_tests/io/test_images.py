@@ -1,0 +1,289 @@
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rwpm_fast.io.files import atomic_write
+from rwpm_fast.io.images import ImageError, as_image, find_images, pair_labels, read_image, read_labels
+
+Image = pytest.importorskip("PIL.Image")
+
+
+@pytest.fixture
+def color() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def gray() -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (5, 7), dtype=np.uint8)
+
+
+def save(array: np.ndarray, path: Path, **options) -> Path:
+    Image.fromarray(array).save(path, **options)
+    return path
+
+
+class TestReadPhoto:
+    def test_color(self, tmp_path, color):
+        photo = read_image(save(color, tmp_path / "a.png"))
+        assert photo.dtype == np.uint8
+        np.testing.assert_array_equal(photo, color)
+
+    def test_grayscale_is_repeated(self, tmp_path, gray):
+        photo = read_image(save(gray, tmp_path / "a.png"))
+        np.testing.assert_array_equal(photo, np.stack([gray] * 3, -1))
+
+    def test_alpha_is_dropped(self, tmp_path, color, gray):
+        photo = read_image(save(np.dstack([color, gray]), tmp_path / "a.png"))
+        np.testing.assert_array_equal(photo, color)
+
+    def test_palette_is_looked_up(self, tmp_path):
+        picture = Image.fromarray(np.array([[0, 1], [1, 0]], np.uint8))
+        picture = picture.convert("P")
+        picture.putpalette([10, 20, 30, 40, 50, 60])
+        picture.save(tmp_path / "a.png", transparency=b"\x00\xff")
+        np.testing.assert_array_equal(read_image(tmp_path / "a.png")[0], [[10, 20, 30], [40, 50, 60]])
+
+    def test_sixteen_bits_are_scaled(self, tmp_path):
+        deep = np.array([[0, 257, 65535, 32896]], np.uint16)
+        photo = read_image(save(deep, tmp_path / "a.png"))
+        np.testing.assert_array_equal(photo[0, :, 0], [0, 1, 255, 128])
+
+    def test_float_pixels_are_refused(self, tmp_path):
+        path = save(np.zeros((2, 2), np.float32), tmp_path / "a.tif")
+        with pytest.raises(ImageError, match=r"a\.tif: .*floating-point"):
+            read_image(path)
+
+    def test_orientation_is_followed_on_demand(self, tmp_path, color):
+        exif = Image.Exif()
+        exif[274] = 6  # turned a quarter counter-clockwise: show it turned clockwise
+        path = save(color, tmp_path / "a.png", exif=exif)
+        np.testing.assert_array_equal(read_image(path), color)
+        np.testing.assert_array_equal(read_image(path, upright=True), np.rot90(color, -1))
+
+    @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "bmp", "tif"])
+    def test_truncated_file_is_named(self, tmp_path, suffix):
+        color = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        path = save(color, tmp_path / f"cut.{suffix}")
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        with pytest.raises(ImageError, match=rf"cut\.{suffix}"):
+            read_image(path)
+
+    def test_cut_anywhere(self, tmp_path, color):
+        whole = save(color, tmp_path / "a.png").read_bytes()
+        path = tmp_path / "cut.png"
+        # The pixels end 20 bytes before the file does: check sums and the end mark follow them.
+        for length in range(0, len(whole) - 20, 3):
+            path.write_bytes(whole[:length])
+            with pytest.raises(ImageError, match=r"cut\.png"):
+                read_image(path)
+
+    def test_no_picture_and_no_file(self, tmp_path):
+        path = tmp_path / "notes.jpg"
+        path.write_text("not a picture")
+        with pytest.raises(ImageError, match=r"notes\.jpg: not a picture"):
+            read_image(path)
+        with pytest.raises(ImageError, match=r"none\.jpg: cannot be read: No such file"):
+            read_image(tmp_path / "none.jpg")
+
+    def test_without_pillow(self, tmp_path, monkeypatch):
+        monkeypatch.setitem(sys.modules, "PIL", None)
+        with pytest.raises(ImportError, match=r"pip install 'rwpm_fast\[cli\]'"):
+            read_image(tmp_path / "a.png")
+
+
+class TestReadLabels:
+    def test_class_ids_stay(self, tmp_path, gray):
+        labels = read_labels(save(gray, tmp_path / "a.png"))
+        np.testing.assert_array_equal(labels, gray)
+        assert labels.flags.writeable
+
+    def test_wide_ids_stay(self, tmp_path):
+        ids = np.array([[7, 26001]], np.uint16)
+        np.testing.assert_array_equal(read_labels(save(ids, tmp_path / "a.png")), ids)
+
+    def test_palette_gives_indices(self, tmp_path):
+        picture = Image.fromarray(np.array([[0, 2, 1]], np.uint8)).convert("P")
+        picture.putpalette([0, 0, 0, 128, 64, 128, 255, 0, 0])
+        picture.save(tmp_path / "a.png")
+        assert read_labels(tmp_path / "a.png").shape == (1, 3)
+
+    def test_one_bit(self, tmp_path):
+        labels = read_labels(save(np.array([[True, False]]), tmp_path / "a.png"))
+        assert labels.dtype == np.uint8
+        np.testing.assert_array_equal(labels, [[1, 0]])
+
+    def test_color_is_refused(self, tmp_path, color):
+        with pytest.raises(ImageError, match=r"a\.png: expected one channel .* got mode RGB"):
+            read_labels(save(color, tmp_path / "a.png"))
+
+
+class TestAsPhoto:
+    def test_forms_agree(self, color):
+        tensor = torch.tensor(color).permute(2, 0, 1)
+        alpha = np.dstack([color, color[..., 0]])
+        for form in (color, alpha, color.astype(np.float32), tensor, tensor.float(), tensor.double()):
+            photo = as_image(form)
+            assert photo.dtype == np.uint8
+            assert photo.flags.c_contiguous
+            np.testing.assert_array_equal(photo, color)
+        np.testing.assert_array_equal(as_image(Image.fromarray(color)), color)
+
+    def test_grayscale(self, gray):
+        np.testing.assert_array_equal(as_image(gray), np.stack([gray] * 3, -1))
+        np.testing.assert_array_equal(as_image(Image.fromarray(gray)), np.stack([gray] * 3, -1))
+
+    def test_views(self, color):
+        np.testing.assert_array_equal(as_image(color[:, ::-1, ::-1]), color[:, ::-1, ::-1])
+
+    def test_black_float_photo(self):
+        assert not as_image(torch.zeros(3, 2, 2)).any()
+
+    def test_floats_up_to_one_are_refused(self, color):
+        for form in (color / 255.0, torch.rand(3, 4, 4)):
+            with pytest.raises(ImageError, match="multiply by 255"):
+                as_image(form)
+
+    @pytest.mark.parametrize("value", [-1.0, 256.0, float("nan"), float("inf")])
+    def test_values_out_of_range(self, value):
+        with pytest.raises(ImageError, match=r"expected values in 0\.\.255"):
+            as_image(np.full((2, 2, 3), value))
+
+    @pytest.mark.parametrize(
+        "form",
+        [np.zeros((3, 4, 5), np.uint8), np.zeros((4, 5, 2), np.uint8), torch.zeros(4, 5, 3), torch.zeros(1, 3, 4, 5)],
+        ids=["channels first", "two channels", "channels last tensor", "batch"],
+    )
+    def test_wrong_shape_is_told(self, form):
+        with pytest.raises(ImageError, match=r"expected an? (array|tensor) of shape .* got \["):
+            as_image(form)
+
+    def test_no_pixels(self):
+        with pytest.raises(ImageError, match="at least one pixel"):
+            as_image(np.zeros((0, 5, 3), np.uint8))
+
+    def test_wrong_types(self):
+        with pytest.raises(TypeError, match="got int64"):
+            as_image(np.zeros((2, 2, 3), np.int64))
+        with pytest.raises(TypeError, match="got str"):
+            as_image("street.jpg")
+
+
+class TestFindPhotos:
+    @pytest.fixture
+    def folder(self, tmp_path):
+        for name in ("frame10.jpg", "frame9.JPG", "frame1.png", "notes.txt", "._frame1.png"):
+            (tmp_path / name).touch()
+        (tmp_path / "deeper.jpg").mkdir()
+        return tmp_path
+
+    def test_folder_in_natural_order(self, folder):
+        assert [p.name for p in find_images(folder)] == ["frame1.png", "frame9.JPG", "frame10.jpg"]
+
+    def test_pattern(self, folder):
+        assert [p.name for p in find_images(f"{folder}/frame1*")] == ["frame1.png", "frame10.jpg"]
+
+    def test_file_of_any_suffix(self, folder):
+        assert find_images([folder / "notes.txt"]) == [folder / "notes.txt"]
+
+    def test_file_that_looks_like_a_pattern(self, tmp_path):
+        path = tmp_path / "a[1].jpg"
+        path.touch()
+        assert find_images(str(path)) == [path]
+
+    def test_each_once_in_the_order_given(self, folder):
+        names = [p.name for p in find_images([folder / "frame10.jpg", folder])]
+        assert names == ["frame10.jpg", "frame1.png", "frame9.JPG"]
+
+    def test_nothing_there(self, folder):
+        with pytest.raises(ImageError, match=r"deeper\.jpg: no photos in this folder"):
+            find_images(folder / "deeper.jpg")
+        for nothing in ("night*.jpg", "night.jpg"):
+            with pytest.raises(ImageError, match="no such file or folder, nor a pattern with a match"):
+                find_images([folder, folder / nothing])
+
+
+class TestPairLabels:
+    def test_equal_stems(self, tmp_path):
+        for stem in ("a", "b"):
+            (tmp_path / f"{stem}.png").touch()
+        photos = [Path("photos/b.jpg"), Path("photos/a.webp")]
+        assert pair_labels(photos, tmp_path) == [(photos[0], tmp_path / "b.png"), (photos[1], tmp_path / "a.png")]
+
+    def test_missing_labels_are_named(self, tmp_path):
+        (tmp_path / "0.png").touch()
+        with pytest.raises(ImageError, match=r"7 of 8 labels missing: 1\.png, .*5\.png and 2 more"):
+            pair_labels([Path(f"{i}.jpg") for i in range(8)], tmp_path)
+
+    def test_shared_stem(self, tmp_path):
+        (tmp_path / "a.png").touch()
+        with pytest.raises(ImageError, match="share the label"):
+            pair_labels([Path("day/a.jpg"), Path("night/a.jpg")], tmp_path)
+
+
+class TestWriteWhole:
+    def test_new_and_replaced(self, tmp_path):
+        path = tmp_path / "score.npy"
+        for value in (1.0, 2.0):
+            atomic_write(path, lambda file, value=value: np.save(file, np.full(3, value)))
+            np.testing.assert_array_equal(np.load(path), np.full(3, value))
+        assert os.listdir(tmp_path) == ["score.npy"]
+
+    def test_usual_permissions(self, tmp_path):
+        atomic_write(tmp_path / "a", lambda file: file.write(b"x"))
+        (tmp_path / "b").write_bytes(b"x")
+        assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
+
+    @pytest.mark.parametrize("old", [None, b"old"])
+    @pytest.mark.parametrize("error", [RuntimeError("broken"), KeyboardInterrupt()], ids=["error", "interrupt"])
+    def test_failure_midway_leaves_nothing(self, tmp_path, old, error):
+        path = tmp_path / "score.npy"
+        if old is not None:
+            path.write_bytes(old)
+
+        def fail(file):
+            file.write(b"half")
+            raise error
+
+        with pytest.raises(type(error)):
+            atomic_write(path, fail)
+        assert os.listdir(tmp_path) == ([] if old is None else ["score.npy"])
+        assert old is None or path.read_bytes() == old
+
+    def test_full_disk_is_told(self, tmp_path):
+        def fill(file):
+            file.write(b"half")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        with pytest.raises(OSError, match=r"cannot write .*score\.npy: No space left") as caught:
+            atomic_write(tmp_path / "score.npy", fill)
+        assert caught.value.errno == errno.ENOSPC
+        assert os.listdir(tmp_path) == []
+
+    def test_folder_is_missing_or_a_file(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match=r"cannot write .*a\.png"):
+            atomic_write(tmp_path / "none" / "a.png", lambda file: None)
+        (tmp_path / "file").touch()
+        with pytest.raises(NotADirectoryError, match=r"cannot write .*a\.png"):
+            atomic_write(tmp_path / "file" / "a.png", lambda file: None)
+
+    def test_unwritable_folder(self, tmp_path):
+        folder = tmp_path / "locked"
+        folder.mkdir(mode=0o555)
+        if os.access(folder, os.W_OK):
+            pytest.skip("this user may write anywhere")
+        with pytest.raises(PermissionError, match=r"cannot write .*a\.png: Permission denied"):
+            atomic_write(folder / "a.png", lambda file: None)
+
+    def test_path_is_a_folder(self, tmp_path):
+        (tmp_path / "a").mkdir()
+        with pytest.raises(OSError, match="cannot write"):
+            atomic_write(tmp_path / "a", lambda file: None)
+        assert os.listdir(tmp_path) == ["a"]

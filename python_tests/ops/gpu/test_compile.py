@@ -1,0 +1,98 @@
+"""Walks launch on GPUs that are not here: every kernel compiles for them, within their shared memory."""
+
+import json
+
+import pytest
+
+from rwpm_fast.ops.gpu.kernels.tiles import split
+from rwpm_fast.ops.gpu.launch import memory_for_tiles
+from rwpm_fast.ops.gpu.tuning import screening_tile
+
+# In an interpreter of its own: where kernels run in Triton's interpreter they cannot be compiled. All is as on a GPU up
+# to the driver, which takes what is compiled and runs nothing.
+COMPILE = """
+import json, sys
+import torch
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+from rwpm_fast.ops.gpu import exact, screen, sparse, walk
+
+backend, arch, warp_size, memory, tiles, channels, value_channels, dtype = json.loads(sys.argv[1])
+compiled = []
+
+class Launcher:
+    def __init__(self, source, metadata):
+        compiled.append(metadata.name)
+
+    def __call__(self, *launched, **options):
+        pass
+
+class Utilities:
+    def load_binary(self, *binary):
+        return 0, 0, 0, 0, 1024
+
+    def get_device_properties(self, device):
+        return {"max_shared_mem": memory}
+
+class Driver:
+    utils, launcher_cls = Utilities(), Launcher
+
+    def get_current_target(self):
+        return GPUTarget(backend, arch, warp_size)
+
+    def get_current_device(self):
+        return 0
+
+    def get_current_stream(self, device):
+        return 0
+
+driver.set_active(Driver())
+for module in (exact, screen, sparse):
+    module.shared_memory = lambda device: tiles
+e, v = (torch.empty(1, 300, width, dtype=getattr(torch, dtype)) for width in (channels, value_channels))
+walk.walk(e, v, None, alpha=0.99, steps=1, temperature=0.01, tolerance=1e-4)
+walk.walk(e, v, torch.ones(1, 300, dtype=torch.bool), alpha=0.99, steps=1, temperature=0.01, adjoint=True)
+print(json.dumps(compiled))
+"""
+
+GPUS = {
+    "A100": ("cuda", 80, 32, 166912),
+    "RTX 4090": ("cuda", 89, 32, 101376),
+    "H100": ("cuda", 90, 32, 232448),
+    "B200": ("cuda", 100, 32, 232448),
+    "MI300X": ("hip", "gfx942", 64, 65536),
+}
+KERNELS = [
+    "largest_values",
+    "list_columns",
+    "pack_embeddings",
+    "pack_values",
+    "row_sums",
+    "screen",
+    "select",
+    "step",
+    "weigh",
+]
+
+
+def check(run_python, gpu, channels, value_channels, dtype):
+    backend, arch, warp_size, memory = GPUS[gpu]
+    tiles = memory_for_tiles(memory, arch // 10 if backend == "cuda" else 9)
+    told = json.dumps([backend, arch, warp_size, memory, tiles, channels, value_channels, dtype])
+    compiled = json.loads(run_python(f"import sys; sys.argv.append({told!r})\n{COMPILE}", TRITON_INTERPRET="0"))
+    screens = screening_tile(sum(split(channels)), tiles) is not None
+    assert sorted(set(compiled)) == [name for name in KERNELS if screens or name != "screen"]
+    assert len(compiled) > len(KERNELS)  # there are two steps, and several kinds of looks
+
+
+@pytest.mark.parametrize("gpu", ["H100", "MI300X"])
+def test_compiles(run_python, gpu):
+    check(run_python, gpu, 259, 19, "float16")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gpu", GPUS)
+@pytest.mark.parametrize("dtype", ["float16", "float32", "bfloat16"])
+@pytest.mark.parametrize(("channels", "value_channels"), [(256, 256), (259, 259), (512, 100), (19, 19)])
+def test_compiles_for_more(run_python, gpu, dtype, channels, value_channels):
+    check(run_python, gpu, channels, value_channels, dtype)

@@ -1,0 +1,152 @@
+"""``torch.ops.rwpm.walk_triton``, and how the walk reaches it."""
+
+import pytest
+import torch
+
+import rwpm_fast
+from python_tests.helpers import manifold, relative_error
+from rwpm_fast.ops.backends import TRITON
+
+# Needs no GPU: nothing runs. In an interpreter of its own, since interpreted kernels cannot be traced.
+TRACED = """
+import torch
+import rwpm_fast
+from rwpm_fast.ops.backends import TRITON
+from torch._dynamo.backends.common import aot_autograd
+
+e = torch.randn(1, 300, 40)
+assert "expected tensors on a GPU, got cpu" in TRITON.unsupported_reason(e, None)
+
+class Walk(torch.nn.Module):
+    def forward(self, e):
+        return torch.ops.rwpm.walk_triton(e, None, None, 0.9, 3, 0.01, 1e-3, False)
+
+exported = torch.export.export(Walk(), (e,))
+assert [n.target for n in exported.graph.nodes if n.op == "call_function"] == [torch.ops.rwpm.walk_triton.default]
+assert torch.ops.rwpm.walk_triton(e.to("meta")).shape == e.shape
+
+graphs = []
+def keep(graph, inputs):
+    graphs.append(graph)
+    return graph
+
+try:
+    torch.compile(Walk(), backend=aot_autograd(fw_compiler=keep), fullgraph=True)(e)
+except RuntimeError as error:  # to run it there would have to be a GPU
+    assert "active drivers" in str(error), error
+launches = [n for n in graphs[0].graph.nodes if "triton_kernel" in str(n.target)]
+# Three to pack, sums of what is near and a look from them, three looks of rows, lists, weights, sums, each step two.
+assert len(launches) == 3 + 2 + 3 + 2 + 1 + 2 * 3, len(launches)
+print("traced")
+"""
+
+
+def test_compilers_see_the_launches(run_python):
+    assert "traced" in run_python(TRACED, TRITON_INTERPRET="0")
+
+
+def test_nobody_wraps_a_launch_that_runs(monkeypatch):
+    """What tracers need costs an eager walk tens of milliseconds."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    from rwpm_fast.ops.gpu import launch
+
+    ran, wrapped = [], []
+
+    class Kernel:
+        def __getitem__(self, grid):
+            return lambda *arguments: ran.append((grid, arguments))
+
+    def wrap(kernel):
+        wrapped.append(kernel)
+        return kernel
+
+    monkeypatch.setattr(launch, "INTERPRETED", False)
+    monkeypatch.setattr(torch.library, "wrap_triton", wrap)
+    kernel = Kernel()
+    for tensor in (torch.ones(2), torch.nn.Parameter(torch.ones(2))):
+        launch.launch(kernel, (2,), tensor, 3)
+    launch.launch(kernel, (0, 2), torch.ones(2), 3)
+    assert len(ran) == 2 and not wrapped
+    with FakeTensorMode():
+        launch.launch(kernel, (2,), 3, torch.ones(2))
+    assert len(ran) == 3 and wrapped == [kernel]
+
+
+def test_schema(device):
+    e, v = manifold(2, 70, 12).to(device), manifold(2, 70, 3, seed=1).to(device)
+    TRITON.unsupported_reason(e, v)  # registers it
+    torch.library.opcheck(torch.ops.rwpm.walk_triton.default, (e, v, None, 0.9, 2), test_utils="test_schema")
+    assert torch.equal(torch.ops.rwpm.walk_triton(e, v), rwpm_fast.walk(e, v, backend="triton"))
+    assert torch.equal(torch.ops.rwpm.walk_triton(e[0], v[0]), torch.ops.rwpm.walk_triton(e, v)[0])
+
+
+def test_no_autocast(device):
+    """Autocast changes no dtype: the walk runs in what it is given."""
+    e, v = manifold(70, 12).to(device), manifold(70, 3, seed=1).to(device)
+    with torch.autocast(device.type, dtype=torch.bfloat16):
+        got = rwpm_fast.walk(e, v, backend="triton")
+        dispatched = torch.ops.rwpm.walk(e, v)
+    assert got.dtype == dispatched.dtype == torch.float32
+    assert torch.equal(got, rwpm_fast.walk(e, v, backend="triton"))
+
+
+def test_gradients_need_the_operator(device):
+    v = manifold(70, 3, seed=1).to(device).requires_grad_(True)
+    with pytest.raises(NotImplementedError, match='backend="triton" gives no gradient; use backend="auto"'):
+        rwpm_fast.walk(manifold(70, 12).to(device), v, backend="triton")
+
+
+def test_cuda_says_why_it_cannot_serve(device):
+    reason = (
+        "expected tensors on a GPU, got cpu" if device.type == "cpu" else "expected float16 or bfloat16, got torch.f"
+    )
+    with pytest.raises(RuntimeError, match=f'backend="cuda": .*{reason}'):
+        rwpm_fast.walk(manifold(70, 12).to(device), backend="cuda")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+class TestOnTheGpu:
+    def test_the_operator_dispatches(self):
+        e, v = manifold(300, 40).cuda(), manifold(300, 19, seed=1).cuda().requires_grad_(True)
+        got = torch.ops.rwpm.walk(e, v)
+        assert torch.equal(got, rwpm_fast.walk(e, v.detach(), backend="triton"))
+        got.sum().backward()
+        there = v.detach().cpu().double().requires_grad_(True)
+        torch.ops.rwpm.walk(e.cpu().double(), there).sum().backward()
+        assert relative_error(v.grad.cpu(), there.grad) <= 1e-5
+
+    @pytest.mark.parametrize("tolerance", [0.0, 1e-3])
+    def test_nothing_waits_and_a_graph_replays(self, tolerance):
+        e, v = manifold(300, 40).cuda(), manifold(300, 19, seed=1).cuda()
+        others = manifold(300, 40, seed=2).cuda(), manifold(300, 19, seed=3).cuda()
+        expected = [rwpm_fast.walk(*pair, tolerance=tolerance) for pair in ((e, v), others)]
+        torch.cuda.synchronize()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            rwpm_fast.walk(e, v, tolerance=tolerance)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            got = rwpm_fast.walk(e, v, tolerance=tolerance)
+        for pair, wanted in zip(((e.clone(), v.clone()), others), expected, strict=True):
+            e.copy_(pair[0])
+            v.copy_(pair[1])
+            graph.replay()
+            assert torch.equal(got, wanted)
+
+    def test_a_stream_of_its_own(self):
+        e = manifold(500, 40).cuda()
+        expected = rwpm_fast.walk(e)
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            got = rwpm_fast.walk(e)
+        stream.synchronize()
+        assert torch.equal(got, expected)
+
+    def test_compiles(self):
+        e = manifold(300, 40).cuda()
+        walk = torch.compile(lambda e: torch.ops.rwpm.walk_triton(e) * 2, fullgraph=True)
+        torch.testing.assert_close(walk(e), rwpm_fast.walk(e) * 2)

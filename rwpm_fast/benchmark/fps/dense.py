@@ -1,0 +1,136 @@
+"""All pairs as one would walk them with torch, and with its FlexAttention."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ... import baselines
+from ..cases import Problem
+from ..contender import Run, Unavailable
+from ..libraries import flex_attention_of
+
+
+def each(walk: Callable[..., Tensor], embeddings: Tensor, values: Tensor, **settings) -> Tensor:
+    """``walk`` of every sub-map by itself, in float32: [B, P, C]."""
+    return torch.stack([walk(e, v, **settings) for e, v in zip(embeddings, values, strict=True)])
+
+
+def released_walk(embeddings: Tensor, values: Tensor, *, alpha: float, steps: int, temperature: float) -> Tensor:
+    """As the released code: all of the matrix at once, multiplied by alpha in every step, T + 1 transitions."""
+    q = F.normalize(embeddings, dim=-1, eps=1e-12)
+    S = torch.softmax((q @ q.T).fill_diagonal_(-torch.inf).div_(temperature), dim=-1)
+    m = values
+    for _ in range(steps + 1):
+        m = (alpha * S) @ m + (1 - alpha) * values
+    return m
+
+
+def in_float32(problem: Problem, walk: Callable[..., Tensor]) -> Run:
+    """A walk of each sub-map, converted outside the time."""
+    embeddings, values = problem.embeddings.float(), problem.values.float()
+    return lambda: each(walk, embeddings, values, **problem.settings)
+
+
+def _queries(problem: Problem) -> tuple[Tensor, Tensor]:
+    """Unit embeddings [B, P, D] in the problem's dtype, and divided by the temperature: made in float32, so that the
+    products are the logits."""
+    unit = F.normalize(problem.embeddings.float(), dim=-1, eps=1e-12)
+    dtype = problem.embeddings.dtype
+    return (unit / problem.case.temperature).to(dtype), unit.to(dtype)
+
+
+def logits_of(queries: Tensor, keys: Tensor) -> Tensor:
+    """Products [R, P] in float32, which at logits of 100 they must be."""
+    if queries.dtype == torch.float32:
+        return queries @ keys.T
+    if queries.is_cuda and _MIXED:
+        return torch.mm(queries, keys.T, out_dtype=torch.float32)
+    return queries.float() @ keys.float().T
+
+
+# torch.mm writes another dtype than it reads from torch 2.8 on, on GPUs.
+_MIXED = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 8)
+
+
+def _rows(queries: Tensor, keys: Tensor, block: slice) -> Tensor:
+    """Rows [R, P] of a sub-map's matrix, in the queries' dtype."""
+    x = logits_of(queries[block], keys)
+    x[:, block.start :].fill_diagonal_(-torch.inf)
+    return torch.softmax(x, dim=-1).to(queries.dtype)
+
+
+def blocks(pixels: int) -> list[slice]:
+    """Rows of a sub-map's matrix, a slab at a time."""
+    rows = max(1, baselines.SLAB // pixels)
+    return [slice(begin, min(begin + rows, pixels)) for begin in range(0, pixels, rows)]
+
+
+def tuned(problem: Problem) -> Run:
+    """Dense torch by someone who knows it: S made once in slabs, kept in the frame's dtype, all sub-maps in one fused
+    product a step."""
+    case = problem.case
+
+    def run() -> Tensor:
+        queries, keys = _queries(problem)
+        S = keys.new_empty(case.parts**2, case.part_pixels, case.part_pixels)
+        for part in range(len(S)):
+            for block in blocks(case.part_pixels):
+                S[part, block] = _rows(queries[part], keys[part], block)
+        rest = (1 - case.alpha) * problem.values
+        m = problem.values
+        for _ in range(case.steps):
+            m = torch.baddbmm(rest, S, m, alpha=case.alpha)
+        return m
+
+    return run
+
+
+def chunked(problem: Problem) -> Run:
+    """The same where the matrix does not fit: a slab of it at a time, made anew at every step."""
+    case = problem.case
+
+    def run() -> Tensor:
+        queries, keys = _queries(problem)
+        rest = (1 - case.alpha) * problem.values
+        m = problem.values
+        for _ in range(case.steps):
+            moved = torch.empty_like(m)
+            for part in range(len(m)):
+                for block in blocks(case.part_pixels):
+                    weights = _rows(queries[part], keys[part], block)
+                    torch.addmm(rest[part, block], weights, m[part], alpha=case.alpha, out=moved[part, block])
+            m = moved
+        return m
+
+    return run
+
+
+def flex(problem: Problem, mode: str | None = None) -> Run:
+    """All sub-maps in one batch; compiled for these sizes, outside the time."""
+    case = problem.case
+    if case.dtype != "float16":
+        raise Unavailable("FlexAttention is timed in float16")
+    # Its kernels take no fewer channels than 16.
+    padding = max(0, 16 - case.channels), max(0, 16 - case.value_channels)
+    try:
+        attention = flex_attention_of(case.part_pixels, problem.embeddings.device, mode)
+
+        def walk(steps: int) -> Tensor:
+            unit = F.normalize(problem.embeddings.float(), dim=-1, eps=1e-12).to(problem.embeddings.dtype)
+            q = F.pad(unit, (0, padding[0]))[:, None]  # [B, 1, P, D]
+            start = F.pad(problem.values, (0, padding[1]))[:, None]
+            walked = baselines.iterate(
+                lambda m: attention(q, q, m, scale=1 / case.temperature), start, case.alpha, steps
+            )
+            return walked[:, 0, :, : case.value_channels]
+
+        walk(1)
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise Unavailable(f"FlexAttention does not compile here: {str(error).strip().splitlines()[0]}") from error
+    return lambda: walk(case.steps)

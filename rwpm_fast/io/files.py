@@ -1,0 +1,86 @@
+"""Files of results: written whole or not at all, their folders checked before the work, names in natural order.
+
+Needs neither torch nor NumPy.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import secrets
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+
+def natural_key(name: str | os.PathLike[str]) -> tuple[list[str | int], str]:
+    """Key that sorts names as people do: frame 9 before frame 10."""
+    # Splitting at runs of digits alternates text and number, so that only like is compared with like.
+    pieces = re.split(r"(\d+)", str(name).lower())
+    return [int(piece) if i % 2 else piece for i, piece in enumerate(pieces)], str(name)
+
+
+def atomic_write(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]) -> None:
+    """Write a file whole or not at all: a reader sees the old content or the new, also after a crash.
+
+    Args:
+        path: the file, replaced if it exists.
+        write: gets a binary file to write the content to.
+
+    Raises:
+        OSError: the folder is missing or not writable, or the disk is full. The message names ``path``; an old file
+            stays, and nothing else is left behind.
+    """
+    path = Path(path)
+    # In the same folder, since a file can be renamed whole only within its file system.
+    temporary = path.parent / f".rwpm-{secrets.token_hex(8)}.tmp"
+    try:
+        with open(temporary, "xb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.errno is None:  # NumPy counts bytes and forgets the system's reason
+            raise OSError(f"cannot write {path}: {error}; is the disk full?") from error
+        raise OSError(error.errno, f"cannot write {path}: {error.strerror}") from error
+    finally:
+        if temporary.exists():
+            temporary.unlink()
+
+
+def make_folder(path: Path, option: str) -> None:
+    """Make a folder for results, or say that none can be written there."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        wanted = "expected a folder, or a path to make one at"
+        raise type(error)(f"{option}: {wanted}, got {path}: {error.strerror}") from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise PermissionError(f"{option}: the folder {path} is not writable")
+
+
+def make_folder_of(path: Path, option: str) -> None:
+    """The same for a file of results, before the work that they take."""
+    if path.is_dir():
+        raise IsADirectoryError(f"{option}: expected a file, got the folder {path}")
+    make_folder(path.parent, option)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON that every parser reads: null stands for numbers that are none."""
+    write_text(path, json.dumps(_json_ready(content), indent=2, allow_nan=False) + "\n")
+
+
+def _json_ready(content: Any) -> Any:
+    if isinstance(content, Mapping):
+        return {name: _json_ready(value) for name, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_json_ready(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def write_text(path: Path, text: str) -> None:
+    atomic_write(path, lambda file: file.write(text.encode()))

@@ -1,0 +1,98 @@
+"""``torch.ops.rwpm.transition`` and ``transition_walk``: fake kernels and the gradient.
+
+Both are compiled only (``csrc/bindings/torch_transition.cpp``); where the library cannot serve,
+:mod:`rwpm_fast.ops.graph` streams.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from . import library
+from .settings import DEFAULTS, check_graph_settings, check_walk_settings
+
+
+class GroupedMatrix:
+    """S as groups of four rows that share their columns: what ``torch.ops.rwpm.transition`` makes.
+
+    Attributes:
+        dropped: [n] float32, share of its mass that a row dropped, at most.
+    """
+
+    def __init__(self, order: Tensor, group_start: Tensor, column: Tensor, weight: Tensor, dropped: Tensor):
+        """
+        Args:
+            order: [n], the pixels of the matrix's rows; by rows is `dropped` too.
+            group_start: [groups + 1].
+            column: [entries].
+            weight: [entries, 4].
+        """
+        self._parts = order, group_start, column, weight
+        self.dropped = torch.empty_like(dropped).index_copy_(0, order, dropped)
+
+    def walk(self, values: Tensor, *, alpha: float, steps: int) -> Tensor:
+        """Walk values [n, C]; in float64 where they are, on float32 weights. Differentiable."""
+        return torch.ops.rwpm.transition_walk.default(*self._parts, values, alpha=alpha, steps=steps)
+
+    def pairs(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Row, column and weight of every pair: [kept] each."""
+        order, group_start, column, weight = self._parts
+        group = torch.arange(len(group_start) - 1).repeat_interleave(group_start.diff())  # [entries]
+        entry, row = weight.nonzero(as_tuple=True)
+        return order[group[entry] * weight.shape[1] + row], order[column[entry].long()], weight[entry, row]
+
+
+def build_matrix(
+    embeddings: Tensor, valid: Tensor, *, temperature: float, tolerance: float, width: int
+) -> GroupedMatrix | None:
+    """Of the valid pixels [N] of embeddings [N, D], ``width`` (0: guessed) to a row of the map; None if it streams."""
+    order, *matrix, dropped = torch.ops.rwpm.transition.default(
+        embeddings, valid, temperature=temperature, tolerance=tolerance, width=width
+    )
+    if len(order) == 0:
+        return None
+    among_valid = valid.cumsum(0) - 1
+    return GroupedMatrix(among_valid[order], *matrix, dropped)
+
+
+def _transition_fake(embeddings, mask=None, *, temperature=DEFAULTS.temperature, tolerance=1e-4, width=0):
+    check_graph_settings(temperature, tolerance)
+    rows, groups, entries = (torch.library.get_ctx().new_dynamic_size() for _ in range(3))
+    return (
+        embeddings.new_empty((rows,), dtype=torch.int64),
+        embeddings.new_empty((groups,), dtype=torch.int64),
+        embeddings.new_empty((entries,), dtype=torch.int32),
+        embeddings.new_empty((entries, 4), dtype=torch.float32),
+        embeddings.new_empty((rows,), dtype=torch.float32),
+    )
+
+
+def _walk_fake(
+    order, group_start, column, weight, values, *, alpha=DEFAULTS.alpha, steps=DEFAULTS.steps, adjoint=False
+):
+    check_walk_settings(alpha, steps)
+    return values.new_empty(values.shape)
+
+
+def _keep_for_backward(ctx, inputs, keyword_only_inputs, output) -> None:
+    *matrix, _ = inputs
+    if ctx.needs_input_grad[3]:
+        raise NotImplementedError("weight: no gradient with respect to the matrix, only to the values")
+    ctx.save_for_backward(*matrix)
+    ctx.settings = keyword_only_inputs
+
+
+def _backward(ctx, gradient):
+    settings = ctx.settings | {"adjoint": not ctx.settings["adjoint"]}
+    return None, None, None, None, torch.ops.rwpm.transition_walk.default(*ctx.saved_tensors, gradient, **settings)
+
+
+# Another copy of the package in this process may have registered them already.
+if library.unsupported_reason() is None and not torch._C._dispatch_has_kernel_for_dispatch_key(
+    "rwpm::transition_walk", "Meta"
+):
+    _LIBRARY = torch.library.Library("rwpm", "FRAGMENT")
+    torch.library.register_fake("rwpm::transition", _transition_fake, lib=_LIBRARY)
+    torch.library.register_fake("rwpm::transition_walk", _walk_fake, lib=_LIBRARY)
+    torch.library.register_autograd("rwpm::transition_walk", _backward, setup_context=_keep_for_backward, lib=_LIBRARY)

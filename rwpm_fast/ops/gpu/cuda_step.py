@@ -1,0 +1,112 @@
+"""The exact streaming step in CUDA C++ (``csrc/cuda``), for embeddings and values in float16.
+
+:func:`exact_step` takes what :func:`rwpm_fast.ops.gpu.exact.exact_step` takes and does the same. Row sums are Triton's.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..torch_version import OLDEST_STABLE_ABI, too_old
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .exact import RowSums
+    from .pack import Graph, Split
+
+LIBRARY = Path(__file__).parents[2] / "librwpm_cuda.so"
+# "auto": the fastest that the device has; "hopper_pair": blocks in pairs that share what they read.
+KERNELS = ("auto", "ampere", "hopper", "hopper_pair")
+
+
+@cache
+def _load() -> str | None:
+    """Load the compiled operators; the reason when they cannot be had."""
+    if (reason := too_old(OLDEST_STABLE_ABI)) is not None:
+        return reason
+    if torch.version.cuda is None:
+        return f"it needs a torch with CUDA, this is torch {torch.__version__}"
+    if not LIBRARY.exists():
+        return (
+            f"{LIBRARY.name} is not built; run: pip install --no-build-isolation -e . with a CUDA torch and nvcc there"
+        )
+    # A second load would not raise but end the process: a schema can be defined once.
+    if not hasattr(torch.ops.rwpm, "stream_step"):
+        try:
+            torch.ops.load_library(str(LIBRARY))
+        except (OSError, RuntimeError) as error:
+            return f"{LIBRARY.name} does not load into torch {torch.__version__} ({error}); build it again for it"
+        torch.library.register_fake("rwpm::stream_step", lambda *tensors, **settings: None)
+    return None
+
+
+def unsupported_dtype(embeddings: Tensor, values: Tensor | None) -> str | None:
+    """Why a walk of such tensors cannot step by these kernels; None when it may, as far as dtypes and build tell."""
+    if not embeddings.is_cuda:
+        return f"expected tensors on a GPU, got {embeddings.device}"
+    for name, t in {"embeddings": embeddings, "values": embeddings if values is None else values}.items():
+        if t.dtype not in (torch.float16, torch.bfloat16):
+            return f"{name}: expected float16 or bfloat16, got {t.dtype}; Triton takes it"
+    return _load()
+
+
+def unsupported_reason(graph: Graph, state: Split, kernel: str = "auto") -> str | None:
+    """Why :func:`exact_step` cannot serve such a packed graph and state, with the way out; None when it can.
+
+    Args:
+        graph: packed embeddings, D up to 512 channels.
+        state: packed values [B, padded, C].
+        kernel: one of :data:`KERNELS`. Those for Hopper take up to 272 channels of embeddings.
+
+    Raises:
+        ValueError: no such kernel.
+    """
+    if kernel not in KERNELS:
+        raise ValueError(f"kernel: expected one of {', '.join(KERNELS)}, got {kernel!r}")
+    if not graph.keys.high.is_cuda:
+        return f"expected tensors on a GPU, got {graph.keys.high.device}"
+    if graph.keys.split or state.split:
+        return "embeddings and values: expected float16 or bfloat16, or float32 with TF32 allowed; Triton takes float32"
+    return _load() or torch.ops.rwpm.stream_refusal.default(graph.keys.high, state.high, kernel) or None
+
+
+def exact_step(
+    graph: Graph, sums: RowSums, streams: Tensor | None, start: Split, source: Split, target: Split,
+    alpha: float, adjoint: bool, *, kernel: str = "auto",
+) -> None:  # fmt: skip
+    """One exact transition of the blocks that stream, of all if None, where :func:`unsupported_reason` is None.
+
+    ``target = alpha S source + (1 - alpha) start``, with the transpose of S if ``adjoint``.
+
+    Args:
+        graph: packed embeddings.
+        sums: of the graph's rows, [B, padded] each.
+        streams: [B, padded / 128] int8, or None.
+        start: [B, padded, C].
+        source: [B, padded, C].
+        target: [B, padded, C]; blocks that do not stream are left as they are.
+        alpha: in [0, 1].
+        adjoint: whether to go by the transpose.
+        kernel: one of :data:`KERNELS`.
+
+    Raises:
+        RuntimeError: tensors that do not fit, or what :func:`unsupported_reason` tells.
+    """
+    torch.ops.rwpm.stream_step.default(
+        graph.keys.high,
+        graph.inverse,
+        *sums,
+        streams,
+        start.high,
+        source.high,
+        target.high,
+        graph.scale,
+        alpha,
+        adjoint,
+        kernel,
+    )

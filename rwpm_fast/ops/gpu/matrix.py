@@ -1,0 +1,89 @@
+"""The pairs of one image's graph, kept to be walked many times: what :class:`rwpm_fast.Transition` holds on a GPU."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from .pack import Graph, pack_graph, pack_state, unpack_state
+from .sparse import GROUP, Pairs, select_pairs
+from .walk import take_steps
+
+
+class PagedMatrix:
+    """S as groups of rows that share their columns, in pages. Made by :func:`build_matrix`.
+
+    Attributes:
+        dropped: [n] float32, share of its mass that a row dropped, at most.
+    """
+
+    def __init__(self, graph: Graph, pairs: Pairs):
+        self._graph = graph
+        self._compiled = pairs
+        self.dropped = pairs.dropped[0, : graph.pixels]
+
+    def walk(self, values: Tensor, *, alpha: float, steps: int) -> Tensor:
+        """Walk values [n, C]; in float64 where they are, on float32 weights. Differentiable."""
+        if values.requires_grad and torch.is_grad_enabled():
+            return _Walk.apply(values, self, alpha, steps)
+        if values.dtype == torch.float64 or steps == 0 or values.numel() == 0:
+            return _iterate(self._csr, values, alpha, steps)
+        start, factor = pack_state(values[None], self._graph, check=False)
+        state = take_steps(self._graph, start, alpha, steps, pairs=self._compiled)
+        return unpack_state(state, factor, self._graph, values[None])[0]
+
+    def pairs(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Row, column and weight of every pair: [kept] each."""
+        compiled = self._compiled
+        device = compiled.counts.device
+        counts = compiled.counts.long()
+        group = torch.arange(len(counts), device=device).repeat_interleave(counts)
+        slot = compiled.begins[group] + torch.arange(len(group), device=device) - (counts.cumsum(0) - counts)[group]
+        column = compiled.columns[slot].long()
+        page = compiled.weights.number().transpose(1, 2).reshape(-1, GROUP)  # [capacity, GROUP]
+        entry, in_group = (page[slot] > 0).nonzero(as_tuple=True)
+        row = group[entry] * GROUP + in_group
+        return row, column[entry], page[slot[entry], in_group] * compiled.inverse_sum[0, row]
+
+    @cached_property
+    def _csr(self) -> Tensor:
+        return _csr_of(self.pairs(), self._graph.pixels)
+
+    @cached_property
+    def _transposed(self) -> Tensor:
+        row, column, weight = self.pairs()
+        return _csr_of((column, row, weight), self._graph.pixels)
+
+
+def build_matrix(embeddings: Tensor, *, temperature: float, tolerance: float) -> PagedMatrix | None:
+    """Of embeddings [n, D], all valid; None where some rows would stream. Waits for the device."""
+    graph = pack_graph(embeddings[None], None, temperature)
+    pairs = select_pairs(graph, tolerance, split=True)
+    return None if pairs.streams.any() else PagedMatrix(graph, pairs)
+
+
+class _Walk(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, values, matrix, alpha, steps):
+        ctx.matrix, ctx.settings = matrix, (alpha, steps)
+        return matrix.walk(values.detach(), alpha=alpha, steps=steps)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient):
+        return _iterate(ctx.matrix._transposed, gradient, *ctx.settings), None, None, None
+
+
+def _iterate(S: Tensor, values: Tensor, alpha: float, steps: int) -> Tensor:
+    S, start = (t.to(torch.promote_types(values.dtype, torch.float32)) for t in (S, values))
+    m = start
+    for _ in range(steps):
+        m = torch.add((1 - alpha) * start, S @ m, alpha=alpha)
+    return m.to(values.dtype)
+
+
+def _csr_of(pairs: tuple[Tensor, Tensor, Tensor], pixels: int) -> Tensor:
+    row, column, weight = pairs
+    return torch.sparse_coo_tensor(torch.stack([row, column]), weight, (pixels, pixels)).to_sparse_csr()

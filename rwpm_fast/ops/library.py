@@ -1,0 +1,36 @@
+"""The compiled CPU operators: loaded, or the reason why they cannot be had."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from .torch_version import OLDEST_STABLE_ABI, too_old
+
+LIBRARY = Path(__file__).parents[1] / "librwpm_ops.so"
+
+
+def has_kernel(key: str) -> bool:
+    """Whether ``rwpm::walk`` is registered for a dispatch key."""
+    return hasattr(torch.ops.rwpm, "walk") and torch._C._dispatch_has_kernel_for_dispatch_key("rwpm::walk", key)
+
+
+@cache
+def unsupported_reason() -> str | None:
+    """Why the compiled CPU operators are not in use, with the way out; None when they are. Loads them on first use."""
+    # A second load would not raise but end the process: a schema can be defined once.
+    if has_kernel("CPU"):
+        return None
+    if hasattr(torch.ops.rwpm, "walk"):
+        return "another copy of the package registered the operators in plain torch before; restart Python"
+    if (reason := too_old(OLDEST_STABLE_ABI)) is not None:
+        return reason
+    if not LIBRARY.exists():
+        return f"{LIBRARY.name} is not built; run: pip install --no-build-isolation -e . with torch installed"
+    try:
+        torch.ops.load_library(str(LIBRARY))
+    except (OSError, RuntimeError) as error:
+        return f"{LIBRARY.name} does not load into torch {torch.__version__} ({error}); build it again for this torch"
+    return None

@@ -1,0 +1,212 @@
+"""The walk on maps: sub-maps, masks, and values beside the embeddings."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
+from numbers import Integral
+
+import torch
+from torch import Tensor, nn
+
+from . import pixel_order
+from .backends import check_backend
+from .functional import walk
+from .settings import DEFAULTS, WalkSettings
+from .validation import check_tensors
+
+
+def partition_edges(size: int, parts: int) -> list[int]:
+    """Edges of ``parts`` contiguous runs that cover ``size`` pixels, sizes at most one apart: ``parts + 1`` integers.
+
+    The released code gives every run ``size // parts`` pixels and drops the rest; where ``parts`` divides ``size`` the
+    two agree.
+
+    Raises:
+        TypeError: ``parts`` is no integer.
+        ValueError: ``parts`` < 1, or more parts than pixels.
+    """
+    if not isinstance(parts, Integral):
+        raise TypeError(f"parts: expected an integer, got {type(parts).__name__}")
+    if parts < 1:
+        raise ValueError(f"parts: expected 1 or more, got {parts}")
+    if parts > max(size, 1):
+        raise ValueError(f"parts: expected 1 to {max(size, 1)} for a map side of {size} pixels, got {parts}")
+    return [size * k // parts for k in range(parts + 1)]
+
+
+def walk_map(
+    embedding_map: Tensor,
+    value_map: Tensor | None = None,
+    *,
+    parts: int = DEFAULTS.parts,
+    mask: Tensor | None = None,
+    alpha: float = DEFAULTS.alpha,
+    steps: int = DEFAULTS.steps,
+    temperature: float = DEFAULTS.temperature,
+    tolerance: float = DEFAULTS.tolerance,
+    backend: str = "auto",
+) -> Tensor:
+    """Walk a map of pixel embeddings, whole or in ``parts`` x ``parts`` contiguous sub-maps (n of the paper).
+
+    Every sub-map is walked by itself. Uneven sizes lose no pixel; sub-maps of one size go as one batch. Masked pixels
+    leave the graph, so that sky or other irrelevant regions cost no time (comment 3 of the RWPM supplement), and keep
+    their values.
+
+    Args:
+        embedding_map: [B, D, H, W] or [D, H, W] floating point.
+        value_map: [B, C, H, W] or [C, H, W], walked on the embeddings' graph; the embeddings when None. A linear head
+            commutes with the walk, so walking its 19 logits equals walking 256 channels and applying it after.
+        parts: n, from 1 to the shorter side.
+        mask: [B, H, W] or [H, W] bool, True = valid; all when None.
+        alpha: continuing probability, in [0, 1].
+        steps: number of transitions, >= 0.
+        temperature: softmax temperature tau > 0.
+        tolerance: mass that a row of S may drop, in [0, 1); 0: the exact walk. See :func:`rwpm_fast.walk`.
+        backend: one of "auto", "cpu", "triton", "cuda", "torch"; see :func:`rwpm_fast.walk`.
+
+    Returns:
+        Walked values, [B, C, H, W] or [C, H, W], contiguous.
+
+    Raises:
+        TypeError, ValueError, NotImplementedError, RuntimeError: as :func:`rwpm_fast.walk`, in terms of maps.
+    """
+    settings = WalkSettings(alpha, steps, temperature, tolerance, parts)
+    check_tensors(embedding_map=embedding_map, value_map=value_map, mask=mask)
+    shape = tuple(embedding_map.shape)
+    if len(shape) not in (3, 4):
+        raise ValueError(f"embedding_map: expected shape [B, D, H, W] or [D, H, W], got {list(shape)}")
+    batch, size = shape[:-3], shape[-2:]
+    if value_map is not None and (
+        value_map.dim() != len(shape) or value_map.shape[:-3] != batch or value_map.shape[-2:] != size
+    ):
+        wanted = ", ".join(map(str, (*batch, "C", *size)))
+        raise ValueError(
+            f"value_map: expected shape [{wanted}] to match embedding_map {list(shape)}, got {list(value_map.shape)}"
+        )
+    if mask is not None and tuple(mask.shape) != batch + size:
+        wanted = ", ".join(map(str, batch + size))
+        raise ValueError(
+            f"mask: expected shape [{wanted}] to match embedding_map {list(shape)}, got {list(mask.shape)}"
+        )
+    edges = [partition_edges(side, parts) for side in size]
+    walk_pixels = partial(walk, **settings.of_operator(), backend=backend)
+    # The sparse matrix of a GPU is the smaller the closer the pixels of a group lie; the CPU's kernels see to it.
+    by_patches = tolerance > 0 and (embedding_map.is_cuda or backend == "triton")
+    if batch:
+        return walk_blocks(walk_pixels, embedding_map, value_map, mask, *edges, by_patches=by_patches)
+    maps = (None if map_ is None else map_[None] for map_ in (embedding_map, value_map, mask))
+    return walk_blocks(walk_pixels, *maps, *edges, by_patches=by_patches)[0]
+
+
+def walk_blocks(
+    walk_pixels: Callable[..., Tensor],
+    embedding_map: Tensor,
+    value_map: Tensor | None,
+    mask: Tensor | None,
+    rows: list[int],
+    columns: list[int],
+    *,
+    by_patches: bool = False,
+) -> Tensor:
+    """Cut maps at edges, walk every sub-map by itself, and put the results together; nothing is checked.
+
+    Args:
+        walk_pixels: embeddings [M, N, D], values [M, N, C] or None for the embeddings, and ``mask`` [M, N] bool or None
+            to walked values [M, N, C]. Sub-maps of one size come in one call.
+        embedding_map: [B, D, H, W].
+        value_map: [B, C, H, W] or None.
+        mask: [B, H, W] bool or None.
+        rows, columns: edges as of :func:`partition_edges`.
+        by_patches: hand the pixels of a sub-map over patch by patch, and not row by row.
+
+    Returns:
+        Walked values, [B, C, H, W], contiguous.
+    """
+    blocks = defaultdict(list)  # sub-map size -> where its sub-maps lie
+    for top, bottom in pairwise(rows):
+        for left, right in pairwise(columns):
+            blocks[bottom - top, right - left].append((..., slice(top, bottom), slice(left, right)))
+
+    def pixels(map_: Tensor | None, where: list) -> Tensor | None:  # -> [len(where) * B, h * w, channels]
+        if map_ is None:
+            return None
+        flat = [to_pixels(map_[block]) for block in where]
+        return flat[0] if len(flat) == 1 else torch.cat(flat)
+
+    to_pixels, to_map = (pixel_order.to_pixels, pixel_order.to_map) if by_patches else (_by_rows, _from_rows)
+    result = None
+    source = embedding_map if value_map is None else value_map
+    for (height, width), where in blocks.items():
+        valid = None if mask is None else pixels(mask[:, None], where).squeeze(2)
+        walked = walk_pixels(pixels(embedding_map, where), pixels(value_map, where), mask=valid)
+        walked = to_map(walked, height, width).unflatten(0, (len(where), len(source)))
+        if result is None:
+            result = walked.new_empty(source.shape)
+        for block, part in zip(where, walked, strict=True):  # part: [B, C, h, w]
+            result[block] = part
+    return result
+
+
+def _by_rows(map_: Tensor) -> Tensor:
+    return map_.flatten(2).transpose(1, 2)
+
+
+def _from_rows(pixels: Tensor, height: int, width: int) -> Tensor:
+    return pixels.transpose(1, 2).unflatten(2, (height, width))
+
+
+class Walk(nn.Module):
+    """:func:`walk_map` with its settings, as a module to put between a network and its head.
+
+    Args:
+        alpha: continuing probability, in [0, 1].
+        steps: number of transitions, >= 0.
+        temperature: softmax temperature tau > 0.
+        parts: n of the paper: the map is cut into n x n sub-maps; 1: uncut.
+        tolerance: mass that a row of S may drop, in [0, 1); 0: the exact walk.
+        backend: one of "auto", "cpu", "triton", "cuda", "torch"; see :func:`rwpm_fast.walk`.
+
+    Attributes:
+        settings: the first five, as :class:`rwpm_fast.ops.settings.WalkSettings`.
+        backend: the last.
+
+    Raises:
+        TypeError: a setting of another type.
+        ValueError: a setting out of its range, or no such backend.
+    """
+
+    def __init__(
+        self,
+        alpha: float = DEFAULTS.alpha,
+        steps: int = DEFAULTS.steps,
+        temperature: float = DEFAULTS.temperature,
+        *,
+        parts: int = DEFAULTS.parts,
+        tolerance: float = DEFAULTS.tolerance,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__()
+        check_backend(backend)
+        self.settings = WalkSettings(alpha, steps, temperature, tolerance, parts)
+        self.backend = backend
+
+    def forward(self, embedding_map: Tensor, value_map: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """Walk ``embedding_map`` [B, D, H, W], or ``value_map`` [B, C, H, W] on its graph, where ``mask`` [B, H, W]."""
+        return walk_map(
+            embedding_map,
+            value_map,
+            parts=self.settings.parts,
+            mask=mask,
+            **self.settings.of_operator(),
+            backend=self.backend,
+        )
+
+    def extra_repr(self) -> str:
+        s = self.settings
+        return (
+            f"alpha={s.alpha}, steps={s.steps}, temperature={s.temperature}, parts={s.parts}, "
+            f"tolerance={s.tolerance}, backend={self.backend!r}"
+        )

@@ -1,0 +1,131 @@
+"""``torch.ops.rwpm.walk`` as torch sees it: schemas, fake kernels, gradients, and the kernels in Python.
+
+The schema stands in C++ (``csrc/bindings/torch_walk.cpp``). Where that library cannot serve (not built, torch older
+than 2.11, another device), the same operator runs in plain torch: slower, never wrong, and said once in a warning.
+Importing this module registers all of it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from ..reference import valid_pixels
+from . import FallbackWarning, eager, library
+from .backends import TRITON
+from .settings import DEFAULTS, WalkSettings
+from .validation import NO_EMBEDDING_GRADIENT, check_inputs
+
+_SETTINGS = (
+    f"float alpha={DEFAULTS.alpha}, int steps={DEFAULTS.steps}, "
+    f"float temperature={DEFAULTS.temperature}, float tolerance={DEFAULTS.tolerance}"
+)
+_SCHEMAS = (
+    f"walk(Tensor embeddings, Tensor? values=None, Tensor? mask=None, *, {_SETTINGS}) -> Tensor",
+    f"walk_adjoint(Tensor gradient, Tensor embeddings, Tensor? mask=None, *, {_SETTINGS}) -> Tensor",
+)
+
+
+@cache
+def _warn_once(reason: str) -> None:
+    warnings.warn(
+        f"rwpm_fast: the walk runs in plain torch, several times slower, because the compiled library is out of "
+        f"use: {reason}",
+        FallbackWarning,
+        stacklevel=4,
+    )
+
+
+def _walk_torch(embeddings, values=None, mask=None, *, adjoint=False, **settings):
+    settings = WalkSettings(**settings)
+    check_inputs(embeddings, values, mask)
+    if embeddings.device.type == "cpu" and (reason := library.unsupported_reason()) is not None:
+        _warn_once(reason)
+    return eager.walk(embeddings, values, mask, settings, adjoint=adjoint)
+
+
+def _walk_adjoint_torch(gradient, embeddings, mask=None, **settings):
+    return _walk_torch(embeddings, gradient, mask, **settings, adjoint=True)
+
+
+def _walk_gpu(embeddings, values=None, mask=None, *, adjoint=False, **settings):
+    settings = WalkSettings(**settings)
+    check_inputs(embeddings, values, mask)
+    if TRITON.unsupported_reason(embeddings, values) is not None:
+        return eager.walk(embeddings, values, mask, settings, adjoint=adjoint)
+    return TRITON.walk(embeddings, values, mask, settings, adjoint=adjoint)
+
+
+def _walk_adjoint_gpu(gradient, embeddings, mask=None, **settings):
+    return _walk_gpu(embeddings, gradient, mask, **settings, adjoint=True)
+
+
+def _walk_fake(embeddings, values=None, mask=None, **settings):
+    WalkSettings(**settings)  # checked
+    check_inputs(embeddings, values, mask)
+    values = embeddings if values is None else values
+    return values.new_empty(values.shape)  # contiguous whatever the values' strides, as the kernel's
+
+
+def _walk_with_info_fake(embeddings, values=None, mask=None, **settings):
+    result = _walk_fake(embeddings, values, mask, **settings)
+    return result, result.new_empty((embeddings.shape[0] if embeddings.dim() == 3 else 1, 7), dtype=torch.float64)
+
+
+def _walk_adjoint_fake(gradient, embeddings, mask=None, **settings):
+    return _walk_fake(embeddings, gradient, mask, **settings)
+
+
+def _keep_for_backward(ctx, inputs, keyword_only_inputs, output) -> None:
+    embeddings, values, mask = inputs
+    if ctx.needs_input_grad[0]:
+        raise NotImplementedError(NO_EMBEDDING_GRADIENT)
+    # What left the graph for its value's sake must stay out of it on the way back.
+    ctx.save_for_backward(embeddings, valid_pixels(embeddings, values, mask))
+    ctx.settings = keyword_only_inputs
+
+
+def _backward(ctx, gradient: Tensor, *_):
+    embeddings, valid = ctx.saved_tensors
+    return None, torch.ops.rwpm.walk_adjoint.default(gradient, embeddings, valid, **ctx.settings), None
+
+
+def _keep_for_double_backward(ctx, inputs, keyword_only_inputs, output) -> None:
+    _, embeddings, mask = inputs
+    if ctx.needs_input_grad[1]:
+        raise NotImplementedError(NO_EMBEDDING_GRADIENT)
+    ctx.save_for_backward(embeddings, mask)
+    ctx.settings = keyword_only_inputs
+
+
+def _double_backward(ctx, gradient: Tensor):
+    embeddings, mask = ctx.saved_tensors
+    return torch.ops.rwpm.walk.default(embeddings, gradient, mask, **ctx.settings), None, None
+
+
+library.unsupported_reason()  # loads the compiled operators, which define the schemas
+
+# Another copy of the package in this process may have registered them already.
+if not library.has_kernel("CompositeExplicitAutograd"):
+    _LIBRARY = torch.library.Library("rwpm", "FRAGMENT")
+    if not hasattr(torch.ops.rwpm, "walk"):
+        for _schema in _SCHEMAS:
+            _LIBRARY.define(_schema)
+    _LIBRARY.impl("walk", _walk_torch, "CompositeExplicitAutograd")
+    _LIBRARY.impl("walk_adjoint", _walk_adjoint_torch, "CompositeExplicitAutograd")
+    _LIBRARY.impl("walk", _walk_gpu, "CUDA")
+    _LIBRARY.impl("walk_adjoint", _walk_adjoint_gpu, "CUDA")
+    torch.library.register_fake("rwpm::walk", _walk_fake, lib=_LIBRARY)
+    torch.library.register_fake("rwpm::walk_adjoint", _walk_adjoint_fake, lib=_LIBRARY)
+    torch.library.register_autograd("rwpm::walk", _backward, setup_context=_keep_for_backward, lib=_LIBRARY)
+    torch.library.register_autograd(
+        "rwpm::walk_adjoint", _double_backward, setup_context=_keep_for_double_backward, lib=_LIBRARY
+    )
+    if hasattr(torch.ops.rwpm, "walk_with_info"):  # compiled only: where plain torch serves, Python sees the same
+        torch.library.register_fake("rwpm::walk_with_info", _walk_with_info_fake, lib=_LIBRARY)
+        torch.library.register_autograd(
+            "rwpm::walk_with_info", _backward, setup_context=_keep_for_backward, lib=_LIBRARY
+        )

@@ -1,0 +1,91 @@
+"""The settings of a walk: their defaults and their checks, in one place. Needs neither torch nor NumPy."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from numbers import Integral, Real
+
+
+def check_graph_settings(temperature: float, tolerance: float = 0.0) -> None:
+    """Check what a graph is made with.
+
+    Raises:
+        TypeError: a setting is not a number.
+        ValueError: ``temperature`` not positive and finite, ``tolerance`` outside [0, 1).
+    """
+    _check_numbers(temperature=temperature, tolerance=tolerance)
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature: expected a positive finite number, got {temperature}")
+    if not 0 <= tolerance < 1:
+        raise ValueError(f"tolerance: expected a number in [0, 1), got {tolerance}")
+
+
+def check_walk_settings(alpha: float, steps: int) -> None:
+    """Check how a graph is walked.
+
+    Raises:
+        TypeError: ``alpha`` is not a number, or ``steps`` not an integer.
+        ValueError: ``alpha`` outside [0, 1], ``steps`` < 0.
+    """
+    _check_numbers(alpha=alpha)
+    if not isinstance(steps, Integral):
+        raise TypeError(f"steps: expected an integer, got {type(steps).__name__}")
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha: expected a number in [0, 1], got {alpha}")
+    if steps < 0:
+        raise ValueError(f"steps: expected 0 or more transitions, got {steps}")
+
+
+def check_settings(alpha: float, steps: int, temperature: float, tolerance: float = 0.0) -> None:
+    """Check the scalar settings of a walk: both of the above."""
+    check_walk_settings(alpha, steps)
+    check_graph_settings(temperature, tolerance)
+
+
+def _check_numbers(**settings: float) -> None:
+    for name, value in settings.items():
+        if not isinstance(value, Real):
+            raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
+
+
+@dataclass(frozen=True)
+class WalkSettings:
+    """How embeddings are walked; checked when made.
+
+    Attributes:
+        alpha: continuing probability, in [0, 1].
+        steps: number of transitions, >= 0.
+        temperature: softmax temperature tau > 0.
+        tolerance: mass that a row of S may drop, in [0, 1); 0: the exact walk.
+        parts: n of the paper: the map is cut into n x n sub-maps; 1: uncut.
+
+    Raises:
+        TypeError: a setting of another type.
+        ValueError: a setting out of its range.
+    """
+
+    alpha: float = 0.99
+    steps: int = 20
+    temperature: float = 0.01
+    tolerance: float = 0.0
+    parts: int = 1
+
+    def __post_init__(self) -> None:
+        check_settings(self.alpha, self.steps, self.temperature, self.tolerance)
+        if not isinstance(self.parts, Integral):
+            raise TypeError(f"parts: expected an integer, got {type(self.parts).__name__}")
+        if self.parts < 1:
+            raise ValueError(f"parts: expected 1 or more, got {self.parts}")
+
+    def of_operator(self) -> dict[str, float]:
+        """The keyword arguments of ``torch.ops.rwpm.walk``: all but ``parts``."""
+        return {
+            "alpha": self.alpha,
+            "steps": self.steps,
+            "temperature": self.temperature,
+            "tolerance": self.tolerance,
+        }
+
+
+DEFAULTS = WalkSettings()

@@ -1,0 +1,73 @@
+"""Checks of tensors and arrays shared by all entry points.
+
+A message names the argument, what was wanted, what came and, where there is one, the way out. Shapes are checked
+without torch, so one text serves tensors and arrays.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+NO_EMBEDDING_GRADIENT = (
+    "embeddings: no gradient with respect to the embeddings yet, only to the values; pass embeddings.detach() and, "
+    "where the values are the embeddings, values=embeddings"
+)
+
+
+def check_shapes(embeddings, values=None, mask=None) -> None:
+    """Check that embeddings [N, D] or [B, N, D], values [.., N, C] and mask [.., N] belong together.
+
+    Raises:
+        ValueError: wrong rank, or sizes that disagree.
+    """
+    shape = tuple(embeddings.shape)
+    if len(shape) not in (2, 3):
+        raise ValueError(f"embeddings: expected shape [N, D] or [B, N, D], got {list(shape)}")
+    pixels = shape[:-1]
+    if values is not None and (len(values.shape) != len(shape) or tuple(values.shape[:-1]) != pixels):
+        raise ValueError(
+            f"values: expected shape [{_listed(pixels)}, C] to match embeddings {list(shape)}, got {list(values.shape)}"
+        )
+    if mask is not None and tuple(mask.shape) != pixels:
+        raise ValueError(
+            f"mask: expected shape [{_listed(pixels)}] to match embeddings {list(shape)}, got {list(mask.shape)}"
+        )
+
+
+def _listed(sizes) -> str:
+    return ", ".join(map(str, sizes))
+
+
+def check_tensors(**tensors: Tensor | None) -> None:
+    """Check kinds, dtypes and devices of tensors by the names that messages shall use; the first sets the device.
+
+    Raises:
+        TypeError: not a strided tensor, or a dtype that is not taken.
+        ValueError: devices that differ.
+    """
+    import torch
+
+    (first, leader), *_ = tensors.items()
+    for name, t in tensors.items():
+        if t is None:
+            continue
+        if not isinstance(t, torch.Tensor):
+            raise TypeError(f"{name}: expected a torch.Tensor, got {type(t).__name__}; for arrays use rwpm_fast.numpy")
+        if t.layout != torch.strided:
+            raise TypeError(f"{name}: expected a dense tensor, got {t.layout}")
+        if name == "mask":
+            if t.dtype != torch.bool:
+                raise TypeError(f"mask: expected dtype bool, got {t.dtype}")
+        elif t.dtype not in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
+            raise TypeError(f"{name}: expected dtype float32, float64, float16 or bfloat16, got {t.dtype}")
+        if t.device != leader.device:
+            raise ValueError(f"{name}: expected the {first}' device {leader.device}, got {t.device}")
+
+
+def check_inputs(embeddings: Tensor, values: Tensor | None, mask: Tensor | None) -> None:
+    """Check the tensors of a walk: :func:`check_tensors` and :func:`check_shapes`."""
+    check_tensors(embeddings=embeddings, values=values, mask=mask)
+    check_shapes(embeddings, values, mask)

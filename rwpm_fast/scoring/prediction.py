@@ -1,0 +1,148 @@
+"""From what a network's head says to the maps of the photo: class logits, segmentation, anomaly scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .. import scores
+from ..networks import MaskLogits
+from .calibration import calibrate
+
+# Masks of a full photo weigh hundreds of megabytes; so many queries at a time are enough to keep the cores busy.
+QUERIES_AT_ONCE = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What the head says of a photo, and the maps that are made of it on demand.
+
+    Attributes:
+        size: height and width of the photo.
+        edges: edges of the sub-maps in rows and columns of the photo, for scores to be calibrated across them; None
+            for scores as they are.
+    """
+
+    size: tuple[int, int]
+    edges: tuple[list[int], list[int]] | None
+
+    @property
+    def value_map(self) -> Tensor:
+        """What the head says of each pixel of the embedding map, [C, h, w]: class logits, or mask logits."""
+        raise NotImplementedError
+
+    @property
+    def full_logits(self) -> Tensor:
+        """Class logits, or class maps of a mask head, in the photo's size, [K, H, W] float32."""
+        raise NotImplementedError
+
+    @cached_property
+    def segmentation(self) -> Tensor:
+        """Index of the likeliest class, [H, W] int64."""
+        return self.full_logits.max(0).indices  # argmax takes several times as long on a CPU
+
+    def score(self, name: str) -> Tensor:
+        """Anomaly score by its name in ``rwpm_fast.scores``, [H, W] float32, higher is more anomalous."""
+        raise NotImplementedError
+
+    def _calibrated(self, score: Tensor) -> Tensor:
+        return score if self.edges is None else calibrate(score, *self.edges)
+
+
+@dataclass(frozen=True, eq=False)
+class DensePrediction(Prediction):
+    """Prediction of a head that gives class logits.
+
+    Attributes:
+        logits: [K, h, w], as the head gives them.
+        align_corners: how to up-sample.
+    """
+
+    logits: Tensor
+    align_corners: bool
+
+    @property
+    def value_map(self) -> Tensor:
+        return self.logits
+
+    @cached_property
+    def full_logits(self) -> Tensor:
+        logits = self.logits.float()
+        # Up-sampling comes before the score: the two do not commute.
+        return F.interpolate(logits[None], self.size, mode="bilinear", align_corners=self.align_corners)[0]
+
+    def score(self, name: str) -> Tensor:
+        if name == "blurred_energy":  # as released, the blur comes after the calibration
+            return scores.gaussian_blur(self._calibrated(scores.energy(self.full_logits)))
+        return self._calibrated(scores.get(name)(self.full_logits))
+
+
+@dataclass(frozen=True, eq=False)
+class MaskPrediction(Prediction):
+    """Prediction of a mask head.
+
+    As released by RbA and Mask2Anomaly, masks are up-sampled to the network's input first, then squashed and summed
+    into class maps L_k, cropped, and resized to the photo where it was resized; scores come last. With a second view,
+    that of the mirror image, class maps and scores are the average of both.
+
+    Attributes:
+        logits: of V views, [V, Q, K + 1] and [V, Q, h, w]; the photo's, then those of its mirror image if V is 2.
+        padded_size: height and width of the network's input.
+        input_size: the same without padding.
+    """
+
+    logits: MaskLogits
+    padded_size: tuple[int, int]
+    input_size: tuple[int, int]
+
+    @property
+    def value_map(self) -> Tensor:
+        return self.logits.mask_logits[0]
+
+    @cached_property
+    def full_logits(self) -> Tensor:
+        return self._average(self._class_maps)
+
+    def score(self, name: str) -> Tensor:
+        score = scores.get(name)
+        views = []
+        for view, class_maps in enumerate(self._class_maps):
+            stuff = [self._stuff_maps(view)] if name == "mask2anomaly" else []
+            views.append(self._calibrated(score(class_maps, *stuff)))
+        return self._average(views)
+
+    @cached_property
+    def _class_maps(self) -> list[Tensor]:
+        """L_k of each view, [K, H, W]; kept, since every map starts from them."""
+        views = range(len(self.logits.class_logits))
+        return [self._resized(sum(scores.mask_class_logits(*part) for part in self._queries(view))) for view in views]
+
+    def _stuff_maps(self, view: int) -> Tensor:
+        return self._resized(torch.cat([scores.confident_stuff_maps(*part) for part in self._queries(view)]))
+
+    def _queries(self, view: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Class logits [q, K + 1] and cropped masks [q, H', W'] of a view, some queries at a time."""
+        height, width = self.input_size
+        class_logits, mask_logits = (logits[view].split(QUERIES_AT_ONCE) for logits in self.logits)
+        for classes, masks in zip(class_logits, mask_logits, strict=True):
+            full = F.interpolate(masks[None].float(), self.padded_size, mode="bilinear", align_corners=False)[0]
+            yield classes.float(), full[:, :height, :width]
+
+    def _resized(self, maps: Tensor) -> Tensor:
+        """Maps [C, H', W'] in the photo's size; C may be 0."""
+        if self.input_size == self.size:
+            return maps
+        return F.interpolate(maps[:, None], self.size, mode="bilinear", align_corners=False)[:, 0]
+
+    @staticmethod
+    def _average(views: list[Tensor]) -> Tensor:
+        """Mean of the views [..., H, W], in the photo's frame."""
+        if len(views) == 1:
+            return views[0]
+        plain, mirrored = views
+        return (plain + mirrored.flip(-1)) / 2

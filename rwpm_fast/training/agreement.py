@@ -1,0 +1,110 @@
+"""How far a network agrees with its teacher: ``python -m rwpm_fast.training.agreement --help``.
+
+Counts pixels of the photos by the class that each names, without a walk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rwpm_fast import Scorer, networks
+from rwpm_fast.io.files import make_folder_of, write_json
+from rwpm_fast.io.images import find_images, read_image
+from rwpm_fast.io.progress import progress
+from rwpm_fast.networks import Network
+
+
+@dataclass(frozen=True, eq=False)
+class Agreement:
+    """Pixels by class.
+
+    Attributes:
+        classes: K names.
+        counts: [K, K] int64, pixels by the teacher's class (row) and the network's (column).
+    """
+
+    classes: tuple[str, ...]
+    counts: np.ndarray
+
+    @property
+    def share(self) -> float:
+        """Share of the pixels for which both name the same class, in [0, 1]."""
+        return float(self.counts.trace() / self.counts.sum())
+
+    @property
+    def teacher(self) -> np.ndarray:
+        """Share of the pixels that the teacher gives each class, [K] in [0, 1]."""
+        return self.counts.sum(1) / self.counts.sum()
+
+    @property
+    def iou(self) -> np.ndarray:
+        """Pixels of a class by both, over those by either: [K] in [0, 1], NaN for a class that neither names."""
+        both = self.counts.diagonal()
+        either = self.counts.sum(0) + self.counts.sum(1) - both
+        return np.divide(both, either, out=np.full(len(both), np.nan), where=either > 0)
+
+
+def compare(network: Network, teacher: Network, photos: list[Path]) -> Agreement:
+    """Segment photos with both networks and count.
+
+    Raises:
+        ValueError: the networks have different classes.
+        ImageError: a photo that cannot be read.
+    """
+    if network.classes != teacher.classes:
+        raise ValueError(
+            f"network: expected the {len(teacher.classes)} classes of the teacher {teacher.name}, "
+            f"got {len(network.classes)} other ones of {network.name}"
+        )
+    size = len(teacher.classes)
+    counts = np.zeros((size, size), np.int64)
+    scorers = [Scorer(either, walk=None) for either in (teacher, network)]
+    for path in progress(photos, "compare"):
+        photo = read_image(path)
+        said, own = (scorer(photo).segmentation.numpy() for scorer in scorers)  # [H, W] each
+        counts += np.bincount((said * size + own).ravel(), minlength=size**2).reshape(size, size)
+    return Agreement(teacher.classes, counts)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m rwpm_fast.training.agreement", description=__doc__)
+    parser.add_argument("--photos", type=Path, nargs="+", required=True, metavar="PATH", help="photos, or folders")
+    parser.add_argument("--teacher", type=Path, required=True, metavar="NPZ", help="DABNet's weights")
+    parser.add_argument("--network", default="compact", help="which network (default: %(default)s)")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="its weights (default: the package's)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures and all counts there")
+    options = parser.parse_args(arguments)
+    try:
+        return agree(options)
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 2
+
+
+def agree(options: argparse.Namespace) -> int:
+    """Compare, print and write what the options say; returns 0."""
+    if options.json is not None:
+        make_folder_of(options.json, "--json")
+    photos = find_images(options.photos)
+    teacher = networks.load("dabnet", options.teacher)
+    agreement = compare(networks.load(options.network, options.weights), teacher, photos)
+    print(f"{len(photos)} photos, the same class at {agreement.share:.1%} of the pixels")
+    print(f"{'class':<14}{'teacher':>9}{'IoU':>7}")
+    rows = list(zip(agreement.classes, agreement.teacher.tolist(), agreement.iou.tolist(), strict=True))
+    for name, share, iou in rows:
+        print(f"{name:<14}{share:>9.2%}{'-' if math.isnan(iou) else f'{iou:.2f}':>7}")
+    if options.json:
+        by_class = {name: {"teacher": s, "iou": iou} for name, s, iou in rows}
+        figures = {"photos": len(photos), "share": agreement.share, "classes": by_class}
+        write_json(options.json, figures | {"counts": agreement.counts.tolist()})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

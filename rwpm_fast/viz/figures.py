@@ -1,0 +1,240 @@
+"""Figures: a photo beside its anomaly scores without and with the walk, and the curves of both."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from ..metrics import Curve
+
+ANOMALY, VOID = 1, 255
+OUTLINE = "#00f5d4"  # a hue that neither the photo nor the color maps come near
+GRAY = "#8c8c8c"
+# Of curves; without and with the walk are the first two.
+COLORS = ("#8c6bb1", "#e6550d", "#1b9e77", "#2b7bba", "#c79a00", "#d6278b", "#17a2b8", "#8c510a", "#6c757d", "#222222")
+LINES = ("-", "--", ":")
+PERCENTILES = (1.0, 99.9)
+LONGEST_SIDE = 960  # pixels of a map in a panel: sharp on a screen, and the file stays small
+
+
+def panel(
+    photo: ArrayLike,
+    before: ArrayLike,
+    after: ArrayLike,
+    *,
+    labels: ArrayLike | None = None,
+    titles: tuple[str, str, str, str] = ("Photo", "Without the walk", "With the walk", "Difference"),
+    caption: str = "",
+) -> Figure:
+    """Photo, score without the walk, score with it, and what the walk changed.
+
+    Both scores share one color range, percentiles 1 to 99.9 of the two maps together (see `score_range`), so that
+    equal colors mean equal scores. The difference, after minus before, has a diverging map centered at 0. Pixels
+    without a finite score, and void pixels, are gray.
+
+    Args:
+        photo: [H, W, 3], 0..255, any number type; array or tensor, as all of the following.
+        before: [H, W] anomaly score without the walk, higher = more anomalous.
+        after: [H, W] anomaly score with the walk.
+        labels: [H, W], 0 inlier, 1 anomaly, 255 void. The anomaly is outlined in every map.
+        titles: of photo, before, after and difference.
+        caption: a line below the maps.
+
+    Raises:
+        ValueError: shapes that do not belong together.
+        ModuleNotFoundError: matplotlib is not installed.
+    """
+    photo, before, after, labels = _check_maps(photo, before, after, labels)
+    height, width = before.shape
+    shape = np.clip(height / width, 0.25, 2.5)
+    figure = blank_figure((13.0, 13.0 * 0.46 * shape * 2 + 1.1))
+    axes = figure.subplots(2, 2)
+    with np.errstate(invalid="ignore"):  # inf - inf: no finite score either way
+        change = after - before
+    low, high = score_range(before, after, labels)
+    limit = _largest_change(change, labels)
+
+    shown = np.clip(photo, 0, 255).astype(np.uint8)
+    if labels is not None:
+        void = labels == VOID
+        shown = np.where(void[..., None], (0.45 * shown + 0.55 * 140).astype(np.uint8), shown)
+        before, after, change = (np.where(void, np.nan, score) for score in (before, after, change))
+    extent = (0, width, height, 0)
+    axes[0, 0].imshow(_shrink(shown).astype(np.uint8), extent=extent)
+    difference = axes[0, 1].imshow(_shrink(change), cmap=_color_map("RdBu_r"), vmin=-limit, vmax=limit, extent=extent)
+    for ax, score in zip(axes[1], (before, after), strict=True):
+        image = ax.imshow(_shrink(score), cmap=_color_map("inferno"), vmin=low, vmax=high, extent=extent)
+    for ax, title in zip(axes.flat, (titles[0], titles[3], titles[1], titles[2]), strict=True):
+        ax.set_title(title, fontsize=12, loc="left")
+        ax.set_axis_off()
+        if labels is not None:
+            _outline(ax, labels)
+    first, last = PERCENTILES
+    for source, row, text in (
+        (difference, axes[0], "with minus without"),
+        (image, axes[1], f"score, percentiles {first:g} to {last:g} of both"),
+    ):
+        figure.colorbar(source, ax=list(row), fraction=0.025, pad=0.01, extend="both").set_label(text, fontsize=9)
+    notes = [caption] if caption else []
+    if labels is not None:
+        notes.append("outline: labeled anomaly, gray: void")
+    if notes:
+        figure.supxlabel("   |   ".join(notes), fontsize=10)
+    return figure
+
+
+def roc_pr_figure(curves: Mapping[str, Curve]) -> Figure:
+    """ROC and precision-recall curves, drawn with the steps whose areas are AuROC and AP.
+
+    Args:
+        curves: name to curve, in the legend's order; long ones are thinned to what the eye can see.
+
+    Raises:
+        ValueError: no curve, or one without anomalies or without inliers.
+        ModuleNotFoundError: matplotlib is not installed.
+    """
+    if not curves:
+        raise ValueError("curves: expected one or more, got none")
+    for name, curve in curves.items():
+        if not (curve.positives and curve.negatives):
+            found = f"{curve.positives} and {curve.negatives}"
+            raise ValueError(f"curves: {name}: expected pixels of anomalies and of inliers, got {found}")
+    figure = blank_figure((10.0, 3.6))
+    roc, precision_recall = figure.subplots(1, 2)
+    for index, (name, curve) in enumerate(curves.items()):
+        curve = curve.thinned()
+        style = {
+            "color": COLORS[index % len(COLORS)],
+            "linestyle": LINES[index // len(COLORS) % len(LINES)],
+            "linewidth": 1.4,
+        }
+        recall = curve.tp / curve.positives  # [K]
+        # negatives between two thresholds come first, those tied with positives together with them
+        false_positives = np.stack([curve.fp_above, curve.fp], axis=1).ravel() / curve.negatives  # [2 K]
+        true_positives = np.stack([np.append(0, recall[:-1]), recall], axis=1).ravel()  # [2 K]
+        roc.plot([0, *false_positives, 1], [0, *true_positives, 1], label=name, **style)
+        precision = curve.tp / (curve.tp + curve.fp)
+        precision_recall.plot([0, *recall], [precision[0], *precision], drawstyle="steps-pre", **style)
+    roc.axhline(0.95, color=GRAY, linewidth=0.8, linestyle=":")
+    roc.set(xlabel="false positive rate", ylabel="true positive rate", title="ROC")
+    precision_recall.set(xlabel="recall", ylabel="precision", title="Precision and recall")
+    for ax in (roc, precision_recall):
+        ax.set(xlim=(-0.01, 1.01), ylim=(0, 1.02))
+        ax.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
+    return figure
+
+
+def score_range(before: ArrayLike, after: ArrayLike, labels: ArrayLike | None = None) -> tuple[float, float]:
+    """One color range for two score maps: percentiles 1 and 99.9 of their finite scores together, void left out.
+
+    The upper end is so high because anomalies are few: 1 % of the pixels must not fall out of the range. A constant
+    map gets a range of width 1 around its value, a map without a finite score 0 to 1.
+    """
+    scores = np.stack([_array(before), _array(after)])
+    if labels is not None:
+        scores = scores[:, _array(labels) != VOID]
+    finite = scores[np.isfinite(scores)]
+    if not finite.size:
+        return 0.0, 1.0
+    low, high = (float(value) for value in np.percentile(finite, PERCENTILES))
+    return (low, high) if high > low else (low - 0.5, low + 0.5)
+
+
+def figure_bytes(figure: Figure, format: str = "png", *, quality: int | None = None) -> bytes:
+    """The figure as the bytes of a file.
+
+    Args:
+        figure: is drawn at its own dpi.
+        format: "png", "webp", "jpg", "svg", "pdf" or another that matplotlib's Agg canvas can write.
+        quality: of "webp" and "jpg", 1 to 100.
+    """
+    stream = io.BytesIO()
+    figure.savefig(stream, format=format, dpi=figure.dpi, pil_kwargs={} if quality is None else {"quality": quality})
+    return stream.getvalue()
+
+
+def blank_figure(size: tuple[float, float]) -> Figure:
+    """An empty figure, its size in inches, with a canvas of its own: no pyplot, so no global state and no display.
+
+    Raises:
+        ModuleNotFoundError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "pictures need matplotlib, which is not installed: pip install 'rwpm_fast[cli]'", name=error.name
+        ) from error
+    figure = Figure(size, dpi=100, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _color_map(name: str):
+    from matplotlib import colormaps
+
+    return colormaps[name].with_extremes(bad=GRAY)
+
+
+def _array(values: ArrayLike) -> NDArray:
+    """Array of an array or of a tensor on any device, gradient or not."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        if values.dtype.is_floating_point:
+            values = values.float()  # NumPy has no bfloat16
+    return np.asarray(values)
+
+
+def _check_maps(
+    photo: ArrayLike, before: ArrayLike, after: ArrayLike, labels: ArrayLike | None
+) -> tuple[NDArray, NDArray, NDArray, NDArray | None]:
+    before, after = (_array(score).astype(np.float64) for score in (before, after))
+    if before.ndim != 2 or 0 in before.shape:
+        raise ValueError(f"before: expected a score map [H, W], got {list(before.shape)}")
+    size = list(before.shape)
+    for name, values, wanted in (
+        ("after", after, size),
+        ("photo", _array(photo), [*size, 3]),
+        ("labels", None if labels is None else _array(labels), size),
+    ):
+        if values is not None and list(values.shape) != wanted:
+            raise ValueError(f"{name}: expected {wanted} to match before {size}, got {list(values.shape)}")
+    return _array(photo), before, after, None if labels is None else _array(labels)
+
+
+def _shrink(image: NDArray) -> NDArray:
+    """Mean over whole blocks until the longer side has at most `LONGEST_SIDE` pixels; [H, W] or [H, W, 3].
+
+    NaN marks blocks in which no pixel is finite.
+    """
+    block = -(-max(image.shape[:2]) // LONGEST_SIDE)
+    finite = np.isfinite(image)
+    weight, total = finite.astype(np.float64), np.where(finite, image, 0.0)
+    for axis in (0, 1):
+        starts = np.arange(0, image.shape[axis], block)
+        weight, total = (np.add.reduceat(field, starts, axis) for field in (weight, total))
+    return np.divide(total, weight, out=np.full_like(total, np.nan), where=weight > 0)
+
+
+def _largest_change(change: NDArray, labels: NDArray | None) -> float:
+    """Half width of the difference's color range: percentile 99.9 of its size, and never 0."""
+    counted = np.isfinite(change) if labels is None else np.isfinite(change) & (labels != VOID)
+    return float(np.percentile(abs(change[counted]), PERCENTILES[1])) or 1.0 if counted.any() else 1.0
+
+
+def _outline(ax: Axes, labels: NDArray) -> None:
+    # a border of inliers around the map closes the outline of an anomaly that the photo cuts off
+    anomaly = np.pad(labels == ANOMALY, 1).astype(np.float32)
+    if anomaly.any():
+        height, width = anomaly.shape
+        ax.contour(np.arange(width) - 0.5, np.arange(height) - 0.5, anomaly, [0.5], colors=OUTLINE, linewidths=1.1)
