@@ -52,7 +52,7 @@ format: build  ## rewrite Python and C++ in the house style
 test-cpp: build
 	@echo "== ctest: the kernels without torch and Python, warnings are errors"
 	cmake -S . -B build/cpp -G Ninja -DPython_EXECUTABLE=$(CURDIR)/$(VENV)/bin/python -DRWPM_WARNINGS_AS_ERRORS=ON -DRWPM_CUDA=OFF > /dev/null
-	cmake --build build/cpp --target walk_test build_sparse_test cuda_step_test emulator_test
+	cmake --build build/cpp --target rwpm_tests
 	ctest --test-dir build/cpp --output-on-failure
 
 test-cuda: build

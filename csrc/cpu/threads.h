@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <exception>
 #include <mutex>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -23,15 +22,16 @@ inline ParallelFor parallel_for_threads(int64_t threads) {
         if (count > 0) body(count * k / parts, count * (k + 1) / parts);
       } catch (...) {
         const std::lock_guard<std::mutex> lock(guard);
-        failure = std::current_exception();
+        if (!failure) failure = std::current_exception();
       }
     };
     std::vector<std::thread> others;
+    others.reserve(parts - 1);  // nothing may throw past threads that run
     int64_t started = 1;
     try {
       for (; started < parts; ++started) others.emplace_back(part, started);
-    } catch (const std::system_error&) {
-      // The system gives no more threads: this one does what is left.
+    } catch (const std::exception&) {
+      // The system gives no more threads, or no memory for one: this thread does what is left.
     }
     part(0);
     for (int64_t k = started; k < parts; ++k) part(k);

@@ -2,13 +2,12 @@
 #include "walk.h"
 
 #include <algorithm>
-#include <atomic>
-#include <thread>
 #include <type_traits>
 #include <vector>
 
 #include "cpu/isa.h"
 #include "cpu/pack.h"
+#include "cpu/schedule.h"
 #include "cpu/sparse_walk.h"
 #include "cpu/stopwatch.h"
 
@@ -19,41 +18,9 @@ using cpu::Buffer;
 using cpu::ceil_div;
 using cpu::Graph;
 using cpu::Kernels;
+using cpu::RoundRobinSchedule;
 using cpu::Step;
 using cpu::Stopwatch;
-
-// Every two blocks of pixels meet once in a transition, and every block itself, in rounds in which no block has two
-// meetings: so that what a block adds up comes in the same order on any number of threads.
-class Meetings {
- public:
-  explicit Meetings(int64_t blocks) : blocks_(blocks), rounds_(blocks | 1) {}
-
-  int64_t count() const { return rounds_ * (rounds_ + 1) / 2; }
-
-  // Calls meet(number of the meeting, block, other, scratch), with room for so many numbers.
-  template <typename T, typename Meet>
-  void hold(const ParallelFor& parallel_for, int64_t room, const Meet& meet) const {
-    const int64_t of_round = (rounds_ + 1) / 2, meetings = count();
-    std::atomic<int64_t> next = 0;
-    std::vector<std::atomic<int64_t>> held(rounds_);  // rounds that a block has behind it
-    parallel_for(of_round, [&](int64_t, int64_t) {
-      const Buffer<T> scratch(room);
-      for (int64_t k = next++; k < meetings; k = next++) {
-        const int64_t round = k / of_round, apart = k % of_round;
-        const int64_t a = (round + apart) % rounds_, b = (round + rounds_ - apart) % rounds_;
-        // Meetings are taken in their order, so whoever is waited for is under way.
-        for (const int64_t block : {a, b})
-          while (held[block].load(std::memory_order_acquire) < round) std::this_thread::yield();
-        if (std::max(a, b) < blocks_) meet(k, std::min(a, b), std::max(a, b), scratch.get());
-        held[a].store(round + 1, std::memory_order_release);
-        held[b].store(round + 1, std::memory_order_release);
-      }
-    });
-  }
-
- private:
-  int64_t blocks_, rounds_;  // of an odd number of blocks, one of them perhaps empty
-};
 
 // Cosines that steps keep for later ones: not all of a large frame, but what they take does not grow with it.
 constexpr int64_t most_kept_bytes = int64_t(256) << 20;
@@ -78,21 +45,22 @@ void walk_streaming(const Problem<T>& p, const std::vector<int64_t>& pixels, con
   p.info->compile += watch.lap();
 
   const cpu::ValueLayout layout = {rows, ceil_div(p.value_channels, kernels.vector) * kernels.vector, kernels.lanes};
-  const Meetings meetings(ceil_div(count, kernels.block));
-  const int64_t of_meeting = kernels.block * kernels.block;
-  const int64_t kept = p.steps < 2 ? 0 : std::min(meetings.count(), most_kept_bytes / int64_t(of_meeting * sizeof(T)));
-  const Buffer<T> cosines(kept * of_meeting);
+  const RoundRobinSchedule schedule(ceil_div(count, kernels.block));
+  const int64_t of_pair = kernels.block * kernels.block;
+  const int64_t kept = p.steps < 2 ? 0 : std::min(schedule.count(), most_kept_bytes / int64_t(of_pair * sizeof(T)));
+  const Buffer<T> cosines(kept * of_pair);
   bool first = true;
   cpu::step_values(p, pixels, layout, parallel_for, [&](const T* start, const T* from, T* to) {
     parallel_for(layout.size(), [&](int64_t begin, int64_t end) {
       for (int64_t k = begin; k < end; ++k) to[k] = T(1 - p.alpha) * start[k];
     });
     const Step<T> step = {layout.width, T(p.alpha), p.adjoint, from, to};
-    const auto meet = [&](int64_t meeting, int64_t block, int64_t other, T* scratch) {
-      T* const of_both = meeting < kept ? &cosines[meeting * of_meeting] : nullptr;
-      kernels.step(graph, step, block, other, first, of_both, scratch);
-    };
-    meetings.hold<T>(parallel_for, 2 * of_meeting, meet);
+    schedule.for_each_pair(parallel_for, [&] {
+      return [&, scratch = Buffer<T>(2 * of_pair)](int64_t pair, int64_t block, int64_t other) {
+        T* const of_both = pair < kept ? &cosines[pair * of_pair] : nullptr;
+        kernels.step(graph, step, block, other, first, of_both, scratch.get());
+      };
+    });
     first = false;
   });
   p.info->steps += watch.lap();
