@@ -1,10 +1,6 @@
 // The instructions that kernels are made of, one function each. Shared memory is addressed by 32-bit numbers.
 #pragma once
 
-#ifdef RWPM_EMULATED
-#include "tests/emulated_ptx.h"
-#else
-
 #include <cuda.h>
 
 #include <cstdint>
@@ -166,5 +162,3 @@ RWPM_DEVICE void give_registers() {
 }
 
 }  // namespace rwpm::cuda
-
-#endif

@@ -4,10 +4,6 @@
 
 #include "cuda/ptx.h"
 
-#ifdef RWPM_EMULATED
-#include "tests/emulated_wgmma.h"
-#else
-
 namespace rwpm::cuda {
 
 // Before the first product of a group: what was written to its registers before, it sees.
@@ -124,5 +120,3 @@ RWPM_MULTIPLY_ROWS(256, 128, "128", "129", "130", "131", "132")
 #undef RWPM_MULTIPLY_CHANNELS
 
 }  // namespace rwpm::cuda
-
-#endif

@@ -1,5 +1,4 @@
 // The GPU kernels of the streaming step, run on the host (see emulator.h), against the definition.
-#define RWPM_EMULATED
 
 #include <cmath>
 #include <cstdio>

@@ -1,5 +1,4 @@
 // That the emulator refuses what a GPU would fault, hang or go wrong at, and only that.
-#define RWPM_EMULATED
 
 #include <cstdio>
 #include <functional>

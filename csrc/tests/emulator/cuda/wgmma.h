@@ -2,7 +2,7 @@
 // has asked for; the last thread of a warpgroup to wait does the work of all.
 #pragma once
 
-#include "emulated_ptx.h"
+#include "cuda/ptx.h"
 
 namespace rwpm::cuda {
 
