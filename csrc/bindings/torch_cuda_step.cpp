@@ -1,5 +1,5 @@
-// The torch operator of the streaming step on NVIDIA GPUs: checks around rwpm::cuda::stream_step. A library of its own,
-// because it needs symbols that a torch without CUDA lacks.
+// The torch operators of the exact step on NVIDIA GPUs: checks around rwpm::cuda::launch_exact_step. A library of their
+// own, because it needs symbols that a torch without CUDA lacks.
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/library.h>
@@ -26,11 +26,11 @@ Kernel kernel_of(const std::string& name) {
   return Kernel::hopper_pair;
 }
 
-// A tensor as the kernels read it: rows after rows, on the device of the keys.
-void check_packed(const char* argument, const Tensor& t, ScalarType type, const std::vector<int64_t>& wanted,
+// Checks that a tensor is as the kernels read it: contiguous, aligned, on the device of the keys.
+void check_packed(const char* argument, const Tensor& t, ScalarType type, const std::vector<int64_t>& expected,
                   const Tensor& keys) {
   check(t.scalar_type() == type, argument, ": expected dtype ", name(type), ", got ", name(t.scalar_type()));
-  check(shape(t) == wanted, argument, ": expected shape [", list(wanted), "], got [", list(shape(t)), "]");
+  check(shape(t) == expected, argument, ": expected shape [", list(expected), "], got [", list(shape(t)), "]");
   check(t.is_contiguous(), argument, ": expected a contiguous tensor");
   check(t.is_cuda() && t.get_device_index() == keys.get_device_index(), argument,
         ": expected the keys' device, got another");
@@ -42,9 +42,9 @@ const T* read(const Tensor& t) {
   return static_cast<const T*>(t.const_data_ptr());
 }
 
-void stream_step(const Tensor& keys, const Tensor& inverse, const Tensor& largest, const Tensor& inverse_sum,
-                 const std::optional<Tensor>& streams, const Tensor& start, const Tensor& source, Tensor target,
-                 double scale, double alpha, bool adjoint, const std::string& kernel) {
+void exact_step(const Tensor& keys, const Tensor& inv_norm, const Tensor& row_max, const Tensor& inv_row_sum,
+                const std::optional<Tensor>& dense_blocks, const Tensor& start, const Tensor& source, Tensor target,
+                double scale, double alpha, bool adjoint, const std::string& kernel) {
   check(keys.dim() == 3 && keys.size(1) % rwpm::cuda::block_pixels == 0 && keys.size(1) <= (1 << 30),
         "keys: expected shape [B, padded, D] with pixels padded to a multiple of ", rwpm::cuda::block_pixels, ", got [",
         list(shape(keys)), "]");
@@ -52,20 +52,21 @@ void stream_step(const Tensor& keys, const Tensor& inverse, const Tensor& larges
   const int64_t batch = keys.size(0), padded = keys.size(1), width = source.size(2);
   check(batch <= 65535, "keys: expected a batch of up to 65535, got ", batch);
   check_packed("keys", keys, ScalarType::Half, shape(keys), keys);
-  check_packed("inverse", inverse, ScalarType::Float, {batch, padded}, keys);
-  check_packed("largest", largest, ScalarType::Float, {batch, padded}, keys);
-  check_packed("inverse_sum", inverse_sum, ScalarType::Float, {batch, padded}, keys);
-  if (streams) check_packed("streams", *streams, ScalarType::Char, {batch, padded / rwpm::cuda::block_pixels}, keys);
+  check_packed("inv_norm", inv_norm, ScalarType::Float, {batch, padded}, keys);
+  check_packed("row_max", row_max, ScalarType::Float, {batch, padded}, keys);
+  check_packed("inv_row_sum", inv_row_sum, ScalarType::Float, {batch, padded}, keys);
+  if (dense_blocks)
+    check_packed("dense_blocks", *dense_blocks, ScalarType::Char, {batch, padded / rwpm::cuda::block_pixels}, keys);
   check_packed("start", start, ScalarType::Half, {batch, padded, width}, keys);
   check_packed("source", source, ScalarType::Half, {batch, padded, width}, keys);
   check_packed("target", target, ScalarType::Half, {batch, padded, width}, keys);
 
-  rwpm::cuda::Step step = {};
+  rwpm::cuda::ExactStep step = {};
   step.keys = read<Half>(keys);
-  step.inverse = read<float>(inverse);
-  step.largest = read<float>(largest);
-  step.inverse_sum = read<float>(inverse_sum);
-  step.streams = streams ? read<int8_t>(*streams) : nullptr;
+  step.inv_norm = read<float>(inv_norm);
+  step.row_max = read<float>(row_max);
+  step.inv_row_sum = read<float>(inv_row_sum);
+  step.dense_blocks = dense_blocks ? read<int8_t>(*dense_blocks) : nullptr;
   step.start = read<Half>(start);
   step.source = read<Half>(source);
   step.target = static_cast<Half*>(target.mutable_data_ptr());
@@ -80,18 +81,18 @@ void stream_step(const Tensor& keys, const Tensor& inverse, const Tensor& larges
   const DeviceGuard guard(keys.get_device_index());
   void* stream = nullptr;
   check(aoti_torch_get_current_cuda_stream(keys.get_device_index(), &stream) == AOTI_TORCH_SUCCESS,
-        "stream_step: torch tells no current stream");
+        "exact_step: torch reports no current stream");
   const Kernel chosen = kernel_of(kernel);
-  const char* reason = rwpm::cuda::refusal(step.channels, step.width, chosen);
-  check(!reason, "stream_step: ", reason ? reason : "");
-  const cudaError_t error = rwpm::cuda::stream_step(step, chosen, static_cast<cudaStream_t>(stream));
-  check(error == cudaSuccess, "stream_step: ", cudaGetErrorString(error));
+  const char* reason = rwpm::cuda::unsupported_reason(step.channels, step.width, chosen);
+  check(!reason, "exact_step: ", reason ? reason : "");
+  const cudaError_t error = rwpm::cuda::launch_exact_step(step, chosen, static_cast<cudaStream_t>(stream));
+  check(error == cudaSuccess, "exact_step: ", cudaGetErrorString(error));
 }
 
-std::string stream_refusal(const Tensor& keys, const Tensor& source, const std::string& kernel) {
+std::string exact_step_unsupported_reason(const Tensor& keys, const Tensor& source, const std::string& kernel) {
   const DeviceGuard guard(keys.get_device_index());
   const int channels = int(keys.size(keys.dim() - 1)), width = int(source.size(source.dim() - 1));
-  const char* reason = rwpm::cuda::refusal(channels, width, kernel_of(kernel));
+  const char* reason = rwpm::cuda::unsupported_reason(channels, width, kernel_of(kernel));
   return reason ? reason : "";
 }
 
@@ -99,12 +100,12 @@ std::string stream_refusal(const Tensor& keys, const Tensor& source, const std::
 
 STABLE_TORCH_LIBRARY_FRAGMENT(rwpm, m) {
   m.def(
-      "stream_step(Tensor keys, Tensor inverse, Tensor largest, Tensor inverse_sum, Tensor? streams, Tensor start, "
-      "Tensor source, Tensor(a!) target, float scale, float alpha, bool adjoint, str kernel) -> ()");
-  m.def("stream_refusal(Tensor keys, Tensor source, str kernel) -> str");
+      "exact_step(Tensor keys, Tensor inv_norm, Tensor row_max, Tensor inv_row_sum, Tensor? dense_blocks, "
+      "Tensor start, Tensor source, Tensor(a!) target, float scale, float alpha, bool adjoint, str kernel) -> ()");
+  m.def("exact_step_unsupported_reason(Tensor keys, Tensor source, str kernel) -> str");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(rwpm, CUDA, m) {
-  m.impl("stream_step", TORCH_BOX(&stream_step));
-  m.impl("stream_refusal", TORCH_BOX(&stream_refusal));
+  m.impl("exact_step", TORCH_BOX(&exact_step));
+  m.impl("exact_step_unsupported_reason", TORCH_BOX(&exact_step_unsupported_reason));
 }

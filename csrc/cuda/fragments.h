@@ -1,5 +1,5 @@
-// What a thread holds of a tile of products: the layout that mma.m16n8 and wgmma share, weights made in it, results
-// stored from it. Element e of a lane stands in row e / 2 % 2 * 8 + lane / 4, column e / 4 * 8 + lane % 4 * 2 + e % 2.
+// What a thread holds of a tile: the register layout that mma.m16n8 and wgmma share, weights made in it, results stored
+// from it. Element e of a lane is in row e / 2 % 2 * 8 + lane / 4, column e / 4 * 8 + lane % 4 * 2 + e % 2.
 #pragma once
 
 #include "cuda/ptx.h"
@@ -7,98 +7,100 @@
 
 namespace rwpm::cuda {
 
-struct alignas(8) Pair {
+struct alignas(8) FloatPair {
   float first, second;
 };
 
-// The two rows of a thread, eight apart.
-struct Rows {
-  int first;          // pixel of the upper one
-  bool there;         // whether they are pixels at all; they share a block
-  float to_logit[2];  // inverse times scale
-  float largest[2];
-  float share[2];  // what sums are multiplied by
+// The two rows (queries) of a thread, eight apart.
+struct RowPair {
+  int first;             // pixel of the upper one
+  bool valid;            // whether they are to be stored: both are pixels, in the same block
+  float logit_scale[2];  // inv_norm times scale
+  float row_max[2];
+  float sum_scale[2];  // what accumulated sums are multiplied by
 };
 
-RWPM_DEVICE Rows rows_of(const Step& step, int batch, int first) {
-  Rows rows = {first, first < step.padded, {0, 0}, {0, 0}, {0, 0}};
+RWPM_DEVICE RowPair load_rows(const ExactStep& step, int batch, int first) {
+  RowPair rows = {first, first < step.padded, {0, 0}, {0, 0}, {0, 0}};
   for (int i = 0; i < 2; ++i) {
-    if (!rows.there) continue;
-    const int64_t at = step.row(batch, first + 8 * i);
-    rows.to_logit[i] = step.inverse[at] * step.scale;
-    rows.largest[i] = step.largest[at];
-    rows.share[i] = (step.adjoint ? 1.0f : step.inverse_sum[at]) * step.alpha / float(1 << lift);
+    if (!rows.valid) continue;
+    const int64_t row = step.row(batch, first + 8 * i);
+    rows.logit_scale[i] = step.inv_norm[row] * step.scale;
+    rows.row_max[i] = step.row_max[row];
+    rows.sum_scale[i] = (step.adjoint ? 1.0f : step.inv_row_sum[row]) * step.alpha / float(1 << weight_shift);
   }
   return rows;
 }
 
-// Of the keys of a tile, [KEYS] each: inverse, largest, inverse_sum; the last two if adjoint.
+// Factors of a tile's keys in shared memory, [KEYS] each: inv_norm and, if adjoint, row_max and inv_row_sum.
 constexpr int factor_count = 3;
 
-// Products [.., KEYS] become weights times 2^lift. The minimum keeps finite what an invalid key, whose value is zero,
-// makes of it; and it stands before the difference, which made of a product not yet rounded would not fit the sums:
-// those are of rounded logits.
+// Turns scores (query . key) [.., KEYS] into weights times 2^weight_shift, in place. The minimum keeps the weights of
+// an invalid key finite; its value is zero. And it rounds the logit before the difference: a product fused into the
+// subtraction would not match the row sums, which are of rounded logits.
 template <bool ADJOINT, int KEYS>
-RWPM_DEVICE void weigh(float (&x)[KEYS / 2], const Rows& rows, const float* factors, int lane) {
+RWPM_DEVICE void weigh(float (&scores)[KEYS / 2], const RowPair& rows, const float* factors, int lane) {
 #pragma unroll
   for (int group = 0; group < KEYS / 8; ++group) {
-    const Pair* const column = reinterpret_cast<const Pair*>(factors) + group * 4 + lane % 4;
-    const Pair inverse = column[0];
-    Pair largest = {0, 0}, inverse_sum = {1, 1};
+    const FloatPair* const column = reinterpret_cast<const FloatPair*>(factors) + group * 4 + lane % 4;
+    const FloatPair inv_norm = column[0];
+    FloatPair row_max = {0, 0}, inv_row_sum = {1, 1};
     if (ADJOINT) {
-      largest = column[KEYS / 2];
-      inverse_sum = column[KEYS];
+      row_max = column[KEYS / 2];
+      inv_row_sum = column[KEYS];
     }
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
-      const float base = ADJOINT ? (e % 2 ? largest.second : largest.first) : rows.largest[e / 2];
-      const float cosine = x[group * 4 + e] * (e % 2 ? inverse.second : inverse.first);
-      const float logit = smaller(cosine * rows.to_logit[e / 2], base);
-      x[group * 4 + e] = exp2_approximate(logit - base + float(lift));
-      if (ADJOINT) x[group * 4 + e] *= e % 2 ? inverse_sum.second : inverse_sum.first;
+      const float max_logit = ADJOINT ? (e % 2 ? row_max.second : row_max.first) : rows.row_max[e / 2];
+      const float cosine = scores[group * 4 + e] * (e % 2 ? inv_norm.second : inv_norm.first);
+      const float logit = fmin(cosine * rows.logit_scale[e / 2], max_logit);
+      scores[group * 4 + e] = ex2_approx(logit - max_logit + float(weight_shift));
+      if (ADJOINT) scores[group * 4 + e] *= e % 2 ? inv_row_sum.second : inv_row_sum.first;
     }
   }
 }
 
-// Weights of keys from pixel `first` on; those of the rows themselves, which may be among them if `own`, are zero.
+// The same for a tile of keys from pixel `first` on. If `on_diagonal`, the thread's own rows may be among its keys:
+// their weights are set to zero.
 template <int KEYS>
-RWPM_DEVICE void weigh(float (&x)[KEYS / 2], const Step& step, const Rows& rows, const float* factors, int first,
-                       bool own, int lane) {
+RWPM_DEVICE void weigh(float (&scores)[KEYS / 2], const ExactStep& step, const RowPair& rows, const float* factors,
+                       int first, bool on_diagonal, int lane) {
   if (step.adjoint)
-    weigh<true, KEYS>(x, rows, factors, lane);
+    weigh<true, KEYS>(scores, rows, factors, lane);
   else
-    weigh<false, KEYS>(x, rows, factors, lane);
-  if (!own) return;
-  const int from_first = rows.first - first - lane % 4 * 2;  // column of the upper row, counted from the thread's first
+    weigh<false, KEYS>(scores, rows, factors, lane);
+  if (!on_diagonal) return;
+  const int diagonal = rows.first - first - lane % 4 * 2;  // column of the upper row, from the thread's first column
 #pragma unroll
   for (int i = 0; i < KEYS / 2; ++i)
-    if (i / 4 * 8 + i % 2 == from_first + i / 2 % 2 * 8) x[i] = 0;
+    if (i / 4 * 8 + i % 2 == diagonal + i / 2 % 2 * 8) scores[i] = 0;
 }
 
-// Weights [16, KEYS] of a warp as left operands [16, 16] of the product with the values.
+// Packs a warp's weights [16, KEYS] as left operands [16, 16] of the product with the values.
 template <int KEYS>
-RWPM_DEVICE void pack_weights(uint32_t (&packed)[KEYS / 16][4], const float (&x)[KEYS / 2]) {
+RWPM_DEVICE void pack_weights(uint32_t (&packed)[KEYS / 16][4], const float (&scores)[KEYS / 2]) {
 #pragma unroll
-  for (int i = 0; i < KEYS / 4; ++i) packed[i / 4][i % 4] = pack_halves(x[2 * i], x[2 * i + 1]);
+  for (int i = 0; i < KEYS / 4; ++i) packed[i / 4][i % 4] = cvt_rn_f16x2_f32(scores[2 * i], scores[2 * i + 1]);
 }
 
-// Stores channels [channel, channel + COUNT) of both rows, those that there are.
+// Stores channels [channel, channel + COUNT) of both rows as far as the target has them:
+// sum_scale * sum + (1 - alpha) * start.
 template <int COUNT>
-RWPM_DEVICE void store_step(const float (&sum)[COUNT / 2], const Step& step, int batch, const Rows& rows, int channel,
-                            int lane) {
-  if (!rows.there) return;
+RWPM_DEVICE void store_target(const float (&sum)[COUNT / 2], const ExactStep& step, int batch, const RowPair& rows,
+                              int channel, int lane) {
+  if (!rows.valid) return;
 #pragma unroll
   for (int group = 0; group < COUNT / 8; ++group) {
     const int column = channel + group * 8 + lane % 4 * 2;
     if (column >= step.width) continue;
 #pragma unroll
     for (int row = 0; row < 2; ++row) {
-      const int64_t at = step.row(batch, rows.first + 8 * row) * step.width + column;
+      const int64_t offset = step.row(batch, rows.first + 8 * row) * step.width + column;
       float first, second;
-      unpack_halves(*reinterpret_cast<const uint32_t*>(step.start + at), first, second);
-      first = multiply_add(rows.share[row], sum[group * 4 + row * 2], (1 - step.alpha) * first);
-      second = multiply_add(rows.share[row], sum[group * 4 + row * 2 + 1], (1 - step.alpha) * second);
-      *reinterpret_cast<uint32_t*>(step.target + at) = pack_halves(first, second);
+      cvt_f32_f16x2(*reinterpret_cast<const uint32_t*>(step.start + offset), first, second);
+      first = fma(rows.sum_scale[row], sum[group * 4 + row * 2], (1 - step.alpha) * first);
+      second = fma(rows.sum_scale[row], sum[group * 4 + row * 2 + 1], (1 - step.alpha) * second);
+      *reinterpret_cast<uint32_t*>(step.target + offset) = cvt_rn_f16x2_f32(first, second);
     }
   }
 }

@@ -1,9 +1,10 @@
-// One exact transition by streaming as plain pointers and sizes: for every pixel i of a block that streams
+// One exact transition of the walk as plain pointers and sizes: for every pixel i of a dense block
 //   target_i = alpha * sum_{j != i} S_ij source_j + (1 - alpha) * start_i,
-//   S_ij = exp2(min(scale * cosine_ij - largest_i, 0)) * inverse_sum_i,   cosine_ij = key_i . key_j inverse_i
-//   inverse_j,
-// or S_ji in its place if adjoint. Weights are rounded to float16 after a lift, forward before the product with
-// inverse_sum. A pixel that is not valid has a largest of inf or an inverse of 0, and a source of 0.
+//   S_ij = exp2(min(scale * cosine_ij - row_max_i, 0)) * inv_row_sum_i,
+//   cosine_ij = key_i . key_j inv_norm_i inv_norm_j,
+// with S_ji in place of S_ij if adjoint. Weights are multiplied by 2^weight_shift and rounded to float16; without
+// adjoint this comes before the multiplication by inv_row_sum. An invalid pixel has a row_max of inf or an inv_norm of
+// 0, and a source of 0.
 #pragma once
 
 #include <cstdint>
@@ -17,19 +18,19 @@
 namespace rwpm::cuda {
 
 constexpr int block_pixels = 128;  // pixels are padded to whole blocks
-constexpr int lift = 15;           // log2 of what weights are multiplied by, so that small ones keep their digits
+constexpr int weight_shift = 15;   // log2 of the factor that keeps the digits of small weights in float16
 
 using Half = uint16_t;  // the bits of a float16
 
-struct Step {
-  const Half* keys;          // [batch, padded, channels]
-  const float* inverse;      // [batch, padded] 1 / norm of a row of keys
-  const float* largest;      // [batch, padded] logit of a row, and inf where there is none
-  const float* inverse_sum;  // [batch, padded] 1 / sum of exp2(logit - largest), in [0, 1]
-  const int8_t* streams;     // [batch, padded / block_pixels], null: every block streams
-  const Half* start;         // [batch, padded, width]
-  const Half* source;        // [batch, padded, width]
-  Half* target;              // [batch, padded, width]; blocks that do not stream are left as they are
+struct ExactStep {
+  const Half* keys;            // [batch, padded, channels]
+  const float* inv_norm;       // [batch, padded] 1 / norm of a row of keys
+  const float* row_max;        // [batch, padded] largest logit of a row; inf where a row has none
+  const float* inv_row_sum;    // [batch, padded] 1 / sum of exp2(logit - row_max), in [0, 1]
+  const int8_t* dense_blocks;  // [batch, padded / block_pixels] nonzero: compute this block; null: compute all
+  const Half* start;           // [batch, padded, width]
+  const Half* source;          // [batch, padded, width]
+  Half* target;                // [batch, padded, width]; blocks that are not dense are left as they are
   int batch, padded;
   int channels, width;  // multiples of 16
   float scale, alpha;

@@ -1,51 +1,52 @@
-// The warpgroup's matrix product of sm_90a, which runs on beside what issued it: registers that it reads or writes are
-// touched only after a wait for its group.
+// The matrix product of a warpgroup on sm_90a. It runs asynchronously: registers that it reads or writes may be touched
+// only after a wait for its group. Names and the tests' stand-in are as in ptx.h.
 #pragma once
 
 #include "cuda/ptx.h"
 
 namespace rwpm::cuda {
 
-// Before the first product of a group: what was written to its registers before, it sees.
-RWPM_DEVICE void fence_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+// Before the first product of a group: makes earlier writes to its registers visible to it.
+RWPM_DEVICE void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 
-RWPM_DEVICE void commit_products() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+RWPM_DEVICE void wgmma_commit_group() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 
-// Until no more than PENDING groups run.
+// Until no more than PENDING groups are running.
 template <int PENDING>
-RWPM_DEVICE void wait_for_products() {
+RWPM_DEVICE void wgmma_wait_group() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(PENDING) : "memory");
 }
 
-// After a wait: keeps the compiler from moving what touches the registers before it.
+// After a wait: keeps the compiler from moving accesses of the accumulators to before the wait. Emits no instruction.
 template <int COUNT>
-RWPM_DEVICE void settle(float (&d)[COUNT]) {
+RWPM_DEVICE void keep_in_registers(float (&d)[COUNT]) {
 #pragma unroll
   for (int i = 0; i < COUNT; ++i) asm volatile("" : "+f"(d[i]));
 }
 
-// Before a fence: keeps the compiler from making the left operands after it.
+// Before a fence: keeps the compiler from computing the left operands after the fence. Emits no instruction.
 template <int COUNT>
-RWPM_DEVICE void settle(uint32_t (&a)[COUNT][4]) {
+RWPM_DEVICE void keep_in_registers(uint32_t (&a)[COUNT][4]) {
 #pragma unroll
   for (int i = 0; i < COUNT * 4; ++i) asm volatile("" : "+r"(a[i / 4][i % 4]));
 }
 
-// The same number, of which the compiler does not know that it is the same: what is made of it in a loop is made there,
-// and held in no registers meanwhile.
-RWPM_DEVICE uint32_t made_here(uint32_t x) {
+// The same number, hidden from the optimizer: what a loop derives from it is computed in the loop, and not hoisted into
+// registers that stay occupied.
+RWPM_DEVICE uint32_t opaque(uint32_t x) {
   asm volatile("" : "+r"(x));
   return x;
 }
 
-// d [64, N], float32, = or += a b for a [64, 16] and b [16, N], float16, given by descriptors (`multiply_channels`:
-// both sum over channels), or a by registers (`multiply_rows`: b sums over rows).
+// wgmma.mma_async m64nNk16: d [64, N] in float32 = or += a b, for a [64, 16] and b [16, N] in float16. `wgmma_ss` takes
+// both from shared memory by K-major descriptors; `wgmma_rs` takes a from registers, b by an MN-major descriptor, and
+// adds.
 template <int N>
-RWPM_DEVICE void multiply_channels(float (&d)[N / 2], uint64_t a, uint64_t b, bool add);
+RWPM_DEVICE void wgmma_ss(float (&d)[N / 2], uint64_t a, uint64_t b, bool add);
 template <int N>
-RWPM_DEVICE void multiply_rows(float (&d)[N / 2], const uint32_t (&a)[4], uint64_t b);
+RWPM_DEVICE void wgmma_rs(float (&d)[N / 2], const uint32_t (&a)[4], uint64_t b);
 
-// Names and operands of eights of accumulators.
+// Names and operands of the accumulators, eight at a time.
 #define RWPM_N0 "%0,%1,%2,%3,%4,%5,%6,%7"
 #define RWPM_N1 "%8,%9,%10,%11,%12,%13,%14,%15"
 #define RWPM_N2 "%16,%17,%18,%19,%20,%21,%22,%23"
@@ -84,39 +85,39 @@ RWPM_DEVICE void multiply_rows(float (&d)[N / 2], const uint32_t (&a)[4], uint64
   RWPM_OPERANDS64, RWPM_D8(64), RWPM_D8(72), RWPM_D8(80), RWPM_D8(88), RWPM_D8(96), RWPM_D8(104), RWPM_D8(112), \
       RWPM_D8(120)
 
-// Columns of the result, accumulators, and the places of the operands after those.
-#define RWPM_MULTIPLY_CHANNELS(n, count, i0, i1, i2)                                           \
-  template <>                                                                                  \
-  RWPM_DEVICE void multiply_channels<n>(float (&d)[n / 2], uint64_t a, uint64_t b, bool add) { \
-    asm volatile("{\n\t.reg .pred add;\n\tsetp.ne.b32 add, %" i2                               \
-                 ", 0;\n\t"                                                                    \
-                 "wgmma.mma_async.sync.aligned.m64n" #n "k16.f32.f16.f16 {" RWPM_NAMES##count  \
-                 "}, %" i0 ", %" i1 ", add, 1, 1, 0, 0;\n\t}"                                  \
-                 : RWPM_OPERANDS##count                                                        \
-                 : "l"(a), "l"(b), "r"(int(add)));                                             \
+// Columns of the result, number of accumulators, and the numbers of the operands that follow them.
+#define RWPM_WGMMA_SS(n, count, i0, i1, i2)                                                   \
+  template <>                                                                                 \
+  RWPM_DEVICE void wgmma_ss<n>(float (&d)[n / 2], uint64_t a, uint64_t b, bool add) {         \
+    asm volatile("{\n\t.reg .pred add;\n\tsetp.ne.b32 add, %" i2                              \
+                 ", 0;\n\t"                                                                   \
+                 "wgmma.mma_async.sync.aligned.m64n" #n "k16.f32.f16.f16 {" RWPM_NAMES##count \
+                 "}, %" i0 ", %" i1 ", add, 1, 1, 0, 0;\n\t}"                                 \
+                 : RWPM_OPERANDS##count                                                       \
+                 : "l"(a), "l"(b), "r"(int(add)));                                            \
   }
 
-#define RWPM_MULTIPLY_ROWS(n, count, i0, i1, i2, i3, i4)                                      \
+#define RWPM_WGMMA_RS(n, count, i0, i1, i2, i3, i4)                                           \
   template <>                                                                                 \
-  RWPM_DEVICE void multiply_rows<n>(float (&d)[n / 2], const uint32_t (&a)[4], uint64_t b) {  \
+  RWPM_DEVICE void wgmma_rs<n>(float (&d)[n / 2], const uint32_t (&a)[4], uint64_t b) {       \
     asm volatile("wgmma.mma_async.sync.aligned.m64n" #n "k16.f32.f16.f16 {" RWPM_NAMES##count \
                  "}, {%" i0 ",%" i1 ",%" i2 ",%" i3 "}, %" i4 ", 1, 1, 1, 1;"                 \
                  : RWPM_OPERANDS##count                                                       \
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));                       \
   }
 
-RWPM_MULTIPLY_CHANNELS(64, 32, "32", "33", "34")
-RWPM_MULTIPLY_CHANNELS(80, 40, "40", "41", "42")
-RWPM_MULTIPLY_CHANNELS(96, 48, "48", "49", "50")
-RWPM_MULTIPLY_CHANNELS(112, 56, "56", "57", "58")
-RWPM_MULTIPLY_CHANNELS(128, 64, "64", "65", "66")
+RWPM_WGMMA_SS(64, 32, "32", "33", "34")
+RWPM_WGMMA_SS(80, 40, "40", "41", "42")
+RWPM_WGMMA_SS(96, 48, "48", "49", "50")
+RWPM_WGMMA_SS(112, 56, "56", "57", "58")
+RWPM_WGMMA_SS(128, 64, "64", "65", "66")
 
-RWPM_MULTIPLY_ROWS(32, 16, "16", "17", "18", "19", "20")
-RWPM_MULTIPLY_ROWS(64, 32, "32", "33", "34", "35", "36")
-RWPM_MULTIPLY_ROWS(128, 64, "64", "65", "66", "67", "68")
-RWPM_MULTIPLY_ROWS(256, 128, "128", "129", "130", "131", "132")
+RWPM_WGMMA_RS(32, 16, "16", "17", "18", "19", "20")
+RWPM_WGMMA_RS(64, 32, "32", "33", "34", "35", "36")
+RWPM_WGMMA_RS(128, 64, "64", "65", "66", "67", "68")
+RWPM_WGMMA_RS(256, 128, "128", "129", "130", "131", "132")
 
-#undef RWPM_MULTIPLY_ROWS
-#undef RWPM_MULTIPLY_CHANNELS
+#undef RWPM_WGMMA_RS
+#undef RWPM_WGMMA_SS
 
 }  // namespace rwpm::cuda
