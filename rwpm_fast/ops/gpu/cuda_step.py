@@ -36,12 +36,12 @@ def _load() -> str | None:
             f"{LIBRARY.name} is not built; run: pip install --no-build-isolation -e . with a CUDA torch and nvcc there"
         )
     # A second load would not raise but end the process: a schema can be defined once.
-    if not hasattr(torch.ops.rwpm, "stream_step"):
+    if not hasattr(torch.ops.rwpm, "exact_step"):
         try:
             torch.ops.load_library(str(LIBRARY))
         except (OSError, RuntimeError) as error:
             return f"{LIBRARY.name} does not load into torch {torch.__version__} ({error}); build it again for it"
-        torch.library.register_fake("rwpm::stream_step", lambda *tensors, **settings: None)
+        torch.library.register_fake("rwpm::exact_step", lambda *tensors, **settings: None)
     return None
 
 
@@ -72,7 +72,7 @@ def unsupported_reason(graph: Graph, state: Split, kernel: str = "auto") -> str 
         return f"expected tensors on a GPU, got {graph.keys.high.device}"
     if graph.keys.split or state.split:
         return "embeddings and values: expected float16 or bfloat16, or float32 with TF32 allowed; Triton takes float32"
-    return _load() or torch.ops.rwpm.stream_refusal.default(graph.keys.high, state.high, kernel) or None
+    return _load() or torch.ops.rwpm.exact_step_unsupported_reason.default(graph.keys.high, state.high, kernel) or None
 
 
 def exact_step(
@@ -97,7 +97,7 @@ def exact_step(
     Raises:
         RuntimeError: tensors that do not fit, or what :func:`unsupported_reason` tells.
     """
-    torch.ops.rwpm.stream_step.default(
+    torch.ops.rwpm.exact_step.default(
         graph.keys.high,
         graph.inverse,
         *sums,
