@@ -12,7 +12,7 @@ CPP := $(shell find csrc -name '*.cpp' -o -name '*.h')
 CUDA := $(shell find csrc -name '*.cu')
 NVCC := $(shell command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null)
 
-.PHONY: help setup build demo test lint format test-cpp test-cuda test-python bench clean
+.PHONY: help setup build demo test lint format test-cpp test-cuda test-python docs bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -67,6 +67,15 @@ endif
 test-python: build
 	@echo "== pytest"
 	$(VENV)/bin/python -m pytest
+
+$(VENV)/docs: $(VENV)/built
+	@echo "== docs: Sphinx into $(VENV)"
+	$(PIP) 'rwpm-fast[docs]'
+	@touch $@
+
+docs: $(VENV)/docs  ## the documentation into build/docs, warnings are errors
+	@echo "== docs: build/docs/index.html"
+	$(VENV)/bin/python -m sphinx --quiet --keep-going --fail-on-warning --builder html --doctree-dir build/doctrees docs build/docs
 
 bench: build  ## time the walk beside its peers; ARGS="--pixels 1024 4096 --json FILE" and more: see ARGS=--help
 	$(VENV)/bin/python -m bench $(ARGS)
