@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from rwpm_fast import Scorer, Walk, networks
-from rwpm_fast.demo import unseen_street
+from rwpm_fast.scenes.holdout import unseen_street
 
 OUT = Path(__file__).with_suffix(".png")
 SEED = 0
@@ -19,7 +19,7 @@ SEED = 0
 def main() -> None:
     image, labels = unseen_street(SEED)  # [H, W, 3], [H, W]: 1 anomaly, 255 void
     scorer = Scorer(networks.load(), walk=Walk(tolerance=1e-4))
-    analysis = scorer.analyse(image)
+    analysis = scorer.analyze(image)
     with torch.inference_mode():
         maps = [p.score(scorer.score).numpy() for p in (analysis.plain, analysis.walked)]
     low, high = np.percentile(np.stack(maps), (1, 99.9))
