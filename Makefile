@@ -12,7 +12,7 @@ CPP := $(shell find csrc -name '*.cpp' -o -name '*.h')
 CUDA := $(shell find csrc -name '*.cu')
 NVCC := $(shell command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null)
 
-.PHONY: help setup build demo test lint format test-cpp test-cuda test-python docs bench clean
+.PHONY: help setup build demo test lint format test-cpp test-cuda test-python bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -73,6 +73,7 @@ $(VENV)/docs: $(VENV)/built
 	$(PIP) 'rwpm-fast[docs]'
 	@touch $@
 
+.PHONY: docs
 docs: $(VENV)/docs  ## the documentation into build/docs, warnings are errors
 	@echo "== docs: build/docs/index.html"
 	$(VENV)/bin/python -m sphinx --quiet --keep-going --fail-on-warning --builder html --doctree-dir build/doctrees docs build/docs
