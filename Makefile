@@ -68,6 +68,16 @@ test-python: build
 	@echo "== pytest"
 	$(VENV)/bin/python -m pytest
 
+$(VENV)/docs: $(VENV)/built
+	@echo "== docs: Sphinx into $(VENV)"
+	$(PIP) 'rwpm-fast[docs]'
+	@touch $@
+
+.PHONY: docs
+docs: $(VENV)/docs  ## the documentation into build/docs, warnings are errors
+	@echo "== docs: build/docs/index.html"
+	$(VENV)/bin/python -m sphinx --quiet --keep-going --fail-on-warning --builder html --doctree-dir build/doctrees docs build/docs
+
 bench: build  ## time the walk beside its peers; ARGS="--pixels 1024 4096 --json FILE" and more: see ARGS=--help
 	$(VENV)/bin/python -m bench $(ARGS)
 
