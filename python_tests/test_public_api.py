@@ -49,7 +49,8 @@ def public_api() -> str:
 
 
 def test_public_api_is_that_of_the_snapshot():
-    assert public_api() == SNAPSHOT.read_text(), "run: python -m python_tests.test_public_api, and say why in the commit"
+    update = "the public API changed: run python -m python_tests.test_public_api, and say why in the commit"
+    assert public_api() == SNAPSHOT.read_text(), update
 
 
 def test_every_public_name_has_a_docstring():
