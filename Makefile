@@ -12,7 +12,7 @@ CPP := $(shell find csrc -name '*.cpp' -o -name '*.h')
 CUDA := $(shell find csrc -name '*.cu')
 NVCC := $(shell command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null)
 
-.PHONY: help setup build demo test lint format test-cpp test-cuda test-python bench clean
+.PHONY: help setup build demo test lint format test-cpp test-cuda test-python bench wheel wheel-smoke clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -38,13 +38,21 @@ demo: build  ## paint a street, score it with the compact network, write a repor
 
 test: build lint test-cpp test-cuda test-python  ## everything that CI runs
 
-lint: build
-	@echo "== lint: ruff and clang-format"
+# The tools alone, at the versions of pyproject.toml: linting compiles nothing.
+LINT_TOOLS = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["lint"]
+$(VENV)/lint-tools: $(VENV)/ready
+	$(PIP) $$($(VENV)/bin/python -c 'import tomllib; print(*$(LINT_TOOLS))')
+	@touch $@
+
+lint: $(VENV)/lint-tools  ## ruff, clang-format, mypy, import-linter; needs no build
+	@echo "== lint: style, types, and imports that run one way"
 	ruff check .
 	ruff format --check .
 	clang-format --dry-run --Werror $(CPP) $(CUDA)
+	mypy
+	lint-imports
 
-format: build  ## rewrite Python and C++ in the house style
+format: $(VENV)/lint-tools  ## rewrite Python and C++ in the project's style
 	ruff check --fix .
 	ruff format .
 	clang-format -i $(CPP) $(CUDA)
@@ -66,7 +74,7 @@ endif
 
 test-python: build
 	@echo "== pytest"
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest --durations=25
 
 $(VENV)/docs: $(VENV)/built
 	@echo "== docs: Sphinx into $(VENV)"
@@ -80,6 +88,20 @@ docs: $(VENV)/docs  ## the documentation into build/docs, warnings are errors
 
 bench: build  ## time the walk beside its peers; ARGS="--pixels 1024 4096 --json FILE" and more: see ARGS=--help
 	$(VENV)/bin/python -m bench $(ARGS)
+
+wheel: build  ## build/wheel/*.whl, for this Python and any torch >= 2.11
+	@echo "== wheel: build/wheel"
+	rm -rf build/wheel
+	$(VENV)/bin/python -m pip wheel --quiet --no-build-isolation --no-deps --wheel-dir build/wheel .
+
+# The wheel as a user gets it: in an environment of its own, with SMOKE_TORCH in place of the torch it was built with.
+SMOKE_TORCH ?= $(TORCH)
+wheel-smoke: wheel  ## install the wheel in a clean environment and run it; SMOKE_TORCH=torch==X.Y.Z for another torch
+	@echo "== wheel: smoke test with $(SMOKE_TORCH)"
+	rm -rf build/smoke
+	$(PYTHON) -m venv build/smoke
+	build/smoke/bin/python -m pip install --quiet $(SMOKE_TORCH) "$$(ls build/wheel/*.whl)[cli]"
+	cp python_tests/smoke.py build/smoke/ && cd build/smoke && bin/python smoke.py
 
 clean:  ## remove .venv, build/ and what was compiled
 	rm -rf $(VENV) build rwpm_fast.egg-info rwpm_fast/*.so

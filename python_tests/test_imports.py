@@ -9,7 +9,7 @@ LIGHT = """
 import sys
 import rwpm_fast
 assert rwpm_fast.__version__
-assert set(rwpm_fast.__all__) <= set(dir(rwpm_fast))
+assert {*rwpm_fast.__all__, "numpy", "metrics"} <= set(dir(rwpm_fast))
 assert not {"triton", "matplotlib", "PIL"} & set(sys.modules)
 rooms = {name for name in sys.modules if name.startswith("rwpm_fast.")}
 assert not rooms & {"rwpm_fast." + name for name in ("scoring", "scores", "metrics", "networks", "ops.maps")}
@@ -24,6 +24,35 @@ else:
 
 def test_import_is_light(run_python):
     run_python(LIGHT)
+
+
+STAR = """
+import numpy
+import types
+data = scores = "the caller's"
+mine = numpy
+from rwpm_fast import *
+assert numpy is mine and data == scores == "the caller's"
+assert callable(walk) and issubclass(Walk, object)
+modules = [value.__name__ for value in globals().values() if isinstance(value, types.ModuleType)]
+assert not [name for name in modules if name.startswith("rwpm_fast")]
+"""
+
+
+def test_star_import_rebinds_no_module(run_python):
+    run_python(STAR)
+
+
+ALONE = """
+import rwpm_fast
+for name in [*rwpm_fast.__all__, *rwpm_fast._MODULES]:
+    assert getattr(rwpm_fast, name) is not None
+assert set(rwpm_fast.__all__) == set(rwpm_fast._HOMES)
+"""
+
+
+def test_every_name_is_there(run_python):
+    run_python(ALONE)
 
 
 # The walk of five pixels along a line of thought: right values, gradient, the framework's own checks.
