@@ -10,14 +10,14 @@ import numpy as np
 import torch
 
 from rwpm_fast import Scorer, Walk, networks
-from rwpm_fast.scenes.holdout import unseen_street
+from rwpm_fast.scenes import render_holdout_scene
 
 OUT = Path(__file__).with_suffix(".png")
 SEED = 0
 
 
 def main() -> None:
-    image, labels = unseen_street(SEED)  # [H, W, 3], [H, W]: 1 anomaly, 255 void
+    image, labels = render_holdout_scene(SEED)  # [H, W, 3], [H, W]: 1 anomaly, 255 void
     scorer = Scorer(networks.load(), walk=Walk(tolerance=1e-4))
     analysis = scorer.analyze(image)
     with torch.inference_mode():

@@ -388,10 +388,10 @@ def test_demo_of_a_photo(capsys, tmp_path, weights, photos):
     assert (tmp_path / "demo" / "panel.png").stat().st_size > 10_000
 
 
-def test_demo_of_a_painted_street(capsys, tmp_path, monkeypatch):
-    from rwpm_fast.demo import run as demo
+def test_demo_of_a_rendered_street(capsys, tmp_path, monkeypatch):
+    from rwpm_fast import demo
 
-    monkeypatch.setattr(demo, "unseen_street", partial(demo.unseen_street, size=(64, 128)))
+    monkeypatch.setattr(demo, "demo_scene", partial(demo.demo_scene, size=(64, 128)))
     status, out, err = run(capsys, "demo", "--seed", 1, "--steps", 2, "--out", tmp_path / "demo")
     assert (status, err) == (0, "") and "(agrees)" in out and out.count("AuROC") == 2
     report = (tmp_path / "demo" / "report.html").read_text()

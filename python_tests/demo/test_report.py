@@ -1,4 +1,4 @@
-"""The page is one valid file, needs nothing from elsewhere, and claims no more than was measured."""
+"""The report is one valid, self-contained file and claims no more than was measured."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ import pytest
 pytest.importorskip("matplotlib")
 
 from python_tests.helpers import Page
-from rwpm_fast.demo.report import Accuracy, DemoResult, Timing, headline, render_report
+from rwpm_fast.demo import DemoResult, Timing, render_report
+from rwpm_fast.demo.report import headline
+from rwpm_fast.metrics import PixelResult
+from rwpm_fast.ops.settings import WalkSettings
+
+
+def metrics(ap, auroc, fpr95):
+    return PixelResult(auroc, ap, fpr95, positives=100, negatives=1900, images=1, fpr_rule="fishyscapes")
 
 
 def result(**changes) -> DemoResult:
@@ -27,14 +34,11 @@ def result(**changes) -> DemoResult:
         pixels=8192,
         channels=64,
         value_channels=19,
-        alpha=0.99,
-        steps=20,
-        temperature=0.01,
-        tolerance=0.0,
+        walk_settings=WalkSettings(alpha=0.97, steps=21, temperature=0.013, parts=3),
         command="rwpm-fast demo --seed 0",
         labels=rng.choice(np.array([0, 1, 255], np.uint8), (40, 60), p=[0.8, 0.15, 0.05]),
-        accuracy_before=Accuracy(0.41, 0.93, 0.31),
-        accuracy_after=Accuracy(0.87, 0.99, 0.02),
+        metrics_before=metrics(0.41, 0.93, 0.31),
+        metrics_after=metrics(0.87, 0.99, 0.02),
         baseline=Timing("dense torch", 0.615),
         difference=2.5e-6,
         difference_bound=1e-4,
@@ -44,7 +48,7 @@ def result(**changes) -> DemoResult:
     return dataclasses.replace(full, **changes)
 
 
-UNLABELED = {"labels": None, "accuracy_before": None, "accuracy_after": None}
+UNLABELED = {"labels": None, "metrics_before": None, "metrics_after": None}
 ALONE = {"baseline": None, "difference": None, "difference_bound": None}
 
 
@@ -60,22 +64,32 @@ def test_page_is_valid_and_self_contained(changes):
     assert 'name="viewport"' in html
 
 
-def test_page_tells_what_was_measured():
+def test_page_shows_what_was_measured():
     page = Page(render_report(result()))
     assert len(page.sources) == 2
     metrics = ["41.0 %", "87.0 %", "31.0 %", "2.0 %"]
     timing = ["12.3 ms", "615 ms", "50 times faster", "5.0 MiB", "not known", "2.5e-06", "1.0e-04"]
-    settings = ["8,192", "0.99", "0.01", "energy", "some CPU, 2 threads", "rwpm-fast demo --seed 0"]
-    for wanted in [*metrics, *timing, *settings, "painted street", "proves nothing about real roads"]:
+    settings = [
+        "8,192",
+        "0.97",
+        "21",
+        "0.013",
+        "0 (exact)",
+        "3 x 3",
+        "energy",
+        "some CPU, 2 threads",
+        "rwpm-fast demo --seed 0",
+    ]
+    for wanted in [*metrics, *timing, *settings, "rendered street", "proves nothing about real roads"]:
         assert wanted in page.text, wanted
 
 
 def test_page_without_labels():
     page = Page(render_report(result(synthetic=False, **UNLABELED)))
     assert len(page.sources) == 1
-    assert "Without labels there is nothing to measure" in page.text
+    assert "Without labels the scores cannot be evaluated" in page.text
     assert "AuROC" not in page.text
-    assert "painted" not in page.text
+    assert "rendered" not in page.text
 
 
 @pytest.mark.parametrize(
@@ -120,3 +134,8 @@ def test_names_are_escaped():
     assert "b" not in page.tags
     assert "<b>" not in html
     assert page.text.count(nasty) == 8
+
+
+def test_a_tolerance_is_shown():
+    page = Page(render_report(result(walk_settings=WalkSettings(tolerance=0.001))))
+    assert "tolerance0.001" in page.text.replace("\n", "") and "0 (exact)" not in page.text

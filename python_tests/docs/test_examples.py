@@ -68,9 +68,9 @@ def commands_of(code):
 @pytest.fixture(scope="module")
 def street():
     """A small rendered street and its labels: 0 inlier, 1 anomaly, 255 void."""
-    from rwpm_fast.scenes.holdout import unseen_street
+    from rwpm_fast.scenes import render_holdout_scene
 
-    return unseen_street(0, (128, 256))
+    return render_holdout_scene(0, (128, 256))
 
 
 @pytest.fixture

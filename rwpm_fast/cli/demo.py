@@ -1,4 +1,4 @@
-"""A painted street, or a photo of yours, through the whole chain, and a report of it as one HTML page."""
+"""Score a rendered street or a photo without and with the walk, and write a report as one HTML page."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from .options import add_network_options, add_walk_options, given, load_scorer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--photo", type=Path, help="a photo instead of the painted street")
-    parser.add_argument("--seed", type=int, default=0, help="which street to paint (default: %(default)s)")
+    parser.add_argument("--photo", type=Path, help="a photo instead of the rendered street")
+    parser.add_argument("--seed", type=int, default=0, help="which street to render (default: %(default)s)")
     parser.add_argument("--score", help="anomaly score (default: the one of the network's authors)")
     parser.add_argument(
         "--out", type=Path, default=Path("rwpm-demo"), help="folder for the report (default: %(default)s)"
@@ -22,8 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from ..demo import render_report
-    from ..demo.run import demo_photo, demo_street
+    from ..demo import demo_photo, demo_scene, render_report
     from ..io.files import atomic_write
     from ..io.images import read_image
     from ..viz.figures import figure_bytes, panel
@@ -32,8 +31,8 @@ def run(options: argparse.Namespace) -> int:
     scorer = load_scorer(options, options.score)
     command = shlex.join(["rwpm-fast", "demo", *given(options, add_arguments)])
     if options.photo is None:
-        print(f"paint street {options.seed}, score it, and time the walk beside dense torch ...")
-        result = demo_street(options.seed, scorer, command)
+        print(f"render street {options.seed}, score it, and time the walk against dense torch ...")
+        result = demo_scene(options.seed, scorer, command)
     else:
         result = demo_photo(read_image(options.photo), options.photo.name, scorer, command)
 
@@ -41,9 +40,9 @@ def run(options: argparse.Namespace) -> int:
     png = figure_bytes(panel(result.photo, result.before, result.after, labels=result.labels))
     atomic_write(picture, lambda file: file.write(png))
     atomic_write(report, lambda file: file.write(render_report(result).encode()))
-    for accuracy, walk in ((result.accuracy_before, "without"), (result.accuracy_after, "with")):
-        if accuracy is not None:
-            numbers = accuracy.auroc, accuracy.average_precision, accuracy.fpr95
+    for metrics, walk in ((result.metrics_before, "without"), (result.metrics_after, "with")):
+        if metrics is not None:
+            numbers = metrics.auroc, metrics.ap, metrics.fpr95
             print("{:>7} the walk: AuROC {:.1%}  AP {:.1%}  FPR95 {:.1%}".format(walk, *numbers))
     line = f"walk of {result.pixels} pixels: {result.walk.seconds:.3f} s"
     if result.baseline is not None:

@@ -1,18 +1,8 @@
-"""A demo that needs no data: rendered scenes, and the page that shows what the walk does to them."""
+"""A demo that needs no data: a rendered street scene, scored without and with the walk, and a report as one page."""
 
 from __future__ import annotations
 
-from ..scenes.holdout import unseen_street
-from .report import Accuracy, DemoResult, Timing, render_report
-from .scene import Scene, SceneNetwork, render_scene
+from .report import DemoResult, Timing, render_report
+from .run import demo_photo, demo_scene
 
-__all__ = [
-    "Accuracy",
-    "DemoResult",
-    "Scene",
-    "SceneNetwork",
-    "Timing",
-    "render_report",
-    "render_scene",
-    "unseen_street",
-]
+__all__ = ["DemoResult", "Timing", "demo_photo", "demo_scene", "render_report"]

@@ -1,116 +1,157 @@
-"""The demo's measurements: the chain without and with the walk, and the walk timed beside dense torch."""
+"""Measure the demo: anomaly scores without and with the walk, and the walk timed against dense PyTorch."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from statistics import median
-from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from .. import baselines, info
-from ..metrics import PixelMetrics
+from ..metrics import PixelMetrics, PixelResult
 from ..ops.maps import Walk
-from ..scenes.holdout import unseen_street
+from ..ops.settings import WalkSettings
+from ..scenes.holdout import render_holdout_scene
 from ..scoring.scorer import Analysis, Scorer
-from .report import Accuracy, DemoResult, Timing
+from .report import DemoResult, Timing
 
-REPEATS = 3
-MOST_DENSE = 2**32  # bytes of the matrix of dense torch; maps that need more are not compared
+ROUNDS = 3
+MAX_DENSE_BYTES = 2**32  # of the dense transition matrix; larger maps are not compared with dense PyTorch
 
-# Norm-wise relative difference that counts as agreement in float32: both round each cosine, and 1 / tau scales that up.
-# A tolerance adds its own: every step may drop that mass from every row, and renormalize what is left.
-AGREEMENT = 1e-4
-
-
-def agreement(walk: Walk) -> float:
-    """Largest relative difference between our walk and the dense one that counts as agreement."""
-    return AGREEMENT + 2 * walk.settings.steps * walk.settings.tolerance
+# Norm-wise relative difference of two float32 walks that compute the same: both round each cosine, and 1 / tau scales
+# that up.
+FLOAT32_DIFFERENCE = 1e-4
 
 
-def demo_street(seed: int, scorer: Scorer, command: str) -> DemoResult:
-    """Paint a street and look at it without and with the scorer's walk; its ground truth gives the metrics."""
-    photo, labels = unseen_street(seed)
-    return _look(scorer, photo, command, title=f"Street {seed}", synthetic=True, labels=labels)
+def difference_bound(settings: WalkSettings) -> float:
+    """Return the largest relative difference between our walk and the dense one that counts as agreement.
+
+    A tolerance adds its own: each step may drop that mass from every row, and renormalizes what is left.
+
+    Args:
+        settings: of our walk.
+    """
+    return FLOAT32_DIFFERENCE + 2 * settings.steps * settings.tolerance
+
+
+def demo_scene(seed: int, scorer: Scorer, command: str, size: tuple[int, int] = (512, 1024)) -> DemoResult:
+    """Render a hold-out scene and score it without and with the walk; its labels give the metrics.
+
+    Args:
+        seed: number of the scene, >= 0.
+        scorer: network, score and walk.
+        command: shell command that repeats the demo, for the report.
+        size: (height, width) of the scene in pixels, each 16 or more.
+
+    Raises:
+        TypeError: a scorer without a walk, or with another one than :class:`rwpm_fast.Walk`.
+        ValueError: a negative seed, or a size below 16.
+    """
+    photo, labels = render_holdout_scene(seed, size)
+    return _measure(scorer, photo, labels, title=f"Street {seed}", synthetic=True, command=command)
 
 
 def demo_photo(photo: np.ndarray, title: str, scorer: Scorer, command: str) -> DemoResult:
-    """Look at a photo, [H, W, 3] uint8, without and with the scorer's walk."""
-    return _look(scorer, photo, command, title=title, synthetic=False)
+    """Score a photo without and with the walk.
+
+    Args:
+        photo: [H, W, 3] uint8.
+        title: for the report, such as the name of the photo's file.
+        scorer: network, score and walk.
+        command: shell command that repeats the demo, for the report.
+
+    Raises:
+        TypeError: a scorer without a walk, or with another one than :class:`rwpm_fast.Walk`.
+    """
+    return _measure(scorer, photo, None, title=title, synthetic=False, command=command)
 
 
-def _look(scorer: Scorer, photo: np.ndarray, command: str, labels: np.ndarray | None = None, **kind: Any) -> DemoResult:
+def _measure(
+    scorer: Scorer, photo: np.ndarray, labels: np.ndarray | None, *, title: str, synthetic: bool, command: str
+) -> DemoResult:
     walk = scorer.walk
+    if not isinstance(walk, Walk):
+        raise TypeError(f"scorer: expected one with a walk, rwpm_fast.Walk, got {type(walk).__name__}")
     analysis = scorer.analyze(photo)
     with torch.inference_mode():
         before = analysis.plain.score(scorer.score).cpu().numpy()
         after = analysis.walked.score(scorer.score).cpu().numpy()
-    ours, dense, difference = _compare(analysis, walk)
-    channels, *size = analysis.embedding_map.shape
-    pixels, value_channels = size[0] * size[1], len(analysis.plain.logits)
+    channels, height, width = analysis.embedding_map.shape
+    pixels, value_channels = height * width, len(analysis.plain.value_map)
+    ours, dense, difference = _time(analysis, walk)
     facts = info.info()
     return DemoResult(
+        title=title,
+        synthetic=synthetic,
         photo=photo,
         before=before,
         after=after,
         labels=labels,
-        accuracy_before=None if labels is None else _accuracy(before, labels),
-        accuracy_after=None if labels is None else _accuracy(after, labels),
+        metrics_before=None if labels is None else _metrics(before, labels),
+        metrics_after=None if labels is None else _metrics(after, labels),
         walk=(
             Timing(f"rwpm_fast, tolerance {walk.settings.tolerance:g}", ours)
             if walk.settings.tolerance
             else Timing("rwpm_fast, exact", ours, 4 * pixels * (channels + 3 * value_channels))
         ),
-        baseline=(None if dense is None else Timing("dense torch, the whole matrix in memory", dense, 4 * pixels**2)),
+        baseline=None if dense is None else Timing("dense torch, the whole matrix in memory", dense, 4 * pixels**2),
         difference=difference,
-        difference_bound=agreement(walk),
+        difference_bound=difference_bound(walk.settings),
         pixels=pixels,
         channels=channels,
         value_channels=value_channels,
-        alpha=walk.settings.alpha,
-        steps=walk.settings.steps,
-        temperature=walk.settings.temperature,
-        tolerance=walk.settings.tolerance,
+        walk_settings=walk.settings,
         command=command,
+        settings={"network": scorer.network.name, "score": scorer.score},
         environment={name: str(facts[name]) for name in ("rwpm_fast", "torch", "processor", "isa_chosen", "cores")},
-        settings={
-            "network": scorer.network.name,
-            "score": scorer.score,
-            "sub-maps": f"{walk.settings.parts} x {walk.settings.parts}",
-        },
-        **kind,
     )
 
 
-def _compare(analysis: Analysis, walk: Walk) -> tuple[float, float | None, float | None]:
-    """Median seconds of our walk and of dense torch on the whole map, in turn, and their relative difference; None for
-    the latter two where the matrix would be too large."""
-    embeddings = analysis.embedding_map.flatten(1).T  # [N, D]
-    logits = analysis.plain.value_map.flatten(1).T  # [N, K]
-    settings = {"alpha": walk.settings.alpha, "steps": walk.settings.steps, "temperature": walk.settings.temperature}
-    uncut = Walk(**settings, tolerance=walk.settings.tolerance, backend=walk.backend)
-    seconds: dict[str, list[float]] = {"ours": []}
-    if 4 * len(embeddings) ** 2 <= MOST_DENSE:
-        seconds["dense"] = []
-    results = {}
-    for _ in range(REPEATS):
-        for name in seconds:
-            start = time.perf_counter()
-            if name == "ours":
-                walked = uncut(analysis.embedding_map[None], analysis.plain.value_map[None])[0]
-                results[name] = walked.flatten(1).T
-            else:
-                results[name] = baselines.dense_walk(embeddings, logits, **settings, flush=True)
-            seconds[name].append(time.perf_counter() - start)
-    if "dense" not in seconds:
-        return median(seconds["ours"]), None, None
+def _time(analysis: Analysis, walk: Walk) -> tuple[float, float | None, float | None]:
+    """Time our walk and the dense one on the logits of the whole map, uncut.
+
+    Returns:
+        Median seconds of our walk, median seconds of the dense walk, and ||ours - dense|| / ||dense||; None for the
+        latter two if the dense matrix would need more than ``MAX_DENSE_BYTES``.
+    """
+    embedding_map, value_map = analysis.embedding_map, analysis.plain.value_map  # [D, h, w], [K, h, w]
+    embeddings, values = embedding_map.flatten(1).T, value_map.flatten(1).T  # [N, D], [N, K]
+    settings = replace(walk.settings, parts=1)
+    uncut = Walk(**asdict(settings), backend=walk.backend)
+    walks = {"ours": lambda: uncut(embedding_map[None], value_map[None])[0].flatten(1).T}
+    if 4 * len(embeddings) ** 2 <= MAX_DENSE_BYTES:
+        walks["dense"] = lambda: baselines.dense_walk(
+            embeddings,
+            values,
+            alpha=settings.alpha,
+            steps=settings.steps,
+            temperature=settings.temperature,
+            flush=True,
+        )
+    seconds, results = _time_in_turn(walks)
+    if "dense" not in walks:
+        return seconds["ours"], None, None
     difference = (results["ours"] - results["dense"]).norm() / results["dense"].norm()
-    return median(seconds["ours"]), median(seconds["dense"]), difference.item()
+    return seconds["ours"], seconds["dense"], difference.item()
 
 
-def _accuracy(score: np.ndarray, labels: np.ndarray) -> Accuracy:
+def _time_in_turn(walks: Mapping[str, Callable[[], Tensor]]) -> tuple[dict[str, float], dict[str, Tensor]]:
+    """Run all walks once a round, so that a change of the machine's load meets all of them; median seconds, results."""
+    seconds: dict[str, list[float]] = {name: [] for name in walks}
+    results = {}
+    for _ in range(ROUNDS):
+        for name, run in walks.items():
+            start = time.perf_counter()
+            results[name] = run()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: median(times) for name, times in seconds.items()}, results
+
+
+def _metrics(score: np.ndarray, labels: np.ndarray) -> PixelResult:
     metrics = PixelMetrics()
     metrics.update(score, labels)
-    result = metrics.compute()
-    return Accuracy(average_precision=result.ap, auroc=result.auroc, fpr95=result.fpr95)
+    return metrics.compute()

@@ -1,4 +1,4 @@
-"""Things on a road that no class is for, as solids in meters."""
+"""Unknown objects, of none of the classes, as solids; lengths in meters."""
 
 from __future__ import annotations
 
@@ -7,27 +7,33 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from .canvas import Noise
 from .labels import UNKNOWN
-from .solids import Distance, Part, Solid, ball, box, cone, disc, ring, rod
+from .noise import Noise
+from .solids import Part, SignedDistance, Solid, box, capsule, cone, cylinder, ellipsoid, torus
 
 
-def draw_oddity(rng: np.random.Generator, noise: Noise) -> Solid:
-    """Any of them."""
-    kinds = (crate, quadruped, tyre, traffic_cone, toy_ball, blob, barrel, plank, bag, assembly)
+def draw_anomaly(rng: np.random.Generator, noise: Noise) -> Solid:
+    """Draw an unknown object of any kind.
+
+    Args:
+        rng: source of kind, shape and colors.
+        noise: texture of its surface.
+    """
+    kinds = (crate, quadruped, tire, traffic_cone, toy_ball, lump, barrel, plank, bag, composite_object)
     return kinds[rng.integers(len(kinds))](rng, noise)
 
 
-def texture(rng: np.random.Generator, noise: Noise) -> Callable[[NDArray], NDArray]:
-    """Plain, striped, chequered or spotted paint: points [3, n] to colors [n, 3]."""
-    first, second = rng.uniform(0.03, 0.95, (2, 3))
-    if rng.random() < 0.5:  # brown and gray things are common on roads, and harder to see
-        first = rng.uniform(0.08, 0.7) * np.array([1.0, 0.85, 0.68]) ** rng.uniform(0, 1.5)
+def draw_texture(rng: np.random.Generator, noise: Noise) -> Callable[[NDArray], NDArray]:
+    """Draw a plain, striped, checkered or spotted texture: a function of points [3, n] to colors [n, 3]."""
+    first_color, second_color = rng.uniform(0.03, 0.95, (2, 3))
+    if rng.random() < 0.5:  # brown and gray objects are common on roads, and harder to see
+        first_color = rng.uniform(0.08, 0.7) * np.array([1.0, 0.85, 0.68]) ** rng.uniform(0, 1.5)
     direction, period = rng.standard_normal(3), rng.uniform(0.08, 0.4)
     kind, offset, fine = rng.integers(4), rng.uniform(0, 99), rng.uniform(2, 12)
 
     def color(p: NDArray) -> NDArray:
         grime = 0.78 + 0.44 * noise(p[0] * fine + p[2] * 3 + offset, p[1] * fine + p[2] * 5, octaves=3)
+        mix: NDArray
         if kind == 0:
             mix = np.zeros(p.shape[1])
         elif kind == 1:
@@ -36,120 +42,136 @@ def texture(rng: np.random.Generator, noise: Noise) -> Callable[[NDArray], NDArr
             mix = np.floor(p / period).sum(0) % 2
         else:
             mix = noise(p[0] * fine + offset, p[1] * fine + p[2] * fine, octaves=2) > 0.55
-        return (first + (second - first) * np.asarray(mix, float)[:, None]) * grime[:, None]
+        return (first_color + (second_color - first_color) * np.asarray(mix, float)[:, None]) * grime[:, None]
 
     return color
 
 
-def _one(shape: Distance, color: Callable[[NDArray], NDArray], size: tuple[float, float, float]) -> Solid:
+def _single_part(shape: SignedDistance, color: Callable[[NDArray], NDArray], size: tuple[float, float, float]) -> Solid:
     return Solid((Part(shape, color, UNKNOWN),), size)
 
 
 def crate(rng: np.random.Generator, noise: Noise) -> Solid:
+    """A box."""
     size = rng.uniform(0.3, 1.3, 3) * (1, 0.8, 1)
-    return _one(box((0, size[1] / 2, 0), size, rng.uniform(0, 0.06)), texture(rng, noise), tuple(size))
+    return _single_part(box((0, size[1] / 2, 0), size, rng.uniform(0, 0.06)), draw_texture(rng, noise), tuple(size))
 
 
 def bag(rng: np.random.Generator, noise: Noise) -> Solid:
+    """A filled bag, tied at the top."""
     size = rng.uniform(0.35, 0.8, 3)
-    lumps = ball((0, 0.42 * size[1], 0), size / 2), ball(size * (0.1, 0.75, 0), size * (0.18, 0.25, 0.18))
-    return _one(lambda p: np.minimum(lumps[0](p), lumps[1](p)), texture(rng, noise), tuple(size))
+    lumps = ellipsoid((0, 0.42 * size[1], 0), size / 2), ellipsoid(size * (0.1, 0.75, 0), size * (0.18, 0.25, 0.18))
+    return _single_part(lambda p: np.minimum(lumps[0](p), lumps[1](p)), draw_texture(rng, noise), tuple(size))
 
 
-def tyre(rng: np.random.Generator, noise: Noise) -> Solid:
-    radius, thick = rng.uniform(0.22, 0.4), rng.uniform(0.08, 0.13)
+def tire(rng: np.random.Generator, noise: Noise) -> Solid:
+    """A tire that lies or stands."""
+    radius, thickness = rng.uniform(0.22, 0.4), rng.uniform(0.08, 0.13)
     dark = rng.uniform(0.04, 0.12)
-    wide = 2 * (radius + thick)
+    width = 2 * (radius + thickness)
     if rng.random() < 0.5:
-        shape, size = ring((0, thick, 0), radius, thick, axis=1), (wide, 2 * thick, wide)
+        shape, size = torus((0, thickness, 0), radius, thickness, axis=1), (width, 2 * thickness, width)
     else:
-        shape, size = ring((0, radius + thick, 0), radius, thick, axis=2), (wide, wide, 2 * thick)
-    return _one(shape, lambda p: dark * (1 + noise(p[0] * 20, p[1] * 20 + p[2] * 20, 1))[:, None] * np.ones(3), size)
+        shape, size = torus((0, radius + thickness, 0), radius, thickness, axis=2), (width, width, 2 * thickness)
+
+    def color(p: NDArray) -> NDArray:
+        return dark * (1 + noise(p[0] * 20, p[1] * 20 + p[2] * 20, 1))[:, None] * np.ones(3)
+
+    return _single_part(shape, color, size)
 
 
 def traffic_cone(rng: np.random.Generator, noise: Noise) -> Solid:
-    tall = rng.uniform(0.45, 0.95)
+    """A traffic cone with stripes."""
+    height = rng.uniform(0.45, 0.95)
     bands = rng.uniform(2, 5)
-    first = np.array([0.95, 0.30, 0.05]) * rng.uniform(0.7, 1)
+    first_color = np.array([0.95, 0.30, 0.05]) * rng.uniform(0.7, 1)
 
     def color(p: NDArray) -> NDArray:
-        return np.where((np.mod(bands * p[1] / tall, 1) > 0.55)[:, None], np.full(3, 0.85), first)
+        return np.where((np.mod(bands * p[1] / height, 1) > 0.55)[:, None], np.full(3, 0.85), first_color)
 
-    foot = box((0, 0.02, 0), (0.5 * tall, 0.05, 0.5 * tall))
-    body = cone(0.2 * tall, tall)
-    return _one(lambda p: np.minimum(foot(p), body(p)), color, (0.5 * tall, tall, 0.5 * tall))
+    foot = box((0, 0.02, 0), (0.5 * height, 0.05, 0.5 * height))
+    body = cone(0.2 * height, height)
+    return _single_part(lambda p: np.minimum(foot(p), body(p)), color, (0.5 * height, height, 0.5 * height))
 
 
 def toy_ball(rng: np.random.Generator, noise: Noise) -> Solid:
+    """A ball."""
     radius = rng.uniform(0.12, 0.45)
-    return _one(ball((0, radius, 0), radius), texture(rng, noise), (2 * radius, 2 * radius, 2 * radius))
+    return _single_part(
+        ellipsoid((0, radius, 0), radius), draw_texture(rng, noise), (2 * radius, 2 * radius, 2 * radius)
+    )
 
 
 def barrel(rng: np.random.Generator, noise: Noise) -> Solid:
-    radius, tall = rng.uniform(0.2, 0.4), rng.uniform(0.5, 1.1)
+    """A barrel that stands or lies."""
+    radius, height = rng.uniform(0.2, 0.4), rng.uniform(0.5, 1.1)
     if rng.random() < 0.6:
-        return _one(disc((0, tall / 2, 0), radius, tall, 1, 0.03), texture(rng, noise), (2 * radius, tall, 2 * radius))
-    return _one(disc((0, radius, 0), radius, tall, 0, 0.03), texture(rng, noise), (tall, 2 * radius, 2 * radius))
+        shape, size = cylinder((0, height / 2, 0), radius, height, 1, 0.03), (2 * radius, height, 2 * radius)
+    else:
+        shape, size = cylinder((0, radius, 0), radius, height, 0, 0.03), (height, 2 * radius, 2 * radius)
+    return _single_part(shape, draw_texture(rng, noise), size)
 
 
 def plank(rng: np.random.Generator, noise: Noise) -> Solid:
-    length, thick = rng.uniform(0.8, 2.5), rng.uniform(0.05, 0.14)
-    ends = (-length / 2 + thick, thick, 0), (length / 2 - thick, thick + rng.uniform(0, 0.4), 0)
-    return _one(rod(*ends, thick), texture(rng, noise), (length, 0.8, 2 * thick))
+    """A plank, one end of which may be raised."""
+    length, thickness = rng.uniform(0.8, 2.5), rng.uniform(0.05, 0.14)
+    ends = (-length / 2 + thickness, thickness, 0), (length / 2 - thickness, thickness + rng.uniform(0, 0.4), 0)
+    return _single_part(capsule(*ends, thickness), draw_texture(rng, noise), (length, 0.8, 2 * thickness))
 
 
-def blob(rng: np.random.Generator, noise: Noise) -> Solid:
+def lump(rng: np.random.Generator, noise: Noise) -> Solid:
     """A lump with bumps."""
     size = rng.uniform(0.3, 1.5, 3)
-    smooth = ball((0, size[1] / 2, 0), 0.42 * size)
+    smooth = ellipsoid((0, size[1] / 2, 0), 0.42 * size)
     fine, offset, bumps = rng.uniform(1.5, 5), rng.uniform(0, 99), rng.uniform(0.05, 0.22) * size.min()
 
     def shape(p: NDArray) -> NDArray:
         bump = noise(p[0] * fine + offset + p[2] * 2, p[1] * fine + p[2] * fine, octaves=2) - 0.5
         return (smooth(p) + 2 * bumps * bump) * np.float32(0.7)
 
-    return _one(shape, texture(rng, noise), tuple(size))
+    return _single_part(shape, draw_texture(rng, noise), tuple(size))
 
 
 def quadruped(rng: np.random.Generator, noise: Noise) -> Solid:
-    """An animal from a hare's to a cow's size."""
-    tall, long, fat = rng.uniform(0.35, 1.4), rng.uniform(0.9, 1.5), rng.uniform(0.15, 0.28)
-    neck, head, thick = rng.uniform(0.05, 0.45), rng.uniform(0.08, 0.14), rng.uniform(0.03, 0.06)
-    back, half = 1.0, long / 2
+    """An animal between the size of a hare and that of a cow."""
+    height, length, body_radius = rng.uniform(0.35, 1.4), rng.uniform(0.9, 1.5), rng.uniform(0.15, 0.28)
+    neck, head, thickness = rng.uniform(0.05, 0.45), rng.uniform(0.08, 0.14), rng.uniform(0.03, 0.06)
+    back, half = 1.0, length / 2
     gait = rng.uniform(-0.15, 0.15, 4)
     legs = [
-        rod((x, 0.75, z), (x, 0.05, z + step), thick)
+        capsule((x, 0.75, z), (x, 0.05, z + step), thickness)
         for (x, z), step in zip(
             [(-0.1, -half + 0.2), (0.1, -half + 0.2), (-0.1, half - 0.2), (0.1, half - 0.2)], gait, strict=True
         )
     ]
     crown = (0, back + neck, half + 0.12 + 0.4 * head)
     shapes = [
-        rod((0, back - fat, -half + fat), (0, back - fat, half - fat), fat),
-        rod((0, back - fat, half - fat), crown, 0.5 * fat + 0.03),
-        ball(crown, (0.8 * head, head, 1.7 * head)),
-        ball((0.7 * head, back + neck + 1.2 * head, crown[2] - head), (0.03, 0.09, 0.03)),
-        ball((-0.7 * head, back + neck + 1.2 * head, crown[2] - head), (0.03, 0.09, 0.03)),
-        rod((0, back - fat, -half + 0.05), (0, back - fat - 0.3, -half - 0.1), 0.03),
+        capsule((0, back - body_radius, -half + body_radius), (0, back - body_radius, half - body_radius), body_radius),
+        capsule((0, back - body_radius, half - body_radius), crown, 0.5 * body_radius + 0.03),
+        ellipsoid(crown, (0.8 * head, head, 1.7 * head)),
+        ellipsoid((0.7 * head, back + neck + 1.2 * head, crown[2] - head), (0.03, 0.09, 0.03)),
+        ellipsoid((-0.7 * head, back + neck + 1.2 * head, crown[2] - head), (0.03, 0.09, 0.03)),
+        capsule((0, back - body_radius, -half + 0.05), (0, back - body_radius - 0.3, -half - 0.1), 0.03),
         *legs,
     ]
-    coat = texture(rng, noise)
+    coat = draw_texture(rng, noise)
 
     def shape(p: NDArray) -> NDArray:
-        q = p / np.float32(tall)
-        return np.min([s(q) for s in shapes], axis=0) * np.float32(tall)
+        q = p / np.float32(height)
+        return np.min([s(q) for s in shapes], axis=0) * np.float32(height)
 
     reach = 2 * (half + 0.12 + 2.2 * head)
-    return _one(shape, coat, (0.6 * tall, (back + neck + 2.4 * head) * tall, reach * tall))
+    return _single_part(shape, coat, (0.6 * height, (back + neck + 2.4 * head) * height, reach * height))
 
 
-def assembly(rng: np.random.Generator, noise: Noise) -> Solid:
-    """Some shapes stuck together: furniture, scrap, a pile."""
+def composite_object(rng: np.random.Generator, noise: Noise) -> Solid:
+    """Two to five shapes joined at random: furniture, scrap, a pile."""
     parts = []
     for _ in range(int(rng.integers(2, 6))):
-        middle, size = rng.uniform((-0.4, 0.15, -0.4), (0.4, 0.7, 0.4)), rng.uniform(0.08, 0.6, 3)
+        center, size = rng.uniform((-0.4, 0.15, -0.4), (0.4, 0.7, 0.4)), rng.uniform(0.08, 0.6, 3)
         if rng.random() < 0.7:
-            middle[1] = size[1] / 2
-        shape = [box(middle, size), ball(middle, size / 2), disc(middle, size[0] / 2, size[1], 1)][rng.integers(3)]
-        parts.append(Part(shape, texture(rng, noise), UNKNOWN, rng.uniform(0, 0.4)))
+            center[1] = size[1] / 2
+        shapes = box(center, size), ellipsoid(center, size / 2), cylinder(center, size[0] / 2, size[1], 1)
+        shape = shapes[rng.integers(3)]
+        parts.append(Part(shape, draw_texture(rng, noise), UNKNOWN, rng.uniform(0, 0.4)))
     return Solid(tuple(parts), (1.5, 1.3, 1.5))

@@ -1,4 +1,4 @@
-"""The stage of a scene: weather, road, camera and light, and the order in which things are painted."""
+"""Build a scene: draw what its contents share, collect what is to be painted, and paint it from far to near."""
 
 from __future__ import annotations
 
@@ -6,19 +6,36 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .canvas import Camera, Canvas, Noise
-from .houses import draw_houses, roofs
-from .lighting import Lighting, glow
-from .props import Things
+from .canvas import Camera, Canvas
+from .houses import draw_houses, roof_heights
+from .lighting import Lighting, add_glow
+from .noise import Noise
+from .props import PropPainter
 from .road import Road, draw_road
 from .solids import Solid
 from .weather import Weather, draw_weather
 
+HEADLIGHT, TAIL_LIGHT = np.array([1.0, 0.98, 0.9]) * 1.5, np.array([0.9, 0.05, 0.03]) * 0.8
 
-class Stage:
-    """What all things of a scene share; everything that differs between two scenes comes from ``rng``.
 
-    Places are x meters to the right of the road's middle and z meters along it, before the road's bend.
+class SceneBuilder:
+    """A scene under construction: its weather, road, camera, houses and light, and the queue of what is to be painted.
+
+    Positions are in road coordinates: x meters to the right of the center line, z meters along it, before the bend.
+
+    Args:
+        rng: source of everything that differs between two scenes.
+        size: (height, width) in pixels.
+
+    Attributes:
+        rng: the same generator, for what is added to the scene.
+        noise: texture of everything in the scene.
+        weather: weather and time of day.
+        road: layout of the road.
+        ego_x: x of the camera.
+        canvas: the image under construction.
+        houses: along the road.
+        lighting: light at any point.
     """
 
     def __init__(self, rng: np.random.Generator, size: tuple[int, int]) -> None:
@@ -26,59 +43,74 @@ class Stage:
         self.noise = Noise(rng)
         self.weather: Weather = draw_weather(rng)
         self.road: Road = draw_road(rng)
-        self.own = float(self.road.lane_middles(1)[rng.integers(self.road.lanes[1])]) + rng.normal(0, 0.3)
-        if rng.random() < 0.06 and self.road.walk:
-            self.own = self.road.edges[1] + self.road.walk / 2  # from the sidewalk
+        self.ego_x = float(self.road.lane_centers(1)[rng.integers(self.road.lanes[1])]) + rng.normal(0, 0.3)
+        if rng.random() < 0.06 and self.road.sidewalk:
+            self.ego_x = self.road.edges[1] + self.road.sidewalk / 2  # a view from the sidewalk
         camera = Camera(
-            place=(self.own, rng.uniform(1.1, 2.1), 0.0),
+            position=(self.ego_x, rng.uniform(1.1, 2.1), 0.0),
             focal=float(np.exp(rng.uniform(np.log(0.85), np.log(2.1)))),
             horizon=rng.uniform(0.30, 0.54),
-            shift=rng.uniform(-0.16, 0.16),
+            center_offset=rng.uniform(-0.16, 0.16),
         )
         self.canvas = Canvas(size, camera, self.weather.haze, self.weather.visibility)
-        glass = np.array(self.weather.sky.high) * 0.5 + 0.25 * self.weather.ambient
-        self.houses = draw_houses(rng, self.road, self.weather.lamps, glass)
-        self.lighting = Lighting(self.weather, self.own, self.road.facades, roofs(self.houses))
-        self.draws: list[tuple[bool, float, Callable[[], None]]] = []  # each with whether it stands inside, and how far
+        glass = np.array(self.weather.sky.zenith_color) * 0.5 + 0.25 * self.weather.ambient
+        self.houses = draw_houses(rng, self.road, self.weather.lamp_brightness, glass)
+        self.lighting = Lighting(self.weather, self.ego_x, self.road.facades, roof_heights(self.houses))
+        self._queue: list[tuple[bool, float, Callable[[], None]]] = []  # (between the facades, z, paint)
 
-    def add(self, z: float, draw: Callable[[], None], inside: bool = True) -> None:
-        """Have something painted; ``inside`` the two rows of houses means before them, seen from the road."""
-        self.draws.append((inside, z, draw))
+    def add(self, z: float, paint: Callable[[], None], *, between_facades: bool = True) -> None:
+        """Queue something for painting.
 
-    def things(self, x: float, z: float) -> Things:
-        """What paints flat things in the light at (x, z)."""
-        return Things(self.canvas, self.noise, self.lighting.at(x, z))
+        Args:
+            z: its near end.
+            paint: called to paint it.
+            between_facades: whether it stands between the two rows of houses, and so in front of them.
+        """
+        self._queue.append((between_facades, z, paint))
 
-    def world(self, x: float, z: float) -> float:
-        """x in the world of a place on the road, moved by the bend."""
-        return x + float(self.road.shift(z))
+    def props(self, x: float, z: float) -> PropPainter:
+        """Return a painter of flat objects in the light at (x, z)."""
+        return PropPainter(self.canvas, self.noise, self.lighting.at(x, z))
 
-    def solid(self, solid: Solid, x: float, z: float, yaw: float, lamps: bool = False) -> None:
-        """A solid with its middle at (x, z), turned from the road's direction by ``yaw`` radians."""
-        slope = float(self.road.shift(z + 0.5) - self.road.shift(z - 0.5))
+    def world_x(self, x: float, z: float) -> float:
+        """Return x in the world of a point on the road, which the bend has moved."""
+        return x + float(self.road.bend_offset(z))
+
+    def add_solid(self, solid: Solid, x: float, z: float, yaw: float, *, lights: bool = False) -> None:
+        """Queue a solid with its contact shadow, unless it is nearer than a meter.
+
+        Args:
+            solid: what is painted.
+            x: its center.
+            z: its center.
+            yaw: radians by which it is turned to the right from the direction of the road.
+            lights: whether it has headlights and tail lights, which shine if the lamps of the weather do.
+        """
+        slope = float(self.road.bend_offset(z + 0.5) - self.road.bend_offset(z - 0.5))
         yaw = yaw + np.arctan(slope)
-        reach = abs(np.cos(yaw)) * solid.size[2] / 2 + abs(np.sin(yaw)) * solid.size[0] / 2
-        wide = abs(np.cos(yaw)) * solid.size[0] / 2 + abs(np.sin(yaw)) * solid.size[2] / 2
-        if z - reach > 1.0:
-            left, right = self.road.facades
-            draw = lambda: self._paint_solid(solid, x, z, yaw, (wide, reach), lamps)  # noqa: E731
-            self.add(z - reach, draw, inside=left < x < right)
+        half_length = abs(np.cos(yaw)) * solid.size[2] / 2 + abs(np.sin(yaw)) * solid.size[0] / 2
+        half_width = abs(np.cos(yaw)) * solid.size[0] / 2 + abs(np.sin(yaw)) * solid.size[2] / 2
+        near = z - half_length
+        if near <= 1.0:
+            return
 
-    def _paint_solid(
-        self, solid: Solid, x: float, z: float, yaw: float, extent: tuple[float, float], lamps: bool
-    ) -> None:
-        things, at = self.things(x, z), self.world(x, z)
-        wide, reach = extent
-        things.contact(at, z, 1.15 * wide + 0.12, 1.1 * reach + 0.12, 0.95)
-        solid.paint(self.canvas, (at, 0.0, z), yaw, things.light, self.weather.towards)
-        if lamps and self.weather.lamps:
-            towards = np.cos(yaw) < 0
-            for side in (-0.65, 0.65):
-                color = np.array([1.0, 0.98, 0.9]) * 1.5 if towards else np.array([0.9, 0.05, 0.03]) * 0.8
-                place = at + side * np.cos(yaw), 0.72, z - reach - 0.05
-                glow(self.canvas, place, 0.75 if towards else 0.3, self.weather.lamps * color)
+        def paint() -> None:
+            props, world_x = self.props(x, z), self.world_x(x, z)
+            props.contact_shadow(world_x, z, 1.15 * half_width + 0.12, 1.1 * half_length + 0.12, 0.95)
+            solid.paint(self.canvas, (world_x, 0.0, z), yaw, props.light, self.weather.sun_direction)
+            if lights and self.weather.lamp_brightness:
+                self._paint_vehicle_lights(world_x, near, yaw)
 
-    def draw(self) -> None:
-        """Paint what was added: outside the rows of houses first, then inside; the farthest first."""
-        for _, _, draw in sorted(self.draws, key=lambda entry: (entry[0], -entry[1])):
-            draw()
+        left, right = self.road.facades
+        self.add(near, paint, between_facades=left < x < right)
+
+    def _paint_vehicle_lights(self, x: float, z: float, yaw: float) -> None:
+        oncoming = np.cos(yaw) < 0
+        color = self.weather.lamp_brightness * (HEADLIGHT if oncoming else TAIL_LIGHT)
+        for side in (-0.65, 0.65):
+            add_glow(self.canvas, (x + side * np.cos(yaw), 0.72, z - 0.05), 0.75 if oncoming else 0.3, color)
+
+    def paint(self) -> None:
+        """Paint the queue: first what stands behind the facades, then what stands between them, each far to near."""
+        for _, _, paint in sorted(self._queue, key=lambda entry: (entry[0], -entry[1])):
+            paint()

@@ -1,4 +1,4 @@
-"""A small pinhole camera that paints flat patches of a world in meters."""
+"""A pinhole camera, and a canvas that paints flat rectangles of a world in meters as the camera sees them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-NEAR = 0.3  # meters; a patch that reaches behind this plane is looked for in the whole image
+NEAR_PLANE = 0.3  # meters; a rectangle that reaches behind this plane is searched for in the whole image
 
 
 @dataclass(frozen=True)
@@ -15,79 +15,107 @@ class Camera:
     """A pinhole camera that looks along the road.
 
     Attributes:
-        place: meters: x to the right of the road's middle, y up, z along the road.
+        position: meters: x to the right of the road's center line, y up, z along the road.
         focal: focal length in image heights.
-        horizon: the horizon's row in image heights from the top.
-        shift: vanishing point's offset from the middle, in image heights.
+        horizon: row of the horizon, in image heights from the top.
+        center_offset: of the vanishing point from the middle of the image, in image heights.
     """
 
-    place: tuple[float, float, float] = (1.6, 1.35, 0.0)
-    focal: float = 0.95
-    horizon: float = 0.43
-    shift: float = 0.0
+    position: tuple[float, float, float]
+    focal: float
+    horizon: float
+    center_offset: float
 
 
 @dataclass(frozen=True)
 class Patch:
-    """Pixels that see a rectangle of the world, with their place on it."""
+    """The pixels that see a rectangle of the world, with their coordinates on it.
+
+    Attributes:
+        window: rows and columns of the pixels.
+        u: [h, w] meters along the rectangle's first edge.
+        v: [h, w] meters along its second edge.
+        inside: [h, w] bool, whether the pixel sees the rectangle.
+        depth: [h, w] meters along z.
+    """
 
     window: tuple[slice, slice]
-    a: NDArray  # [h, w] meters along the rectangle's first edge
-    b: NDArray  # [h, w] meters along its second edge
-    inside: NDArray  # [h, w] bool
-    depth: NDArray  # [h, w] meters along z
+    u: NDArray
+    v: NDArray
+    inside: NDArray
+    depth: NDArray
 
 
 class Canvas:
-    """Colors and classes of an image under construction, far things painted first.
+    """Colors and classes of an image under construction; what is far is painted first.
 
     Args:
         size: (height, width) in pixels.
-        camera: where it is seen from.
+        camera: that sees the world.
         haze: color [3] in [0, 1] that distance fades into.
-        visibility: meters after which 1 / e of a thing's own color is left.
+        visibility: meters after which 1 / e of a color is left.
+
+    Attributes:
+        color: [H, W, 3] float32, the image so far.
+        class_map: [H, W] uint8, the train ids so far.
+        x: [1, W] columns of the pixels' centers, in image heights.
+        y: [H, 1] rows of the pixels' centers, in image heights.
+        center: column of the vanishing point, in image heights.
     """
 
-    def __init__(self, size: tuple[int, int], camera: Camera, haze: ArrayLike, visibility: float = 170) -> None:
+    def __init__(self, size: tuple[int, int], camera: Camera, haze: ArrayLike, visibility: float) -> None:
         height, width = size
         self.size = size
         self.color = np.zeros((height, width, 3), np.float32)
         self.class_map = np.zeros((height, width), np.uint8)
-        self.y = ((np.arange(height) + 0.5) / height)[:, None]  # [H, 1] image heights
-        self.x = ((np.arange(width) + 0.5) / height)[None, :]  # [1, W] image heights
-        self.center = width / height / 2 + camera.shift
+        self.y = ((np.arange(height) + 0.5) / height)[:, None]
+        self.x = ((np.arange(width) + 0.5) / height)[None, :]
+        self.center = width / height / 2 + camera.center_offset
         self.camera = camera
         self.haze = np.asarray(haze)
         self.visibility = visibility
 
     def patch(self, corner: ArrayLike, first: ArrayLike, second: ArrayLike) -> Patch:
-        """Where the rectangle ``corner + a * first + b * second``, 0 <= a, b <= 1, is seen."""
+        """Find the pixels that see the rectangle ``corner + s * first + t * second``, 0 <= s, t <= 1.
+
+        Args:
+            corner: [3] meters in the world.
+            first: [3] meters, the edge along which the patch's ``u`` runs.
+            second: [3] meters, the edge along which ``v`` runs; at a right angle to the first.
+        """
         corner, first, second = (np.asarray(vector, float) for vector in (corner, first, second))
-        window = self.window(corner + np.array([0 * first, first, second, first + second]))
+        window = self.bounding_box(corner + np.array([0 * first, first, second, first + second]))
         rows, columns = window
         ray_x = (self.x[:, columns] - self.center) / self.camera.focal  # [1, w]
         ray_y = (self.camera.horizon - self.y[rows]) / self.camera.focal  # [h, 1]
-        offset = corner - np.array(self.camera.place)
+        offset = corner - np.array(self.camera.position)
         normal = np.cross(first, second)
         with np.errstate(divide="ignore", invalid="ignore"):
             depth = offset @ normal / (ray_x * normal[0] + ray_y * normal[1] + normal[2])  # [h, w]
-            along = []
+            coordinates = []
             for edge in (first, second):
                 length = np.linalg.norm(edge)
                 unit = edge / length
-                place = depth * (ray_x * unit[0] + ray_y * unit[1] + unit[2]) - offset @ unit
-                along.append((place, length))
-        (a, width), (b, height) = along
-        inside = (depth > NEAR) & (a >= 0) & (a <= width) & (b >= 0) & (b <= height)
-        place = (np.where(inside, field, 0).astype(np.float32) for field in (a, b))
-        return Patch(window, *place, inside, np.where(inside, depth, 1).astype(np.float32))
+                along = depth * (ray_x * unit[0] + ray_y * unit[1] + unit[2]) - offset @ unit
+                coordinates.append((along, length))
+        (u, width), (v, height) = coordinates
+        inside = (depth > NEAR_PLANE) & (u >= 0) & (u <= width) & (v >= 0) & (v <= height)
+        u, v = (np.where(inside, field, 0).astype(np.float32) for field in (u, v))
+        return Patch(window, u, v, inside, np.where(inside, depth, 1).astype(np.float32))
 
     def upright(self, x: float, z: float, width: float, height: float) -> Patch:
-        """A patch that faces the camera, standing on the ground with its middle at (x, z)."""
+        """Find the pixels of a rectangle that faces the camera and stands on the ground, centered at (x, z)."""
         return self.patch((x - width / 2, 0, z), (width, 0, 0), (0, height, 0))
 
-    def paint(self, patch: Patch, mask: NDArray, color: ArrayLike, train_id: int | NDArray | None) -> None:
-        """Paint the patch's pixels in ``mask``: bool, or opacity in [0, 1]; ``train_id`` None keeps the class."""
+    def paint(self, patch: Patch, mask: NDArray | float, color: ArrayLike, train_id: int | NDArray | None) -> None:
+        """Paint pixels of a patch, and fade them into the haze.
+
+        Args:
+            patch: where.
+            mask: [h, w] bool, or opacity in [0, 1].
+            color: [3] or [h, w, 3].
+            train_id: class, one or [h, w]; set where the opacity is above 0.5. None keeps the class.
+        """
         opacity = (patch.inside * mask)[..., None]
         fade = np.exp(-patch.depth / self.visibility)[..., None]
         target = self.color[patch.window]
@@ -96,52 +124,25 @@ class Canvas:
             np.copyto(self.class_map[patch.window], np.uint8(train_id), where=opacity[..., 0] > 0.5)
 
     def label(self, patch: Patch, mask: NDArray, train_id: int) -> None:
-        """Give the patch's pixels in ``mask`` a class and leave their colors."""
+        """Set the class of a patch's pixels in ``mask``, and keep their colors."""
         self.class_map[patch.window][patch.inside & mask] = train_id
 
     def shade(self, patch: Patch, mask: NDArray, light: ArrayLike) -> None:
-        """Multiply colors by ``light`` [3] where ``mask`` is 1."""
+        """Multiply the colors of a patch's pixels by ``light`` [3], by less where ``mask`` is below 1."""
         opacity = (patch.inside * mask)[..., None]
         self.color[patch.window] *= 1 - opacity * (1 - np.asarray(light))
 
-    def window(self, corners: NDArray) -> tuple[slice, slice]:
-        """Bounding box in pixels of corners [4, 3]."""
+    def bounding_box(self, corners: NDArray) -> tuple[slice, slice]:
+        """Return rows and columns of the pixels that may see anything between points [n, 3] of the world."""
         height, width = self.size
-        offset = corners - np.array(self.camera.place)
-        if offset[:, 2].min() < NEAR:
+        offset = corners - np.array(self.camera.position)
+        if offset[:, 2].min() < NEAR_PLANE:
             return slice(0, height), slice(0, width)
         x = self.center + self.camera.focal * offset[:, 0] / offset[:, 2]
         y = self.camera.horizon - self.camera.focal * offset[:, 1] / offset[:, 2]
         low, high = (np.floor(min(v) * height) for v in (y, x)), (np.ceil(max(v) * height) for v in (y, x))
-        return tuple(
+        rows, columns = (
             slice(int(np.clip(start, 0, limit)), int(np.clip(stop + 1, 0, limit)))
             for start, stop, limit in zip(low, high, (height, width), strict=True)
         )
-
-
-class Noise:
-    """Smooth fractal noise in [0, 1] over the plane, the same at every resolution."""
-
-    def __init__(self, rng: np.random.Generator) -> None:
-        # one more row and column repeat the first, so that a cell's four corners need no modulo
-        self._lattice = np.pad(rng.random((256, 256), np.float32), ((0, 1), (0, 1)), "wrap").ravel()
-
-    def __call__(self, a: ArrayLike, b: ArrayLike, octaves: int = 4) -> NDArray:
-        """Noise at coordinates that broadcast; features are one unit large, then halve with each octave."""
-        a, b = np.asarray(a, np.float32), np.asarray(b, np.float32)
-        total, weights = np.float32(0), 0.0
-        for octave in range(octaves):
-            scale, weight = np.float32(2**octave), np.float32(0.55**octave)
-            total = total + weight * self._smooth(a * scale + np.float32(37.7 * octave), b * scale)
-            weights += weight
-        return total / np.float32(weights)
-
-    def _smooth(self, a: NDArray, b: NDArray) -> NDArray:
-        row, column = np.floor(a), np.floor(b)
-        s, t = a - row, b - column
-        s, t = s * s * (3 - 2 * s), t * t * (3 - 2 * t)
-        cell = (row.astype(np.int32) & 255) * 257 + (column.astype(np.int32) & 255)
-        corner = self._lattice.take
-        top = corner(cell) * (1 - t) + corner(cell + 1) * t
-        bottom = corner(cell + 257) * (1 - t) + corner(cell + 258) * t
-        return top * (1 - s) + bottom * s
+        return rows, columns

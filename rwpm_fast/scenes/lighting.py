@@ -1,4 +1,4 @@
-"""Light at a place: the sky's, the sun's where no house stands before it, lamps', and our own headlights'."""
+"""Light at a point of the scene: from the sky, the sun if no house blocks it, street lamps and our headlights."""
 
 from __future__ import annotations
 
@@ -8,77 +8,101 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .canvas import Canvas
-from .props import Light
 from .weather import Weather
 
-LAMP = np.array([1.0, 0.78, 0.48])
-HEADLIGHT = np.array([0.95, 0.95, 0.88])
-STEP = 0.5  # meters between the roofs' samples
+LAMP_COLOR = np.array([1.0, 0.78, 0.48])
+HEADLIGHT_COLOR = np.array([0.95, 0.95, 0.88])
+ROOF_SPACING = 0.5  # meters between two samples of the height of the roofs
+
+
+@dataclass(frozen=True)
+class Light:
+    """The light on an object: colors [3] that its own colors are multiplied by.
+
+    Attributes:
+        sun_side: where the sun stands: -1 left, 1 right, 0 for no sun.
+        sunlit: light in the sun.
+        shadow: light in the shade.
+    """
+
+    sun_side: float
+    sunlit: NDArray
+    shadow: NDArray
 
 
 @dataclass
 class Lighting:
-    """Light over the ground. Places are in the road's own coordinates: x to the right of its middle, z along it.
+    """Light over the ground, in road coordinates: x to the right of the road's center line, z along it.
 
     Attributes:
         weather: decides on sky, sun and lamps.
-        own: x of the camera, where the headlights shine from.
+        ego_x: x of the camera, from where the headlights shine.
         facades: x of the rows of houses, left (< 0) and right.
-        roofs: [2, n] heights of the rows of houses, one each ``STEP`` meters from z = 0.
-        lamps: [m, 2] places (x, z) of the street lamps.
+        roof_heights: [2, n] meters, of the left and the right row of houses, one every ``ROOF_SPACING`` meters from
+            z = 0.
+        lamp_positions: [m, 2] (x, z) of the street lamps.
     """
 
     weather: Weather
-    own: float
+    ego_x: float
     facades: tuple[float, float]
-    roofs: NDArray
-    lamps: NDArray = field(default_factory=lambda: np.zeros((0, 2)))
+    roof_heights: NDArray
+    lamp_positions: NDArray = field(default_factory=lambda: np.zeros((0, 2)))
 
-    def sunlit(self, x: ArrayLike, z: ArrayLike) -> NDArray:
-        """Share of the sun that reaches the ground at (x, z), in [0, 1]."""
+    def sunlit_share(self, x: ArrayLike, z: ArrayLike) -> NDArray:
+        """Return the share of the sun's light that reaches the ground at (x, z), in [0, 1]."""
         x, z = np.asarray(x, np.float32), np.asarray(z, np.float32)
-        right, up, ahead = self.weather.towards
+        right, up, ahead = self.weather.sun_direction
         if not self.weather.sun.any() or abs(right) < 0.05:
             return np.ones(np.broadcast_shapes(x.shape, z.shape), np.float32)
         row = int(right > 0)
-        away = np.maximum((self.facades[row] - x) / np.float32(right), 0)  # towards the sun, in its unit vector
-        sample = np.clip((z + away * np.float32(ahead)) / STEP, 0, self.roofs.shape[1] - 1).astype(np.int32)
-        roof = self.roofs[row].astype(np.float32).take(sample)
+        # distance along the sun's unit vector to the row of houses
+        away = np.maximum((self.facades[row] - x) / np.float32(right), 0)
+        last = self.roof_heights.shape[1] - 1
+        sample = np.clip((z + away * np.float32(ahead)) / ROOF_SPACING, 0, last).astype(np.int32)
+        roof = self.roof_heights[row].astype(np.float32).take(sample)
         return 1 - np.clip((roof - away * np.float32(up)) * 2 + 0.5, 0, 1)
 
     def lamplight(self, x: ArrayLike, z: ArrayLike) -> NDArray:
-        """Light [..., 3] of street lamps and our headlights at (x, z)."""
+        """Return the light [..., 3] of street lamps and our headlights at (x, z)."""
         x, z = np.asarray(x, np.float32), np.asarray(z, np.float32)
-        if not self.weather.lamps:
+        if not self.weather.lamp_brightness:
             return np.zeros((*np.broadcast_shapes(x.shape, z.shape), 3), np.float32)
         pools = np.zeros(np.broadcast_shapes(x.shape, z.shape), np.float32)
-        for lamp_x, lamp_z in self.lamps:
+        for lamp_x, lamp_z in self.lamp_positions:
             pools += 1 / (1 + ((x - lamp_x) ** 2 + (z - lamp_z) ** 2) / 22) ** 1.5
-        beam = np.exp(-((x - self.own) ** 2) / (2 + 0.25 * z) ** 2) * np.exp(-z / 22) * np.clip(z / 6, 0, 1)
-        strength = np.float32(self.weather.lamps)
-        return strength * (0.75 * pools[..., None] * LAMP + 0.85 * beam[..., None] * HEADLIGHT).astype(np.float32)
+        beam = np.exp(-((x - self.ego_x) ** 2) / (2 + 0.25 * z) ** 2) * np.exp(-z / 22) * np.clip(z / 6, 0, 1)
+        light = 0.75 * pools[..., None] * LAMP_COLOR + 0.85 * beam[..., None] * HEADLIGHT_COLOR
+        return np.float32(self.weather.lamp_brightness) * light.astype(np.float32)
 
     def ground(self, x: ArrayLike, z: ArrayLike) -> NDArray:
-        """Light [..., 3] on level ground at (x, z)."""
-        sun = self.sunlit(x, z)[..., None] * self.weather.sun.astype(np.float32)
+        """Return the light [..., 3] on level ground at (x, z)."""
+        sun = self.sunlit_share(x, z)[..., None] * self.weather.sun.astype(np.float32)
         return self.weather.ambient.astype(np.float32) + sun + self.lamplight(x, z)
 
     def at(self, x: float, z: float) -> Light:
-        """Light on a thing that stands at (x, z)."""
+        """Return the light on an object that stands at (x, z)."""
         shadow = self.weather.ambient + self.lamplight(x, z)
-        sun = self.weather.sun * self.sunlit(x, z)
-        side = float(np.clip(2 * self.weather.towards[0], -1, 1)) if sun.any() else 0.0
+        sun = self.weather.sun * self.sunlit_share(x, z)
+        side = float(np.clip(2 * self.weather.sun_direction[0], -1, 1)) if sun.any() else 0.0
         return Light(side, shadow + sun, shadow)
 
 
-def glow(canvas: Canvas, place: ArrayLike, radius: float, color: ArrayLike) -> None:
-    """Add a halo of ``radius`` meters around a lamp at ``place`` [3] in the world."""
-    x, y, z = np.asarray(place, float)
+def add_glow(canvas: Canvas, position: ArrayLike, radius: float, color: ArrayLike) -> None:
+    """Add the halo of a lamp to the canvas.
+
+    Args:
+        canvas: to paint on.
+        position: [3] of the lamp in the world, meters.
+        radius: of the halo, meters.
+        color: [3] of the light.
+    """
+    x, y, z = np.asarray(position, float)
     corners = np.array([(x - 3 * radius, y - 3 * radius, z), (x + 3 * radius, y + 3 * radius, z)])
-    rows, columns = canvas.window(corners)
+    rows, columns = canvas.bounding_box(corners)
     camera = canvas.camera
-    depth = z - camera.place[2]
-    u = (canvas.x[:, columns] - canvas.center) / camera.focal * depth + camera.place[0] - x
-    v = (camera.horizon - canvas.y[rows]) / camera.focal * depth + camera.place[1] - y
+    depth = z - camera.position[2]
+    u = (canvas.x[:, columns] - canvas.center) / camera.focal * depth + camera.position[0] - x
+    v = (camera.horizon - canvas.y[rows]) / camera.focal * depth + camera.position[1] - y
     halo = np.exp(-3 * np.hypot(u, v) / radius) * np.exp(-depth / canvas.visibility)
     canvas.color[rows, columns] += halo[..., None] * np.asarray(color)

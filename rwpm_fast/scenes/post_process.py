@@ -1,4 +1,4 @@
-"""From a painted scene to a photo: reflections on wet ground, rain and snow in the air, the camera's blur and film."""
+"""Make a photo of a painted scene: reflections on wet ground, rain or snow, blur, exposure, camera response."""
 
 from __future__ import annotations
 
@@ -9,21 +9,32 @@ from .canvas import Canvas
 from .weather import Weather
 
 
-def take_photo(rng: np.random.Generator, canvas: Canvas, mirror: NDArray, weather: Weather) -> NDArray:
-    """Photo [H, W, 3] uint8 of a canvas; ``mirror`` [H, W] in [0, 1] tells where the ground reflects."""
+def post_process(rng: np.random.Generator, canvas: Canvas, reflectance: NDArray, weather: Weather) -> NDArray:
+    """Turn a painted scene into a photo; reflections and precipitation are painted onto the canvas.
+
+    Args:
+        rng: source of precipitation, exposure and noise.
+        canvas: the painted scene.
+        reflectance: [H, W] float32 in [0, 1], how much of what stands above it the ground reflects.
+        weather: precipitation, blur and camera response.
+
+    Returns:
+        [H, W, 3] uint8.
+    """
     color = canvas.color
-    if mirror.any():
-        _reflect(canvas, mirror)
-    if weather.falling:
-        _fall(rng, canvas, weather)
-    sigma = weather.blur * canvas.size[0] / 512
-    # a camera exposes for its whole picture, though not so far that night turns to day
+    if reflectance.any():
+        _add_reflections(canvas, reflectance)
+    if weather.precipitation:
+        _add_precipitation(rng, canvas, weather)
+    sigma = weather.blur_sigma * canvas.size[0] / 512
+    # automatic exposure evens out the mean brightness, but only in part: a night stays dark
     exposure = np.clip(0.42 / color.mean(), 0.75, 3) ** rng.uniform(0.3, 0.8)
-    return weather.film.develop(rng, blur(blur(color, sigma, 0), sigma, 1) * np.float32(exposure))
+    color = gaussian_blur(gaussian_blur(color, sigma, 0), sigma, 1) * np.float32(exposure)
+    return weather.camera_response.apply(rng, color)
 
 
-def blur(field: NDArray, sigma: float, axis: int) -> NDArray:
-    """Gaussian blur along an axis; the border repeats."""
+def gaussian_blur(field: NDArray, sigma: float, axis: int) -> NDArray:
+    """Blur a field along one axis with standard deviation ``sigma`` in pixels; the border is repeated."""
     radius = int(np.ceil(2.5 * sigma))
     if radius < 1 or sigma < 0.2:
         return field
@@ -38,25 +49,25 @@ def blur(field: NDArray, sigma: float, axis: int) -> NDArray:
     return out
 
 
-def _reflect(canvas: Canvas, mirror: NDArray) -> None:
-    """Mix into the ground what a mirror along the horizon would show, drawn out downwards as on wet asphalt."""
+def _add_reflections(canvas: Canvas, reflectance: NDArray) -> None:
+    """Mix the image, mirrored at the horizon and blurred downwards as by wet asphalt, into the ground."""
     height = canvas.size[0]
     first = int(np.ceil(canvas.camera.horizon * height))
     rows = np.clip(2 * first - 1 - np.arange(first, height), 0, height - 1)
-    image = blur(blur(canvas.color[rows], height / 90, 0), height / 400, 1)
-    share = mirror[first:, :, None]
+    image = gaussian_blur(gaussian_blur(canvas.color[rows], height / 90, 0), height / 400, 1)
+    share = reflectance[first:, :, None]
     canvas.color[first:] += share * (image - canvas.color[first:])
 
 
-def _fall(rng: np.random.Generator, canvas: Canvas, weather: Weather) -> None:
-    """Streaks of rain or flakes of snow before everything."""
+def _add_precipitation(rng: np.random.Generator, canvas: Canvas, weather: Weather) -> None:
+    """Paint streaks of rain or flakes of snow over the image."""
     height, width = canvas.size
     share = rng.uniform(0.0005, 0.004)
     drops = (rng.random((height, width), np.float32) < share).astype(np.float32)[..., None]
-    if weather.falling == "rain":
-        veil = 0.5 * blur(drops, height / 90, 0) * height / 40
+    if weather.precipitation == "rain":
+        veil = 0.5 * gaussian_blur(drops, height / 90, 0) * height / 40
     else:
         size = rng.uniform(0.6, 1.6) * height / 512
-        veil = blur(blur(drops, size, 0), size, 1) * 5 * size**2
-    veil = np.clip(veil, 0, 0.7 if weather.falling == "snow" else 0.25)
+        veil = gaussian_blur(gaussian_blur(drops, size, 0), size, 1) * 5 * size**2
+    veil = np.clip(veil, 0, 0.7 if weather.precipitation == "snow" else 0.25)
     canvas.color += veil * (np.clip(1.1 * weather.ambient, 0, 1).astype(np.float32) - canvas.color)

@@ -1,15 +1,16 @@
-"""Varied street scenes with labels, painted to train a small segmentation network on, and to try it on others.
+"""Render a street scene: draw its contents at random, paint them from far to near, take the photo.
 
-A scene is drawn from its random generator in this order: a weather (sun at any height and side, overcast, rain, fog,
-snow, dusk, night), a road (city, suburb, country, motorway; width, lanes, surface, bend, crossing, zebra, tram tracks),
-a camera (height, pitch, focal length, place across the road), then houses, borders, trees, signs, traffic, people and,
-in half of the scenes, one to three things that no class is for. The ground and everything flat are patches of the
-demo's canvas; vehicles, people and the unknown things are solids found by sphere tracing. Farther things are painted
-first, and every pixel's class is that of the last thing painted there.
+A scene is drawn from its random generator in this order: weather (sun at any height and side, overcast, rain, fog,
+snow, dusk, night), road (city, suburb, country, highway; width, lanes, surface, bend, intersection, crosswalk, tram
+tracks), camera (height, pitch, focal length, position across the road), then houses, borders, trees, signs, traffic,
+people and, in half of the scenes, one to three unknown objects. The ground and everything flat are rectangles in the
+world, painted by :class:`rwpm_fast.scenes.canvas.Canvas`; vehicles, people and unknown objects are solids, found by
+sphere tracing. Farther things are painted first (painter's algorithm), and a pixel has the class of what was painted
+there last.
 
 Labels are Cityscapes train ids, with these conventions: guard rails are fences, lane markings and tram tracks are
 road, trunks are vegetation, what is seen through a fence is fence, a tram is a train. Two more ids: ``UNKNOWN``, 255,
-is what no class is for, on the road or beside it, and ``EGO``, 254, is the bonnet of our own car.
+is an object of none of the classes, on the road or next to it, and ``EGO``, 254, is the hood of the ego vehicle.
 """
 
 from __future__ import annotations
@@ -17,25 +18,24 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .builder import Stage
+from .builder import SceneBuilder
 from .ground import paint_ground
-from .post_process import take_photo
+from .post_process import post_process
 from .surroundings import paint_backdrop, place_borders, place_houses, place_lamps, place_signs, place_trees
-from .traffic import place_oddities, place_people, place_traffic
-
-__all__ = ["paint_scene"]
+from .traffic import place_anomalies, place_people, place_traffic
 
 
-def paint_scene(rng: np.random.Generator, size: tuple[int, int] = (512, 1024)) -> tuple[NDArray, NDArray]:
-    """Paint a street scene; a generator in the same state gives the same picture.
+def render_scene(rng: np.random.Generator, size: tuple[int, int] = (512, 1024)) -> tuple[NDArray, NDArray]:
+    """Render a street scene; a generator in the same state gives the same scene.
 
     Args:
-        rng: decides on everything.
+        rng: source of everything that differs between two scenes.
         size: (height, width) in pixels, each 16 or more.
 
     Returns:
         photo: [H, W, 3] uint8.
-        class_map: [H, W] uint8, Cityscapes train ids, ``UNKNOWN`` where no class fits, ``EGO`` on our own car.
+        class_map: [H, W] uint8, Cityscapes train ids, ``UNKNOWN`` (255) on objects of no class, ``EGO`` (254) on the
+            hood of the ego vehicle.
 
     Raises:
         ValueError: a size below 16.
@@ -43,14 +43,14 @@ def paint_scene(rng: np.random.Generator, size: tuple[int, int] = (512, 1024)) -
     height, width = size
     if min(size) < 16:
         raise ValueError(f"size: expected a height and width of 16 pixels or more, got {height} x {width}")
-    stage = Stage(rng, (height, width))
-    paint_backdrop(stage)
-    place_lamps(stage)  # before the ground, which they shine on
-    mirror = paint_ground(rng, stage.canvas, stage.noise, stage.road, stage.lighting)
-    for place in (place_houses, place_borders, place_trees, place_signs, place_traffic, place_people, place_oddities):
-        place(stage)
-    stage.draw()
+    scene = SceneBuilder(rng, (height, width))
+    paint_backdrop(scene)
+    place_lamps(scene)  # before the ground, which they light
+    reflectance = paint_ground(rng, scene.canvas, scene.noise, scene.road, scene.lighting)
+    for place in (place_houses, place_borders, place_trees, place_signs, place_traffic, place_people, place_anomalies):
+        place(scene)
+    scene.paint()
     if rng.random() < 0.35:
-        color = rng.uniform(0.02, 0.5, 3) * np.clip(stage.weather.ambient, 0.1, 1)
-        stage.things(stage.own, 1.0).bonnet(rng.uniform(0.86, 0.97), color)
-    return take_photo(rng, stage.canvas, mirror, stage.weather), stage.canvas.class_map
+        color = rng.uniform(0.02, 0.5, 3) * np.clip(scene.weather.ambient, 0.1, 1)
+        scene.props(scene.ego_x, 1.0).ego_hood(rng.uniform(0.86, 0.97), color)
+    return post_process(rng, scene.canvas, reflectance, scene.weather), scene.canvas.class_map
