@@ -1,4 +1,4 @@
-"""Class agreement of two networks, on counts made by hand and on small random photos."""
+"""Agreement of two networks by class, on counts made by hand and on small random photos."""
 
 import json
 
@@ -34,8 +34,8 @@ def test_counts_every_pixel_by_both_classes(photos, weights):
     teacher, network = networks.load("dabnet", weights), networks.load()
     expected = np.zeros((19, 19), int)
     for path in find_images([photos]):
-        said, own = (Scorer(n, walk=None)(read_image(path)).segmentation for n in (teacher, network))
-        np.add.at(expected, (said.numpy(), own.numpy()), 1)
+        row, column = (Scorer(n, walk=None)(read_image(path)).segmentation for n in (teacher, network))
+        np.add.at(expected, (row.numpy(), column.numpy()), 1)
     agreement = compare(network, teacher, find_images([photos]))
     assert (agreement.counts == expected).all() and agreement.counts.sum() == 48 * 64 + 40 * 72
     assert agreement.share < 1
@@ -67,7 +67,7 @@ def test_command_prints_and_writes(capsys, tmp_path, photos, weights):
     assert all(line.endswith(" -") == (line[:14].strip() in unnamed) for line in lines[2:])
 
 
-def test_command_says_what_is_wanted(capsys, tmp_path, photos, weights):
+def test_command_names_what_is_wrong(capsys, tmp_path, photos, weights):
     for some in (("--photos", tmp_path / "nowhere"), ("--photos", photos, "--json", tmp_path)):
         assert main([*map(str, (*some, "--teacher", weights))]) == 2
         out, err = capsys.readouterr()

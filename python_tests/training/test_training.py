@@ -1,4 +1,4 @@
-"""The code that makes the compact network's weights, on pictures too small to learn much of."""
+"""The training of the compact network, on images too small to learn much of."""
 
 import numpy as np
 import pytest
@@ -7,13 +7,13 @@ from PIL import Image
 
 from rwpm_fast.networks import DABNet
 from rwpm_fast.networks.compact import CompactNet
-from rwpm_fast.scenes.labels import EGO, UNKNOWN
-from rwpm_fast.training.augment import View, batches
-from rwpm_fast.training.loop import _losses, _sureness, train
-from rwpm_fast.training.outliers import cutouts, paste
-from rwpm_fast.training.samples import Lesson
-from rwpm_fast.training.scenes import render
-from rwpm_fast.training.teacher import look
+from rwpm_fast.scenes import EGO, UNKNOWN
+from rwpm_fast.training.__main__ import main
+from rwpm_fast.training.augment import Crop, batches, label_cells
+from rwpm_fast.training.loop import _losses, ema_update, teacher_energy_quantile, train
+from rwpm_fast.training.outliers import cutouts, paste_outliers
+from rwpm_fast.training.photometric import photometric_jitter
+from rwpm_fast.training.samples import PhotoSample, SceneSample, scene_samples, teacher_samples
 
 
 @pytest.fixture
@@ -21,67 +21,67 @@ def photos(tmp_path):
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 256, (83, 100, 3), dtype=np.uint8)).save(tmp_path / "a.png")
     torch.manual_seed(0)
-    return look(DABNet().eval(), [tmp_path], note=lambda text: None)
+    return teacher_samples(DABNet().eval(), [tmp_path], log=lambda text: None)
 
 
 @pytest.fixture
 def scene():
-    """Road, a thing that no class is for, and our own car."""
-    classes = torch.zeros(96, 160, dtype=torch.uint8)
-    classes[30:60, 40:90], classes[88:] = UNKNOWN, EGO
-    return Lesson(torch.randint(0, 256, (3, 96, 160), dtype=torch.uint8), classes=classes)
+    """Road, an unknown object and the hood of the ego vehicle."""
+    class_map = torch.zeros(96, 160, dtype=torch.uint8)
+    class_map[30:60, 40:90], class_map[88:] = UNKNOWN, EGO
+    return SceneSample(torch.randint(0, 256, (3, 96, 160), dtype=torch.uint8), class_map)
 
 
-def test_lessons_belong_to_their_pictures(photos):
-    (lesson,) = photos + render(0, np.random.default_rng(0))
-    assert lesson.picture.shape == (3, 80, 96) and lesson.logits.shape == (19, 10, 12)
-    (scene,) = render(1, np.random.default_rng(0), (64, 96), note=lambda text: None)
-    assert scene.picture.shape == (3, 64, 96) and scene.classes.shape == (64, 96)
+def test_samples_belong_to_their_images(photos):
+    (photo,) = photos + scene_samples(0, np.random.default_rng(0))
+    assert photo.image.shape == (3, 80, 96) and photo.logits.shape == (19, 10, 12)
+    (scene,) = scene_samples(1, np.random.default_rng(0), (64, 96), log=lambda text: None)
+    assert scene.image.shape == (3, 64, 96) and scene.class_map.shape == (64, 96)
 
 
-def test_views_of_photos_say_what_the_teacher_says(photos):
-    view = next(batches(photos, 40, 32, 64, 19, seed=0))
-    assert view.picture.shape == (40, 3, 32, 64) and view.target.shape == (40, 19, 4, 8)
-    torch.testing.assert_close(view.target.exp().sum(1), torch.ones(40, 4, 8))
-    assert view.evidence.isfinite().all()
-    assert not (view.known & view.unknown).any() and 0 < view.unknown.any((1, 2)).sum() < 40
+def test_crops_of_photos_have_the_targets_of_the_teacher(photos):
+    crop = next(batches(photos, 40, 32, 64, 19, seed=0))
+    assert crop.image.shape == (40, 3, 32, 64) and crop.target.shape == (40, 19, 4, 8)
+    torch.testing.assert_close(crop.target.exp().sum(1), torch.ones(40, 4, 8))
+    assert crop.teacher_lse.isfinite().all()
+    assert not (crop.known & crop.unknown).any() and 0 < crop.unknown.any((1, 2)).sum() < 40
     low, high = (f(photos[0].logits.float().logsumexp(0)) for f in (torch.amin, torch.amax))
-    assert (view.evidence >= low - 0.1).all() and (view.evidence <= high + 0.1).all()
+    assert (crop.teacher_lse >= low - 0.1).all() and (crop.teacher_lse <= high + 0.1).all()
 
 
-def test_views_of_scenes_say_what_is_there(scene):
-    view = next(batches([scene], 40, 32, 64, 19, seed=0))
-    assert view.evidence.isnan().all()
-    assert view.unknown.any() and view.known.any() and not (view.known & view.unknown).any()
-    assert view.target.argmax(1)[view.known].eq(0).all()  # road
-    assert (~view.known & ~view.unknown).any()  # borders, our own car
+def test_crops_of_scenes_have_their_true_classes(scene):
+    crop = next(batches([scene], 40, 32, 64, 19, seed=0))
+    assert crop.teacher_lse.isnan().all()
+    assert crop.unknown.any() and crop.known.any() and not (crop.known & crop.unknown).any()
+    assert crop.target.argmax(1)[crop.known].eq(0).all()  # road
+    assert (~crop.known & ~crop.unknown).any()  # borders, our own car
 
 
-def test_views_and_mirrors_stay_in_place():
-    """A picture whose gray rises from the left, and a teacher who says just that gray."""
+def test_targets_follow_crops_and_mirror_images():
+    """An image whose gray rises from the left, and a teacher whose logits are just that gray."""
     gray = (torch.arange(640) * 0.39).expand(3, 320, 640).byte()
     logits = torch.stack([gray[0, 4::8, 4::8].float() / 10, torch.zeros(40, 80)])
-    lesson = Lesson(gray, logits=logits.half())
-    for _, view in zip(range(20), batches([lesson], 1, 128, 256, 2, seed=1), strict=False):
-        said = (view.target[0, 0] - view.target[0, 1]).flatten()[view.known.flatten()]
-        seen = view.picture[0].float().mean(0)[4::8, 4::8].flatten()[view.known.flatten()]
-        if len(said) > 8:
-            assert torch.corrcoef(torch.stack([said, seen]))[0, 1] > 0.7
+    sample = PhotoSample(gray, logits.half())
+    for _, crop in zip(range(20), batches([sample], 1, 128, 256, 2, seed=1), strict=False):
+        taught = (crop.target[0, 0] - crop.target[0, 1]).flatten()[crop.known.flatten()]
+        seen = crop.image[0].float().mean(0)[4::8, 4::8].flatten()[crop.known.flatten()]
+        if len(taught) > 8:
+            assert torch.corrcoef(torch.stack([taught, seen]))[0, 1] > 0.7
 
 
-def test_strangers_are_pasted_where_it_is_said(photos, scene):
-    (thing,) = cutouts([scene])
-    assert thing.shape.shape == (30, 50) and thing.shape.all()
+def test_outliers_are_pasted_where_the_opacity_says(photos, scene):
+    (cutout,) = cutouts([scene])
+    assert cutout.mask.shape == (30, 50) and cutout.mask.all()
     rng = np.random.default_rng(0)
     gray = torch.full((3, 64, 128), 128.0)
     for _ in range(30):
-        view, shapes = paste(gray, rng, [thing], photos)
-        changed = (view != gray).any(0)
-        assert view.isfinite().all() and shapes.any()
-        near = torch.nn.functional.max_pool2d(shapes[None], 3, 1, 1)[0] > 0
-        assert not (changed & ~near).any() and changed[shapes > 0.9].float().mean() > 0.9
+        crop, opacity = paste_outliers(gray, rng, [cutout], photos)
+        changed = (crop != gray).any(0)
+        assert crop.isfinite().all() and opacity.any()
+        near = torch.nn.functional.max_pool2d(opacity[None], 3, 1, 1)[0] > 0
+        assert not (changed & ~near).any() and changed[opacity > 0.9].float().mean() > 0.9
     assert (gray == 128).all()
-    assert cutouts([Lesson(scene.picture, classes=torch.zeros(96, 160, dtype=torch.uint8))]) == []
+    assert cutouts([SceneSample(scene.image, torch.zeros(96, 160, dtype=torch.uint8))]) == []
 
 
 def test_losses_pull_where_they_should():
@@ -89,24 +89,24 @@ def test_losses_pull_where_they_should():
     target[:, 0] = 0
     target = target.log_softmax(1)
     known = torch.tensor([[[True, True], [False, False]]])
-    evidence = torch.tensor([[[8.0, torch.nan], [8.0, 8.0]]])
-    view = View(torch.empty(0), target, evidence, known, torch.tensor([[[False, False], [True, False]]]))
+    teacher_lse = torch.tensor([[[8.0, torch.nan], [8.0, 8.0]]])
+    crop = Crop(torch.empty(0), target, teacher_lse, known, torch.tensor([[[False, False], [True, False]]]))
 
     def losses(shift):
-        return torch.stack(_losses(target + shift, view, sure=6.0))
+        return torch.stack(_losses(target + shift, crop, energy_margin=6.0))
 
     torch.testing.assert_close(losses(8.0)[:3], torch.zeros(3), atol=1e-5, rtol=0)
-    assert (losses(3.0)[1:3] > losses(8.0)[1:3] + 0.1).all()  # too unsure of what is known
-    assert losses(8.0)[3] > losses(0.0)[3] > 0  # too sure of a stranger
-    assert _losses(target.flip(1) + 8, view, sure=6.0)[0] > 1  # another class
-    assert _sureness([]) == 6.0
+    assert (losses(3.0)[1:3] > losses(8.0)[1:3] + 0.1).all()  # too unsure where the class is known
+    assert losses(8.0)[3] > losses(0.0)[3] > 0  # too sure of an outlier
+    assert _losses(target.flip(1) + 8, crop, energy_margin=6.0)[0] > 1  # another class
+    assert teacher_energy_quantile([]) == 6.0
 
 
 def test_trains_and_writes_what_loads(photos, scene, tmp_path):
-    notes = []
+    lines = []
     out = tmp_path / "weights.npz"
-    lessons = [*photos, scene]
-    trained = train(CompactNet(), lessons, 0.04, batch=2, height=32, width=64, out=out, note=notes.append)
+    samples = [*photos, scene]
+    trained = train(CompactNet(), samples, 0.04, batch_size=2, height=32, width=64, out=out, log=lines.append)
     loaded = CompactNet.load(out)
     for name, value in trained.state_dict().items():
         torch.testing.assert_close(loaded.state_dict()[name], value, rtol=1e-3, atol=1e-6)
@@ -114,7 +114,83 @@ def test_trains_and_writes_what_loads(photos, scene, tmp_path):
         assert loaded(torch.randn(1, 3, 32, 32)).isfinite().all()
 
 
-def test_a_view_without_a_class_is_no_lesson(scene):
-    blank = Lesson(scene.picture, classes=torch.full((96, 160), EGO, dtype=torch.uint8))
-    trained = train(CompactNet(), [blank], 0.02, batch=2, height=32, width=64)
+def test_a_crop_without_a_class_does_no_harm(scene):
+    blank = SceneSample(scene.image, torch.full((96, 160), EGO, dtype=torch.uint8))
+    trained = train(CompactNet(), [blank], 0.02, batch_size=2, height=32, width=64)
     assert all(t.isfinite().all() for t in trained.state_dict().values())
+
+
+def test_equal_seeds_give_equal_batches(photos, scene):
+    first, second, other = (next(batches([*photos, scene], 3, 32, 64, 19, seed=seed)) for seed in (4, 4, 5))
+    for a, b in zip(vars(first).values(), vars(second).values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
+    assert not torch.equal(first.image, other.image)
+
+
+def test_cells_at_the_border_of_an_outlier_are_neither_known_nor_unknown():
+    opacity = torch.zeros(64, 64)
+    opacity[16:32, 16:36] = 1  # two rows of cells, two and a half columns
+    known, unknown = label_cells(opacity)
+    assert unknown.nonzero().tolist() == [[2, 2], [2, 3], [3, 2], [3, 3]]
+    expected = torch.ones(8, 8, dtype=torch.bool)
+    expected[1:5, 1:6] = False
+    assert torch.equal(known, expected)
+
+
+def test_photometric_jitter_changes_light_and_keeps_the_scene():
+    rng = np.random.default_rng(0)
+    image = 255 * torch.rand(3, 32, 48, generator=torch.Generator().manual_seed(0))
+    image[:, :, 24:] *= 0.2
+    means = []
+    for _ in range(50):
+        jittered = photometric_jitter(image, rng)
+        assert jittered.shape == image.shape and jittered.dtype == torch.float32 and jittered.isfinite().all()
+        assert jittered[:, :, :23].mean() > jittered[:, :, 25:].mean()
+        means.append(jittered.mean().item())
+    assert min(means) < 0.8 * image.mean() and max(means) > 1.2 * image.mean()
+
+
+def test_moving_average_follows_the_network():
+    torch.manual_seed(0)
+    average, network = CompactNet().normalize(), CompactNet().normalize()
+    before = {name: t.clone() for name, t in average.state_dict().items()}
+    ema_update(average, network, 0.75)
+    for (name, mean), now in zip(average.state_dict().items(), network.state_dict().values(), strict=True):
+        expected = 0.75 * before[name] + 0.25 * now if mean.is_floating_point() else now
+        torch.testing.assert_close(mean, expected)
+
+
+def test_margin_is_what_the_teacher_exceeds_at_most_cells(photos):
+    lse = photos[0].logits.float().logsumexp(0)
+    assert (lse > teacher_energy_quantile(photos)).float().mean().item() == pytest.approx(0.7, abs=0.01)
+
+
+def test_command_trains_and_writes_what_loads(capsys, tmp_path, weights):
+    (tmp_path / "photos").mkdir()
+    image = np.random.default_rng(0).integers(0, 256, (264, 488, 3), dtype=np.uint8)
+    Image.fromarray(image).save(tmp_path / "photos" / "a.png")
+    out = tmp_path / "new" / "compact.npz"
+    options = ("--photos", tmp_path / "photos", "--teacher", weights, "--scenes", 1, "--minutes", 0.02, "--batch", 1)
+    assert main([*map(str, (*options, "--out", out))]) == 0
+    assert "2 samples" in capsys.readouterr().err
+    assert CompactNet.load(out).state_dict().keys() == CompactNet().state_dict().keys()
+
+
+def test_command_names_a_missing_file(capsys, tmp_path):
+    options = ("--photos", tmp_path, "--teacher", tmp_path / "none.npz", "--out", tmp_path / "out.npz")
+    assert main([*map(str, options)]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("python -m rwpm_fast.training: ") and "none.npz" in err
+
+
+def test_package_import_leaves_these_rooms_alone(run_python):
+    run_python(
+        """
+import sys
+import rwpm_fast
+rooms = tuple(f"rwpm_fast.{name}" for name in ("data", "demo", "io", "scenes", "training", "viz"))
+assert not [name for name in sys.modules if name.startswith(rooms)]
+import rwpm_fast.demo, rwpm_fast.scenes, rwpm_fast.training.loop, rwpm_fast.viz.html
+assert not {"matplotlib", "PIL", "scipy", "sklearn", "transformers", "triton"} & set(sys.modules)
+"""
+    )

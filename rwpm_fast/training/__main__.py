@@ -1,47 +1,56 @@
-"""Make the weights of the compact network: ``python -m training --photos DIR ... --teacher dabnet.npz --out FILE``.
+"""Train the compact network: distill a teacher on photos, with ground truth on rendered scenes, for a fixed time.
 
-Takes a teacher's word on photos and the truth on rendered scenes, and trains for so many minutes.
+``python -m rwpm_fast.training --photos DIR ... --teacher dabnet.npz --out FILE``
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from rwpm_fast import networks
-from rwpm_fast.networks.compact import WEIGHTS, CompactNet
-
+from .. import networks
+from ..io.files import make_folder_of
+from ..networks.compact import WEIGHTS, CompactNet
 from .loop import train
-from .scenes import render
-from .teacher import look
+from .samples import Sample, scene_samples, teacher_samples
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    """Run the command line; the exit status is 0, or 2 with a message on standard error."""
+    parser = argparse.ArgumentParser(prog="python -m rwpm_fast.training", description=__doc__.partition("\n")[0])
     parser.add_argument("--photos", type=Path, nargs="+", required=True, metavar="DIR", help="folders of photos")
     parser.add_argument("--teacher", type=Path, required=True, metavar="NPZ", help="DABNet's weights")
     parser.add_argument("--scenes", type=int, default=140, help="rendered scenes (default: %(default)s)")
-    parser.add_argument("--start", type=Path, metavar="FILE", help="weights to go on from (default: none)")
+    parser.add_argument("--start", type=Path, metavar="FILE", help="weights to start from (default: none)")
     parser.add_argument("--minutes", type=float, default=60, help="of training (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=4, help="crops of a step (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=4, help="crops per step (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of scenes and crops (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=WEIGHTS, metavar="FILE", help="npz file (default: the package's)")
     options = parser.parse_args(arguments)
+    try:
+        return run(options)
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 2
 
-    def note(text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
 
+def run(options: argparse.Namespace) -> int:
+    """Train as the options say; returns 0."""
+    make_folder_of(options.out, "--out")
+    log = partial(print, file=sys.stderr, flush=True)
     teacher = networks.load("dabnet", options.teacher)
-    lessons = look(teacher, options.photos, note=note)
-    lessons += render(options.scenes, np.random.default_rng(options.seed), note=note)
-    note(f"{len(lessons)} lessons")
+    photos = teacher_samples(teacher, options.photos, log=log)
+    scenes = scene_samples(options.scenes, np.random.default_rng(options.seed), log=log)
+    samples: list[Sample] = [*photos, *scenes]
+    log(f"{len(samples)} samples")
     torch.manual_seed(options.seed)
-    network = CompactNet() if options.start is None else networks.load("compact", options.start)
-    train(network, lessons, options.minutes, batch=options.batch, seed=options.seed, out=options.out, note=note)
+    network = CompactNet() if options.start is None else CompactNet.load(options.start)
+    train(network, samples, options.minutes, batch_size=options.batch, seed=options.seed, out=options.out, log=log)
     return 0
 
 

@@ -1,6 +1,6 @@
-"""How far a network agrees with its teacher: ``python -m rwpm_fast.training.agreement --help``.
+"""Compare a network with its teacher: ``python -m rwpm_fast.training.agreement --help``.
 
-Counts pixels of the photos by the class that each names, without a walk.
+Counts the pixels of photos by the classes that the two networks give them, without a walk.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from pathlib import Path
 
 import numpy as np
 
-from rwpm_fast import Scorer, networks
-from rwpm_fast.io.files import make_folder_of, write_json
-from rwpm_fast.io.images import find_images, read_image
-from rwpm_fast.io.progress import progress
-from rwpm_fast.networks import Network
+from .. import networks
+from ..io.files import make_folder_of, write_json
+from ..io.images import find_images, read_image
+from ..io.progress import progress
+from ..networks import Network
+from ..scoring.scorer import Scorer
 
 
 @dataclass(frozen=True, eq=False)
 class Agreement:
-    """Pixels by class.
+    """Confusion matrix of a network and its teacher.
 
     Attributes:
         classes: K names.
@@ -34,24 +35,29 @@ class Agreement:
 
     @property
     def share(self) -> float:
-        """Share of the pixels for which both name the same class, in [0, 1]."""
+        """Share of the pixels that both give the same class, in [0, 1]."""
         return float(self.counts.trace() / self.counts.sum())
 
     @property
     def teacher(self) -> np.ndarray:
-        """Share of the pixels that the teacher gives each class, [K] in [0, 1]."""
+        """Share of the pixels that the teacher gives to each class, [K] in [0, 1]."""
         return self.counts.sum(1) / self.counts.sum()
 
     @property
     def iou(self) -> np.ndarray:
-        """Pixels of a class by both, over those by either: [K] in [0, 1], NaN for a class that neither names."""
+        """Intersection over union of each class, [K] in [0, 1]; NaN for a class that neither network gives."""
         both = self.counts.diagonal()
         either = self.counts.sum(0) + self.counts.sum(1) - both
         return np.divide(both, either, out=np.full(len(both), np.nan), where=either > 0)
 
 
 def compare(network: Network, teacher: Network, photos: list[Path]) -> Agreement:
-    """Segment photos with both networks and count.
+    """Segment photos with both networks and count pixels by class.
+
+    Args:
+        network: compared with the teacher.
+        teacher: with the same classes.
+        photos: files.
 
     Raises:
         ValueError: the networks have different classes.
@@ -64,31 +70,32 @@ def compare(network: Network, teacher: Network, photos: list[Path]) -> Agreement
         )
     size = len(teacher.classes)
     counts = np.zeros((size, size), np.int64)
-    scorers = [Scorer(either, walk=None) for either in (teacher, network)]
+    scorers = [Scorer(segmenter, walk=None) for segmenter in (teacher, network)]
     for path in progress(photos, "compare"):
         photo = read_image(path)
-        said, own = (scorer(photo).segmentation.numpy() for scorer in scorers)  # [H, W] each
-        counts += np.bincount((said * size + own).ravel(), minlength=size**2).reshape(size, size)
+        row, column = (scorer(photo).segmentation.numpy() for scorer in scorers)  # [H, W] each
+        counts += np.bincount((row * size + column).ravel(), minlength=size**2).reshape(size, size)
     return Agreement(teacher.classes, counts)
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; the exit status is 0, or 2 with a message on standard error."""
     parser = argparse.ArgumentParser(prog="python -m rwpm_fast.training.agreement", description=__doc__)
     parser.add_argument("--photos", type=Path, nargs="+", required=True, metavar="PATH", help="photos, or folders")
     parser.add_argument("--teacher", type=Path, required=True, metavar="NPZ", help="DABNet's weights")
-    parser.add_argument("--network", default="compact", help="which network (default: %(default)s)")
+    parser.add_argument("--network", default="compact", help="network to compare (default: %(default)s)")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="its weights (default: the package's)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures and all counts there")
     options = parser.parse_args(arguments)
     try:
-        return agree(options)
+        return run(options)
     except (ValueError, TypeError, OSError, ImportError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2
 
 
-def agree(options: argparse.Namespace) -> int:
-    """Compare, print and write what the options say; returns 0."""
+def run(options: argparse.Namespace) -> int:
+    """Compare two networks, print a table and write the JSON file that the options name; returns 0."""
     if options.json is not None:
         make_folder_of(options.json, "--json")
     photos = find_images(options.photos)

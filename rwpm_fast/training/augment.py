@@ -1,4 +1,4 @@
-"""Lessons as a network sees them in training: pieces in other sizes and lights, with strangers pasted in."""
+"""Training batches: random crops of samples in other sizes and light, with outliers pasted into photos."""
 
 from __future__ import annotations
 
@@ -11,115 +11,147 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rwpm_fast.scenes.labels import EGO, UNKNOWN
+from ..scenes import EGO, UNKNOWN
+from .outliers import Cutout, cutouts, log_uniform, paste_outliers
+from .photometric import photometric_jitter
+from .samples import PhotoSample, Sample, SceneSample
 
-from .outliers import Cutout, cutouts, paste
-from .photometric import in_another_light
-from .samples import Lesson
-
-PHOTOS = 0.7  # share of the views
-STRANGERS = 0.6  # of those of photos
-SMOOTHING = 0.05  # of the truth of rendered scenes
-# The longer side of the picture that a view is a piece of: what the network is shown later is at most 832 pixels.
-SIZES = {"photo": (520, 1150), "scene": (600, 1000)}
+PHOTO_SHARE = 0.7  # of the crops; the others are of rendered scenes
+OUTLIER_SHARE = 0.6  # of the crops of photos, into which outliers are pasted
+JITTER_SHARE = 0.7  # of all crops, in another light
+LABEL_SMOOTHING = 0.05  # of the true classes of rendered scenes
+# Range of the longer side of the image that a crop is taken from; at inference the network sees at most 832 pixels.
+PHOTO_SIZES, SCENE_SIZES = (520, 1150), (600, 1000)
 
 
 @dataclass(frozen=True, eq=False)
-class View:
-    """A view, or a batch of them, [B, ...] each.
+class Crop:
+    """A crop with its targets on the cells of 8 x 8 pixels, or a batch of them, [B, ...] each.
 
     Attributes:
-        picture: [3, H, W] uint8.
-        target: [K, H / 8, W / 8] log-probabilities.
-        evidence: [H / 8, W / 8] log-sum-exp of a teacher's logits, NaN where none spoke.
-        known: [H / 8, W / 8] bool, cells to learn a class of.
-        unknown: [H / 8, W / 8] bool, cells of what no class is for; those between are neither.
+        image: [3, H, W] uint8.
+        target: [K, H / 8, W / 8] log-probabilities of the classes.
+        teacher_lse: [H / 8, W / 8] log-sum-exp of a teacher's logits (its negative energy), NaN without a teacher.
+        known: [H / 8, W / 8] bool, cells whose class is learned.
+        unknown: [H / 8, W / 8] bool, cells of outliers or unknown objects; cells at their borders are neither.
     """
 
-    picture: Tensor
+    image: Tensor
     target: Tensor
-    evidence: Tensor
+    teacher_lse: Tensor
     known: Tensor
     unknown: Tensor
 
     @classmethod
-    def batch(cls, views: Sequence[View]) -> View:
-        """Several as one."""
-        return cls(*(torch.stack(parts) for parts in zip(*(vars(view).values() for view in views), strict=True)))
+    def batch(cls, crops: Sequence[Crop]) -> Crop:
+        """Stack crops into a batch."""
+        return cls(*(torch.stack(parts) for parts in zip(*(vars(crop).values() for crop in crops), strict=True)))
+
+    def mirrored(self) -> Crop:
+        """Return the mirror image, left to right."""
+        return Crop(*(part.flip(-1) for part in vars(self).values()))
 
 
-def batches(lessons: Sequence[Lesson], count: int, height: int, width: int, classes: int, seed: int) -> Iterator[View]:
-    """Endless batches of ``count`` views of height x width, multiples of 8, for so many classes."""
+def batches(
+    samples: Sequence[Sample], batch_size: int, height: int, width: int, num_classes: int, seed: int
+) -> Iterator[Crop]:
+    """Yield batches without end; equal arguments give equal batches.
+
+    Args:
+        samples: photos with a teacher's logits, rendered scenes with their classes, or both.
+        batch_size: B.
+        height: of a crop, a multiple of 8.
+        width: of a crop, a multiple of 8.
+        num_classes: K.
+        seed: of everything random.
+    """
     rng = np.random.default_rng(seed)
-    photos = [lesson for lesson in lessons if lesson.logits is not None]
-    scenes = [lesson for lesson in lessons if lesson.classes is not None]
-    things = cutouts(scenes)
+    photos = [sample for sample in samples if isinstance(sample, PhotoSample)]
+    scenes = [sample for sample in samples if isinstance(sample, SceneSample)]
+    objects = cutouts(scenes)
     while True:
-        views = []
-        for _ in range(count):
-            if photos and (not scenes or rng.random() < PHOTOS):
-                view = _of_photo(photos[rng.integers(len(photos))], height, width, rng, things, photos)
+        crops = []
+        for _ in range(batch_size):
+            if photos and (not scenes or rng.random() < PHOTO_SHARE):
+                crop = _photo_crop(photos[int(rng.integers(len(photos)))], height, width, rng, objects, photos)
             else:
-                view = _of_scene(scenes[rng.integers(len(scenes))], height, width, rng, classes)
-            views.append(_mirrored(view) if rng.random() < 0.5 else view)
-        yield View.batch(views)
+                crop = _scene_crop(scenes[int(rng.integers(len(scenes)))], height, width, rng, num_classes)
+            crops.append(crop.mirrored() if rng.random() < 0.5 else crop)
+        yield Crop.batch(crops)
 
 
-def _of_photo(
-    lesson: Lesson,
+def _photo_crop(
+    sample: PhotoSample,
     height: int,
     width: int,
     rng: np.random.Generator,
-    things: Sequence[Cutout],
-    photos: Sequence[Lesson],
-) -> View:
-    picture, box = _piece(lesson.picture, height, width, SIZES["photo"], rng)
-    cells = (slice(None), *(slice(side.start // 8, side.stop // 8) for side in box))
-    logits = F.interpolate(lesson.logits[cells][None].float(), (height // 8, width // 8), mode="bilinear")[0]
-    shapes = torch.zeros(height, width)
-    if rng.random() < STRANGERS:
-        picture, shapes = paste(picture, rng, things, photos)
-    known, unknown = _apart(shapes)
-    return View(_seen(picture, rng), logits.log_softmax(0), logits.logsumexp(0), known, unknown)
+    objects: Sequence[Cutout],
+    photos: Sequence[PhotoSample],
+) -> Crop:
+    image, box = _random_crop(sample.image, height, width, PHOTO_SIZES, rng)
+    rows, columns = (slice(side.start // 8, side.stop // 8) for side in box)
+    logits = F.interpolate(sample.logits[None, :, rows, columns].float(), (height // 8, width // 8), mode="bilinear")[0]
+    opacity = torch.zeros(height, width)
+    if rng.random() < OUTLIER_SHARE:
+        image, opacity = paste_outliers(image, rng, objects, photos)
+    known, unknown = label_cells(opacity)
+    return Crop(photometric(image, rng), logits.log_softmax(0), logits.logsumexp(0), known, unknown)
 
 
-def _of_scene(lesson: Lesson, height: int, width: int, rng: np.random.Generator, classes: int) -> View:
-    picture, box = _piece(lesson.picture, height, width, SIZES["scene"], rng)
-    truth = F.interpolate(lesson.classes[box][None, None].float(), (height, width), mode="nearest")[0, 0]
-    known, unknown = _apart((truth == UNKNOWN).float())
-    named = truth[4::8, 4::8].long()
-    target = torch.full((classes, *named.shape), SMOOTHING / (classes - 1))
-    target.scatter_(0, named.clamp(max=classes - 1)[None], 1 - SMOOTHING)
-    evidence = torch.full(named.shape, math.nan)
-    return View(_seen(picture, rng), target.log(), evidence, known & (named != EGO), unknown & (named != EGO))
+def _scene_crop(sample: SceneSample, height: int, width: int, rng: np.random.Generator, num_classes: int) -> Crop:
+    image, box = _random_crop(sample.image, height, width, SCENE_SIZES, rng)
+    class_map = F.interpolate(sample.class_map[box][None, None].float(), (height, width), mode="nearest")[0, 0]
+    known, unknown = label_cells((class_map == UNKNOWN).float())
+    classes = class_map[4::8, 4::8].long()
+    target = torch.full((num_classes, *classes.shape), LABEL_SMOOTHING / (num_classes - 1))
+    target.scatter_(0, classes.clamp(max=num_classes - 1)[None], 1 - LABEL_SMOOTHING)
+    teacher_lse = torch.full(classes.shape, math.nan)
+    scored = classes != EGO
+    return Crop(photometric(image, rng), target.log(), teacher_lse, known & scored, unknown & scored)
 
 
-def _piece(
-    picture: Tensor, height: int, width: int, sizes: tuple[int, int], rng: np.random.Generator
+def _random_crop(
+    image: Tensor, height: int, width: int, sizes: tuple[int, int], rng: np.random.Generator
 ) -> tuple[Tensor, tuple[slice, slice]]:
-    """A piece of a picture, [3, height, width] float32, and where it is from, in multiples of 8."""
-    whole = picture.shape[1:]
-    longer = math.exp(rng.uniform(*map(math.log, sizes)))
+    """Crop an image at a random position and scale.
+
+    Args:
+        image: [3, H, W].
+        height: of the crop.
+        width: of the crop.
+        sizes: range of the longer side of the scaled image in pixels; larger where the crop would not fit otherwise.
+        rng: source of position and scale.
+
+    Returns:
+        The crop, [3, height, width] float32, and its rows and columns in the image, multiples of 8.
+    """
+    whole = image.shape[1:]
+    longer = log_uniform(rng, *sizes)
     scale = max(longer / max(whole), height / whole[0], width / whole[1])
     sides = [max(8, min(have, round(want / scale)) // 8 * 8) for have, want in zip(whole, (height, width), strict=True)]
     starts = [8 * int(rng.integers((have - side) // 8 + 1)) for have, side in zip(whole, sides, strict=True)]
-    box = tuple(slice(start, start + side) for start, side in zip(starts, sides, strict=True))
-    piece = picture[(slice(None), *box)][None].float()
-    return F.interpolate(piece, (height, width), mode="bilinear", antialias=True)[0], box
+    rows, columns = (slice(start, start + side) for start, side in zip(starts, sides, strict=True))
+    crop = image[None, :, rows, columns].float()
+    return F.interpolate(crop, (height, width), mode="bilinear", antialias=True)[0], (rows, columns)
 
 
-def _apart(shapes: Tensor) -> tuple[Tensor, Tensor]:
-    """Cells that are known and cells that are not, by where strangers are, [H, W]; their borders are neither."""
-    cover = F.avg_pool2d(shapes[None], 8)
-    near = F.max_pool2d(cover, 3, 1, 1)[0]
-    return near <= 0.02, cover[0] > 0.6
+def label_cells(opacity: Tensor) -> tuple[Tensor, Tensor]:
+    """Label cells of 8 x 8 pixels as known or unknown by how much of them outliers cover; borders are neither.
+
+    Args:
+        opacity: [H, W] float32 in [0, 1], of outliers.
+
+    Returns:
+        known: [H / 8, W / 8] bool, at most 2 % of the cell and of each of its eight neighbors covered.
+        unknown: [H / 8, W / 8] bool, more than 60 % of the cell covered.
+    """
+    cover = F.avg_pool2d(opacity[None], 8)
+    nearby = F.max_pool2d(cover, 3, 1, 1)[0]
+    return nearby <= 0.02, cover[0] > 0.6
 
 
-def _seen(picture: Tensor, rng: np.random.Generator) -> Tensor:
-    if rng.random() < 0.7:
-        picture = in_another_light(picture, rng)
-    return picture.round().clamp(0, 255).byte()
-
-
-def _mirrored(view: View) -> View:
-    return View(*(part.flip(-1) for part in vars(view).values()))
+def photometric(image: Tensor, rng: np.random.Generator) -> Tensor:
+    """Apply :func:`photometric_jitter` to most images, and round [3, H, W] to uint8."""
+    if rng.random() < JITTER_SHARE:
+        image = photometric_jitter(image, rng)
+    return image.round().clamp(0, 255).byte()

@@ -1,22 +1,103 @@
-"""What there is to learn from: pictures, and what to say of them."""
+"""Training samples: photos with the logits of a teacher, and rendered scenes with their true classes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
 
+import numpy as np
+import torch
 from torch import Tensor
+
+from ..io.images import find_images, read_image
+from ..networks import Network
+from ..scenes import render_scene
 
 
 @dataclass(frozen=True, eq=False)
-class Lesson:
-    """A picture and what to say of it, by a teacher or by the truth.
+class PhotoSample:
+    """A photo without labels, and what a teacher says about it.
 
     Attributes:
-        picture: [3, H, W] uint8, sides multiples of 8.
-        logits: [K, H / 8, W / 8] float16, a teacher's; or None.
-        classes: [H, W] uint8, ``EGO`` for our own car and ``UNKNOWN`` for what no class is for; or None.
+        image: [3, H, W] uint8, sides multiples of 8.
+        logits: [K, H / 8, W / 8] float16, those of the teacher.
     """
 
-    picture: Tensor
-    logits: Tensor | None = None
-    classes: Tensor | None = None
+    image: Tensor
+    logits: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class SceneSample:
+    """A rendered scene and its true classes.
+
+    Attributes:
+        image: [3, H, W] uint8, sides multiples of 8.
+        class_map: [H, W] uint8, Cityscapes train ids, ``UNKNOWN`` (255) on objects of no class and ``EGO`` (254) on the
+            hood of the ego vehicle.
+    """
+
+    image: Tensor
+    class_map: Tensor
+
+
+Sample: TypeAlias = PhotoSample | SceneSample
+
+
+def teacher_logits(teacher: Network, image: Tensor) -> Tensor:
+    """Return a teacher's logits [K, H / 8, W / 8] float16 of an image.
+
+    Args:
+        teacher: network of stride 8, in evaluation mode.
+        image: [3, H, W] uint8, sides multiples of 8.
+    """
+    with torch.inference_mode():
+        return teacher(teacher.preprocess(image[None]))[0].half()
+
+
+def teacher_samples(
+    teacher: Network, folders: Sequence[Path], *, log: Callable[[str], None] = print
+) -> list[PhotoSample]:
+    """Make a sample of every photo in folders, in its own size, cropped to multiples of 8 pixels.
+
+    Args:
+        teacher: network of stride 8, in evaluation mode.
+        folders: with the photos.
+        log: called with a line of progress every ten photos.
+
+    Raises:
+        ImageError: a photo that cannot be read.
+    """
+    samples = []
+    paths = [path for folder in folders for path in find_images([folder])]
+    for number, path in enumerate(paths):
+        photo = torch.from_numpy(read_image(path)).permute(2, 0, 1)  # [3, H, W]
+        height, width = (side // 8 * 8 for side in photo.shape[1:])
+        image = photo[:, :height, :width].contiguous()
+        samples.append(PhotoSample(image, teacher_logits(teacher, image)))
+        if number % 10 == 9:
+            log(f"{number + 1} of {len(paths)} photos")
+    return samples
+
+
+def scene_samples(
+    count: int, rng: np.random.Generator, size: tuple[int, int] = (384, 768), *, log: Callable[[str], None] = print
+) -> list[SceneSample]:
+    """Render scenes with the class of every pixel.
+
+    Args:
+        count: number of scenes.
+        rng: source of the scenes.
+        size: (height, width) in pixels, multiples of 8, each 16 or more.
+        log: called with a line of progress every twenty scenes.
+    """
+    samples = []
+    for number in range(count):
+        photo, class_map = render_scene(rng, size)
+        image = torch.from_numpy(photo).permute(2, 0, 1).contiguous()
+        samples.append(SceneSample(image, torch.from_numpy(class_map)))
+        if number % 20 == 19:
+            log(f"{number + 1} of {count} scenes")
+    return samples
