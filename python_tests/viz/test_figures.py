@@ -1,4 +1,4 @@
-"""Figures stand up to odd sizes, constant maps and broken pixels."""
+"""Figures of odd sizes, constant maps and broken pixels are right."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from rwpm_fast.metrics import Curve, PixelMetrics
-from rwpm_fast.viz.figures import _shrink, figure_bytes, panel, roc_pr_figure, score_range
+from rwpm_fast.viz.figures import _downsample, figure_bytes, panel, roc_pr_figure, score_range
 
 
 def maps(size: tuple[int, int], seed: int = 0):
@@ -46,7 +46,7 @@ def test_panel_of_a_large_photo_is_a_small_file():
     photo, before, after, _ = maps((1024, 2048))
     smooth = np.linspace(-1, 1, 2048)[None] * np.linspace(0, 1, 1024)[:, None]
     assert len(figure_bytes(panel(photo, smooth + 0.1 * before, smooth + 0.1 * after))) < 1.5e6
-    assert _shrink(photo).shape == (342, 683, 3)
+    assert _downsample(photo).shape == (342, 683, 3)
 
 
 def test_scores_share_one_range_and_the_difference_is_centered():
@@ -155,7 +155,7 @@ def test_long_curves_are_thinned():
     assert len(recall) <= 1001 < len(full.tp)
 
 
-def test_many_curves_can_be_told_apart():
+def test_many_curves_differ_in_color_or_line_style():
     _, before, _, labels = maps((20, 30))
     one = curve(before, labels)
     figure = roc_pr_figure({f"tau = {i}": one for i in range(12)})

@@ -1,1 +1,1 @@
-"""Figures and HTML pages of results."""
+"""Figures of score maps and curves, and self-contained HTML pages."""

@@ -1,4 +1,4 @@
-"""Figures: a photo beside its anomaly scores without and with the walk, and the curves of both."""
+"""Figures: a photo with its anomaly scores without and with the walk, and ROC and precision-recall curves."""
 
 from __future__ import annotations
 
@@ -8,21 +8,35 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from ..data.frames import ANOMALY, VOID
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
     from ..metrics import Curve
 
-ANOMALY, VOID = 1, 255
-OUTLINE = "#00f5d4"  # a hue that neither the photo nor the color maps come near
-GRAY = "#8c8c8c"
-# Of curves; without and with the walk are the first two.
-COLORS = ("#8c6bb1", "#e6550d", "#1b9e77", "#2b7bba", "#c79a00", "#d6278b", "#17a2b8", "#8c510a", "#6c757d", "#222222")
-LINES = ("-", "--", ":")
-PERCENTILES = (1.0, 99.9)
-LONGEST_SIDE = 960  # pixels of a map in a panel: sharp on a screen, and the file stays small
+OUTLINE_COLOR = "#00f5d4"  # of anomalies; unlike any color of the color maps, and rare in photos
+GRAY = "#8c8c8c"  # of pixels without a score
+# Of curves; the first two are those without and with the walk.
+CURVE_COLORS = (
+    "#8c6bb1",
+    "#e6550d",
+    "#1b9e77",
+    "#2b7bba",
+    "#c79a00",
+    "#d6278b",
+    "#17a2b8",
+    "#8c510a",
+    "#6c757d",
+    "#222222",
+)
+LINE_STYLES = ("-", "--", ":")
+RANGE_PERCENTILES = (1.0, 99.9)  # of the scores: ends of the color range
+MAX_SIDE = 960  # pixels of a map in a panel: sharp on a screen, and the file stays small
 
 
 def panel(
@@ -34,22 +48,22 @@ def panel(
     titles: tuple[str, str, str, str] = ("Photo", "Without the walk", "With the walk", "Difference"),
     caption: str = "",
 ) -> Figure:
-    """Photo, score without the walk, score with it, and what the walk changed.
+    """Draw a photo, its score without the walk, its score with the walk, and the difference of the two.
 
-    Both scores share one color range, percentiles 1 to 99.9 of the two maps together (see `score_range`), so that
-    equal colors mean equal scores. The difference, after minus before, has a diverging map centered at 0. Pixels
-    without a finite score, and void pixels, are gray.
+    Both scores share one color range, percentiles 1 to 99.9 of the two maps together (see :func:`score_range`), so
+    that equal colors mean equal scores. The difference, after minus before, has a diverging color map centered at 0.
+    Pixels without a finite score, and void pixels, are gray.
 
     Args:
-        photo: [H, W, 3], 0..255, any number type; array or tensor, as all of the following.
-        before: [H, W] anomaly score without the walk, higher = more anomalous.
-        after: [H, W] anomaly score with the walk.
-        labels: [H, W], 0 inlier, 1 anomaly, 255 void. The anomaly is outlined in every map.
+        photo: [H, W, 3], 0..255; array or tensor of any number type.
+        before: [H, W] anomaly score without the walk, higher = more anomalous; array or tensor.
+        after: [H, W] anomaly score with the walk; array or tensor.
+        labels: [H, W], 0 inlier, 1 anomaly, 255 void; array or tensor. Anomalies are outlined in every map.
         titles: of photo, before, after and difference.
         caption: a line below the maps.
 
     Raises:
-        ValueError: shapes that do not belong together.
+        ValueError: shapes that do not match.
         ModuleNotFoundError: matplotlib is not installed.
     """
     photo, before, after, labels = _check_maps(photo, before, after, labels)
@@ -57,7 +71,7 @@ def panel(
     shape = np.clip(height / width, 0.25, 2.5)
     figure = blank_figure((13.0, 13.0 * 0.46 * shape * 2 + 1.1))
     axes = figure.subplots(2, 2)
-    with np.errstate(invalid="ignore"):  # inf - inf: no finite score either way
+    with np.errstate(invalid="ignore"):  # inf - inf: neither score is finite
         change = after - before
     low, high = score_range(before, after, labels)
     limit = _largest_change(change, labels)
@@ -68,16 +82,18 @@ def panel(
         shown = np.where(void[..., None], (0.45 * shown + 0.55 * 140).astype(np.uint8), shown)
         before, after, change = (np.where(void, np.nan, score) for score in (before, after, change))
     extent = (0, width, height, 0)
-    axes[0, 0].imshow(_shrink(shown).astype(np.uint8), extent=extent)
-    difference = axes[0, 1].imshow(_shrink(change), cmap=_color_map("RdBu_r"), vmin=-limit, vmax=limit, extent=extent)
+    axes[0, 0].imshow(_downsample(shown).astype(np.uint8), extent=extent)
+    difference = axes[0, 1].imshow(
+        _downsample(change), cmap=_color_map("RdBu_r"), vmin=-limit, vmax=limit, extent=extent
+    )
     for ax, score in zip(axes[1], (before, after), strict=True):
-        image = ax.imshow(_shrink(score), cmap=_color_map("inferno"), vmin=low, vmax=high, extent=extent)
+        image = ax.imshow(_downsample(score), cmap=_color_map("inferno"), vmin=low, vmax=high, extent=extent)
     for ax, title in zip(axes.flat, (titles[0], titles[3], titles[1], titles[2]), strict=True):
         ax.set_title(title, fontsize=12, loc="left")
         ax.set_axis_off()
         if labels is not None:
             _outline(ax, labels)
-    first, last = PERCENTILES
+    first, last = RANGE_PERCENTILES
     for source, row, text in (
         (difference, axes[0], "with minus without"),
         (image, axes[1], f"score, percentiles {first:g} to {last:g} of both"),
@@ -92,10 +108,10 @@ def panel(
 
 
 def roc_pr_figure(curves: Mapping[str, Curve]) -> Figure:
-    """ROC and precision-recall curves, drawn with the steps whose areas are AuROC and AP.
+    """Draw ROC and precision-recall curves, with the steps whose areas are AuROC and AP.
 
     Args:
-        curves: name to curve, in the legend's order; long ones are thinned to what the eye can see.
+        curves: name to curve, in the order of the legend; long curves are thinned to what the eye can see.
 
     Raises:
         ValueError: no curve, or one without anomalies or without inliers.
@@ -112,12 +128,12 @@ def roc_pr_figure(curves: Mapping[str, Curve]) -> Figure:
     for index, (name, curve) in enumerate(curves.items()):
         curve = curve.thinned()
         style = {
-            "color": COLORS[index % len(COLORS)],
-            "linestyle": LINES[index // len(COLORS) % len(LINES)],
+            "color": CURVE_COLORS[index % len(CURVE_COLORS)],
+            "linestyle": LINE_STYLES[index // len(CURVE_COLORS) % len(LINE_STYLES)],
             "linewidth": 1.4,
         }
         recall = curve.tp / curve.positives  # [K]
-        # negatives between two thresholds come first, those tied with positives together with them
+        # between two thresholds the negatives come first; negatives tied with positives come together with them
         false_positives = np.stack([curve.fp_above, curve.fp], axis=1).ravel() / curve.negatives  # [2 K]
         true_positives = np.stack([np.append(0, recall[:-1]), recall], axis=1).ravel()  # [2 K]
         roc.plot([0, *false_positives, 1], [0, *true_positives, 1], label=name, **style)
@@ -134,28 +150,33 @@ def roc_pr_figure(curves: Mapping[str, Curve]) -> Figure:
 
 
 def score_range(before: ArrayLike, after: ArrayLike, labels: ArrayLike | None = None) -> tuple[float, float]:
-    """One color range for two score maps: percentiles 1 and 99.9 of their finite scores together, void left out.
+    """Return one color range for two score maps: percentiles 1 and 99.9 of their finite scores together.
 
-    The upper end is so high because anomalies are few: 1 % of the pixels must not fall out of the range. A constant
-    map gets a range of width 1 around its value, a map without a finite score 0 to 1.
+    The upper percentile is high because anomalies are rare: it must not cut off 1 % of the pixels. Constant maps get a
+    range of width 1 around their value, maps without a finite score get 0 to 1.
+
+    Args:
+        before: [H, W] score map; array or tensor.
+        after: [H, W] score map; array or tensor.
+        labels: [H, W], 255 where pixels do not count; None if all do.
     """
-    scores = np.stack([_array(before), _array(after)])
+    scores = np.stack([_to_array(before), _to_array(after)])
     if labels is not None:
-        scores = scores[:, _array(labels) != VOID]
+        scores = scores[:, _to_array(labels) != VOID]
     finite = scores[np.isfinite(scores)]
     if not finite.size:
         return 0.0, 1.0
-    low, high = (float(value) for value in np.percentile(finite, PERCENTILES))
+    low, high = (float(value) for value in np.percentile(finite, RANGE_PERCENTILES))
     return (low, high) if high > low else (low - 0.5, low + 0.5)
 
 
 def figure_bytes(figure: Figure, format: str = "png", *, quality: int | None = None) -> bytes:
-    """The figure as the bytes of a file.
+    """Return a figure as the bytes of an image file.
 
     Args:
-        figure: is drawn at its own dpi.
-        format: "png", "webp", "jpg", "svg", "pdf" or another that matplotlib's Agg canvas can write.
-        quality: of "webp" and "jpg", 1 to 100.
+        figure: drawn at its own dpi.
+        format: "png", "webp", "jpg", "svg", "pdf" or another one that matplotlib can write.
+        quality: of "webp" and "jpg", 1 to 100; None for matplotlib's default.
     """
     stream = io.BytesIO()
     figure.savefig(stream, format=format, dpi=figure.dpi, pil_kwargs={} if quality is None else {"quality": quality})
@@ -163,7 +184,10 @@ def figure_bytes(figure: Figure, format: str = "png", *, quality: int | None = N
 
 
 def blank_figure(size: tuple[float, float]) -> Figure:
-    """An empty figure, its size in inches, with a canvas of its own: no pyplot, so no global state and no display.
+    """Make an empty figure with its own canvas: without pyplot, so without global state and without a display.
+
+    Args:
+        size: width and height in inches; an inch has 100 pixels.
 
     Raises:
         ModuleNotFoundError: matplotlib is not installed.
@@ -180,44 +204,44 @@ def blank_figure(size: tuple[float, float]) -> Figure:
     return figure
 
 
-def _color_map(name: str):
+def _color_map(name: str) -> Colormap:
     from matplotlib import colormaps
 
     return colormaps[name].with_extremes(bad=GRAY)
 
 
-def _array(values: ArrayLike) -> NDArray:
-    """Array of an array or of a tensor on any device, gradient or not."""
-    if hasattr(values, "detach"):
-        values = values.detach().cpu()
-        if values.dtype.is_floating_point:
-            values = values.float()  # NumPy has no bfloat16
+def _to_array(values: ArrayLike) -> NDArray:
+    """Convert an array, or a tensor on any device, to an array."""
+    if isinstance(values, Tensor):
+        tensor = values.detach().cpu()
+        return (tensor.float() if tensor.is_floating_point() else tensor).numpy()  # NumPy has no bfloat16
     return np.asarray(values)
 
 
 def _check_maps(
     photo: ArrayLike, before: ArrayLike, after: ArrayLike, labels: ArrayLike | None
 ) -> tuple[NDArray, NDArray, NDArray, NDArray | None]:
-    before, after = (_array(score).astype(np.float64) for score in (before, after))
+    """Convert photo, scores and labels to arrays, scores to float64, and check that their shapes match."""
+    before, after = (_to_array(score).astype(np.float64) for score in (before, after))
     if before.ndim != 2 or 0 in before.shape:
         raise ValueError(f"before: expected a score map [H, W], got {list(before.shape)}")
     size = list(before.shape)
     for name, values, wanted in (
         ("after", after, size),
-        ("photo", _array(photo), [*size, 3]),
-        ("labels", None if labels is None else _array(labels), size),
+        ("photo", _to_array(photo), [*size, 3]),
+        ("labels", None if labels is None else _to_array(labels), size),
     ):
         if values is not None and list(values.shape) != wanted:
             raise ValueError(f"{name}: expected {wanted} to match before {size}, got {list(values.shape)}")
-    return _array(photo), before, after, None if labels is None else _array(labels)
+    return _to_array(photo), before, after, None if labels is None else _to_array(labels)
 
 
-def _shrink(image: NDArray) -> NDArray:
-    """Mean over whole blocks until the longer side has at most `LONGEST_SIDE` pixels; [H, W] or [H, W, 3].
+def _downsample(image: NDArray) -> NDArray:
+    """Average [H, W] or [H, W, 3] over square blocks, so that the longer side has at most ``MAX_SIDE`` pixels.
 
-    NaN marks blocks in which no pixel is finite.
+    Blocks without a finite pixel become NaN.
     """
-    block = -(-max(image.shape[:2]) // LONGEST_SIDE)
+    block = -(-max(image.shape[:2]) // MAX_SIDE)
     finite = np.isfinite(image)
     weight, total = finite.astype(np.float64), np.where(finite, image, 0.0)
     for axis in (0, 1):
@@ -227,14 +251,17 @@ def _shrink(image: NDArray) -> NDArray:
 
 
 def _largest_change(change: NDArray, labels: NDArray | None) -> float:
-    """Half width of the difference's color range: percentile 99.9 of its size, and never 0."""
+    """Return the half width of the color range of a difference: percentile 99.9 of its magnitude, or 1 if that is 0."""
     counted = np.isfinite(change) if labels is None else np.isfinite(change) & (labels != VOID)
-    return float(np.percentile(abs(change[counted]), PERCENTILES[1])) or 1.0 if counted.any() else 1.0
+    return float(np.percentile(abs(change[counted]), RANGE_PERCENTILES[1])) or 1.0 if counted.any() else 1.0
 
 
 def _outline(ax: Axes, labels: NDArray) -> None:
-    # a border of inliers around the map closes the outline of an anomaly that the photo cuts off
+    """Draw the outline of the anomalies."""
+    # a border of inliers around the map closes the outline of an anomaly that the edge of the photo cuts
     anomaly = np.pad(labels == ANOMALY, 1).astype(np.float32)
     if anomaly.any():
         height, width = anomaly.shape
-        ax.contour(np.arange(width) - 0.5, np.arange(height) - 0.5, anomaly, [0.5], colors=OUTLINE, linewidths=1.1)
+        ax.contour(
+            np.arange(width) - 0.5, np.arange(height) - 0.5, anomaly, [0.5], colors=OUTLINE_COLOR, linewidths=1.1
+        )

@@ -1,4 +1,7 @@
-"""Pages that need nothing else: one HTML document with its style and pictures inside, no scripts, no connection."""
+"""Self-contained HTML pages: style and images are inside the document; no scripts, no network connection.
+
+Every page of the package is made of :func:`page`, :func:`table` and :func:`image`, so all look the same.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +11,28 @@ from html import escape
 
 
 class Markup(str):
-    """Text that is HTML already."""
+    """Text that is HTML already, and so is not escaped."""
 
     __slots__ = ()
 
 
 def page(title: str, sections: Iterable[str]) -> str:
-    """The whole document.
+    """Return a whole HTML document.
 
     Args:
-        title: plain text.
+        title: plain text, for the title bar of the browser.
         sections: HTML, in order; empty ones are left out.
     """
     return _PAGE.format(title=escape(title), style=_STYLE, body="\n".join(filter(None, sections)))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table that scrolls by itself where the screen is narrow; cells that are no :class:`Markup` are escaped."""
+    """Return a table, which scrolls sideways on a narrow screen.
+
+    Args:
+        head: cells of the first row.
+        rows: cells of the other rows; escaped, as those of the first, unless they are :class:`Markup`.
+    """
 
     def line(tag: str, cells: Sequence[str]) -> str:
         return "<tr>" + "".join(f"<{tag}>{_escaped(cell)}</{tag}>" for cell in cells) + "</tr>"
@@ -34,12 +42,12 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def image(data: bytes, description: str, format: str = "png") -> str:
-    """A picture.
+    """Return an image with its data inside.
 
     Args:
-        data: the bytes of its file.
-        description: plain text for those who do not see it.
-        format: "png", "webp" or another name in image/... .
+        data: bytes of the image file.
+        description: plain text, for readers who cannot see the image.
+        format: subtype of the MIME type image/..., such as "png" or "webp".
     """
     encoded = base64.b64encode(data).decode("ascii")
     return f'<div class="wide"><img alt="{escape(description)}" src="data:image/{format};base64,{encoded}"></div>'
