@@ -32,8 +32,8 @@ $(VENV)/built: $(VENV)/ready $(CPP) CMakeLists.txt setup.py
 	$(PIP) --no-build-isolation --editable '.[dev]'
 	@touch $@
 
-demo: build  ## paint a street, score it with the compact network, write a report
-	@echo "== demo: a painted street through the whole chain, report in build/demo"
+demo: build  ## render a street, score it with the compact network, write a report
+	@echo "== demo: a rendered street through the whole chain, report in build/demo"
 	$(VENV)/bin/rwpm-fast demo --out build/demo
 
 test: build lint test-cpp test-cuda test-python  ## everything that CI runs
