@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from rwpm_fast.io.markdown import markdown_table
+
 METRICS = {"auroc": ("AuROC", max), "ap": ("AP", max), "fpr95": ("FPR95", min)}
 
 
@@ -32,8 +34,7 @@ def _table(lines: Sequence[dict[str, Any]]) -> str:
             best = f"{100 * better(figures):.2f}"  # as printed, so that equals are equal
             header.append(f"{score}: {name}")
             columns.append([f"**{text}**" if text == best else text for text in (f"{100 * f:.2f}" for f in figures)])
-    rows = [header, ["---"] * len(header), *(map(list, zip(labels, *columns, strict=True)))]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return markdown_table(header, zip(labels, *columns, strict=True))
 
 
 def main(arguments: list[str] | None = None) -> int:
