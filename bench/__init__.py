@@ -1,5 +1,5 @@
-"""The benchmark room: the walk beside what one would pick instead. ``python -m bench --help`` tells how to run it.
+"""What is measured with :mod:`rwpm_fast.benchmark`, in a checkout; ``python -m bench --help`` says how to run it.
 
-What is timed and how is in the package, :mod:`rwpm_fast.benchmark`; here are the peers that need more than torch, the
-charts, and an entry for pytest-benchmark.
+``suites`` has peers that need more than torch, ``frame_share`` the walk's share of a frame, ``gpu`` all that needs a
+GPU, ``report`` tables and charts, ``results`` records; test_walk.py times single contenders under pytest-benchmark.
 """

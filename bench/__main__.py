@@ -1,4 +1,4 @@
-"""Time the walk in every instruction set beside every peer, in turn, each result checked against float64 first."""
+"""Time the walk in every instruction set and every peer, in turn, each result checked against float64 first."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
     add_arguments(parser)
     options = parser.parse_args(arguments)
     try:
-        return bench(options, parser.prog, add_arguments, default_isas=isas(), peers=peers(), cache=CACHE)
+        return bench(options, parser.prog, default_isas=isas(), peers=peers(), cache=CACHE)
     except (ValueError, TypeError, OSError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2

@@ -1,1 +1,5 @@
-"""The walk's share of the frame time: ``python -m bench.frame_share --help`` tells how to measure it."""
+"""The walk's share of the frame time: ``python -m bench.frame_share --help`` says how to measure it."""
+
+from .record import KIND, ShareRecord, markdown
+
+__all__ = ["KIND", "ShareRecord", "markdown"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,15 +13,15 @@ from torch import Tensor
 
 import rwpm_fast
 from rwpm_fast.benchmark import Case
-from rwpm_fast.benchmark.contender import BOUND
-from rwpm_fast.benchmark.stage import Host
+from rwpm_fast.benchmark.contender import EXACT
+from rwpm_fast.benchmark.device import Device
 from rwpm_fast.networks import Network
 from rwpm_fast.ops.maps import partition_edges
 from rwpm_fast.scoring.scorer import Analysis
 
 CHECKED = 19  # value channels that are checked at most: the walk mixes pixels, so that each channel goes by itself
 ROWS = 64  # of a transition, where an exact walk would take too long
-SAMPLE = 8100  # pixels that tell what more of them would take
+SAMPLE = 8100  # pixels whose walk says what more of them would take
 PAIR_BYTES, MATRIX_BYTES = 5, 2**30  # of a kept pair; of a sparse matrix at most, or the walk streams
 
 
@@ -67,7 +67,7 @@ def corner(map_: Tensor, size: tuple[int, int], stride: int = 1) -> Tensor:
     return map_[0, :, : size[0] : stride, : size[1] : stride].flatten(1).T.contiguous()
 
 
-def what_walks(network: Network) -> tuple[str, ...]:
+def walked_values(network: Network) -> tuple[str, ...]:
     """As published, and where it may be less, that too."""
     return ("embeddings", "masks") if network.mask_head else ("logits",)
 
@@ -80,16 +80,16 @@ def values_of(analysis: Analysis, walked: str) -> Tensor:
     return logits.mask_logits if walked == "masks" else logits[None]
 
 
-def stand_in(source: Path, embedding_map: Tensor, value_map: Tensor) -> tuple[Tensor, Tensor]:
+def substitute_maps(source: Path, embedding_map: Tensor, value_map: Tensor) -> tuple[Tensor, Tensor]:
     """Embedding map and value map of the same shapes, from a file of real embeddings.
 
     The embeddings are enlarged bilinearly and cut or filled up with zeros, which change no cosine, to the channels; a
     second view is the mirror image. A random linear head makes the values of them, as a network's own linear head or
     queries would, unless they are the embeddings themselves.
     """
-    channels, *size = embedding_map.shape[1:]
-    problem = Case.of_file(source, tuple(size), value_channels=value_map.shape[1]).problem()
-    maps = [values.T.unflatten(1, size)[None] for values in (problem.embeddings, problem.values)]
+    channels, height, width = embedding_map.shape[1:]
+    problem = Case.from_file(source, (height, width), value_channels=value_map.shape[1]).problem()
+    maps = [problem.case.to_map(pixels) for pixels in (problem.embeddings, problem.values)]
     maps[0] = F.pad(maps[0], (0, 0, 0, 0, 0, channels - maps[0].shape[1]))  # a negative number of channels cuts
     if len(embedding_map) == 2:
         maps = [torch.cat([map_, map_.flip(-1)]) for map_ in maps]
@@ -98,12 +98,13 @@ def stand_in(source: Path, embedding_map: Tensor, value_map: Tensor) -> tuple[Te
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class Sample:
     """What the walk of a sub-map, or of a sample of its pixels, did and took, and what the exact one of it takes.
 
     Attributes:
         pixels: how many walked.
-        path, kept: as of :class:`rwpm_fast.ops.info.WalkInfo`.
+        path: see :class:`rwpm_fast.ops.info.WalkInfo`, as is ``kept``.
+        kept: pairs of them.
         seconds: of the walk.
         exact_seconds: of the exact walk of the channels that are checked; 0 where it did not run.
         streamed_seconds: of the exact walk of all channels, estimated from that.
@@ -133,43 +134,55 @@ class Seen:
         return self.exact_seconds * (pixels / self.pixels) ** 2
 
 
-def sample(task: Task, stage: Host) -> Seen:
+def measure_sample(task: Task, device: Device) -> Sample:
     """Walk a sample of the first sub-map's pixels, spread over it: a corner would have more neighbors than all."""
     height, width = task.size
-    return look(task, stage, stride=math.ceil((height * width / SAMPLE) ** 0.5))
+    return measure(task, device, stride=math.ceil((height * width / SAMPLE) ** 0.5))
 
 
-def look(task: Task, stage: Host, *, exact: bool = True, stride: int = 1) -> Seen:
+def measure(task: Task, device: Device, *, exact: bool = True, stride: int = 1) -> Sample:
     """Walk the first sub-map by itself, every ``stride``-th of its pixels; exactly too, where wanted."""
     e, v = (corner(map_, task.size, stride) for map_ in (task.embedding_map, task.value_map))
     settings = {**task.settings, "tolerance": task.walk.settings.tolerance, "return_info": True}
     rwpm_fast.walk(e[:2], v[:2], **settings)  # what is loaded at first is not the walk's time
-    seconds, (_, info) = stage.timed(lambda: rwpm_fast.walk(e, v, **settings))
+    seconds, (_, info) = device.timed(lambda: rwpm_fast.walk(e, v, **settings))
     checked = v[:, :CHECKED].contiguous()
     exact_seconds, result = 0.0, None
     if exact:
-        exact_seconds, result = stage.timed(lambda: rwpm_fast.walk(e, checked, **task.settings))
+        exact_seconds, result = device.timed(lambda: rwpm_fast.walk(e, checked, **task.settings))
     streamed = exact_seconds * (e.shape[1] + v.shape[1]) / (e.shape[1] + checked.shape[1])
     same = info.path in ("streaming", "torch")
-    return Seen(len(e), info.path, info.kept, seconds, exact_seconds, streamed, None if same else result)
+    return Sample(len(e), info.path, info.kept, seconds, exact_seconds, streamed, None if same else result)
 
 
-def check(task: Task, result: Tensor, seen: Seen) -> dict[str, Any]:
-    """Error of a result [V, C, h, w], its bound, and what it was compared with, for a row.
+class Check(NamedTuple):
+    """Error of a walk, its bound, and what it was compared with."""
 
-    The first sub-map beside its exact walk, the norm of the difference relative to that of the walk; or where that was
-    not made, rows of its first and of its last transition beside the definition, relative to the largest value.
+    error: float
+    bound: float
+    against: str
+
+    @property
+    def matched(self) -> bool:
+        return self.error <= self.bound
+
+
+def check(task: Task, result: Tensor, sample: Sample) -> Check:
+    """Check a result [V, C, h, w].
+
+    The first sub-map against its exact walk, the norm of the difference relative to that of the walk; or where that was
+    not made, rows of its first and of its last transition against the definition, relative to the largest value.
     """
     tolerance, steps = task.walk.settings.tolerance, task.walk.settings.steps
     got = corner(result, task.size)[:, :CHECKED]
-    if seen.exact is not None:
-        error = ((got - seen.exact).double().norm() / seen.exact.double().norm()).item()
-        bound, against = BOUND + 2 * steps * tolerance, "exact walk"
+    if sample.exact is not None:
+        error = ((got - sample.exact).double().norm() / sample.exact.double().norm()).item()
+        bound, against = EXACT["float32"] + 2 * steps * tolerance, "exact walk"
     else:
-        error, bound, against = _transition_error(task, got), BOUND + 2 * tolerance, f"{ROWS} rows, float64"
+        error, bound, against = _transition_error(task, got), EXACT["float32"] + 2 * tolerance, f"{ROWS} rows, float64"
     if task.sub_maps > 1:
         against += " of the first sub-map"
-    return {"error": error, "bound": bound, "against": against, "matched": error <= bound}
+    return Check(error, bound, against)
 
 
 def _transition_error(task: Task, result: Tensor) -> float:

@@ -6,11 +6,14 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from rwpm_fast.benchmark.fps import Device, Frame
-from rwpm_fast.benchmark.fps.own import backends
+from rwpm_fast.benchmark import Case, open_device
+from rwpm_fast.benchmark.device import Device
+from rwpm_fast.benchmark.ours import backends
+from rwpm_fast.ops.settings import WalkSettings
 
 
 class Skipped(Exception):
@@ -38,23 +41,28 @@ class Context:
         return "cuda" if torch.cuda.is_available() else "cpu"
 
     def stage(self) -> Device:
-        return Device(self.device)
+        return open_device(self.device)
 
-    def frame(self, height: int, width: int, **settings) -> Frame:
-        return self.sized(Frame(height, width, **settings, device=self.device))
+    def frame(self, height: int, width: int, **facts) -> Case:
+        return self.sized(Case(height, width, **self._facts(**facts)))
 
-    def real_frame(self, source: Path, height: int, width: int, **settings) -> Frame:
-        return self.sized(Frame.of_file(source, (height, width), **settings, device=self.device))
+    def real_frame(self, source: Path, height: int, width: int, **facts) -> Case:
+        return self.sized(Case.from_file(source, (height, width), **self._facts(**facts)))
 
-    def sized(self, frame: Frame) -> Frame:
+    def _facts(self, parts: int = 1, steps: int = 20, dtype: str = "float16", **facts) -> dict[str, Any]:
+        walk = WalkSettings(parts=parts, steps=steps)
+        return {"settings": walk, "dtype": dtype, "smooth": True, "device": self.device, **facts}
+
+    def sized(self, frame: Case) -> Case:
         """The frame, or in a dry run a tiny one."""
         if not self.dry:
             return frame
-        small = {"height": 8, "width": 16, "steps": min(2, frame.steps)}
+        small = {"height": 8, "width": 16}
         channels = {"channels": 16} if frame.source is None else {}
-        return replace(frame, **small, **channels, value_channels=min(4, frame.value_channels))
+        small_frame = replace(frame, **small, **channels, value_channels=min(4, frame.value_channels))
+        return small_frame.with_steps(min(2, frame.steps))
 
-    def backends(self, frame: Frame) -> list[str]:
+    def backends(self, frame: Case) -> list[str]:
         """This package's backends for a GPU."""
         return [backend for backend in backends(frame) if backend != "cpu"]
 

@@ -20,7 +20,8 @@ from torch import Tensor
 import rwpm_fast
 from rwpm_fast import reference
 from rwpm_fast.benchmark.cases import map_shape, smooth_manifolds
-from rwpm_fast.benchmark.fps.walker import EXACT, TOLERANT
+from rwpm_fast.benchmark.contender import EXACT
+from rwpm_fast.benchmark.entries import TOLERANT
 
 from .context import Context, Skipped, each_backend, note
 
@@ -143,7 +144,7 @@ def contract(context: Context) -> dict[str, Any]:
                 return info.dropped_mass <= tolerance and error <= bound, detail
 
             def graph(e=e, v=v, other=other, walk=walk):
-                from rwpm_fast.benchmark.fps import Captured
+                from rwpm_fast.benchmark.device import Captured
 
                 held = e.clone(), v.clone()
                 captured = Captured(lambda: walk(*held))

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from bench.suites.cuda_step import CASES, time_case
+from rwpm_fast.benchmark import Case, our_walk
 from rwpm_fast.benchmark.contender import Run
-from rwpm_fast.benchmark.fps import Frame, ours
 from rwpm_fast.ops.gpu import cuda_step
 
 from .context import Context, Skipped, note
@@ -106,7 +106,7 @@ class Clock:
         return [1000 * (end - begin) for begin, end in self._marks]
 
 
-def frames(context: Context) -> list[tuple[Frame, float]]:
+def frames(context: Context) -> list[tuple[Case, float]]:
     """What is looked at: frames and tolerances."""
     wide, logits = context.frame(184, 320, value_channels=256), context.frame(184, 320, value_channels=19)
     single = context.frame(184, 320, value_channels=256, dtype="float32")
@@ -114,8 +114,8 @@ def frames(context: Context) -> list[tuple[Frame, float]]:
     return [(wide, 1e-3), (logits, 1e-3), (wide, 0.0), (cut, 1e-3), (single, 0.0), (single, 1e-3)]
 
 
-def walk_of(frame: Frame, tolerance: float) -> Run:
-    return ours("triton", tolerance).prepare(frame.problem())
+def walk_of(frame: Case, tolerance: float) -> Run:
+    return our_walk("triton", tolerance).prepare(frame.problem())
 
 
 def profile(context: Context) -> dict[str, Any]:

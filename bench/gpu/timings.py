@@ -6,9 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from rwpm_fast.benchmark import Limits, compare
-from rwpm_fast.benchmark.contender import chosen
-from rwpm_fast.benchmark.fps import Frame, markdown, record, walkers
+from rwpm_fast.benchmark import UNITS, Case, Limits, Record, chosen, compare, fps_entries, markdown
 
 from .context import Context, Skipped, note
 
@@ -17,7 +15,7 @@ RWPM = (184, 320)
 OURS = ("exact-*", "tolerance-*")
 FILTERED = ("tolerance-*",)
 
-Frames = Callable[[Context], list[Frame]]
+Frames = Callable[[Context], list[Case]]
 
 
 def rounds(
@@ -35,13 +33,15 @@ def rounds(
         patterns = tuple(p for p in patterns if not p.startswith("flex"))  # compiled on a processor for many seconds
     compared = []
     for frame in frames(context):
-        entrants = walkers(frame, TOLERANCES[:1] if context.dry else TOLERANCES)
+        entrants = fps_entries(frame, TOLERANCES[:1] if context.dry else TOLERANCES)
         keys = [p for p in patterns if any(chosen_quietly(entrants, p))]
         entrants = [c for c in chosen(entrants, keys) if not c.key.endswith("-cpu")]
-        compared.append(compare(frame, entrants, limits, cache=context.work / "references", note=note, stage=stage))
-    made = record(compared, "python -m bench.gpu", limits, stage)
+        how = {"device": stage, "unit": UNITS["fps"], "cache": context.work / "references", "note": note}
+        compared.append(compare(frame, entrants, limits, **how))
+    facts = {"machine": stage.facts(), **limits.to_json(), "cases": tuple(compared), "kind": "fps"}
+    made = Record(command="python -m bench.gpu", **facts)
     note(markdown(made))
-    return {"record": made, "tables": markdown(made)}
+    return {"record": made.to_json(), "tables": markdown(made)}
 
 
 def chosen_quietly(entrants: list, pattern: str) -> list:
@@ -60,7 +60,7 @@ def of(height: int, width: int, **settings) -> Frames:
 def real(number: int, **settings) -> Frames:
     """A frame of the given file of real embeddings, enlarged to the size of the paper's map."""
 
-    def frames(context: Context) -> list[Frame]:
+    def frames(context: Context) -> list[Case]:
         if number >= len(context.embeddings):
             raise Skipped(f"--embeddings: expected {number + 1} files or more, got {len(context.embeddings)}")
         source = context.embeddings[number]

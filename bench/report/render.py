@@ -1,8 +1,8 @@
 """Markdown tables and a chart from records of the benchmark.
 
-    python bench/render.py RECORD.json ... [--markdown FILE] [--chart FILE.png] [--contenders PATTERN ...]
+    python -m bench.report.render RECORD.json ... [--markdown FILE] [--chart FILE.png] [--contenders PATTERN ...]
 
-Measures nothing: who has the records can make them again.
+Measures nothing: whoever has the records can make them again.
 """
 
 from __future__ import annotations
@@ -15,37 +15,70 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from rwpm_fast.benchmark import fps, markdown
+from bench import frame_share
+from rwpm_fast import benchmark
+from rwpm_fast.benchmark import Case, Comparison, Record, Result
+from rwpm_fast.benchmark.published import SOURCE, published_row
 from rwpm_fast.io.files import atomic_write
 from rwpm_fast.viz.figures import figure_bytes
 
-# What cases of one curve share: all but their size.
-FAMILY = ("name", "channels", "value_channels", "alpha", "steps", "temperature")
-
 MARKERS = "os^v"
 
+Rendered = Record | frame_share.ShareRecord
 
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """The record of ``python -m bench`` or ``rwpm-fast bench``, or those of ``python -m bench.gpu``'s timings.json.
+
+def read_records(path: Path) -> list[Rendered]:
+    """The record of ``python -m bench``, ``rwpm-fast bench`` or ``python -m bench.frame_share``, or those of
+    ``python -m bench.gpu``'s timings.json.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it holds none.
+        ValueError: it holds none, or one of a tree that differed from its commit.
     """
-    wanted = "expected a record of python -m bench --json"
+    what = "expected a record of python -m bench --json"
     try:
         content = json.loads(path.read_bytes())
     except ValueError as error:
-        raise ValueError(f"{path}: {wanted}: {error}") from error
-    if isinstance(content, dict):
-        parts = [part["record"] for part in content.values() if isinstance(part, dict) and "record" in part]
-        records = parts or [content]
-        if all({"machine", "command", "cases"} <= record.keys() for record in records):
-            return records
-    raise ValueError(f"{path}: {wanted}, got something else in JSON")
+        raise ValueError(f"{path}: {what}: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: {what}, got something else in JSON")
+    parts = [part["record"] for part in content.values() if isinstance(part, dict) and "record" in part]
+    try:
+        records = list(map(_read, parts or [content]))
+    except KeyError as error:
+        raise ValueError(f"{path}: {what}, got something else in JSON: it has no {error}") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{path}: {what}, got something else in JSON: {error}") from error
+    for record in records:
+        if (record.commit or "").endswith("-dirty"):
+            raise ValueError(
+                f"{path}: expected figures of a commit that can be checked out, got {record.commit}; commit what is "
+                f"changed and record again: {record.command}"
+            )
+    return records
 
 
-def chart(records: list[dict[str, Any]], patterns: list[str]) -> bytes:
+def _read(content: dict[str, Any]) -> Rendered:
+    shares = content.get("kind") == frame_share.KIND
+    return frame_share.ShareRecord.from_json(content) if shares else Record.from_json(content)
+
+
+def table(record: Rendered) -> str:
+    """A record as Markdown."""
+    return benchmark.markdown(record) if isinstance(record, Record) else frame_share.markdown(record)
+
+
+def _family(case: Case) -> tuple:
+    """What cases of one curve share: all but their size."""
+    return case.name, case.channels, case.value_channels, case.settings, case.dtype
+
+
+def _shown(compared: Comparison, patterns: list[str]) -> list[Result]:
+    """Rows that have a time and match a pattern."""
+    return [r for r in compared.rows if r.seconds is not None and any(fnmatchcase(r.contender, p) for p in patterns)]
+
+
+def chart(records: list[Record], patterns: list[str]) -> bytes:
     """Seconds against pixels, both logarithmic, a panel for each family of cases: the bytes of a PNG.
 
     Raises:
@@ -55,12 +88,9 @@ def chart(records: list[dict[str, Any]], patterns: list[str]) -> bytes:
 
     # family -> label -> pixels -> seconds; a later record's time stands for an earlier one's.
     families: dict[tuple, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
-    for record in records:
-        for compared in record["cases"]:
-            case = compared["case"]
-            for row in compared["rows"]:
-                if "seconds" in row and any(fnmatchcase(row["contender"], p) for p in patterns):
-                    families[tuple(case[name] for name in FAMILY)][row["label"]][case["pixels"]] = row["seconds"]
+    for compared in [c for record in records for c in record.cases]:
+        for row in _shown(compared, patterns):
+            families[_family(compared.case)][row.label][compared.case.pixels] = row.seconds
     if not families:
         raise ValueError(f"--contenders: no row with a time matches {' '.join(patterns)}")
 
@@ -68,7 +98,7 @@ def chart(records: list[dict[str, Any]], patterns: list[str]) -> bytes:
     for axes, (family, series) in zip(
         figure.subplots(1, len(families), squeeze=False)[0], families.items(), strict=True
     ):
-        name, channels, value_channels, alpha, steps, temperature = family
+        name, channels, value_channels, walk, dtype = family
         for number, (label, points) in enumerate(series.items()):
             pixels = sorted(points)
             ours = label.startswith("rwpm_fast")
@@ -82,26 +112,16 @@ def chart(records: list[dict[str, Any]], patterns: list[str]) -> bytes:
         axes.minorticks_off()
         axes.set_xlabel("pixels N")
         axes.set_ylabel("seconds a frame, median")
-        settings = f"D = {channels}, C = {value_channels}, T = {steps}, tau = {temperature:g}, alpha = {alpha:g}"
-        axes.set_title(f"{name}\n{settings}", fontsize=10)
+        settings = f"T = {walk.steps}, tau = {walk.temperature:g}, alpha = {walk.alpha:g}, {dtype}"
+        axes.set_title(f"{name}\nD = {channels}, C = {value_channels}, {settings}", fontsize=10)
         axes.grid(which="both", alpha=0.25)
         axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2)
-    figure.suptitle(name_of(records[-1]["machine"]), fontsize=10)
+    figure.suptitle(records[-1].where, fontsize=10)
     return figure_bytes(figure)
 
 
-def is_fps(record: dict[str, Any]) -> bool:
-    """Whether a record is of ``rwpm-fast bench fps``."""
-    return record.get("kind") == fps.KIND
-
-
-def table(record: dict[str, Any]) -> str:
-    """A record as Markdown."""
-    return fps.markdown(record) if is_fps(record) else markdown(record)
-
-
-def fps_chart(records: list[dict[str, Any]], patterns: list[str]) -> bytes:
-    """Frames a second of the walk alone as bars, a panel for each case, published figures beside: the bytes of a PNG.
+def fps_chart(records: list[Record], patterns: list[str]) -> bytes:
+    """Frames a second of the walk alone as bars, a panel for each case, with published figures: the bytes of a PNG.
 
     Raises:
         ValueError: no row with a time matches the patterns.
@@ -109,15 +129,12 @@ def fps_chart(records: list[dict[str, Any]], patterns: list[str]) -> bytes:
     from matplotlib.figure import Figure
 
     panels = []
-    for compared in [c for record in records for c in record["cases"]]:
-        shown = [
-            r for r in compared["rows"] if "seconds" in r and any(fnmatchcase(r["contender"], p) for p in patterns)
-        ]
-        bars = [(row["label"], row["frames_per_second"]) for row in shown]
-        if bars and (found := fps.published(compared["case"])):
-            bars.append((f"published: {fps.SOURCE}", found.alone))
+    for compared in [c for record in records for c in record.cases]:
+        bars = [(row.label, row.frames_per_second) for row in _shown(compared, patterns)]
+        if bars and (found := published_row(compared.case)):
+            bars.append((f"published: {SOURCE}", found.alone))
         if bars:
-            panels.append((compared["case"]["title"], bars))
+            panels.append((compared.case.title(), bars))
     if not panels:
         raise ValueError(f"--contenders: no row with a time matches {' '.join(patterns)}")
 
@@ -135,18 +152,12 @@ def fps_chart(records: list[dict[str, Any]], patterns: list[str]) -> bytes:
         axes.set_title(title, fontsize=8)
         axes.grid(axis="x", which="both", alpha=0.25)
     every[-1, 0].set_xlabel("frames a second, the walk alone")
-    figure.suptitle(name_of(records[-1]["machine"]), fontsize=10)
+    figure.suptitle(records[-1].where, fontsize=10)
     return figure_bytes(figure)
 
 
-def name_of(machine: dict[str, Any]) -> str:
-    """A record's machine: its GPU, or its processor and threads."""
-    gpu = machine.get("gpu")
-    return gpu["name"] if gpu else f"{machine['processor']}, {machine['torch_threads']} threads"
-
-
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="bench/render.py", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m bench.report.render", description=__doc__.splitlines()[0])
     parser.add_argument("records", type=Path, nargs="+", metavar="RECORD", help="JSON that the benchmark wrote")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there (default: print them)")
     parser.add_argument("--chart", type=Path, metavar="PNG", help="draw time against pixels, or FPS")
@@ -154,14 +165,15 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         records = [record for path in options.records for record in read_records(path)]
-        machines = {name_of(r["machine"]) for r in records}
+        machines = {record.where for record in records}
         if options.chart and len(machines) > 1:
             raise ValueError(f"--chart: expected records of one machine, got {len(machines)}")
         text = "\n".join(map(table, records))
-        if options.chart and len({is_fps(r) for r in records}) > 1:
-            raise ValueError("--chart: expected records of one kind, got some of python -m bench and some of its fps")
+        kinds = {record.kind for record in records}
+        if options.chart and (len(kinds) > 1 or kinds == {frame_share.KIND}):
+            raise ValueError("--chart: expected records of one kind, of python -m bench or of its fps")
         if options.chart:
-            draw = fps_chart if is_fps(records[0]) else chart
+            draw = fps_chart if kinds == {"fps"} else chart
             picture = draw(records, options.contenders)
             atomic_write(options.chart, lambda file: file.write(picture))
         if options.markdown:

@@ -1,169 +1,120 @@
-"""What a user would pick instead, written as its documentation shows it; see :mod:`rwpm_fast.benchmark.libraries`."""
+"""What a user would pick instead on the CPU: the released code, scaled_dot_product_attention, and what
+:mod:`rwpm_fast.benchmark.entries` takes from libraries."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+import rwpm_fast
 from rwpm_fast import baselines
-from rwpm_fast.benchmark import Case, Contender, Problem, Unavailable
-from rwpm_fast.benchmark.contender import (
-    Run,
-    baseline,
-    graph,
-    kept_pairs,
-    matrix,
-    once,
-    paired,
-    slab,
-    sparse,
-    streamed,
-    streaming,
-)
-from rwpm_fast.benchmark.libraries import faiss_search, flex_attention_of, keops_walk
-from rwpm_fast.benchmark.reference import CUT, NEAREST, NEIGHBORS, PARTS, RELEASED, cut
+from rwpm_fast.benchmark import Case, Contender, Facts, Problem, Unavailable, costs
+from rwpm_fast.benchmark.contender import Run
+from rwpm_fast.benchmark.entries import library_walks, on_float32
+from rwpm_fast.benchmark.reference import CUT, CUT_PARTS, RELEASED, cut
+from rwpm_fast.benchmark.torch_walks import in_float32
 
 warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state")
+
+OF_GPUS = ("flex-autotuned", "knn-cuvs")
 
 
 def peers() -> list[Contender]:
     """Every peer, whether it can run here or not: that shows when it is prepared."""
     released = partial(baselines.dense_walk, released=True)
     flushed = partial(baselines.dense_walk, released=True, flush=True)
-    facts = {"operator": RELEASED, "work": _released_work, "memory": matrix}
+    one_more = partial(on_float32, work=costs.flops_released, memory=costs.bytes_matrix, operator=RELEASED)
+    in_four = "dense torch on 2 x 2 sub-maps, subnormals flushed"
     return [
-        baseline("released", "dense torch, T + 1 transitions, subnormals flushed", flushed, **facts),
-        baseline("released-unflushed", "dense torch, T + 1 transitions", released, **facts, asked=True),
-        Contender(
-            "cut", "dense torch on 2 x 2 sub-maps, subnormals flushed", _cut, _cut_work, _cut_memory, operator=CUT
-        ),
-        Contender("sdpa", "scaled_dot_product_attention, masked", _sdpa, streamed, slab),
-        Contender("flex", "FlexAttention, q_idx != kv_idx", _flex, streamed, streaming),
-        Contender("keops", "KeOps", _keops, streamed, streaming),
-        _nearest("knn-torch", "50 nearest by torch top-k", _knn_torch, slab),
-        _nearest("knn-faiss", "50 nearest by faiss", _knn_faiss, streaming),
+        one_more("released", "dense torch, T + 1 transitions, subnormals flushed", flushed),
+        one_more("released-unflushed", "dense torch, T + 1 transitions", released, opt_in=True),
+        Contender("cut", in_four, _cut, _cut_work, _cut_memory, operator=CUT),
+        on_float32("sdpa", "scaled_dot_product_attention, masked", _sdpa, costs.flops_streamed, costs.bytes_slab),
+        *(replace(walk, opt_in=False) for walk in library_walks() if walk.key not in OF_GPUS),
         _csr(1e-3),
         _csr(1e-4),
     ]
 
 
-def _released_work(case: Case) -> float:
-    return 2 * case.pixels**2 * (case.channels + case.value_channels * (case.steps + 1))
-
-
 def _cut_work(case: Case) -> float:
-    return once(case) / PARTS**2
+    return costs.flops_dense(case) / CUT_PARTS**2
 
 
 def _cut_memory(case: Case) -> float:
-    return matrix(case) / PARTS**4
+    return costs.bytes_matrix(case) / CUT_PARTS**4
 
 
 def _cut(problem: Problem) -> Run:
-    if min(problem.case.height, problem.case.width) < 2 * PARTS:
-        raise Unavailable(f"a map of {problem.case.height}x{problem.case.width} is too small to cut")
-    return lambda: cut(partial(baselines.dense_walk, **problem.settings, flush=True), problem)
+    case = problem.case
+    if case.parts > 1 or min(case.height, case.width) < 2 * CUT_PARTS:
+        raise Unavailable(f"a map of {case.height}x{case.width} in {case.parts} x {case.parts} is too small to cut")
+    walk = partial(baselines.dense_walk, **problem.settings, flush=True)
+    problem = problem.to(torch.float32)
+    return lambda: cut(walk, problem)
 
 
-def _iterated(problem: Problem, transition: Callable[[Tensor], Tensor]) -> Tensor:
-    return baselines.iterate(transition, problem.values, problem.case.alpha, problem.case.steps)
-
-
-def _sdpa(problem: Problem) -> Run:
+def _sdpa(embeddings: Tensor, values: Tensor, *, alpha: float, steps: int, temperature: float) -> Tensor:
     """The CPU's flash kernel takes one head size for keys and values, so the narrower is padded with zeros; queries go
     in slabs, so that the mask is no N x N tensor."""
-    n, tau = problem.case.pixels, problem.case.temperature
-    width = max(problem.case.channels, problem.case.value_channels)
+    n, width = len(embeddings), max(embeddings.shape[1], values.shape[1])
     rows = max(1, baselines.SLAB // n)
+    q = F.normalize(embeddings, dim=-1, eps=1e-12)
+    q = F.pad(q, (0, width - q.shape[1]))[None, None]  # [1, 1, N, width]
+    mask = q.new_zeros(min(rows, n), n)
 
-    def run() -> Tensor:
-        q = F.normalize(problem.embeddings, dim=-1, eps=1e-12)
-        q = F.pad(q, (0, width - q.shape[1]))[None, None]  # [1, 1, N, width]
-        mask = q.new_zeros(min(rows, n), n)
+    def transition(m: Tensor) -> Tensor:
+        v = F.pad(m, (0, width - m.shape[1]))[None, None]
+        moved = []
+        for begin in range(0, n, rows):
+            some = q[:, :, begin : begin + rows]
+            bias = mask[: some.shape[2]]
+            itself = bias[:, begin:].diagonal()
+            itself.fill_(-torch.inf)
+            moved.append(F.scaled_dot_product_attention(some, q, v, attn_mask=bias, scale=1 / temperature)[0, 0])
+            itself.zero_()
+        return torch.cat(moved)[:, : m.shape[1]]
 
-        def transition(m: Tensor) -> Tensor:
-            v = F.pad(m, (0, width - m.shape[1]))[None, None]
-            moved = []
-            for begin in range(0, n, rows):
-                some = q[:, :, begin : begin + rows]
-                bias = mask[: some.shape[2]]
-                own = bias[:, begin:].diagonal()
-                own.fill_(-torch.inf)
-                moved.append(F.scaled_dot_product_attention(some, q, v, attn_mask=bias, scale=1 / tau)[0, 0])
-                own.zero_()
-            return torch.cat(moved)[:, : m.shape[1]]
-
-        return _iterated(problem, transition)
-
-    return run
-
-
-def _flex(problem: Problem) -> Run:
-    """Compiled for these sizes, outside the time; the block mask depends on N alone."""
-    try:
-        attention = flex_attention_of(problem.case.pixels, problem.embeddings.device)
-
-        def walk(steps: int) -> Tensor:
-            q = F.normalize(problem.embeddings, dim=-1, eps=1e-12)[None, None]  # [1, 1, N, D]
-            scale = 1 / problem.case.temperature
-
-            def transition(m: Tensor) -> Tensor:
-                return attention(q, q, m[None, None], scale=scale)[0, 0]
-
-            return baselines.iterate(transition, problem.values, problem.case.alpha, steps)
-
-        walk(1)
-    except RuntimeError as error:
-        raise Unavailable(f"FlexAttention does not compile here: {str(error).strip().splitlines()[0]}") from error
-    return lambda: walk(problem.case.steps)
-
-
-def _keops(problem: Problem) -> Run:
-    return lambda: keops_walk(problem.embeddings, problem.values, **problem.settings)
-
-
-def _nearest_pairs(problem: Problem) -> int:
-    return problem.case.pixels * NEIGHBORS
-
-
-def _nearest(key: str, label: str, prepare: Callable[[Problem], Run], memory: Callable[[Case], float]) -> Contender:
-    facts = {"operator": NEAREST, "exact": False, "pairs": _nearest_pairs}
-    return Contender(key, label, prepare, paired, memory, **facts)
-
-
-def _knn(problem: Problem, search: Callable[[Tensor, int], tuple[Tensor, Tensor]]) -> Run:
-    if problem.case.pixels <= NEIGHBORS:
-        raise Unavailable(f"{NEIGHBORS} nearest neighbors need more than {problem.case.pixels} pixels")
-    settings = {**problem.settings, "neighbors": NEIGHBORS, "search": search}
-    return lambda: baselines.knn_walk(problem.embeddings, problem.values, **settings)
-
-
-def _knn_torch(problem: Problem) -> Run:
-    return _knn(problem, baselines.nearest)
-
-
-def _knn_faiss(problem: Problem) -> Run:
-    return _knn(problem, faiss_search())
+    return baselines.iterate(transition, values, alpha, steps)
 
 
 def _csr(tolerance: float) -> Contender:
-    label = f"torch.sparse_csr of our pairs, tolerance {tolerance:g}"
-    facts = {"tolerance": tolerance, "exact": False, "pairs": partial(kept_pairs, tolerance=tolerance)}
-    return Contender(f"csr-{tolerance:g}", label, partial(_csr_walk, tolerance=tolerance), paired, sparse, **facts)
+    return Contender(
+        f"csr-{tolerance:g}",
+        f"torch.sparse_csr of our pairs, tolerance {tolerance:g}",
+        partial(_csr_prepare, tolerance=tolerance),
+        costs.flops_pairs,
+        costs.bytes_sparse,
+        tolerance=tolerance,
+        exact=False,
+        facts=partial(_csr_facts, tolerance=tolerance),
+    )
 
 
-def _csr_walk(problem: Problem, tolerance: float) -> Run:
-    def run() -> Tensor:
-        S = graph(problem, tolerance).to_csr()
-        return _iterated(problem, lambda m: S @ m)
+def _graphs(problem: Problem, tolerance: float) -> list[rwpm_fast.Transition]:
+    temperature = problem.case.settings.temperature
+    return [rwpm_fast.transition(e, temperature=temperature, tolerance=tolerance) for e in problem.embeddings]
+
+
+def _csr_facts(problem: Problem, tolerance: float) -> Facts:
+    graphs = _graphs(problem, tolerance)
+    if any(graph.path != "sparse" for graph in graphs):
+        return Facts()
+    return Facts(int(sum(graph.kept_per_row.sum() for graph in graphs)))
+
+
+def _csr_prepare(problem: Problem, tolerance: float) -> Run:
+    def walk(embeddings: Tensor, values: Tensor, *, alpha: float, steps: int, temperature: float) -> Tensor:
+        S = rwpm_fast.transition(embeddings, temperature=temperature, tolerance=tolerance).to_csr()
+        return baselines.iterate(lambda m: S @ m, values, alpha, steps)
 
     try:
-        graph(problem, tolerance).to_csr()
+        for graph in _graphs(problem, tolerance):
+            graph.to_csr()
     except ValueError as error:
         raise Unavailable(f"there is no sparse matrix of this graph: {error}") from error
-    return run
+    return in_float32(problem, walk)

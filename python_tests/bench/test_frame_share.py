@@ -11,10 +11,10 @@ from PIL import Image
 
 from bench.frame_share import __main__ as command
 from bench.frame_share import frames, walks
+from bench.report import render
 from python_tests.helpers import manifold, relative_error
 from rwpm_fast import Walk, reference
-from rwpm_fast.benchmark import Limits
-from rwpm_fast.benchmark.stage import Host
+from rwpm_fast.benchmark import CpuDevice, Limits
 from rwpm_fast.networks import CompactNet, Encoded, MaskLogits, Network
 from rwpm_fast.presets import preset
 
@@ -94,6 +94,8 @@ def test_own_and_random_weights(capsys, tmp_path, photo, source):
     table = [line for line in out.splitlines() if line.startswith("|")]
     assert len(table) == 2 + 4 and len({line.count("|") for line in table}) == 1
     assert "at random" in out and out.endswith("\n")
+    assert str(tmp_path) not in file.read_text()
+    assert render.main([str(file)]) == 0 and capsys.readouterr().out == out
 
 
 def test_weights_of_a_file(capsys, tmp_path, photo, weights):
@@ -139,7 +141,7 @@ def test_published_settings():
 @pytest.mark.parametrize("channels", [6, 30])
 def test_real_embeddings_stand_in(source, channels):
     like = torch.empty(2, channels, 9, 16)
-    embeddings, values = walks.stand_in(source, like, torch.empty(2, 5, 9, 16))
+    embeddings, values = walks.substitute_maps(source, like, torch.empty(2, 5, 9, 16))
     assert embeddings.shape == like.shape and values.shape == (2, 5, 9, 16)
     real = torch.from_numpy(np.load(source)["embedding"])
     kept = min(channels, 24)
@@ -147,81 +149,82 @@ def test_real_embeddings_stand_in(source, channels):
     assert torch.equal(embeddings[1], embeddings[0].flip(-1)) and torch.equal(values[1], values[0].flip(-1))
     flat = torch.cat([real.flatten(1), values[0].flatten(1)])
     assert torch.linalg.matrix_rank(flat.double(), rtol=1e-5) == 24  # values are linear in the embeddings
-    same, also = walks.stand_in(source, like, like)
+    same, also = walks.substitute_maps(source, like, like)
     assert same is also
 
 
 def test_mask_networks_walk_embeddings_and_masks(source):
     network, photo = Masks(), np.random.default_rng(1).integers(0, 256, (96, 128, 3), dtype=np.uint8)
-    made = frames.Frames(network, source, 1e-4, Limits(rounds=1), Host()).measure(photo)
-    assert made["map"] == [2, 6, 6, 8]
-    rows = made["rows"]
-    assert [(r["walked"], r["value_channels"], r["parts"], r["sub_maps"], r["sub_map"]) for r in rows] == [
-        ("embeddings", 6, 2, 8, [3, 4]),
-        ("embeddings", 6, 1, 2, [6, 8]),
-        ("masks", 5, 2, 8, [3, 4]),
-        ("masks", 5, 1, 2, [6, 8]),
+    made = frames.Frames(network, source, 1e-4, Limits(rounds=1), CpuDevice()).measure(photo)
+    assert made.map == (2, 6, 6, 8)
+    rows = made.rows
+    assert [(r.walked, r.value_channels, r.settings.parts, r.sub_maps, r.sub_map) for r in rows] == [
+        ("embeddings", 6, 2, 8, (3, 4)),
+        ("embeddings", 6, 1, 2, (6, 8)),
+        ("masks", 5, 2, 8, (3, 4)),
+        ("masks", 5, 1, 2, (6, 8)),
     ]
-    assert all(row["matched"] and "first sub-map" in row["against"] for row in rows)
-    own = frames.Frames(network, None, 1e-4, Limits(rounds=1), Host()).measure(photo)
-    assert [row["matched"] for row in own["rows"]] == [True] * 4
+    assert all(row.matched and "first sub-map" in row.against for row in rows)
+    own = frames.Frames(network, None, 1e-4, Limits(rounds=1), CpuDevice()).measure(photo)
+    assert [row.matched for row in own.rows] == [True] * 4
 
 
 @pytest.mark.parametrize("exact", [True, False], ids=["exact", "transitions"])
 @pytest.mark.parametrize(("parts", "views"), [(1, 1), (2, 2)])
 def test_wrong_walks_are_refused(task, exact, parts, views):
     task = task(parts, views)
-    seen = walks.look(task, Host(), exact=exact)
-    assert (seen.path, seen.exact is None) == (("sparse", not exact) if parts == 1 else ("streaming", True))
+    sample = walks.measure(task, CpuDevice(), exact=exact)
+    assert (sample.path, sample.exact is None) == (("sparse", not exact) if parts == 1 else ("streaming", True))
     right = task()
-    found = walks.check(task, right, seen)
-    assert found["matched"] and 0 < found["error"] <= found["bound"]
-    assert ("exact walk" in found["against"]) == (seen.exact is not None)
+    found = walks.check(task, right, sample)
+    assert found.matched and 0 < found.error <= found.bound
+    assert ("exact walk" in found.against) == (sample.exact is not None)
     for wrong in (task.value_map, torch.full_like(right, torch.nan), right * 1.01, replace(task, walk=Walk(steps=9))()):
-        assert not walks.check(task, wrong, seen)["matched"]
+        assert not walks.check(task, wrong, sample).matched
 
 
-def test_what_was_seen_is_right(task):
+def test_a_measured_sub_map_is_right(task):
     task = task()
-    seen = walks.look(task, Host())
+    sample = walks.measure(task, CpuDevice())
     e, v = (walks.corner(map_, (30, 40)) for map_ in (task.embedding_map, task.value_map))
     wanted = reference.walk(e.double(), v[:, :19].double())
-    assert seen.pixels == 1200
-    assert relative_error(seen.exact, wanted) < 1e-5
+    assert sample.pixels == 1200
+    assert relative_error(sample.exact, wanted) < 1e-5
 
 
 def test_a_sample_is_spread_over_the_map(monkeypatch, task):
     task = task()
-    assert walks.sample(task, Host()).pixels == 1200
+    assert walks.measure_sample(task, CpuDevice()).pixels == 1200
     monkeypatch.setattr(walks, "SAMPLE", 100)
-    assert walks.sample(task, Host()).pixels == 8 * 10
+    assert walks.measure_sample(task, CpuDevice()).pixels == 8 * 10
     few = walks.corner(task.value_map, task.size, 4).T.unflatten(1, (8, 10))
     assert torch.equal(few, task.value_map[0, :, ::4, ::4])
 
 
 def test_estimates_go_by_pairs():
-    seen = walks.Seen(1000, "sparse", 10**5, 1.0, 3.0, 5.0, None)
-    assert (seen.estimate(1000), seen.estimate(2000), seen.exact_estimate(2000)) == (1, 4, 12)
-    assert seen.stays_sparse(40000) and not seen.stays_sparse(50000)  # the matrix would be larger than it may
-    assert seen.estimate(50000) == 5 * 2500
-    assert replace(seen, path="streaming").estimate(2000) == 20
+    sample = walks.Sample(1000, "sparse", 10**5, 1.0, 3.0, 5.0, None)
+    assert (sample.estimate(1000), sample.estimate(2000), sample.exact_estimate(2000)) == (1, 4, 12)
+    assert sample.stays_sparse(40000) and not sample.stays_sparse(50000)  # the matrix would be larger than it may
+    assert sample.estimate(50000) == 5 * 2500
+    assert replace(sample, path="streaming").estimate(2000) == 20
 
 
 def test_long_runs_are_left_out(monkeypatch, photo):
     pixels = np.asarray(Image.open(photo).resize((96, 64)))
     network = CompactNet.load()
-    slow = frames.Frames(network, None, 1e-4, Limits(seconds=60, rounds=1), Host())
+    slow = frames.Frames(network, None, 1e-4, Limits(seconds=60, rounds=1), CpuDevice())
     slow.before = (96 * 64 // 2, 40.0)
     case = slow.measure(pixels)
-    assert case["skipped"] == "would take about 80 s (by pixels, from a smaller photo), the limit is 60 s"
+    assert case.skipped == "would take about 80 s (by pixels, from a smaller photo), the limit is 60 s"
     slow.before = None
-    monkeypatch.setattr(frames, "sample", lambda *arguments: walks.Seen(48, "sparse", 9, 25.0, 1.0, 2.0, None))
+    sample = walks.Sample(48, "sparse", 9, 25.0, 1.0, 2.0, None)
+    monkeypatch.setattr(frames, "measure_sample", lambda *arguments: sample)
     case = slow.measure(pixels)
-    (row,) = case["rows"]
-    assert row["skipped"] == "would take about 100 s (by pairs, from 48 pixels), the limit is 60 s"
-    assert "seconds" not in row and case["network_seconds"] > 0
-    case = frames.Frames(network, None, 1e-4, Limits(seconds=1e-9), Host()).measure(pixels)
-    assert "it did" in case["skipped"] and case["rows"] == []
+    (row,) = case.rows
+    assert row.skipped == "would take about 100 s (by pairs, from 48 pixels), the limit is 60 s"
+    assert row.seconds is None and case.network_seconds > 0
+    case = frames.Frames(network, None, 1e-4, Limits(seconds=1e-9), CpuDevice()).measure(pixels)
+    assert "it did" in case.skipped and case.rows == ()
 
 
 def test_failures_stop_nothing_else(monkeypatch, photo):
@@ -229,18 +232,18 @@ def test_failures_stop_nothing_else(monkeypatch, photo):
         raise MemoryError("no room")
 
     pixels = np.asarray(Image.open(photo).resize((96, 64)))
-    some = frames.Frames(CompactNet.load(), None, 1e-4, Limits(rounds=1), Host())
+    some = frames.Frames(CompactNet.load(), None, 1e-4, Limits(rounds=1), CpuDevice())
     monkeypatch.setattr(frames, "check", broken)
-    (row,) = some.measure(pixels)["rows"]
-    assert row["failed"] == "MemoryError: no room" and "seconds" not in row
+    (row,) = some.measure(pixels).rows
+    assert row.failed == "MemoryError: no room" and row.seconds is None
     monkeypatch.setattr(some.scorer, "analyze", broken)
-    assert some.measure(pixels)["failed"] == "MemoryError: no room"
+    assert some.measure(pixels).failed == "MemoryError: no room"
 
 
 def test_a_run_that_differs_is_refused(monkeypatch, photo):
     results = iter((0.0, 1.0))
     monkeypatch.setattr(walks.Task, "__call__", lambda task: task.value_map + next(results))
-    monkeypatch.setattr(frames, "check", lambda *arguments: {"matched": True})
+    monkeypatch.setattr(frames, "check", lambda *arguments: walks.Check(0.0, 1.0, "exact walk"))
     pixels = np.asarray(Image.open(photo).resize((96, 64)))
-    (row,) = frames.Frames(CompactNet.load(), None, 1e-4, Limits(rounds=1), Host()).measure(pixels)["rows"]
-    assert row["matched"] is False and "seconds" not in row
+    (row,) = frames.Frames(CompactNet.load(), None, 1e-4, Limits(rounds=1), CpuDevice()).measure(pixels).rows
+    assert row.matched is False and row.seconds is None

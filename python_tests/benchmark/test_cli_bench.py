@@ -48,6 +48,17 @@ def test_maps_of_files(capsys, tmp_path):
     status, out, _ = bench(capsys, "--embeddings", path, "--enlarge", 10, 12, "--temperature", 0.1, *small)
     assert status == 0
     assert "map, 10x12: N = 120, D = 8, C = 2, T = 2, tau = 0.1" in out and "C = 3" in out
+    assert "    rwpm-fast bench --embeddings map.npz --enlarge 10 12" in out and str(tmp_path) not in out
+    again = bench(capsys, "--embeddings", path, "--shape", 10, 12, "--temperature", 0.1, *small)[1]
+    assert "map, 10x12: N = 120, D = 8, C = 2, T = 2, tau = 0.1" in again
+
+
+def test_sub_maps_in_16_bits(capsys):
+    few = ("--contenders", "exact-*", "dense", "chunked")
+    status, out, _ = bench(capsys, "--shape", 8, 12, "--parts", 1, 2, "--dtype", "float16", *SMALL, *few)
+    assert status == 0
+    assert "alpha = 0.99, uncut, float16**" in out and "alpha = 0.99, n = 2, float16**" in out
+    assert out.count(" float64 dense |") == 2 * 3
 
 
 def test_room_adds_every_instruction_set_and_peer(capsys):
@@ -89,6 +100,11 @@ def test_without_tolerances(capsys):
         (["--enlarge", 5, 5], "--enlarge: only files of --embeddings"),
         (["--embeddings", "no.npz"], "no.npz"),
         (["--embeddings", "no.npz", "--channels", 8], "--channels: the files of --embeddings have their own"),
+        (["--embeddings", "no.npz", "--pixels", 8], "--pixels: the files of --embeddings have their own"),
+        (["--embeddings", "no.npz", "--enlarge", 5, 5, "--shape", 5, 5], "--enlarge: --shape sets it"),
+        (["--shape", 9, 9, "--parts", 2], "parts: expected a divisor of 9 and 9, got 2"),
+        (["--paper", "--steps", 2], "--steps: --paper sets it"),
+        (["--device", "nowhere"], "--device: 'nowhere' cannot be used"),
     ],
     ids=lambda part: " ".join(map(str, part)) if isinstance(part, list) else "",
 )

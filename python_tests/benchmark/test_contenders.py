@@ -2,23 +2,31 @@
 
 import os
 import pickle
+from contextlib import suppress
 
 import pytest
 import torch
 
 from bench.suites import cpu_peers
 from python_tests.helpers import relative_error
-from rwpm_fast import baselines, reference
-from rwpm_fast.benchmark import Case, Unavailable, chosen, isas, ours, torch_walks
-from rwpm_fast.benchmark import contender as contenders
+from rwpm_fast import reference
+from rwpm_fast.benchmark import Case, Unavailable, chosen, fps_entries, isas, our_walk, walk_entries
+from rwpm_fast.benchmark import ours as our_walks
 from rwpm_fast.benchmark import reference as references
-
-EVERY = [ours(isa, tolerance) for tolerance in (0.0, 1e-3, 1e-5) for isa in isas()] + torch_walks() + cpu_peers.peers()
-COMPILED = ("flex", "keops")  # for each size anew, in many seconds
-QUICK = [c for c in EVERY if c.key not in COMPILED]
+from rwpm_fast.benchmark.entries import fps_peers
+from rwpm_fast.benchmark.libraries import without_itself
+from rwpm_fast.benchmark.torch_walks import topk
+from rwpm_fast.ops.settings import WalkSettings
 
 CLEAR_CUT = Case(12, 35, channels=24, value_channels=5)
-FLAT = Case(15, 16, channels=4, value_channels=9, alpha=0.8, steps=3, temperature=0.1)
+FLAT = Case(15, 16, channels=4, value_channels=9, settings=WalkSettings(alpha=0.8, steps=3, temperature=0.1))
+UNCUT = Case(8, 13, channels=24, value_channels=5, settings=WalkSettings(steps=3), smooth=True)
+CUT = Case(20, 24, 24, 20, WalkSettings(steps=3, parts=2), smooth=True, dtype="float16")
+
+EVERY = walk_entries(FLAT, [1e-3, 1e-5], isas()) + cpu_peers.peers()
+COMPILED = ("flex", "flex-autotuned", "keops")  # for each size, in many seconds
+QUICK = [c for c in EVERY if c.key not in COMPILED]
+METHODS = {"on CPUs": references.ON_CPU, "on GPUs": references.ON_GPU}
 
 
 def names(contender):
@@ -40,21 +48,35 @@ def run(contender, case):
         pytest.skip(str(reason))
 
 
+def of(key, case=CUT):
+    return next(c for c in fps_entries(case, [1e-3]) if c.key == key)
+
+
+def in_sub_maps(case, result):
+    """A contender's result as values [B, P, C]."""
+    return result if result.dim() == 3 else case.from_map(result)
+
+
 def by_hand(case, operator):
-    """What each operator is, told apart from the room's own references."""
+    """What each operator is, [B, P, C], made apart from the harness' own references."""
     problem = case.problem()
     e, v, settings = problem.embeddings.double(), problem.values.double(), dict(problem.settings)
     if operator == references.NEAREST:
-        S = reference.transition(e, temperature=case.temperature)
-        kept = torch.zeros_like(S).scatter_(1, S.topk(50, -1).indices, 1)
-        S = S * kept
-        return baselines.iterate(lambda m: S / S.sum(-1, keepdim=True) @ m, v, case.alpha, case.steps)
+        walked = []
+        for one, start in zip(e, v, strict=True):
+            S = reference.transition(one, temperature=case.settings.temperature)
+            S = S * torch.zeros_like(S).scatter_(1, S.topk(50, -1).indices, 1)
+            S, m = S / S.sum(-1, keepdim=True), start
+            for _ in range(case.steps):
+                m = case.settings.alpha * S @ m + (1 - case.settings.alpha) * start
+            walked.append(m)
+        return torch.stack(walked)
     if operator == references.CUT:
         rows, columns = torch.arange(case.pixels) // case.width, torch.arange(case.pixels) % case.width
         part = 2 * (rows >= case.height // 2) + (columns >= case.width // 2)
         result = torch.empty_like(v)
         for p in range(4):
-            result[part == p] = reference.walk(e[part == p], v[part == p], **settings)
+            result[:, part == p] = reference.walk(e[:, part == p], v[:, part == p], **settings)
         return result
     settings["steps"] += operator == references.RELEASED
     return reference.walk(e, v, **settings)
@@ -67,16 +89,29 @@ def by_hand(case, operator):
     ids=names,
 )
 def test_agrees_with_float64(contender, case):
-    got, expected = run(contender, case), by_hand(case, contender.operator)
+    got, expected = in_sub_maps(case, run(contender, case)), by_hand(case, contender.operator)
     assert got.dtype == torch.float32
-    assert relative_error(got, expected) <= contender.bound(case)
+    assert relative_error(got, expected) <= contender.error_bound(case)
+
+
+@pytest.mark.parametrize("case", [UNCUT, CUT], ids=["uncut float32", "cut float16"])
+def test_frames_a_second_are_of_right_walks(case):
+    served = []
+    for contender in [c for c in fps_entries(case, [1e-3]) if c.key not in COMPILED]:
+        with suppress(Unavailable):
+            got = in_sub_maps(case, contender.prepare(case.problem())())
+            served.append(contender.key)
+            wanted = by_hand(case, contender.operator)
+            assert got.shape == wanted.shape
+            assert (got.double() - wanted).norm() / wanted.norm() <= contender.error_bound(case), contender.key
+    assert {"exact-cpu", "dense-released", "dense-tuned", "chunked", "knn-torch"} <= set(served)
 
 
 @pytest.mark.parametrize("contender", QUICK, ids=names)
 def test_equal_embeddings(contender):
     """Pixels that nobody can tell apart: self-affinity is still removed, once."""
     problem = FLAT.problem()
-    problem.embeddings[:] = problem.embeddings[0]
+    problem.embeddings[:] = problem.embeddings[:, :1]
     try:
         got = contender.prepare(problem)()
     except Unavailable as reason:
@@ -84,8 +119,8 @@ def test_equal_embeddings(contender):
     if contender.operator == references.NEAREST:  # any 50 are nearest: none may be the pixel itself, nor twice
         assert got.isfinite().all() and got.amax() <= problem.values.amax()
         return
-    expected = references.expected(problem, contender.operator, memory=2**30)
-    assert expected.error(got) <= contender.bound(FLAT)
+    expected = references.reference_of(problem, contender.operator, memory=2**30)
+    assert expected.error(got) <= contender.error_bound(FLAT)
 
 
 def test_faiss_never_finds_the_pixel_itself():
@@ -93,10 +128,11 @@ def test_faiss_never_finds_the_pixel_itself():
     assert faiss
     pixels = 60
     walk = next(c for c in EVERY if c.key == "knn-faiss")
-    problem = Case(6, 10, channels=3, value_channels=pixels, alpha=1.0, steps=1, temperature=1.0).problem()
-    problem.embeddings[:] = problem.embeddings[0]
+    settings = WalkSettings(alpha=1.0, steps=1, temperature=1.0)
+    problem = Case(6, 10, channels=3, value_channels=pixels, settings=settings).problem()
+    problem.embeddings[:] = problem.embeddings[:, :1]
     problem.values[:] = torch.eye(pixels)  # one transition of the identity shows the matrix
-    S = walk.prepare(problem)()
+    (S,) = walk.prepare(problem)()
     assert S.diagonal().eq(0).all()
     assert S.count_nonzero(-1).tolist() == [50] * pixels
 
@@ -119,11 +155,34 @@ def test_keys_and_labels_are_unique():
     assert len({c.key for c in EVERY}) == len({c.label for c in EVERY}) == len(EVERY)
 
 
+def test_keys_and_estimates_of_frames_a_second():
+    large = Case(184, 320, value_channels=256, smooth=True, dtype="float16")
+    entries = fps_entries(UNCUT, [1e-3, 1e-4])
+    assert len({c.key for c in entries}) == len({c.label for c in entries}) == len(entries)
+    assert {c.key for c in fps_peers()} <= {c.key for c in entries}
+    for contender in entries:
+        assert contender.work(large) > contender.work(UNCUT) > 0
+        assert contender.memory(large) > contender.memory(UNCUT) > 0
+        pickle.dumps(contender)
+    assert of("dense-released").memory(large) >= 3 * 4 * large.pixels**2
+
+
+def test_bounds():
+    exact, tolerant, dense, nearest = (
+        of(k, CUT) for k in ("exact-cpu", "tolerance-0.001-cpu", "dense-tuned", "knn-torch")
+    )
+    assert (exact.error_bound(UNCUT), exact.error_bound(CUT)) == (1e-5, 1e-3)
+    assert (tolerant.error_bound(UNCUT), tolerant.error_bound(CUT)) == (1e-3, 1e-3)
+    assert dense.error_bound(CUT) == pytest.approx(1e-2) and nearest.error_bound(CUT) == 1e-2
+    assert {c.error_bound(FLAT) for c in EVERY if not c.tolerance} == {1e-5}
+    assert our_walk("cpu", 1e-4).error_bound(CUT) == pytest.approx(1e-3 + 2 * 3 * 1e-4)
+
+
 def test_instruction_set_is_forced_for_the_run_only(monkeypatch):
     for before in (None, "baseline"):
         if before:
             monkeypatch.setenv("RWPM_ISA", before)
-        with contenders.forced_isa("avx2"):
+        with our_walks.forced_isa("avx2"):
             assert os.environ["RWPM_ISA"] == "avx2"
         assert os.environ.get("RWPM_ISA") == before
 
@@ -139,14 +198,54 @@ def test_chosen():
 @pytest.mark.parametrize("operator", [references.WALK, references.RELEASED, references.CUT])
 def test_streamed_reference_is_the_dense_one(tmp_path, operator):
     problem = CLEAR_CUT.problem()
-    dense = references.expected(problem, operator, memory=2**30, cache=tmp_path)
+    dense = references.reference_of(problem, operator, memory=2**30, cache=tmp_path)
     assert dense.against == "float64 dense" and not list(tmp_path.iterdir())
-    streamed = references.expected(problem, operator, memory=1, cache=tmp_path)
+    streamed = references.reference_of(problem, operator, memory=1, cache=tmp_path)
     assert streamed.against == "float64 streamed" and streamed.values.dtype == torch.float64
     assert relative_error(streamed.values, dense.values) <= 1e-12
     (file,) = tmp_path.iterdir()
-    again = references.expected(problem, operator, memory=1, cache=tmp_path)
+    again = references.reference_of(problem, operator, memory=1, cache=tmp_path)
     assert torch.equal(again.values, streamed.values) and list(tmp_path.iterdir()) == [file]
-    problem.values[0, 0] += 1  # another problem has a file of its own
-    other = references.expected(problem, operator, memory=1, cache=tmp_path)
+    problem.values[:, 0, 0] += 1  # another problem has a file of its own
+    other = references.reference_of(problem, operator, memory=1, cache=tmp_path)
     assert not torch.equal(other.values, streamed.values) and len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("case", [UNCUT, CUT], ids=["uncut", "cut"])
+@pytest.mark.parametrize("operator", [references.WALK, references.RELEASED, references.NEAREST])
+def test_references_are_the_definition(case, operator, method, tmp_path):
+    wanted = by_hand(case, operator)
+    channels = METHODS[method].max_channels or case.value_channels
+    for memory in (2**30, 1):
+        made = references.reference_of(case.problem(), operator, memory=memory, method=METHODS[method], cache=tmp_path)
+        assert made.error(wanted) <= 1e-12
+        assert made.values.shape == (*wanted.shape[:2], min(wanted.shape[2], channels))
+    assert made.error(case.to_map(wanted)) <= 1e-12
+    assert made.error(wanted[:, 1:]) == made.error(case.to_map(wanted)[0]) == float("inf")
+    by_definition = METHODS[method].dense is reference.walk
+    assert len(list(tmp_path.iterdir())) == (1 if operator == references.NEAREST or by_definition else 2)
+
+
+def test_sums_of_channels_show_the_size_of_an_error_of_any_channel():
+    wanted = by_hand(CUT, references.WALK)
+    made = references.reference_of(CUT.problem(), references.WALK, memory=2**30, method=references.ON_GPU)
+    assert made.against == "float64 dense, 16 sums of channels"
+    noise = torch.randn(wanted.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    noise *= 1e-3 * wanted.norm() / noise.norm()
+    assert made.error(wanted + noise) == pytest.approx(1e-3, rel=0.1)
+    for channel in range(20):
+        wrong = wanted.clone()
+        wrong[..., channel] += 1
+        assert made.error(wrong) > 1e-2
+    assert not made.error(torch.full_like(wanted, torch.nan)) <= 1e9
+
+
+def test_the_pixel_itself_is_no_neighbor():
+    q = torch.nn.functional.normalize(torch.randn(70, 5, generator=torch.Generator().manual_seed(0)), dim=-1)
+    q[:40] = q[0]  # of so many equals the pixel itself may not be found
+    found = (q @ q.T).topk(31, dim=-1)
+    for cosines, columns in (without_itself(*found), topk(torch.float32, q, 30)):
+        assert cosines.shape == columns.shape == (70, 30)
+        assert not (columns == torch.arange(70)[:, None]).any()
+        assert all(len(set(row.tolist())) == 30 for row in columns)

@@ -9,7 +9,7 @@ import pytest
 from bench import __main__ as room
 from bench.report import render
 from rwpm_fast import cli, native
-from rwpm_fast.benchmark import Case, Limits, isas, markdown, record, succeeded, time_filter
+from rwpm_fast.benchmark import Case, CpuDevice, Limits, Record, isas, markdown, time_filter
 from rwpm_fast.benchmark import filter as filtering
 
 pytestmark = pytest.mark.skipif(native.unsupported_reason() is not None, reason="the compiled module is not built")
@@ -41,14 +41,14 @@ def test_a_pass_is_the_filter(isa, pixels):
 
 def test_a_row(isa):
     (row,) = time_filter(CASE, [isa], 3)
-    assert (row["isa"], row["format"], row["matched"]) == (isa, FORMATS.get(isa, "float32"), True)
-    assert (row["pixels"], row["channels"], row["name"]) == (200, 37, "synthetic manifolds")
-    assert [len(row[name]) for name in ("load", "runs", "peaks")] == [3, 3, 3]
-    assert 200 * 201 * 37 <= row["operations"] <= 200 * 248 * 37
-    assert row["seconds"] == sorted(row["runs"])[1] and row["spread"] == max(row["runs"]) / min(row["runs"])
-    assert row["operations_per_second"] == row["operations"] / row["seconds"]
-    assert row["peak_operations_per_second"] == sorted(row["peaks"])[1]
-    assert row["share_of_peak"] == row["operations_per_second"] / row["peak_operations_per_second"]
+    assert (row.isa, row.format, row.matched) == (isa, FORMATS.get(isa, "float32"), True)
+    assert (row.pixels, row.channels, row.name) == (200, 37, "synthetic manifolds")
+    assert [len(rates) for rates in (row.load, row.runs, row.peaks)] == [3, 3, 3]
+    assert 200 * 201 * 37 <= row.operations <= 200 * 248 * 37
+    assert row.seconds == sorted(row.runs)[1] and row.spread == max(row.runs) / min(row.runs)
+    assert row.operations_per_second == row.operations / row.seconds
+    assert row.peak_operations_per_second == sorted(row.peaks)[1]
+    assert row.share_of_peak == row.operations_per_second / row.peak_operations_per_second
 
 
 def test_instruction_sets_take_turns():
@@ -69,9 +69,9 @@ def test_a_wrong_filter_gets_no_time(monkeypatch, off):
     fake.filter_alone = wrong
     monkeypatch.setattr(native, "native", lambda: fake)
     (row,) = time_filter(CASE, [None], 2)
-    assert row["matched"] is False and not {"seconds", "share_of_peak", "operations"} & row.keys()
-    made = record([], "test", Limits(), [row])
-    assert not succeeded(made)
+    assert row.matched is False and not {"seconds", "share_of_peak", "operations"} & row.to_json().keys()
+    made = Record(command="test", machine=CpuDevice().facts(), filters=(row,), **Limits().to_json())
+    assert not made.sound
     assert "refused: it does not find the pairs that float64 finds" in markdown(made)
 
 

@@ -10,6 +10,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -41,27 +42,27 @@ def flex_attention_of(pixels: int, device: torch.device, mode: str | None = None
     torch._dynamo.reset()  # else a sweep meets the limit of compilations, and what runs then is not the kernel
     blocks = -(-pixels // BLOCK)
     index = torch.arange(blocks, device=device)
-    partial = index[:, None] == index
+    part = index[:, None] == index
     if pixels % BLOCK:
-        partial |= index == blocks - 1
+        part |= index == blocks - 1
 
-    def listed(chosen: Tensor) -> tuple[Tensor, Tensor]:  # counts [1, 1, blocks], columns with the chosen ones first
+    def chosen_first(chosen: Tensor) -> tuple[Tensor, Tensor]:  # counts [1, 1, blocks], columns in order
         counts = chosen.sum(-1, dtype=torch.int32)
         return counts[None, None], chosen.int().argsort(dim=-1, descending=True, stable=True).int()[None, None]
 
     mask = BlockMask.from_kv_blocks(
-        *listed(partial), *listed(~partial), BLOCK_SIZE=BLOCK, mask_mod=_other, seq_lengths=(pixels, pixels)
+        *chosen_first(part), *chosen_first(~part), BLOCK_SIZE=BLOCK, mask_mod=_other, seq_lengths=(pixels, pixels)
     )
     attention = torch.compile(flex_attention, dynamic=False, fullgraph=True, mode=mode)
-    return lambda *tensors, **settings: attention(*tensors, block_mask=mask, **settings)
+    return partial(attention, block_mask=mask)
 
 
 def keops_walk(embeddings: Tensor, values: Tensor, *, alpha: float, steps: int, temperature: float) -> Tensor:
-    """The symbolic matrix as KeOps' users write it; every step makes it anew. Its formula is compiled once for D, C."""
+    """The symbolic matrix as KeOps' users write it, made again at every step. Its formula is compiled once for D, C."""
     # Its OpenMP is not torch's, and reads this when it is loaded.
     os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # it talks of CUDA and of compiling
+        with contextlib.redirect_stdout(sys.stderr):  # it writes about CUDA and compiling
             from pykeops.torch import LazyTensor
     except ImportError as error:
         raise Unavailable("pykeops is not installed: pip install pykeops") from error
@@ -76,13 +77,13 @@ def keops_walk(embeddings: Tensor, values: Tensor, *, alpha: float, steps: int, 
         )
 
 
-def without_own(cosines: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+def without_itself(cosines: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
     """k nearest of k + 1 found, [N, k + 1] nearest first: the pixel itself is among them, not always first, and not at
     all where enough others equal it."""
-    own = columns == torch.arange(len(columns), device=columns.device)[:, None]
-    own[:, -1] |= ~own.any(1)
+    itself = columns == torch.arange(len(columns), device=columns.device)[:, None]
+    itself[:, -1] |= ~itself.any(1)
     shape = len(columns), columns.shape[1] - 1
-    return cosines[~own].view(shape), columns[~own].view(shape)
+    return cosines[~itself].view(shape), columns[~itself].view(shape)
 
 
 def faiss_search() -> Search:
@@ -96,15 +97,14 @@ def faiss_search() -> Search:
 
     def search(q: Tensor, neighbors: int) -> tuple[Tensor, Tensor]:
         if not q.is_cuda:
-            found = faiss.knn(q.numpy(), q.numpy(), neighbors + 1, metric=faiss.METRIC_INNER_PRODUCT)
-            return without_own(*map(torch.from_numpy, found))
+            cosines, columns = faiss.knn(q.numpy(), q.numpy(), neighbors + 1, metric=faiss.METRIC_INNER_PRODUCT)
+            return without_itself(torch.from_numpy(cosines), torch.from_numpy(columns))
         if not on_gpu:
             raise Unavailable("this faiss is built without GPUs: pip install faiss-gpu")
         from faiss.contrib import torch_utils  # noqa: F401, from now on faiss takes tensors
 
         resources = faiss.StandardGpuResources()
-        found = faiss.knn_gpu(resources, q, q, neighbors + 1, metric=faiss.METRIC_INNER_PRODUCT)
-        return without_own(*found)
+        return without_itself(*faiss.knn_gpu(resources, q, q, neighbors + 1, metric=faiss.METRIC_INNER_PRODUCT))
 
     return search
 
@@ -112,7 +112,7 @@ def faiss_search() -> Search:
 def cuvs_search() -> Search:
     """Exact search by cuVS."""
     try:
-        from cuvs.neighbors import brute_force
+        from cuvs.neighbors import brute_force  # type: ignore[import-not-found]
     except ImportError as error:
         raise Unavailable("cuvs is not installed: see docs.rapids.ai") from error
 
@@ -120,6 +120,6 @@ def cuvs_search() -> Search:
         index = brute_force.build(q, metric="inner_product")
         found = (torch.as_tensor(array, device=q.device) for array in brute_force.search(index, q, neighbors + 1))
         cosines, columns = found
-        return without_own(cosines, columns.long())
+        return without_itself(cosines, columns.long())
 
     return search

@@ -70,7 +70,7 @@ def free_memory() -> int:
         text = Path("/proc/meminfo").read_text()
     except OSError:
         return 4 * 2**30
-    return 1024 * int(re.search(r"^MemAvailable:\s+(\d+) kB", text, re.MULTILINE)[1])
+    return 1024 * int(re.findall(r"^MemAvailable:\s+(\d+) kB", text, re.MULTILINE)[0])
 
 
 def load() -> float:

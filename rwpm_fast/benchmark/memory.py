@@ -54,4 +54,4 @@ def _measure(case: Case, contender: Contender, threads: int) -> int | None:
 
 
 def _resident(field: str) -> int:
-    return 1024 * int(re.search(rf"^{field}:\s+(\d+) kB", STATUS.read_text(), re.MULTILINE)[1])
+    return 1024 * int(re.findall(rf"^{field}:\s+(\d+) kB", STATUS.read_text(), re.MULTILINE)[0])

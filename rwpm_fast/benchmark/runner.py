@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 from . import machine
 from .cases import Case, Problem
 from .contender import Contender, Run, Unavailable
-from .reference import Expected
-from .stage import Host
+from .device import CpuDevice, Device
+from .entries import UNITS
+from .record import Comparison, Result, summary
+from .reference import Reference, reference_of
+
+E = TypeVar("E")
+B = TypeVar("B")
 
 
 @dataclass(frozen=True)
@@ -39,19 +44,55 @@ class Limits:
         if self.rounds < 1:
             raise ValueError(f"rounds: expected 1 or more, got {self.rounds}")
 
+    def to_json(self) -> dict[str, Any]:
+        """For a record, which keeps the rounds apart from the limits."""
+        return {"limits": {"seconds": self.seconds, "memory": self.memory}, "rounds": self.rounds}
+
+
+def take_turns(
+    rounds: int, entries: Iterable[E], run_once: Callable[[E, str], object], *, before: Callable[[], B]
+) -> list[B]:
+    """Run all entries in every round, one after the other, so that each meets the machine as the others do.
+
+    Args:
+        rounds: how many.
+        entries: what is run.
+        run_once: gets an entry and the round in words; it skips what is not to be run again.
+        before: measures the machine at the beginning of a round, as ``machine.load``.
+
+    Returns:
+        What ``before`` gave, by round.
+    """
+    entries, measured = list(entries), []
+    for number in range(rounds):
+        measured.append(before())
+        for entry in entries:
+            run_once(entry, f"round {number + 1} of {rounds}")
+    return measured
+
+
+def failure(error: Exception) -> str:
+    """An exception on one line."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+
 
 @dataclass
-class _Entrant:
-    """A contender on its way through the rounds, and its row of the record."""
+class _Entry:
+    """A contender on its way through the rounds, and its row so far."""
 
     contender: Contender
-    row: dict[str, Any]
+    result: Result
     run: Run | None = None  # None: left out, or not to be run again
     prepared: Run | None = None
     times: list[float] = field(default_factory=list)
-    # Of one transition: what the others take beside it is the steps' alone.
+    # Of one transition: what the others take more is the steps' alone.
     single: Run | None = None
     single_times: list[float] = field(default_factory=list)
+
+    def set(self, **facts: Any) -> None:
+        """Write into its row."""
+        self.result = replace(self.result, **facts)
 
 
 def compare(
@@ -59,141 +100,125 @@ def compare(
     contenders: list[Contender],
     limits: Limits,
     *,
+    device: Device | None = None,
+    unit: str = UNITS["walk"],
     cache: Path | None = None,
     note: Callable[[str], None] = lambda text: None,
-    stage: Host | None = None,
-) -> dict[str, Any]:
+) -> Comparison:
     """Run contenders on a case, in turn.
 
     Args:
         case: what is walked.
-        contenders: who walks; the stage's ``unit``, where it runs, is the unit of the speed-ups.
+        contenders: what runs.
         limits: what one may take.
-        cache: folder for float64 references that take minutes.
-        note: told what is done, a line at a time.
-        stage: where it runs; None for the processor.
-
-    Returns:
-        For a record: ``case``; ``load``, ``peak_flops``, ``copy_bytes`` of the rounds; ``rows``, one for each
-        contender. A row has ``skipped`` or ``failed`` with a reason, or ``error``, ``against``, ``bound``, ``matched``
-        and, only where it matched, its times and what follows from them.
+        device: where it runs, the case's; None for the processor.
+        unit: key of the contender whose time is one.
+        cache: folder for float64 references, which may take minutes.
+        note: gets what is done, a line at a time.
     """
     note(case.title())
-    stage = stage or Host()
+    device = device or CpuDevice()
     problem = case.problem()
-    entrants = []
-    for contender in contenders:
-        row = {"contender": contender.key, "label": contender.label, "operator": contender.operator}
-        entrants.append(_admit(_Entrant(contender, row), problem, limits, note, stage))
+    entries = [_Entry(c, Result(contender=c.key, label=c.label, operator=c.operator)) for c in contenders]
+    for entry in entries:
+        _prepare(entry, problem, limits, note, device)
 
-    references: dict[str, Expected] = {}
-    for operator in {e.contender.operator for e in entrants if e.run}:
-        references[operator] = stage.expected(problem, operator, memory=limits.memory, cache=cache, note=note)
+    references: dict[str, Reference] = {}
+    for operator in dict.fromkeys(e.contender.operator for e in entries if e.run):
+        references[operator] = reference_of(
+            problem, operator, memory=limits.memory, method=device.method, cache=cache, note=note
+        )
 
-    rounds = []
-    for number in range(limits.rounds):
-        rounds.append((machine.load(), stage.peak_flops(), stage.copy_bytes()))
-        for entrant in [e for e in entrants if e.run]:
-            note(f"round {number + 1} of {limits.rounds}: {entrant.contender.label}")
-            _turn(entrant, references[entrant.contender.operator], case, limits, stage)
+    def run_once(entry: _Entry, turn: str) -> None:
+        if entry.run is not None:
+            note(f"{turn}: {entry.contender.label}")
+            _run_once(entry, entry.run, references[entry.contender.operator], case, limits, device)
 
-    load, peak_flops, copy_bytes = (list(measured) for measured in zip(*rounds, strict=True))
-    compared = {
-        "case": case.as_dict(),
-        "load": load,
-        "peak_flops": median(peak_flops),
-        "copy_bytes": median(copy_bytes),
-        "rows": [e.row for e in entrants],
-    }
-    unit = next((median(e.times) for e in entrants if e.contender.key == stage.unit and e.row.get("matched")), None)
-    for entrant in [e for e in entrants if e.row.get("matched")]:
-        entrant.row |= _speed(entrant, case, compared, unit, stage)
-        if limits.measure_memory:
-            note(f"memory: {entrant.contender.label}")
-            entrant.row["peak_bytes"] = stage.peak_memory(case, entrant.contender, entrant.prepared)
-    return compared
+    def rates() -> tuple[float, float, float]:
+        return machine.load(), device.peak_flops(), device.copy_bytes()
+
+    load, peaks, copies = zip(*take_turns(limits.rounds, entries, run_once, before=rates), strict=True)
+    peak_flops, copy_bytes = median(peaks), median(copies)
+    one = next((median(e.times) for e in entries if e.contender.key == unit and e.result.matched), None)
+    for entry in [e for e in entries if e.result.matched]:
+        entry.set(**_speed(entry, case, peak_flops, copy_bytes, one, device))
+        if limits.measure_memory and entry.prepared is not None:
+            note(f"memory: {entry.contender.label}")
+            entry.set(peak_bytes=device.peak_memory(case, entry.contender, entry.prepared))
+    return Comparison(case, load, peak_flops, copy_bytes, tuple(e.result for e in entries))
 
 
-def _admit(entrant: _Entrant, problem: Problem, limits: Limits, note: Callable[[str], None], stage: Host) -> _Entrant:
+def _prepare(entry: _Entry, problem: Problem, limits: Limits, note: Callable[[str], None], device: Device) -> None:
     """Warm a contender up and make it ready to run; or say in its row why not."""
-    contender, case = entrant.contender, problem.case
+    contender, case = entry.contender, problem.case
     memory = contender.memory(case)
     if memory > limits.memory:
-        entrant.row["skipped"] = (
-            f"would take about {memory / 2**30:.1f} GiB, the limit is {limits.memory / 2**30:.1f} GiB"
-        )
-        return entrant
+        entry.set(skipped=f"would take about {memory / 2**30:.1f} GiB, the limit is {limits.memory / 2**30:.1f} GiB")
+        return
     note(f"warm up: {contender.label}")
     small = case.small().problem()
     try:
         run = contender.prepare(small)
         run()
-        seconds, _ = stage.timed(run)
+        seconds, _ = device.timed(run)
         estimate = seconds * contender.work(case) / max(1, contender.work(small.case))
         if estimate > limits.seconds:
-            entrant.row["skipped"] = (
-                f"would take about {estimate:.0f} s, the limit is {limits.seconds:g} s "
+            entry.set(
+                skipped=f"would take about {estimate:.0f} s, the limit is {limits.seconds:g} s "
                 f"(by operations, from a run of {small.case.pixels} pixels and {small.case.steps} step)"
             )
-            return entrant
+            return
         if contender.facts is not None:
-            entrant.row |= contender.facts(problem)
-        if contender.pairs is not None and case.steps > 1:
-            entrant.row["pairs"] = contender.pairs(problem)
-        if entrant.row.get("pairs") is not None and case.steps > 1:
-            entrant.single = contender.prepare(replace(problem, case=replace(case, steps=1)))
-        entrant.run = entrant.prepared = contender.prepare(problem)
+            facts = contender.facts(problem)
+            entry.set(**facts._asdict())
+            if facts.pairs is not None and case.steps > 1:
+                entry.single = contender.prepare(replace(problem, case=case.with_steps(1)))
+        entry.run = entry.prepared = contender.prepare(problem)
     except Unavailable as reason:
-        entrant.row["skipped"] = str(reason)
+        entry.set(skipped=str(reason))
     except Exception as error:  # whatever a library raises, the others still run
-        entrant.row["failed"] = _reason(error)
-    return entrant
+        entry.set(failed=failure(error))
 
 
-def _turn(entrant: _Entrant, reference: Expected, case: Case, limits: Limits, stage: Host) -> None:
+def _run_once(entry: _Entry, run: Run, reference: Reference, case: Case, limits: Limits, device: Device) -> None:
     """One timed run of a contender, and its error."""
-    row = entrant.row
+    contender, row = entry.contender, entry.result
     try:
-        seconds, result = stage.timed(entrant.run)
-        if entrant.single is not None:
-            entrant.single_times.append(stage.timed(entrant.single)[0])
+        seconds, result = device.timed(run)
+        if entry.single is not None:
+            entry.single_times.append(device.timed(entry.single)[0])
     except Exception as error:  # as above
-        row |= {"failed": _reason(error), "matched": False}
-        entrant.run = None
+        entry.set(failed=failure(error), matched=False)
+        entry.run = None
         return
-    entrant.times.append(seconds)
-    error = max(row.get("error", 0.0), reference.error(result), key=lambda e: (e != e, e))  # NaN is the worst
-    row |= {"error": error, "against": reference.against, "bound": entrant.contender.bound(case)}
-    row["matched"] = error <= row["bound"] and row.get("dropped", 0.0) <= entrant.contender.tolerance
-    if not row["matched"] or seconds > limits.seconds:
-        entrant.run = None
+    entry.times.append(seconds)
+    worst = max(row.error or 0.0, reference.error(result), key=lambda e: (e != e, e))  # NaN is the worst
+    bound = contender.error_bound(case)
+    matched = worst <= bound and (row.dropped or 0.0) <= contender.tolerance
+    entry.set(error=worst, against=reference.against, bound=bound, matched=matched)
+    if not matched or seconds > limits.seconds:
+        entry.run = None
 
 
-def _speed(entrant: _Entrant, case: Case, compared: dict[str, Any], unit: float | None, stage: Host) -> dict[str, Any]:
-    contender, seconds = entrant.contender, median(entrant.times)
-    speed: dict[str, Any] = {
-        "seconds": seconds,
-        "spread": max(entrant.times) / min(entrant.times),
-        "runs": entrant.times,
-        "frames_per_second": 1 / seconds,
-    }
-    if unit is not None:
-        speed["speedup"] = unit / seconds
+def _speed(
+    entry: _Entry, case: Case, peak_flops: float, copy_bytes: float, one: float | None, device: Device
+) -> dict[str, Any]:
+    """What follows from a contender's times: fields of its row."""
+    contender = entry.contender
+    speed = summary(entry.times)
+    seconds = speed["seconds"]
+    speed["frames_per_second"] = 1 / seconds
+    if one is not None:
+        speed["speedup"] = one / seconds
     if contender.exact:
-        speed["share_of_peak"] = contender.work(case) / seconds / compared["peak_flops"]
-    if entrant.single_times:
-        step = (seconds - median(entrant.single_times)) / (case.steps - 1)
+        speed["share_of_peak"] = contender.work(case) / seconds / peak_flops
+    if entry.single_times:
+        step = (seconds - median(entry.single_times)) / (case.steps - 1)
         speed["step_seconds"] = step
         if step > 0:  # a step may drown in the noise of what comes before it
             if contender.exact:
-                work = contender.work(case) - contender.work(replace(case, steps=1))
-                speed["step_share_of_peak"] = work / (case.steps - 1) / step / compared["peak_flops"]
-            else:
-                moved = stage.step_bytes(case, entrant.row["pairs"])
-                speed["share_of_copy"] = moved / step / compared["copy_bytes"]
+                work = contender.work(case) - contender.work(case.with_steps(1))
+                speed["step_share_of_peak"] = work / (case.steps - 1) / step / peak_flops
+            elif entry.result.pairs is not None:
+                speed["share_of_copy"] = device.step_bytes(case, entry.result.pairs) / step / copy_bytes
     return speed
-
-
-def _reason(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"

@@ -1,22 +1,22 @@
-"""All pairs as one would walk them with torch, and with its FlexAttention."""
+"""The walk as one would write it with torch: all pairs, its FlexAttention, graphs of nearest neighbors."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ... import baselines
-from ..cases import Problem
-from ..contender import Run, Unavailable
-from ..libraries import flex_attention_of
+from .. import baselines
+from ..ops.torch_version import too_old
+from .cases import Problem
+from .contender import Facts, Run, Unavailable
+from .libraries import Search, flex_attention_of
+from .reference import NEIGHBORS
 
-
-def each(walk: Callable[..., Tensor], embeddings: Tensor, values: Tensor, **settings) -> Tensor:
-    """``walk`` of every sub-map by itself, in float32: [B, P, C]."""
-    return torch.stack([walk(e, v, **settings) for e, v in zip(embeddings, values, strict=True)])
+OLDEST_MIXED_PRODUCT = (2, 8)  # torch.mm writes another dtype than it reads, on GPUs
 
 
 def released_walk(embeddings: Tensor, values: Tensor, *, alpha: float, steps: int, temperature: float) -> Tensor:
@@ -30,9 +30,13 @@ def released_walk(embeddings: Tensor, values: Tensor, *, alpha: float, steps: in
 
 
 def in_float32(problem: Problem, walk: Callable[..., Tensor]) -> Run:
-    """A walk of each sub-map, converted outside the time."""
-    embeddings, values = problem.embeddings.float(), problem.values.float()
-    return lambda: each(walk, embeddings, values, **problem.settings)
+    """A walk of each sub-map by itself, converted to float32 outside the time.
+
+    Args:
+        walk: embeddings [P, D], values [P, C] and the settings alpha, steps, temperature to walked values [P, C].
+    """
+    problem, settings = problem.to(torch.float32), problem.settings
+    return lambda: problem.each(partial(walk, **settings))
 
 
 def _queries(problem: Problem) -> tuple[Tensor, Tensor]:
@@ -40,20 +44,16 @@ def _queries(problem: Problem) -> tuple[Tensor, Tensor]:
     products are the logits."""
     unit = F.normalize(problem.embeddings.float(), dim=-1, eps=1e-12)
     dtype = problem.embeddings.dtype
-    return (unit / problem.case.temperature).to(dtype), unit.to(dtype)
+    return (unit / problem.case.settings.temperature).to(dtype), unit.to(dtype)
 
 
 def logits_of(queries: Tensor, keys: Tensor) -> Tensor:
     """Products [R, P] in float32, which at logits of 100 they must be."""
     if queries.dtype == torch.float32:
         return queries @ keys.T
-    if queries.is_cuda and _MIXED:
+    if queries.is_cuda and too_old(OLDEST_MIXED_PRODUCT) is None:
         return torch.mm(queries, keys.T, out_dtype=torch.float32)
     return queries.float() @ keys.float().T
-
-
-# torch.mm writes another dtype than it reads from torch 2.8 on, on GPUs.
-_MIXED = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 8)
 
 
 def _rows(queries: Tensor, keys: Tensor, block: slice) -> Tensor:
@@ -80,29 +80,29 @@ def tuned(problem: Problem) -> Run:
         for part in range(len(S)):
             for block in blocks(case.part_pixels):
                 S[part, block] = _rows(queries[part], keys[part], block)
-        rest = (1 - case.alpha) * problem.values
+        rest = (1 - case.settings.alpha) * problem.values
         m = problem.values
         for _ in range(case.steps):
-            m = torch.baddbmm(rest, S, m, alpha=case.alpha)
+            m = torch.baddbmm(rest, S, m, alpha=case.settings.alpha)
         return m
 
     return run
 
 
 def chunked(problem: Problem) -> Run:
-    """The same where the matrix does not fit: a slab of it at a time, made anew at every step."""
+    """The same where the matrix does not fit: a slab of it at a time, made again at every step."""
     case = problem.case
 
     def run() -> Tensor:
         queries, keys = _queries(problem)
-        rest = (1 - case.alpha) * problem.values
+        rest = (1 - case.settings.alpha) * problem.values
         m = problem.values
         for _ in range(case.steps):
             moved = torch.empty_like(m)
             for part in range(len(m)):
                 for block in blocks(case.part_pixels):
                     weights = _rows(queries[part], keys[part], block)
-                    torch.addmm(rest[part, block], weights, m[part], alpha=case.alpha, out=moved[part, block])
+                    torch.addmm(rest[part, block], weights, m[part], alpha=case.settings.alpha, out=moved[part, block])
             m = moved
         return m
 
@@ -112,7 +112,7 @@ def chunked(problem: Problem) -> Run:
 def flex(problem: Problem, mode: str | None = None) -> Run:
     """All sub-maps in one batch; compiled for these sizes, outside the time."""
     case = problem.case
-    if case.dtype != "float16":
+    if problem.embeddings.is_cuda and case.dtype != "float16":
         raise Unavailable("FlexAttention is timed in float16")
     # Its kernels take no fewer channels than 16.
     padding = max(0, 16 - case.channels), max(0, 16 - case.value_channels)
@@ -124,7 +124,7 @@ def flex(problem: Problem, mode: str | None = None) -> Run:
             q = F.pad(unit, (0, padding[0]))[:, None]  # [B, 1, P, D]
             start = F.pad(problem.values, (0, padding[1]))[:, None]
             walked = baselines.iterate(
-                lambda m: attention(q, q, m, scale=1 / case.temperature), start, case.alpha, steps
+                lambda m: attention(q, q, m, scale=1 / case.settings.temperature), start, case.settings.alpha, steps
             )
             return walked[:, 0, :, : case.value_channels]
 
@@ -134,3 +134,26 @@ def flex(problem: Problem, mode: str | None = None) -> Run:
     except RuntimeError as error:
         raise Unavailable(f"FlexAttention does not compile here: {str(error).strip().splitlines()[0]}") from error
     return lambda: walk(case.steps)
+
+
+def topk(dtype: torch.dtype, q: Tensor, neighbors: int) -> tuple[Tensor, Tensor]:
+    """Cosines and indices [N, k] by products of a dtype, slab by slab; q: [N, D]."""
+    keys = q.to(dtype)
+    found = []
+    for block in blocks(len(q)):
+        x = logits_of(keys[block], keys)
+        x[:, block.start :].fill_diagonal_(-torch.inf)
+        found.append(x.topk(neighbors, dim=-1))
+    return torch.cat([f.values for f in found]), torch.cat([f.indices for f in found])
+
+
+def nearest(problem: Problem, search: Callable[[], Search] | None = None) -> Run:
+    """The walk on nearest neighbors, found by a library's search, or where None by :func:`topk` in the case's dtype."""
+    if problem.case.part_pixels <= NEIGHBORS:
+        raise Unavailable(f"{NEIGHBORS} nearest neighbors need more than {problem.case.part_pixels} pixels")
+    by = partial(topk, problem.embeddings.dtype) if search is None else search()
+    return in_float32(problem, partial(baselines.knn_walk, neighbors=NEIGHBORS, search=by))
+
+
+def nearest_facts(problem: Problem) -> Facts:
+    return Facts(problem.case.pixels * NEIGHBORS)

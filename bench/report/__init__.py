@@ -1,0 +1,1 @@
+"""Tables and charts from records that are there already; nothing here measures."""

@@ -1,0 +1,1 @@
+"""Contenders and measurements that need more than the package's own harness."""

@@ -1,0 +1,1 @@
+from python_tests.benchmark.conftest import clean_commit  # noqa: F401
