@@ -1,4 +1,4 @@
-// Memory for vectors: aligned and not initialized.
+// Memory for vectors: aligned and uninitialized.
 #pragma once
 
 #if defined(__linux__)
@@ -23,7 +23,7 @@ class Buffer {
     data_.reset(static_cast<T*>(std::aligned_alloc(unit, padded)));
     if (!data_) throw std::bad_alloc();
 #if defined(__linux__)
-    // A buffer lives for one walk: without huge pages the system would spend a tenth of it on handing out small ones.
+    // A buffer lives for one walk, of which page faults on small pages would take a tenth.
     if (unit == huge_page) madvise(data_.get(), padded, MADV_HUGEPAGE);
 #endif
   }

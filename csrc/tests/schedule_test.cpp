@@ -1,4 +1,4 @@
-// The schedule of the exact walk, with threads delayed before its atomic operations: it must end, go over every pair
+// The schedule of the exact walk, with threads delayed before its atomic operations: it must end, process every pair
 // once, and keep a block's pairs apart and in their order. Built a second time with ThreadSanitizer, which then checks
 // that a pair sees what the earlier pairs of its blocks have written.
 #include "cpu/schedule.h"
@@ -87,7 +87,7 @@ struct Visit {
   bool operator==(const Visit& v) const { return pair == v.pair && block == v.block && other == v.other; }
 };
 
-// What a block took part in, in this order; guarded by nothing but the schedule.
+// The pairs of each block in the order in which they ran; guarded only by the schedule.
 using Visits = std::vector<std::vector<Visit>>;
 
 template <typename Pause = NoPause>
@@ -124,10 +124,10 @@ const ParallelFor forwards = [](int64_t count, const RangeBody& body) {
 const ParallelFor backwards = [](int64_t count, const RangeBody& body) {
   for (int64_t k = count; k > 0; --k) body(k - 1, k);
 };
-// As torch does where it is in a parallel region already.
+// As torch does within a parallel region.
 const ParallelFor at_once = [](int64_t count, const RangeBody& body) { body(0, count); };
 
-// Every pair once, in the numbers below count(), and nothing else.
+// Every pair once, with a number below count(), and no others.
 void test_pairs(int64_t blocks, const Visits& visits, const std::string& what) {
   const int64_t count = RoundRobinSchedule(blocks).count();
   std::vector<int64_t> seen(blocks * blocks);

@@ -59,9 +59,9 @@ def time_filter(
             row["load"].append(machine.load())
             with forced_isa(row["isa"]):
                 row["peaks"].append(kernels.peak_filter(threads, PEAK_SECONDS))
-                seconds, met, _ = kernels.filter_alone(embeddings, NOTHING, threads)
+                seconds, tested, _ = kernels.time_filter(embeddings, NOTHING, threads)
             row["runs"].append(seconds)
-            row["operations"] = 2 * met * case.channels
+            row["operations"] = 2 * tested * case.channels
     return [row | _speed(row) if row["matched"] else row for row in rows]
 
 
@@ -72,7 +72,7 @@ def _finds(embeddings: np.ndarray, threads: int) -> bool:
     threshold = float(cosines[-1 - len(cosines) // 100])
     bounds = cosines.new_tensor([threshold + ROUNDING, threshold - ROUNDING])
     fewest, most = (len(cosines) - torch.searchsorted(cosines, bounds)).tolist()
-    return fewest <= native.native().filter_alone(embeddings, threshold, threads)[2] <= most
+    return fewest <= native.native().time_filter(embeddings, threshold, threads)[2] <= most
 
 
 def _speed(row: dict[str, Any]) -> dict[str, float]:
