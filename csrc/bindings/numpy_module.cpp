@@ -9,7 +9,7 @@
 #include <tuple>
 
 #include "cpu/buffer.h"
-#include "cpu/build_sparse.h"
+#include "cpu/filter_pass.h"
 #include "cpu/isa.h"
 #include "cpu/pack.h"
 #include "cpu/threads.h"
@@ -64,7 +64,7 @@ std::tuple<double, int64_t, int64_t> time_filter(const py::array_t<float>& embed
   const py::gil_scoped_release release;
   const rwpm::ParallelFor parallel_for = rwpm::parallel_for_threads(threads);
   const int64_t count = pixels.size(), lanes = rwpm::cpu::chosen_isa().sparse->lanes;
-  const rwpm::cpu::Buffer<float> panels(rwpm::cpu::ceil_div(count, lanes) * lanes * problem.channels);
+  rwpm::cpu::Buffer<float> panels(rwpm::cpu::ceil_div(count, lanes) * lanes * problem.channels);
   rwpm::cpu::pack_embeddings(problem, pixels, lanes, parallel_for, panels.get());
   const rwpm::cpu::FilterTiming timing =
       rwpm::cpu::time_filter(panels.get(), count, problem.channels, threshold, parallel_for);

@@ -1,7 +1,7 @@
-// The torch operators of a graph compiled once and walked many times. The matrix travels as tensors, so that Python can
-// keep it, hand it on and look into it: `order` [n], the pixel of each row; rows in groups of four that share their
-// columns, `group_start` [groups + 1], `column` [entries] by row number, `weight` [entries, 4] with a zero where a row
-// does not keep the pair.
+// The torch operators of a graph that is built once and walked many times. The matrix is returned as tensors, so that
+// Python can store and inspect it: `order` [n], the pixel of each row; rows in groups of four that share their columns,
+// `group_start` [groups + 1], `column` [entries] by row number, `weight` [entries, 4] with a zero where a row does not
+// keep the pair; `dropped` [n], an upper bound of the share of its mass that each row dropped.
 #include <torch/csrc/stable/library.h>
 
 #include <algorithm>
@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "bindings/torch_common.h"
+#include "cpu/build_sparse.h"
 #include "cpu/pack.h"
 #include "cpu/sparse_walk.h"
 
@@ -118,7 +119,7 @@ std::vector<int64_t> checked_order(const Tensor& order) {
   return {pixel, pixel + order.size(0)};
 }
 
-// values: [N, C] contiguous. Gradients are not checked_matrix, so that a value that is not finite shows.
+// values: [N, C] contiguous. Gradients are not checked, so that a value that is not finite shows.
 template <typename T>
 void check_finite(const Tensor& values) {
   const T* row = static_cast<const T*>(values.const_data_ptr());

@@ -27,8 +27,10 @@ class Buffer {
     if (unit == huge_page) madvise(data_.get(), padded, MADV_HUGEPAGE);
 #endif
   }
-  T* get() const { return data_.get(); }
-  T& operator[](int64_t i) const { return data_.get()[i]; }
+  T* get() { return data_.get(); }
+  const T* get() const { return data_.get(); }
+  T& operator[](int64_t i) { return data_.get()[i]; }
+  const T& operator[](int64_t i) const { return data_.get()[i]; }
 
  private:
   static constexpr size_t huge_page = size_t(1) << 21;

@@ -3,16 +3,22 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
-#include <cstring>
-#include <limits>
-#include <mutex>
-#include <numeric>
 
+#include "cpu/filter_pass.h"
 #include "cpu/isa.h"
+#include "cpu/pack.h"
+#include "cpu/parallel.h"
+#include "cpu/pixel_order.h"
 #include "cpu/stopwatch.h"
 
 namespace rwpm::cpu {
 namespace {
+
+using Block = GroupedMatrix::Block;
+constexpr int64_t block_rows = GroupedMatrix::block_rows;
+
+// A graph of fewer pixels streams faster than a matrix is built.
+constexpr int64_t min_sparse_pixels = 512;
 
 // In the first pass a row keeps the pairs whose share of its mass is at least tolerance / max(min_kept, N *
 // keep_fraction). Measured on maps of road networks, the other pairs of nearly every row then add up to less than the
@@ -23,8 +29,6 @@ constexpr int64_t max_passes = 3;
 // tolerance.
 constexpr double screen_fraction = 0.25;
 
-// A tile is a block of queries times a block of keys.
-constexpr int64_t block_rows = GroupedMatrix::block_rows;
 // A row's sum is bounded from below by the keys of its own panel and of the four around it. The bound is loose for a
 // pixel when its largest cosine alone exceeds it by more than `loose_bits`, for a panel when it is for a quarter of the
 // pixels, and for the graph when it is for more than one in `loose_part` of `probes` panels.
@@ -33,55 +37,9 @@ constexpr float loose_bits = 3;
 
 constexpr double max_bytes = double(1 << 30);  // of the matrix
 
-constexpr float infinity = std::numeric_limits<float>::infinity();
-
-// For tasks that differ in cost: threads take one after the other, so the result of a task must not depend on the
-// thread. `worker` runs in every thread with a function that returns the next task's number, `count` or more when none
-// is left.
-template <typename Worker>
-void parallel_for_dynamic(int64_t count, const ParallelFor& parallel_for, const Worker& worker) {
-  std::atomic<int64_t> next = 0;
-  parallel_for(count, [&](int64_t, int64_t) { worker([&] { return next++; }); });
-}
-
-struct BuildContext {
-  const SparseKernels& kernels;
-  int64_t pixels, channels;
-  const ParallelFor& parallel_for;
-  int64_t panels() const { return ceil_div(pixels, kernels.lanes); }
-  int64_t padded() const { return panels() * kernels.lanes; }
-  int64_t blocks() const { return ceil_div(pixels, block_rows); }
-  int64_t block_begin(int64_t block) const { return block * block_rows; }
-  int64_t block_end(int64_t block) const { return std::min(block_begin(block + 1), padded()); }
-};
-
-// The quantized embeddings of a graph and the thresholds of its rows, which are set later.
-struct QuantizedGraph {
-  const Buffer<char> quantized;
-  const Buffer<float> quant_scale, quant_error, screen_threshold, keep_threshold;  // [padded]
-  const FilterArgs filter;
-
-  QuantizedGraph(const BuildContext& context, const float* panels, float scale)
-      : quantized(context.panels() * context.kernels.quantized_bytes(context.channels)),
-        quant_scale(context.padded()),
-        quant_error(context.padded()),
-        screen_threshold(context.padded()),
-        keep_threshold(context.padded()),
-        filter{context.pixels,         context.channels,     panels,
-               quantized.get(),        quant_scale.get(),    quant_error.get(),
-               screen_threshold.get(), keep_threshold.get(), scale} {
-    const int64_t lanes = context.kernels.lanes, bytes = context.kernels.quantized_bytes(context.channels);
-    context.parallel_for(context.panels(), [&](int64_t first, int64_t last) {
-      for (int64_t panel = first; panel < last; ++panel)
-        context.kernels.quantize(panels + panel * lanes * context.channels, context.channels,
-                                 quantized.get() + panel * bytes, &quant_scale[panel * lanes],
-                                 &quant_error[panel * lanes]);
-    });
-  }
-};
-
-// log2 of a lower bound of each row's sum of exp2(scale * cosine), [padded], as log-sum-exp to base 2.
-Buffer<float> bound_row_sums(const BuildContext& context, const FilterArgs& filter, int64_t patches_per_row) {
+// log2 of a lower bound of each row's sum of exp2(scale * cosine): [padded].
+Buffer<float> bound_row_sums(const BuildContext& context, const QuantizedGraph& graph, int64_t patches_per_row) {
+  const FilterArgs args = graph.args();
   const int64_t lanes = context.kernels.lanes;
   Buffer<float> row_lse_bound(context.padded());
   context.parallel_for(context.panels(), [&](int64_t first, int64_t last) {
@@ -89,16 +47,16 @@ Buffer<float> bound_row_sums(const BuildContext& context, const FilterArgs& filt
       int64_t near[5], count = 0;
       for (const int64_t other : {panel - patches_per_row, panel - 1, panel, panel + 1, panel + patches_per_row})
         if (other >= 0 && other < context.panels() && (count == 0 || other > near[count - 1])) near[count++] = other;
-      context.kernels.local_log_sum(filter, panel, near, count, &row_lse_bound[panel * lanes]);
+      context.kernels.local_log_sum(args, panel, near, count, &row_lse_bound[panel * lanes]);
     }
   });
 
-  // If the order of pixels does not bring similar ones together, the largest cosine of all is a better bound.
+  // Where the order of pixels does not bring similar ones together, the largest cosine of all is a better bound.
   const auto for_each_max = [&](int64_t panel, const auto& visit) {
     std::vector<float> cosines(lanes);
-    context.kernels.max_cosine_bound(filter, panel, cosines.data());
+    context.kernels.max_cosine_bound(args, panel, cosines.data());
     for (int64_t k = 0; k < std::min(lanes, context.pixels - panel * lanes); ++k)
-      visit(row_lse_bound[panel * lanes + k], cosines[k] * filter.scale);
+      visit(row_lse_bound[panel * lanes + k], cosines[k] * graph.scale);
   };
   std::vector<char> loose_bound(probes);
   context.parallel_for(probes, [&](int64_t first, int64_t last) {
@@ -117,121 +75,46 @@ Buffer<float> bound_row_sums(const BuildContext& context, const FilterArgs& filt
   return row_lse_bound;
 }
 
-// A list of fixed size, so that no memory is wasted.
-struct CandidateList {
-  Buffer<CandidateEntry> list{0};
-  int64_t count = 0;
-
-  void assign(const std::vector<CandidateEntry>& entries) {
-    count = int64_t(entries.size());
-    list = Buffer<CandidateEntry>(count);
-    std::copy(entries.begin(), entries.end(), list.get());
-  }
+// The share of its row's mass from which on a pair is kept in the first pass, and the share below which screening
+// rejects it in all of them.
+struct Shares {
+  double keep, screen;
 };
 
-// The candidates of a pass over half of the tiles: (query block a, key block b >= a).
-struct FilterPass {
-  struct Tile {
-    CandidateList of_queries, of_keys;
+Shares shares(int64_t pixels, double tolerance) {
+  const double screen = tolerance * screen_fraction / double(pixels);
+  const double kept_pairs = std::max(min_kept, double(pixels) * keep_fraction);
+  // Less than 1 / N, so that a row keeps its largest.
+  return {std::max(screen, std::min(tolerance / kept_pairs, 0.5 / double(pixels))), screen};
+}
+
+// Sets the thresholds of the first pass, from the rows' bounds.
+void set_thresholds(const Shares& shares, const Buffer<float>& row_lse_bound, QuantizedGraph& graph) {
+  const auto cosine = [&](int64_t i, double share) {
+    return (row_lse_bound[i] + float(std::log2(share))) / graph.scale;
   };
-  int64_t blocks;
-  std::vector<Tile> tiles;
-  std::vector<uint32_t> dropped_weight;  // [N] by row, in drop units
-  int64_t pairs_tested = 0;              // pairs of pixels that were multiplied
-  Tile& tile(int64_t a, int64_t b) { return tiles[tile_index(a, b)]; }
-  int64_t tile_index(int64_t a, int64_t b) const { return a * blocks - a * (a - 1) / 2 + (b - a); }
-  std::pair<int64_t, int64_t> tile_blocks(int64_t tile) const {
-    int64_t a = 0, above = blocks;  // binary search for the last query block that begins no later
-    while (above - a > 1) {
-      const int64_t middle = (a + above) / 2;
-      (tile_index(middle, middle) <= tile ? a : above) = middle;
-    }
-    return {a, tile - tile_index(a, a) + a};
+  for (int64_t i = 0; i < graph.pixels; ++i) {
+    graph.screen_threshold[i] = cosine(i, shares.screen);
+    graph.keep_threshold[i] = cosine(i, shares.keep);
   }
-};
-
-// Estimates how many entries a pass will find, from a sample of query panels with a block of keys each, so that a graph
-// that is too dense is rejected early.
-double estimate_entries(const BuildContext& context, const FilterArgs& filter) {
-  const int64_t lanes = context.kernels.lanes, samples = std::max<int64_t>(48, context.panels() / 8);
-  std::vector<double> entries(samples);
-  context.parallel_for(samples, [&](int64_t first, int64_t last) {
-    const Buffer<CandidateEntry> of_queries(block_rows * lanes / group_rows), of_keys(block_rows * lanes / group_rows);
-    std::vector<uint32_t> dropped_weight(context.pixels);
-    for (int64_t k = first; k < last; ++k) {
-      constexpr double golden = 0.6180339887;  // the fractional parts of its multiples are spread evenly
-      const int64_t panel = context.panels() * k / samples, own = panel * lanes / block_rows,
-                    blocks = context.blocks() - own;
-      const int64_t b = own + int64_t(double(blocks) * (double(k) * golden - std::floor(double(k) * golden)));
-      Candidates candidates = {of_queries.get(), of_keys.get(), 0, 0, dropped_weight.data()};
-      context.kernels.filter(filter, panel, context.block_begin(own), context.block_begin(b), context.block_end(b),
-                             candidates);
-      entries[k] = double(candidates.query_count + candidates.key_count) * double(blocks);
-    }
-  });
-  return std::accumulate(entries.begin(), entries.end(), 0.) * double(context.panels()) / double(samples);
 }
-
-// A filter pass; nothing when more than `limit` entries are found.
-std::optional<FilterPass> find_pairs(const BuildContext& context, const FilterArgs& filter, int64_t limit) {
-  const int64_t blocks = context.blocks(), tiles = blocks * (blocks + 1) / 2, lanes = context.kernels.lanes;
-  FilterPass pass = {blocks, std::vector<FilterPass::Tile>(tiles), std::vector<uint32_t>(context.pixels)};
-  std::vector<char> active(context.panels());  // panels with a row that still looks for pairs
-  for (int64_t i = 0; i < context.pixels; ++i) active[i / lanes] |= filter.screen_threshold[i] < infinity;
-  std::atomic<int64_t> total = 0;
-  std::mutex guard;
-  parallel_for_dynamic(tiles, context.parallel_for, [&](const auto& next) {
-    const Buffer<CandidateEntry> of_queries(block_rows * lanes / group_rows), of_keys(block_rows * lanes / group_rows);
-    std::vector<CandidateEntry> all_of_queries, all_of_keys;
-    std::vector<uint32_t> dropped_weight(context.pixels);
-    int64_t pairs_tested = 0;
-    for (int64_t tile = next(); tile < tiles && total <= limit; tile = next()) {
-      const auto [a, b] = pass.tile_blocks(tile);
-      const auto panels_of = [&](int64_t block) { return context.block_begin(block) / lanes; };
-      const int64_t last = context.block_end(a) / lanes;
-      const bool key_active = std::count(&active[panels_of(b)], &active[0] + context.block_end(b) / lanes, 1) > 0;
-      all_of_queries.clear();
-      all_of_keys.clear();
-      for (int64_t panel = panels_of(a); panel < last; ++panel) {
-        if (!key_active && !active[panel]) continue;
-        Candidates candidates = {of_queries.get(), of_keys.get(), 0, 0, dropped_weight.data()};
-        context.kernels.filter(filter, panel, context.block_begin(a), context.block_begin(b), context.block_end(b),
-                               candidates);
-        all_of_queries.insert(all_of_queries.end(), candidates.of_queries,
-                              candidates.of_queries + candidates.query_count);
-        all_of_keys.insert(all_of_keys.end(), candidates.of_keys, candidates.of_keys + candidates.key_count);
-        pairs_tested += candidates.pairs_tested;
-      }
-      total += int64_t(all_of_queries.size() + all_of_keys.size());
-      pass.tiles[tile].of_queries.assign(all_of_queries);
-      pass.tiles[tile].of_keys.assign(all_of_keys);
-    }
-    const std::lock_guard<std::mutex> lock(guard);
-    pass.pairs_tested += pairs_tested;
-    for (int64_t i = 0; i < context.pixels; ++i) pass.dropped_weight[i] += dropped_weight[i];
-  });
-  if (total > limit) return std::nullopt;
-  return pass;
-}
-
-using Block = GroupedMatrix::Block;
 
 // Gathers a block's entries from the lists of a pass, which are freed; cosines stand in place of weights.
 Block gather_block(const BuildContext& context, FilterPass& pass, int64_t block) {
   const int64_t groups = ceil_div(std::min(block_rows, context.pixels - context.block_begin(block)), group_rows);
-  const auto each_list = [&](const auto& visit) {
+  const auto for_each_list = [&](const auto& visit) {
     for (int64_t a = 0; a <= block; ++a) visit(pass.tile(a, block).of_keys, context.block_begin(a));
     for (int64_t b = block; b < pass.blocks; ++b) visit(pass.tile(block, b).of_queries, context.block_begin(b));
   };
   std::vector<int64_t> start(groups + 1);
-  each_list([&](const CandidateList& entries, int64_t) {
+  for_each_list([&](const CandidateList& entries, int64_t) {
     for (int64_t k = 0; k < entries.count; ++k) ++start[entries.list[k].group + 1];
   });
   for (int64_t g = 0; g < groups; ++g) start[g + 1] += start[g];
   Buffer<int32_t> column(start[groups]);
   Buffer<float> weight(start[groups] * group_rows);
   std::vector<int64_t> at(start.begin(), start.end() - 1);
-  each_list([&](CandidateList& entries, int64_t first_column) {
+  for_each_list([&](CandidateList& entries, int64_t first_column) {
     for (int64_t k = 0; k < entries.count; ++k) {
       const CandidateEntry& entry = entries.list[k];
       const int64_t e = at[entry.group]++;
@@ -292,100 +175,106 @@ int64_t add_entries(const Block& more, float min_share, Block& block, double* tr
   return pairs;
 }
 
+// Weighs what the active rows kept in a pass and adds it to the matrix, without entries of less than min_share in every
+// row. Sets the rows' dropped_mass, and returns which rows dropped more than the tolerance: [N].
+std::vector<char> weigh_pass(const BuildContext& context, const QuantizedGraph& graph, float min_share,
+                             double tolerance, FilterPass& pass, GroupedMatrix& matrix) {
+  std::vector<char> over_budget(context.pixels);
+  std::atomic<int64_t> pairs = 0;
+  parallel_for_dynamic(context.blocks(), context.parallel_for, [&](const auto& next) {
+    std::vector<float> log_sum(block_rows);
+    std::vector<double> trimmed_mass(block_rows);
+    for (int64_t block = next(); block < context.blocks(); block = next()) {
+      Block found = gather_block(context, pass, block);
+      for (size_t g = 0; g + 1 < found.group_start.size(); ++g)
+        context.kernels.weigh_group(&found.weight[found.group_start[g] * group_rows],
+                                    found.group_start[g + 1] - found.group_start[g], graph.scale,
+                                    &log_sum[g * group_rows]);
+      pairs += add_entries(found, min_share, matrix.blocks[block], trimmed_mass.data());
+      for (int64_t i = context.block_begin(block); i < std::min(context.block_end(block), context.pixels); ++i) {
+        if (graph.screen_threshold[i] == infinity) continue;
+        const int64_t row = i - context.block_begin(block);
+        const auto share = [&](float cosine) { return std::exp2(double(cosine) * graph.scale - double(log_sum[row])); };
+        // Refined pairs are counted in units of the weight at keep_threshold; of the others each weighs at most that at
+        // screen_threshold.
+        matrix.dropped_mass[i] = float(double(pass.dropped_weight[i]) / drop_unit * share(graph.keep_threshold[i]) +
+                                       double(context.pixels) * share(graph.screen_threshold[i]) + trimmed_mass[row]);
+        over_budget[i] = matrix.dropped_mass[i] > tolerance;
+      }
+    }
+  });
+  matrix.pairs = pairs;
+  return over_budget;
+}
+
+// Prepares the next pass: only the rows over budget take part, with a lower threshold, or with that of screening if
+// they are to `keep_all`, and without the entries that they have.
+void retry_rows(const std::vector<char>& over_budget, double tolerance, bool keep_all, QuantizedGraph& graph,
+                GroupedMatrix& matrix) {
+  for (int64_t i = 0; i < graph.pixels; ++i) {
+    float &screen_threshold = graph.screen_threshold[i], &keep_threshold = graph.keep_threshold[i];
+    if (!over_budget[i]) {
+      screen_threshold = keep_threshold = infinity;
+      continue;
+    }
+    // The dropped mass is about proportional to the share at the threshold; twice the factor for safety.
+    const float lower = keep_threshold - float(std::log2(2 * matrix.dropped_mass[i] / tolerance)) / graph.scale;
+    keep_threshold = keep_all ? screen_threshold : std::max(screen_threshold, lower);
+    Block& block = matrix.blocks[i / block_rows];
+    const int64_t row = i % block_rows;
+    for (int64_t e = block.group_start[row / group_rows]; e < block.group_start[row / group_rows + 1]; ++e)
+      block.weight[e * group_rows + row % group_rows] = 0;
+  }
+}
+
 }  // namespace
 
 std::optional<GroupedMatrix> build_matrix(const float* panels, int64_t pixels, int64_t channels,
                                           int64_t patches_per_row, float scale, double tolerance, double max_density,
                                           const ParallelFor& parallel_for) {
   const BuildContext context = {*chosen_isa().sparse, pixels, channels, parallel_for};
-  const int64_t n = context.padded();
-  const QuantizedGraph graph(context, panels, scale);
-  const Buffer<float>&screen_threshold = graph.screen_threshold, &keep_threshold = graph.keep_threshold;
-  const FilterArgs& filter = graph.filter;
-  const Buffer<float> row_lse_bound = bound_row_sums(context, filter, patches_per_row);
-
-  // Shares of a row's mass below which screening rejects a pair, and from which on a row keeps it; at most 1 / N, so
-  // that a row keeps its largest.
-  const double screen_share = tolerance * screen_fraction / double(pixels);
-  const double kept_pairs = std::max(min_kept, double(pixels) * keep_fraction);
-  const double keep_share = std::max(screen_share, std::min(tolerance / kept_pairs, 0.5 / double(pixels)));
-  const auto cosine_of = [&](int64_t i, double share) { return (row_lse_bound[i] + float(std::log2(share))) / scale; };
-  for (int64_t i = 0; i < n; ++i) {
-    screen_threshold[i] = i < pixels ? cosine_of(i, screen_share) : infinity;
-    keep_threshold[i] = i < pixels ? cosine_of(i, keep_share) : infinity;
-  }
+  QuantizedGraph graph(context, panels, scale);
+  const Shares first_shares = shares(pixels, tolerance);
+  set_thresholds(first_shares, bound_row_sums(context, graph, patches_per_row), graph);
 
   const double entry_bytes = sizeof(int32_t) + group_rows * sizeof(float);
-  const double max_stored = max_density * double(pixels) * double(pixels) / double(group_rows),
-               max_entries = max_bytes / entry_bytes;
-  const auto limit = int64_t(std::min(1.3 * max_stored, max_entries));  // the estimate may be a little too low
+  const double max_stored = max_density * double(pixels) * double(pixels) / double(group_rows);
+  const double max_entries = max_bytes / entry_bytes;
+  if (estimate_entries(context, graph) > std::min(max_stored, max_entries)) return std::nullopt;
+  const auto limit = int64_t(std::min(1.3 * max_stored, max_entries));  // the count may exceed the estimate a little
+
   GroupedMatrix matrix;
-  if (estimate_entries(context, filter) > std::min(max_stored, max_entries)) return std::nullopt;
   matrix.blocks.resize(context.blocks());
   matrix.dropped_mass.resize(pixels);
-  for (int64_t remaining = max_passes;; --remaining) {
-    std::optional<FilterPass> pass = find_pairs(context, filter, limit);
-    if (!pass) return std::nullopt;
-    std::vector<char> over_budget(pixels);  // rows that dropped more than they may
-    std::atomic<int64_t> pairs = 0;
-    parallel_for_dynamic(context.blocks(), parallel_for, [&](const auto& next) {
-      std::vector<float> log_sum(block_rows);
-      std::vector<double> trimmed_mass(block_rows);
-      for (int64_t block = next(); block < context.blocks(); block = next()) {
-        const Block found = gather_block(context, *pass, block);
-        for (size_t g = 0; g + 1 < found.group_start.size(); ++g)
-          context.kernels.weigh_group(&found.weight[found.group_start[g] * group_rows],
-                                      found.group_start[g + 1] - found.group_start[g], scale, &log_sum[g * group_rows]);
-        // Where the bound of a row's sum was loose, the row kept pairs that turn out to have little mass.
-        pairs += add_entries(found, remaining == max_passes ? float(keep_share) : 0, matrix.blocks[block],
-                             trimmed_mass.data());
-        for (int64_t i = context.block_begin(block); i < std::min(context.block_end(block), pixels); ++i) {
-          if (screen_threshold[i] == infinity) continue;
-          const int64_t row = i - context.block_begin(block);
-          const auto share = [&](float cosine) { return std::exp2(double(cosine) * scale - double(log_sum[row])); };
-          // Refined pairs are counted in units of the weight at keep_threshold; the others weigh at most that at
-          // screen_threshold each.
-          matrix.dropped_mass[i] = float(double(pass->dropped_weight[i]) / drop_unit * share(keep_threshold[i]) +
-                                         double(pixels) * share(screen_threshold[i]) + trimmed_mass[row]);
-          over_budget[i] = matrix.dropped_mass[i] > tolerance;
-        }
-      }
-    });
-    matrix.pairs = pairs;
+  for (int64_t pass = 1; pass <= max_passes; ++pass) {
+    std::optional<FilterPass> found = run_filter_pass(context, graph, limit);
+    if (!found) return std::nullopt;
+    // Where the bound of a row's sum was loose, the first pass kept pairs that turn out to have little mass.
+    const float min_share = pass == 1 ? float(first_shares.keep) : 0;
+    const std::vector<char> over_budget = weigh_pass(context, graph, min_share, tolerance, *found, matrix);
     if (std::count(over_budget.begin(), over_budget.end(), 1) == 0) return matrix;
-    if (remaining == 1) return std::nullopt;
-    // Only those rows are in the next pass, with a lower threshold and without what they have.
-    for (int64_t i = 0; i < pixels; ++i) {
-      if (!over_budget[i]) {
-        screen_threshold[i] = keep_threshold[i] = infinity;
-        continue;
-      }
-      // The dropped mass is about proportional to the share kept; twice the factor for safety. In the last pass a row
-      // keeps all pairs that pass screening.
-      const float lower = keep_threshold[i] - float(std::log2(2 * matrix.dropped_mass[i] / tolerance)) / scale;
-      keep_threshold[i] = remaining > 2 ? std::max(screen_threshold[i], lower) : screen_threshold[i];
-      const Block& block = matrix.blocks[i / block_rows];
-      const int64_t row = i % block_rows;
-      for (int64_t e = block.group_start[row / group_rows]; e < block.group_start[row / group_rows + 1]; ++e)
-        block.weight[e * group_rows + row % group_rows] = 0;
-    }
+    if (pass < max_passes) retry_rows(over_budget, tolerance, pass + 1 == max_passes, graph, matrix);
   }
+  return std::nullopt;
 }
 
-FilterTiming time_filter(const float* panels, int64_t pixels, int64_t channels, float threshold,
-                         const ParallelFor& parallel_for) {
-  const BuildContext context = {*chosen_isa().sparse, pixels, channels, parallel_for};
-  const QuantizedGraph graph(context, panels, 1);
-  for (const Buffer<float>* const bound : {&graph.screen_threshold, &graph.keep_threshold})
-    for (int64_t i = 0; i < context.padded(); ++i) (*bound)[i] = i < pixels ? threshold : infinity;
+std::optional<SparseGraph> build_sparse(const Problem<float>& p, const std::vector<int64_t>& pixels, double max_density,
+                                        int64_t width, const ParallelFor& parallel_for) {
+  const int64_t count = pixels.size();
+  if (p.tolerance <= 0 || count < min_sparse_pixels) return std::nullopt;
+  const int64_t lanes = chosen_isa().sparse->lanes;
   Stopwatch watch;
-  const std::optional<FilterPass> pass = find_pairs(context, graph.filter, std::numeric_limits<int64_t>::max());
-  FilterTiming timing = {watch.lap(), pass->pairs_tested, 0};
-  for (const FilterPass::Tile& tile : pass->tiles)
-    for (const CandidateList* const entries : {&tile.of_queries, &tile.of_keys})
-      for (int64_t k = 0; k < entries->count; ++k)
-        for (const float cosine : entries->list[k].cosine) timing.pairs_kept += cosine > -infinity;
-  return timing;
+  if (width == 0) width = estimate_width(p.embeddings, p.channels, pixels, parallel_for);
+  PixelOrder order = order_by_patches(pixels, width, lanes);
+  Buffer<float> panels(ceil_div(count, lanes) * lanes * p.channels);
+  pack_embeddings(p, order.pixels, lanes, parallel_for, panels.get());
+  if (p.stats) p.stats->pack_seconds += watch.lap();
+  std::optional<GroupedMatrix> matrix =
+      build_matrix(panels.get(), count, p.channels, order.patches_per_row, float(exponent_scale(p.temperature)),
+                   p.tolerance, max_density, parallel_for);
+  if (p.stats) p.stats->build_seconds += watch.lap();
+  if (!matrix) return std::nullopt;
+  return SparseGraph{std::move(order.pixels), std::move(*matrix)};
 }
 
 }  // namespace rwpm::cpu

@@ -40,7 +40,7 @@ template <typename T, typename Advance>
 void step_values(const Problem<T>& p, const std::vector<int64_t>& pixels, const ValueLayout& layout,
                  const ParallelFor& parallel_for, const Advance& advance) {
   const int64_t count = pixels.size();
-  const Buffer<T> start(layout.size()), even(layout.size()), odd(layout.size());
+  Buffer<T> start(layout.size()), even(layout.size()), odd(layout.size());
   parallel_for(ceil_div(layout.rows, pixel_block), [&](int64_t first, int64_t last) {
     for (int64_t begin = first * pixel_block; begin < std::min(last * pixel_block, layout.rows); begin += pixel_block)
       for (int64_t c = 0; c < layout.width; ++c)

@@ -63,7 +63,7 @@ class RoundRobinSchedule {
     };
     parallel_for(pairs_per_round(), [&](int64_t, int64_t) {
       try {
-        const auto body = make_body();
+        auto body = make_body();
         for (int64_t k = take_pair(); k < count(); k = take_pair()) {
           const int64_t round = k / pairs_per_round(), offset = k % pairs_per_round();
           const int64_t a = (round + offset) % rounds_, b = (round + rounds_ - offset) % rounds_;

@@ -2,8 +2,8 @@
 //
 // Screening multiplies a panel of queries and a stripe of keys in a quantized format: bfloat16 with AMX tiles, 8-bit
 // integers with VNNI, else float32 as it is. Where a pair of the stripe may matter, `rows` keys and the panel are
-// multiplied in float32: pairs that matter lie close together, and such a block costs no more than separate dot
-// products of a tenth of its pairs would.
+// multiplied in float32: pairs that matter lie close together, and such a block costs no more than the dot
+// products of a tenth of its pairs, each fetched from memory.
 #include "cpu/kernels.h"
 #include "cpu/simd.h"
 

@@ -1,19 +1,14 @@
 #include "cpu/sparse_walk.h"
 
 #include <algorithm>
-#include <atomic>
 #include <type_traits>
 
 #include "cpu/isa.h"
 #include "cpu/pack.h"
-#include "cpu/pixel_order.h"
-#include "cpu/stopwatch.h"
+#include "cpu/parallel.h"
 
 namespace rwpm::cpu {
 namespace {
-
-// A graph of fewer pixels streams faster than a matrix is built.
-constexpr int64_t min_sparse_pixels = 512;
 
 // Groups of rows that one task steps: few enough to balance the threads, enough to be worth a task.
 constexpr int64_t groups_per_task = 24;
@@ -74,33 +69,6 @@ std::vector<Task> split_into_tasks(const std::vector<RowGroups>& rows) {
 
 }  // namespace
 
-std::optional<SparseGraph> build_sparse(const Problem<float>& p, const std::vector<int64_t>& pixels, double max_density,
-                                        int64_t width, const ParallelFor& parallel_for) {
-  const int64_t count = pixels.size();
-  if (p.tolerance <= 0 || count < min_sparse_pixels) return std::nullopt;
-  const int64_t lanes = chosen_isa().sparse->lanes;
-  Stopwatch watch;
-  if (width == 0) width = estimate_width(p.embeddings, p.channels, pixels, parallel_for);
-  PixelOrder order = order_by_patches(pixels, width, lanes);
-  const Buffer<float> panels(ceil_div(count, lanes) * lanes * p.channels);
-  pack_embeddings(p, order.pixels, lanes, parallel_for, panels.get());
-  if (p.stats) p.stats->pack_seconds += watch.lap();
-  std::optional<GroupedMatrix> matrix =
-      build_matrix(panels.get(), count, p.channels, order.patches_per_row, float(exponent_scale(p.temperature)),
-                   p.tolerance, max_density, parallel_for);
-  if (p.stats) p.stats->build_seconds += watch.lap();
-  if (!matrix) return std::nullopt;
-  return SparseGraph{std::move(order.pixels), std::move(*matrix)};
-}
-
-std::vector<RowGroups> row_groups(const GroupedMatrix& matrix) {
-  std::vector<RowGroups> rows;
-  for (const GroupedMatrix::Block& b : matrix.blocks)
-    rows.push_back({int64_t(rows.size()) * GroupedMatrix::block_rows / group_rows, int64_t(b.group_start.size()) - 1,
-                    b.group_start.data(), b.column.get(), b.weight.get()});
-  return rows;
-}
-
 template <typename T>
 void walk_sparse(const Problem<T>& p, const std::vector<int64_t>& pixels, const std::vector<RowGroups>& rows,
                  const ParallelFor& parallel_for) {
@@ -122,10 +90,8 @@ void walk_sparse(const Problem<T>& p, const std::vector<int64_t>& pixels, const 
           ? ValueLayout{padded, ceil_div(p.value_channels, kernels.vector) * kernels.vector, kernels.lanes}
           : generic_layout(padded, p.value_channels);
   step_values(p, pixels, layout, parallel_for, [&](const T* start, const T* from, T* to) {
-    // Tasks differ in entries, so threads take one after the other.
-    std::atomic<size_t> next = 0;
-    parallel_for(tasks.size(), [&](int64_t, int64_t) {
-      for (size_t k = next++; k < tasks.size(); k = next++) {
+    parallel_for_dynamic(tasks.size(), parallel_for, [&](const auto& next) {
+      for (int64_t k = next(); k < int64_t(tasks.size()); k = next()) {
         const auto [m, begin, end] = tasks[k];
         if constexpr (std::is_same_v<T, float>) {
           const SparseStepArgs args = {

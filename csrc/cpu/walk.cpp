@@ -5,6 +5,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "cpu/build_sparse.h"
 #include "cpu/isa.h"
 #include "cpu/pack.h"
 #include "cpu/schedule.h"
@@ -33,13 +34,13 @@ void walk_streaming(const Problem<T>& p, const std::vector<int64_t>& pixels, con
   const int64_t tiles = ceil_div(count, kernels.tile);
   Stopwatch watch;
 
-  const Buffer<T> panels(rows * p.channels), row_max(rows), inv_row_sum(rows);
+  Buffer<T> panels(rows * p.channels), row_max(rows), inv_row_sum(rows);
   cpu::pack_embeddings(p, pixels, kernels.lanes, parallel_for, panels.get());
   p.stats->pack_seconds += watch.lap();
   const PackedGraph<T> graph = {count,        p.channels,    T(cpu::exponent_scale(p.temperature)),
                                 panels.get(), row_max.get(), inv_row_sum.get()};
   parallel_for(tiles, [&](int64_t begin, int64_t end) {
-    const Buffer<T> scratch(kernels.tile * kernels.key_tile);
+    Buffer<T> scratch(kernels.tile * kernels.key_tile);
     for (int64_t tile = begin; tile < end; ++tile) kernels.normalize(graph, tile, scratch.get());
   });
   p.stats->build_seconds += watch.lap();
@@ -49,7 +50,7 @@ void walk_streaming(const Problem<T>& p, const std::vector<int64_t>& pixels, con
   const int64_t pair_size = kernels.block * kernels.block;
   const int64_t cached_pairs =
       p.steps < 2 ? 0 : std::min(schedule.count(), max_cache_bytes / int64_t(pair_size * sizeof(T)));
-  const Buffer<T> cosines(cached_pairs * pair_size);
+  Buffer<T> cosines(cached_pairs * pair_size);
   bool first_step = true;
   cpu::step_values(p, pixels, layout, parallel_for, [&](const T* start, const T* from, T* to) {
     parallel_for(layout.size(), [&](int64_t begin, int64_t end) {
@@ -57,7 +58,7 @@ void walk_streaming(const Problem<T>& p, const std::vector<int64_t>& pixels, con
     });
     const StepArgs<T> args = {layout.width, T(p.alpha), p.adjoint, from, to};
     schedule.for_each_pair(parallel_for, [&] {
-      return [&, scratch = Buffer<T>(2 * pair_size)](int64_t pair, int64_t block, int64_t other) {
+      return [&, scratch = Buffer<T>(2 * pair_size)](int64_t pair, int64_t block, int64_t other) mutable {
         T* const pair_cosines = pair < cached_pairs ? &cosines[pair * pair_size] : nullptr;
         kernels.step(graph, args, block, other, first_step, pair_cosines, scratch.get());
       };

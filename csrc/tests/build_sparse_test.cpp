@@ -13,6 +13,7 @@
 
 #include "check.h"
 #include "cpu/buffer.h"
+#include "cpu/filter_pass.h"
 #include "cpu/isa.h"
 #include "cpu/threads.h"
 
@@ -128,7 +129,7 @@ void test(const Case& c) {
 void test_nothing_is_missed(const std::string& name, float first_channel, float channel) {
   const auto& kernels = *rwpm::cpu::chosen_isa().sparse;
   const int64_t pixels = 2 * kernels.lanes, channels = 200, bytes = kernels.quantized_bytes(channels);
-  const Buffer<float> panels(pixels * channels), quant_scale(pixels), quant_error(pixels), screen_threshold(pixels);
+  Buffer<float> panels(pixels * channels), quant_scale(pixels), quant_error(pixels), screen_threshold(pixels);
   double cosine = 0;
   for (int64_t d = 0; d < channels; ++d) {
     const float x = d == 0 ? first_channel : channel;
@@ -136,7 +137,7 @@ void test_nothing_is_missed(const std::string& name, float first_channel, float 
     for (int64_t panel = 0; panel < 2; ++panel)
       std::fill_n(&panels[(panel * channels + d) * kernels.lanes], kernels.lanes, x);
   }
-  const Buffer<char> quantized(2 * bytes);
+  Buffer<char> quantized(2 * bytes);
   for (int64_t panel = 0; panel < 2; ++panel)
     kernels.quantize(&panels[panel * kernels.lanes * channels], channels, quantized.get() + panel * bytes,
                      &quant_scale[panel * kernels.lanes], &quant_error[panel * kernels.lanes]);
