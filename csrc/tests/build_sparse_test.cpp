@@ -30,6 +30,7 @@ struct Case {
   double noise = 0.5;
   int64_t run = 7;  // pixels in a row that share a direction
   int64_t directions = 60;
+  double max_density = 0.15;
 };
 
 // Unit vectors [N][D] with similar neighbors, as in the map of a road network.
@@ -62,8 +63,8 @@ Buffer<float> panels_of(const Case& c, const std::vector<float>& units) {
 }
 
 std::optional<GroupedMatrix> build(const Case& c, const std::vector<float>& units, double scale, int64_t threads) {
-  return rwpm::cpu::build_matrix(panels_of(c, units).get(), c.pixels, c.channels, 1, float(scale), c.tolerance, 0.15,
-                                 rwpm::parallel_for_threads(threads));
+  return rwpm::cpu::build_matrix(panels_of(c, units).get(), c.pixels, c.channels, 1, float(scale), c.tolerance,
+                                 c.max_density, rwpm::parallel_for_threads(threads));
 }
 
 void test(const Case& c) {
@@ -227,6 +228,8 @@ int main() {
     test({"no order", 2000, 64, 0.01, 1e-4, 0.5, 1, 61});
     test({"cold", 1500, 48, 0.0001, 1e-4});
     test({"warm", 3000, 256, 0.03, 1e-3, 0.4, 7, 200});
+    // Many pairs of little weight: after the first pass and after the second some rows are over budget.
+    test({"three passes", 2000, 64, 0.06, 1e-3, 0.6, 30, 40, 0.5});
     // Rounding errors of nearly half a step: of 8-bit integers, whose step the first channel sets, and of bfloat16.
     test_nothing_is_missed("8 bits", 127 * 0.0006f, 100.499f * 0.0006f);
     test_nothing_is_missed("bfloat16", 0.0625f, 0.0625f * (1 + 0x0.fffp-8f));
