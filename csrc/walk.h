@@ -1,4 +1,4 @@
-// The walk as plain pointers and sizes. Knows neither torch nor Python nor a thread pool.
+// The walk as plain pointers and sizes, independent of torch, of Python and of any thread pool.
 //
 //   m <- alpha S m + (1 - alpha) v,  S_ij = exp(q_i.q_j / tau) / sum_{k != i} exp(q_i.q_k / tau),  S_ii = 0,
 //   q_i = e_i / max(|e_i|, 1e-12)
@@ -16,44 +16,46 @@ using RangeBody = std::function<void(int64_t begin, int64_t end)>;
 using ParallelFor = std::function<void(int64_t count, const RangeBody& body)>;
 
 template <typename T>
-struct Matrix {
+struct MatrixView {
   const T* data;
   int64_t row_stride;     // in elements, any sign
   int64_t column_stride;  // in elements, any sign
 };
 
-// What a walk did, for who asks.
-struct Info {
+// Statistics of a walk; filled if requested.
+struct WalkStats {
   enum Path { none, streaming, sparse } path;  // none: nothing to walk
   int64_t pixels;                              // of the graph
-  int64_t kept;                                // ordered pairs that a transition goes over
-  double dropped;                              // the largest share of its mass that a row dropped, bounded from above
-  double pack, compile, steps;                 // seconds; compile: filter and refine, or the row sums of streaming
+  int64_t pairs;                               // ordered pairs of pixels that a transition goes over
+  double dropped_mass;                         // upper bound of the largest share of its mass that a row of S dropped
+  double pack_seconds;
+  double build_seconds;  // filter and refine, or the row sums of streaming
+  double step_seconds;   // all transitions
 };
 
 template <typename T>
 struct Problem {
-  int64_t pixels;          // N
-  int64_t channels;        // D
-  int64_t value_channels;  // C
-  Matrix<T> embeddings;    // [N, D]
-  Matrix<T> values;        // [N, C]
-  const bool* mask;        // [N], true = valid; nullptr: all valid
+  int64_t pixels;            // N
+  int64_t channels;          // D
+  int64_t value_channels;    // C
+  MatrixView<T> embeddings;  // [N, D]
+  MatrixView<T> values;      // [N, C]
+  const bool* mask;          // [N], true = valid; nullptr: all valid
   int64_t mask_stride;
   double alpha;        // in [0, 1]
   int64_t steps;       // >= 0
   double temperature;  // tau > 0
   double tolerance;    // mass that a row of S may drop, in [0, 1); 0: none
   // Walk with the transpose of S instead: the gradient with respect to the values. A value that is not finite then
-  // stays in the graph, so that a broken gradient shows.
+  // stays in the graph, so that it shows in the gradient.
   bool adjoint;
   // outputs
-  T* result;   // [N, C], contiguous
-  Info* info;  // nullptr: not asked
+  T* result;         // [N, C], contiguous
+  WalkStats* stats;  // nullptr: not requested
 };
 
 // The walk on the CPU, the same bits at any number of threads. T is float or double. Without a tolerance it streams, in
-// O(N (D + C)) memory and at most 256 MiB of cosines that steps keep for later ones; with one, a float walk of a sparse
+// O(N (D + C)) memory and at most 256 MiB of cosines that are cached between steps; with one, a float walk of a sparse
 // graph runs on a sparse matrix of up to a GiB. Throws std::bad_alloc, and std::invalid_argument when RWPM_ISA names no
 // instruction set of this machine.
 template <typename T>

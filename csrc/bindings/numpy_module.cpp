@@ -1,4 +1,4 @@
-// The CPU kernels for NumPy arrays, and what only the build and the processor know. No torch.
+// The CPU kernels for NumPy arrays, and facts of the build and of the processor. Independent of torch.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -9,7 +9,7 @@
 #include <tuple>
 
 #include "cpu/buffer.h"
-#include "cpu/build_sparse.h"
+#include "cpu/filter_pass.h"
 #include "cpu/isa.h"
 #include "cpu/pack.h"
 #include "cpu/threads.h"
@@ -20,7 +20,7 @@ namespace py = pybind11;
 namespace {
 
 template <typename T>
-rwpm::Matrix<T> matrix(const py::array_t<T>& a) {
+rwpm::MatrixView<T> matrix_view(const py::array_t<T>& a) {
   return {a.data(), a.strides(0) / int64_t(sizeof(T)), a.strides(1) / int64_t(sizeof(T))};
 }
 
@@ -34,8 +34,8 @@ py::array_t<T> walk(const py::array_t<T>& embeddings, const py::array_t<T>& valu
   problem.pixels = embeddings.shape(0);
   problem.channels = embeddings.shape(1);
   problem.value_channels = values.shape(1);
-  problem.embeddings = matrix(embeddings);
-  problem.values = matrix(values);
+  problem.embeddings = matrix_view(embeddings);
+  problem.values = matrix_view(values);
   if (mask) {
     problem.mask = mask->data();
     problem.mask_stride = mask->strides(0);
@@ -52,27 +52,27 @@ py::array_t<T> walk(const py::array_t<T>& embeddings, const py::array_t<T>& valu
   return result;
 }
 
-// A pass of the filter alone over embeddings [N, D]: its seconds, the pairs of pixels that it multiplied and the
-// ordered pairs whose cosine reaches the threshold, as FilterPass tells them.
-std::tuple<double, int64_t, int64_t> filter_alone(const py::array_t<float>& embeddings, float threshold,
-                                                  int64_t threads) {
+// A filter pass alone over embeddings [N, D]: its seconds, the pairs of pixels that it tested and the ordered pairs
+// whose cosine reaches the threshold, as in FilterTiming.
+std::tuple<double, int64_t, int64_t> time_filter(const py::array_t<float>& embeddings, float threshold,
+                                                 int64_t threads) {
   rwpm::Problem<float> problem = {};
   problem.channels = embeddings.shape(1);
-  problem.embeddings = matrix(embeddings);
+  problem.embeddings = matrix_view(embeddings);
   std::vector<int64_t> pixels(embeddings.shape(0));
   std::iota(pixels.begin(), pixels.end(), 0);
   const py::gil_scoped_release release;
   const rwpm::ParallelFor parallel_for = rwpm::parallel_for_threads(threads);
   const int64_t count = pixels.size(), lanes = rwpm::cpu::chosen_isa().sparse->lanes;
-  const rwpm::cpu::Buffer<float> panels(rwpm::cpu::ceil_div(count, lanes) * lanes * problem.channels);
+  rwpm::cpu::Buffer<float> panels(rwpm::cpu::ceil_div(count, lanes) * lanes * problem.channels);
   rwpm::cpu::pack_embeddings(problem, pixels, lanes, parallel_for, panels.get());
-  const rwpm::cpu::FilterPass pass =
-      rwpm::cpu::filter_alone(panels.get(), count, problem.channels, threshold, parallel_for);
-  return {pass.seconds, pass.met, pass.kept};
+  const rwpm::cpu::FilterTiming timing =
+      rwpm::cpu::time_filter(panels.get(), count, problem.channels, threshold, parallel_for);
+  return {timing.seconds, timing.pairs_tested, timing.pairs_kept};
 }
 
-// Multiply-adds a second, counted as two operations each, of a kernel table's `multiply_adds` on `threads` threads for
-// about `seconds`.
+// Operations per second of a kernel table's `multiply_adds`, two for each multiply-add, on `threads` threads for about
+// `seconds`.
 double peak(double (*multiply_adds)(int64_t rounds), int64_t threads, double seconds) {
   using Clock = std::chrono::steady_clock;
   std::vector<double> rates(threads);
@@ -99,14 +99,14 @@ py::dict build() {
     compiled.append(isa.name);
     if (isa.available()) available.append(isa.name);
   }
-  py::dict facts;
-  facts["version"] = RWPM_VERSION;
-  facts["compiler"] = RWPM_COMPILER;
-  facts["build_type"] = RWPM_BUILD_TYPE;
-  facts["torch"] = RWPM_BUILT_FOR_TORCH;
-  facts["isa_compiled"] = compiled;
-  facts["isa_available"] = available;
-  return facts;
+  py::dict info;
+  info["version"] = RWPM_VERSION;
+  info["compiler"] = RWPM_COMPILER;
+  info["build_type"] = RWPM_BUILD_TYPE;
+  info["torch"] = RWPM_BUILT_FOR_TORCH;
+  info["isa_compiled"] = compiled;
+  info["isa_available"] = available;
+  return info;
 }
 
 template <typename T>
@@ -123,7 +123,7 @@ void define(py::module_& m, const char* suffix) {
 PYBIND11_MODULE(_native, m) {
   define<float>(m, "float32");
   define<double>(m, "float64");
-  m.def("filter_alone", &filter_alone, py::arg("embeddings"), py::arg("threshold"), py::arg("threads"));
+  m.def("time_filter", &time_filter, py::arg("embeddings"), py::arg("threshold"), py::arg("threads"));
   m.def(
       "peak_filter",
       [](int64_t threads, double seconds) {

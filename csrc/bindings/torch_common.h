@@ -1,4 +1,5 @@
-// What the torch operators share: argument checks in the words of rwpm_fast/checks.py, and tensors as plain matrices.
+// Shared by the torch operators: argument checks, with the messages of rwpm_fast/ops/validation.py, and tensors as
+// plain matrices.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
@@ -19,13 +20,13 @@ namespace rwpm::ops {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-// A setting as Python prints it: the shortest text that reads back as the same number.
+// A number as Python prints it: the shortest text that reads back as the same number.
 inline std::string text(double x) {
   char buffer[32];
   return std::string(buffer, std::to_chars(buffer, buffer + sizeof(buffer), x).ptr);
 }
 
-// Thrown bare, because STD_TORCH_CHECK would put the place in this file before the user's message.
+// Throws directly, because STD_TORCH_CHECK would put a source location before the message.
 template <typename... Parts>
 void check(bool ok, const Parts&... parts) {
   if (ok) return;
@@ -45,7 +46,7 @@ inline std::vector<int64_t> shape(const Tensor& t) {
   return std::vector<int64_t>(sizes.data(), sizes.data() + sizes.size());
 }
 
-// Another name of a dtype than torch's own would not help who reads the message.
+// The name of a dtype in Python.
 inline std::string name(ScalarType type) {
   std::string lower = torch::headeronly::toString(type);
   if (lower == "Float") return "torch.float32";
@@ -80,7 +81,6 @@ inline void check_mask(const std::optional<Tensor>& mask, const Tensor& embeddin
   check(mask->is_cpu(), "mask: expected the embeddings' device cpu, got another device");
 }
 
-// The temperature and tolerance that a graph is made with.
 inline void check_graph_settings(double temperature, double tolerance) {
   check(temperature > 0 && std::isfinite(temperature), "temperature: expected a positive finite number, got ",
         text(temperature));
@@ -92,9 +92,9 @@ inline void check_walk_settings(double alpha, int64_t steps) {
   check(steps >= 0, "steps: expected 0 or more transitions, got ", steps);
 }
 
-// The matrix of a batch entry, or of a tensor of rank 2.
+// View of a batch entry, or of a tensor of rank 2.
 template <typename T>
-rwpm::Matrix<T> matrix(const Tensor& t, int64_t batch = 0) {
+rwpm::MatrixView<T> matrix_view(const Tensor& t, int64_t batch = 0) {
   const int64_t offset = t.dim() == 3 ? batch * t.stride(0) : 0;
   return {static_cast<const T*>(t.const_data_ptr()) + offset, t.stride(t.dim() - 2), t.stride(t.dim() - 1)};
 }

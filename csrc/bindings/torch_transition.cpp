@@ -1,7 +1,7 @@
-// The torch operators of a graph compiled once and walked many times. The matrix travels as tensors, so that Python can
-// keep it, hand it on and look into it: `order` [n], the pixel of each row; rows in groups of four that share their
-// columns, `group_start` [groups + 1], `column` [entries] by row number, `weight` [entries, 4] with a zero where a row
-// does not keep the pair.
+// The torch operators of a graph that is built once and walked many times. The matrix is returned as tensors, so that
+// Python can store and inspect it: `order` [n], the pixel of each row; rows in groups of four that share their columns,
+// `group_start` [groups + 1], `column` [entries] by row number, `weight` [entries, 4] with a zero where a row does not
+// keep the pair; `dropped` [n], an upper bound of the share of its mass that each row dropped.
 #include <torch/csrc/stable/library.h>
 
 #include <algorithm>
@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "bindings/torch_common.h"
+#include "cpu/build_sparse.h"
 #include "cpu/pack.h"
 #include "cpu/sparse_walk.h"
 
@@ -17,9 +18,9 @@ namespace {
 
 using namespace rwpm::ops;
 using rwpm::cpu::ceil_div;
-using rwpm::cpu::Compiled;
 using rwpm::cpu::group_rows;
-using rwpm::cpu::Rows;
+using rwpm::cpu::RowGroups;
+using rwpm::cpu::SparseGraph;
 
 template <typename T>
 T* data(Tensor& t) {
@@ -40,7 +41,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> transition(const Tensor& embe
   rwpm::Problem<float> problem = {};
   problem.pixels = embeddings.size(0);
   problem.channels = embeddings.size(1);
-  problem.embeddings = matrix<float>(embeddings);
+  problem.embeddings = matrix_view<float>(embeddings);
   if (mask) {
     problem.mask = static_cast<const bool*>(mask->const_data_ptr());
     problem.mask_stride = mask->stride(0);
@@ -48,29 +49,29 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> transition(const Tensor& embe
   problem.temperature = temperature;
   problem.tolerance = tolerance;
   const std::vector<int64_t> pixels = rwpm::cpu::valid_pixels(problem, parallel_for);
-  const std::optional<Compiled> compiled =
-      rwpm::cpu::compile(problem, pixels, rwpm::cpu::densest_of_all, width, parallel_for);
+  const std::optional<SparseGraph> graph =
+      rwpm::cpu::build_sparse(problem, pixels, rwpm::cpu::max_useful_density, width, parallel_for);
 
-  const std::vector<Rows> rows = compiled ? rwpm::cpu::rows_of(compiled->matrix) : std::vector<Rows>{};
+  const std::vector<RowGroups> rows = graph ? rwpm::cpu::row_groups(graph->matrix) : std::vector<RowGroups>{};
   int64_t groups = 0, entries = 0;
-  for (const Rows& m : rows) {
+  for (const RowGroups& m : rows) {
     groups += m.groups;
     entries += m.group_start[m.groups];
   }
-  const int64_t count = compiled ? int64_t(compiled->pixels.size()) : 0;
+  const int64_t count = graph ? int64_t(graph->pixels.size()) : 0;
   const auto empty = [&](std::vector<int64_t> size, ScalarType type) {
     return torch::stable::new_empty(embeddings, {size.data(), size.size()}, type);
   };
   Tensor order = empty({count}, ScalarType::Long), group_start = empty({groups + 1}, ScalarType::Long),
          column = empty({entries}, ScalarType::Int), weight = empty({entries, group_rows}, ScalarType::Float),
          dropped = empty({count}, ScalarType::Float);
-  if (compiled) {
-    std::copy(compiled->pixels.begin(), compiled->pixels.end(), data<int64_t>(order));
-    std::copy(compiled->matrix.dropped.begin(), compiled->matrix.dropped.end(), data<float>(dropped));
+  if (graph) {
+    std::copy(graph->pixels.begin(), graph->pixels.end(), data<int64_t>(order));
+    std::copy(graph->matrix.dropped_mass.begin(), graph->matrix.dropped_mass.end(), data<float>(dropped));
   }
   int64_t at = 0;
   data<int64_t>(group_start)[0] = 0;
-  for (const Rows& m : rows) {
+  for (const RowGroups& m : rows) {
     const int64_t here = m.group_start[m.groups];
     std::copy_n(m.column, here, data<int32_t>(column) + at);
     std::copy_n(m.weight, here * group_rows, data<float>(weight) + at * group_rows);
@@ -80,8 +81,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> transition(const Tensor& embe
   return {order, group_start, column, weight, dropped};
 }
 
-// The matrix behind the tensors, if it is one: the kernels gather by its columns unchecked.
-Rows checked(const Tensor& order, const Tensor& group_start, const Tensor& column, const Tensor& weight) {
+// The matrix that the tensors hold, validated, because the kernels gather by its columns unchecked.
+RowGroups checked_matrix(const Tensor& order, const Tensor& group_start, const Tensor& column, const Tensor& weight) {
   const auto check_part = [](const char* argument, const Tensor& t, int64_t rank, ScalarType type) {
     check(t.dim() == rank && t.scalar_type() == type && t.is_contiguous() && t.is_cpu(), argument,
           ": expected a contiguous tensor of rank ", rank, " and dtype ", name(type), " on the CPU, got shape [",
@@ -99,14 +100,14 @@ Rows checked(const Tensor& order, const Tensor& group_start, const Tensor& colum
   check(column.size(0) == start[groups] && weight.size(0) == start[groups] && weight.size(1) == group_rows,
         "column, weight: expected as many entries as group_start ends with, ", start[groups], ", got ", column.size(0),
         " and [", list(shape(weight)), "]");
-  const Rows rows = {0, groups, start, static_cast<const int32_t*>(column.const_data_ptr()),
-                     static_cast<const float*>(weight.const_data_ptr())};
+  const RowGroups rows = {0, groups, start, static_cast<const int32_t*>(column.const_data_ptr()),
+                          static_cast<const float*>(weight.const_data_ptr())};
   check(std::all_of(rows.column, rows.column + start[groups], [&](int32_t j) { return j >= 0 && j < count; }),
         "column: expected rows from 0 to ", count - 1);
   return rows;
 }
 
-// The rows' pixels, if every value has one row.
+// The pixels of the rows, validated: every pixel once.
 std::vector<int64_t> checked_order(const Tensor& order) {
   const int64_t* const pixel = static_cast<const int64_t*>(order.const_data_ptr());
   std::vector<char> seen(order.size(0));
@@ -118,7 +119,7 @@ std::vector<int64_t> checked_order(const Tensor& order) {
   return {pixel, pixel + order.size(0)};
 }
 
-// values: [N, C] contiguous. Those of a gradient are not checked, so that a broken one shows.
+// values: [N, C] contiguous. Gradients are not checked, so that a value that is not finite shows.
 template <typename T>
 void check_finite(const Tensor& values) {
   const T* row = static_cast<const T*>(values.const_data_ptr());
@@ -130,24 +131,24 @@ void check_finite(const Tensor& values) {
 }
 
 template <typename T>
-Tensor walk_values(const Rows& rows, const std::vector<int64_t>& order, const Tensor& values, double alpha,
+Tensor walk_values(const RowGroups& rows, const std::vector<int64_t>& order, const Tensor& values, double alpha,
                    int64_t steps, bool adjoint) {
   Tensor result = torch::stable::new_empty(values, values.sizes());
   rwpm::Problem<T> problem = {};
   problem.value_channels = values.size(1);
-  problem.values = matrix<T>(values);
+  problem.values = matrix_view<T>(values);
   problem.alpha = alpha;
   problem.steps = steps;
   problem.adjoint = adjoint;
   problem.result = data<T>(result);
-  rwpm::cpu::walk_compiled(problem, order, {rows}, parallel_for);
+  rwpm::cpu::walk_sparse(problem, order, {rows}, parallel_for);
   return result;
 }
 
 Tensor transition_walk(const Tensor& order_in, const Tensor& group_start, const Tensor& column, const Tensor& weight,
                        const Tensor& values_in, double alpha, int64_t steps, bool adjoint) {
   check_walk_settings(alpha, steps);
-  const Rows rows = checked(order_in, group_start, column, weight);
+  const RowGroups rows = checked_matrix(order_in, group_start, column, weight);
   const std::vector<int64_t> order = checked_order(order_in);
   const int64_t count = order_in.size(0);
   check(values_in.dim() == 2 && values_in.size(0) == count, "values: expected shape [", count,

@@ -1,6 +1,5 @@
-// The torch operators of the walk on the CPU: schemas, argument checks, dtypes and batches around rwpm::walk. Here and
-// in ops_transition.cpp alone is torch known, and only its stable ABI, so that one binary serves torch 2.11 and every
-// later version.
+// The torch operators of the walk on the CPU: schemas, argument checks, dtypes and batches around rwpm::walk. Bindings
+// use only the stable ABI of torch, so that one binary serves torch 2.11 and every later version.
 #include <torch/csrc/stable/library.h>
 
 #include <optional>
@@ -47,7 +46,7 @@ void check_arguments(const Tensor& embeddings, const std::optional<Tensor>& valu
 
 template <typename T>
 Tensor run(ScalarType type, const Tensor& embeddings_in, const Tensor& values_in, const std::optional<Tensor>& mask,
-           const Settings& settings, bool adjoint, std::vector<rwpm::Info>* info) {
+           const Settings& settings, bool adjoint, std::vector<rwpm::WalkStats>* stats) {
   const Tensor embeddings = torch::stable::to(embeddings_in, type);
   const Tensor values = torch::stable::to(values_in, type);
   const int64_t rank = embeddings.dim();
@@ -62,31 +61,31 @@ Tensor run(ScalarType type, const Tensor& embeddings_in, const Tensor& values_in
   problem.tolerance = settings.tolerance;
   problem.adjoint = adjoint;
   const int64_t batches = rank == 3 ? embeddings.size(0) : 1;
-  if (info) info->resize(batches);
+  if (stats) stats->resize(batches);
   for (int64_t batch = 0; batch < batches; ++batch) {
-    problem.embeddings = matrix<T>(embeddings, batch);
-    problem.values = matrix<T>(values, batch);
+    problem.embeddings = matrix_view<T>(embeddings, batch);
+    problem.values = matrix_view<T>(values, batch);
     if (mask) {
-      const rwpm::Matrix<bool> m =
-          rank == 3
-              ? rwpm::Matrix<bool>{static_cast<const bool*>(mask->const_data_ptr()), mask->stride(0), mask->stride(1)}
-              : rwpm::Matrix<bool>{static_cast<const bool*>(mask->const_data_ptr()), 0, mask->stride(0)};
+      const rwpm::MatrixView<bool> m =
+          rank == 3 ? rwpm::MatrixView<bool>{static_cast<const bool*>(mask->const_data_ptr()), mask->stride(0),
+                                             mask->stride(1)}
+                    : rwpm::MatrixView<bool>{static_cast<const bool*>(mask->const_data_ptr()), 0, mask->stride(0)};
       problem.mask = m.data + batch * m.row_stride;
       problem.mask_stride = m.column_stride;
     }
     problem.result = static_cast<T*>(result.mutable_data_ptr()) + batch * problem.pixels * problem.value_channels;
-    if (info) problem.info = &(*info)[batch];
+    if (stats) problem.stats = &(*stats)[batch];
     rwpm::walk(problem, parallel_for);
   }
   return torch::stable::to(result, values_in.scalar_type());
 }
 
 Tensor run(const Tensor& embeddings, const Tensor& values, const std::optional<Tensor>& mask, const Settings& settings,
-           bool adjoint, std::vector<rwpm::Info>* info = nullptr) {
+           bool adjoint, std::vector<rwpm::WalkStats>* stats = nullptr) {
   check_arguments(embeddings, values, mask, settings);
   if (embeddings.scalar_type() == ScalarType::Double || values.scalar_type() == ScalarType::Double)
-    return run<double>(ScalarType::Double, embeddings, values, mask, settings, adjoint, info);
-  return run<float>(ScalarType::Float, embeddings, values, mask, settings, adjoint, info);
+    return run<double>(ScalarType::Double, embeddings, values, mask, settings, adjoint, stats);
+  return run<float>(ScalarType::Float, embeddings, values, mask, settings, adjoint, stats);
 }
 
 Tensor walk(const Tensor& embeddings, const std::optional<Tensor>& values, const std::optional<Tensor>& mask,
@@ -102,15 +101,16 @@ Tensor walk_adjoint(const Tensor& gradient, const Tensor& embeddings, const std:
 std::tuple<Tensor, Tensor> walk_with_info(const Tensor& embeddings, const std::optional<Tensor>& values,
                                           const std::optional<Tensor>& mask, double alpha, int64_t steps,
                                           double temperature, double tolerance) {
-  std::vector<rwpm::Info> info;
+  std::vector<rwpm::WalkStats> stats;
   const Tensor result =
-      run(embeddings, values.value_or(embeddings), mask, {alpha, steps, temperature, tolerance}, false, &info);
-  constexpr int64_t facts = 7;
-  Tensor table = torch::stable::new_empty(result, {int64_t(info.size()), facts}, ScalarType::Double);
+      run(embeddings, values.value_or(embeddings), mask, {alpha, steps, temperature, tolerance}, false, &stats);
+  constexpr int64_t columns = 7;
+  Tensor table = torch::stable::new_empty(result, {int64_t(stats.size()), columns}, ScalarType::Double);
   double* row = static_cast<double*>(table.mutable_data_ptr());
-  for (const rwpm::Info& i : info)
-    for (const double fact : {double(i.path), double(i.pixels), double(i.kept), i.dropped, i.pack, i.compile, i.steps})
-      *row++ = fact;
+  for (const rwpm::WalkStats& s : stats)
+    for (const double x : {double(s.path), double(s.pixels), double(s.pairs), s.dropped_mass, s.pack_seconds,
+                           s.build_seconds, s.step_seconds})
+      *row++ = x;
   return {result, table};
 }
 

@@ -1,4 +1,4 @@
-// Memory for vectors: aligned and not initialized.
+// Memory for vectors: aligned and uninitialized.
 #pragma once
 
 #if defined(__linux__)
@@ -23,12 +23,14 @@ class Buffer {
     data_.reset(static_cast<T*>(std::aligned_alloc(unit, padded)));
     if (!data_) throw std::bad_alloc();
 #if defined(__linux__)
-    // A buffer lives for one walk: without huge pages the system would spend a tenth of it on handing out small ones.
+    // A buffer lives for one walk, of which page faults on small pages would take a tenth.
     if (unit == huge_page) madvise(data_.get(), padded, MADV_HUGEPAGE);
 #endif
   }
-  T* get() const { return data_.get(); }
-  T& operator[](int64_t i) const { return data_.get()[i]; }
+  T* get() { return data_.get(); }
+  const T* get() const { return data_.get(); }
+  T& operator[](int64_t i) { return data_.get()[i]; }
+  const T& operator[](int64_t i) const { return data_.get()[i]; }
 
  private:
   static constexpr size_t huge_page = size_t(1) << 21;

@@ -1,47 +1,37 @@
-// The frame compiled into a sparse transition matrix: filter all pairs in rounded arithmetic, refine the survivors.
+// Builds the sparse transition matrix of a graph by filter and refine: screen all pairs with quantized embeddings,
+// select from the exact cosines of the rest, weigh what rows keep.
 #pragma once
 
 #include <cstdint>
 #include <optional>
 #include <vector>
 
-#include "cpu/buffer.h"
+#include "cpu/grouped_matrix.h"
 #include "walk.h"
 
 namespace rwpm::cpu {
 
-// Rows are held in blocks, and in a block in groups of `group_rows` rows that share their columns, with a weight of
-// zero where a row of the group does not keep the pair. Rows sum to 1. What a row dropped is a share of its exact mass,
-// bounded from above.
-struct Transition {
-  struct Block {
-    std::vector<int64_t> group_start;  // [groups + 1]
-    Buffer<int32_t> column{0};         // [entries]
-    Buffer<float> weight{0};           // [entries][group_rows]
-  };
-  static constexpr int64_t block_rows = 384;  // of every block but the last; whole panels of any width
-  std::vector<Block> blocks;                  // [ceil(N / block_rows)]
-  std::vector<float> dropped;                 // [N]
-  int64_t kept = 0;                           // ordered pairs
+// The share of all pairs, with those that are stored only because groups share columns, above which a sparse matrix is
+// slower than streaming, however many steps share the cost of building it.
+constexpr double max_useful_density = 0.5;
+
+struct SparseGraph {
+  std::vector<int64_t> pixels;  // of the rows, in order
+  GroupedMatrix matrix;
 };
 
-// panels: unit embeddings as the kernels take them, [panel][D][lanes], zero beyond N. Where the pixels of a map come
-// patch by patch, a patch to a panel, `across` patches side by side, rows are known to be alike; other orders take
-// longer. scale: log2(e) / tau. Every row drops at most `tolerance`. Nothing when groups hold more than the share
-// `densest` of all pairs, or the matrix would take more than a GiB.
-std::optional<Transition> compile_transition(const float* panels, int64_t pixels, int64_t channels, int64_t across,
-                                             float scale, double tolerance, double densest,
-                                             const ParallelFor& parallel_for);
+// The graph of `pixels`; nothing where it should stream, for example because its matrix would store more than the share
+// `max_density` of all pairs. width: of the map that the pixels come from, a hint; 0: not known.
+std::optional<SparseGraph> build_sparse(const Problem<float>& p, const std::vector<int64_t>& pixels, double max_density,
+                                        int64_t width, const ParallelFor& parallel_for);
 
-// A pass of the filter by itself, as compile_transition makes it, but with one `threshold` for all pixels: the cosine
-// from which on a pair is kept. Well above 1, whatever rounding does, nothing is found, and the filter alone is timed;
-// where it is infinite nothing is looked for.
-struct FilterPass {
-  double seconds;  // of the pass: the panels are rounded before
-  int64_t met;     // pairs of pixels that were multiplied in the kernels' rounded format, D products each
-  int64_t kept;    // ordered pairs
-};
-FilterPass filter_alone(const float* panels, int64_t pixels, int64_t channels, float threshold,
-                        const ParallelFor& parallel_for);
+// The matrix of packed embeddings. panels: unit embeddings as the kernels read them, [panel][D][lanes], zero beyond N.
+// patches_per_row: where a panel is a patch of the map, the number of patches side by side, so that panels above and
+// below bound row sums well; with other orders of pixels the build takes longer. scale: log2(e) / tau. Every row drops
+// at most `tolerance`. Returns nothing when groups would store more than the share `max_density` of all pairs, or the
+// matrix would take more than a GiB.
+std::optional<GroupedMatrix> build_matrix(const float* panels, int64_t pixels, int64_t channels,
+                                          int64_t patches_per_row, float scale, double tolerance, double max_density,
+                                          const ParallelFor& parallel_for);
 
 }  // namespace rwpm::cpu

@@ -38,7 +38,7 @@ bool has_avx512() {
 
 bool has_vnni() { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }
 
-// Matrix tiles of bfloat16, which Linux lets a process use when it asks.
+// AMX tiles of bfloat16, which Linux permits to a process on request.
 bool has_amx() {
 #if defined(__linux__)
   constexpr unsigned tile_bit = 1u << 24, bf16_bit = 1u << 22;

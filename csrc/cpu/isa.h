@@ -1,4 +1,4 @@
-// The instruction sets that were compiled in, and the one in use.
+// The instruction sets that are compiled in, and the one in use.
 #pragma once
 
 #include <string>
@@ -11,8 +11,8 @@ namespace rwpm::cpu {
 // Compiled in, best first.
 const std::vector<Isa>& isas();
 
-// The best that this machine has, or the one that the environment variable RWPM_ISA names.
-// Throws std::invalid_argument when that one is unknown or not available here.
+// The best one that this machine has, or the one that the environment variable RWPM_ISA names.
+// Throws std::invalid_argument when that is unknown or not available on this machine.
 const Isa& chosen_isa();
 
 template <typename T>

@@ -5,14 +5,15 @@
 namespace rwpm::cpu {
 namespace {
 
-constexpr double shortest = 1e-12;  // norm below which an embedding counts as no direction
+constexpr double min_norm = 1e-12;  // of an embedding, as in walk.h
 
-// Factors on the cosines beyond which nothing changes: every tie is told from the rest, or every pixel weighs the same.
-// Outside them float32 products would overflow, or a removed pair's infinity meet a zero.
-constexpr double steepest = 1e30, flattest = 1e-30;
+// Limits of the factor on cosines beyond which results no longer change: only ties of the largest cosine have weight,
+// or all pixels weigh the same. Beyond them float32 products would overflow, or the -inf of a removed pair would be
+// multiplied by zero.
+constexpr double max_scale = 1e30, min_scale = 1e-30;
 
 template <typename T>
-void clear_non_finite(const Matrix<T>& m, int64_t begin, int64_t end, int64_t columns, char* valid) {
+void clear_non_finite(const MatrixView<T>& m, int64_t begin, int64_t end, int64_t columns, char* valid) {
   for (int64_t c = 0; c < columns; ++c)
     for (int64_t i = begin; i < end; ++i) valid[i] &= std::isfinite(m.data[i * m.row_stride + c * m.column_stride]);
 }
@@ -20,31 +21,32 @@ void clear_non_finite(const Matrix<T>& m, int64_t begin, int64_t end, int64_t co
 // Divides the embeddings of a panel, [D][lanes], by their norms.
 template <typename T>
 void normalize(T* panel, int64_t channels, int64_t lanes) {
-  std::vector<double> largest(lanes), squares(lanes), factor(lanes);
+  std::vector<double> max_abs(lanes), squares(lanes), factor(lanes);
   for (int64_t d = 0; d < channels; ++d)
-    for (int64_t i = 0; i < lanes; ++i) largest[i] = std::max(largest[i], std::abs(double(panel[d * lanes + i])));
-  // Relative to the largest, so that no square over- or underflows; in two factors, so that no reciprocal does.
-  constexpr double up = 0x1p500, smallest = 0x1p-500;
-  std::vector<double> first(lanes);
+    for (int64_t i = 0; i < lanes; ++i) max_abs[i] = std::max(max_abs[i], std::abs(double(panel[d * lanes + i])));
+  // Relative to the largest, so that no square overflows or underflows; by two factors, so that no reciprocal does.
+  constexpr double upscale = 0x1p500, tiny = 0x1p-500;
+  std::vector<double> prescale(lanes);
   for (int64_t i = 0; i < lanes; ++i) {
-    first[i] = largest[i] < smallest ? up : 1;
-    factor[i] = largest[i] > 0 ? 1 / (largest[i] * first[i]) : 0;
+    prescale[i] = max_abs[i] < tiny ? upscale : 1;
+    factor[i] = max_abs[i] > 0 ? 1 / (max_abs[i] * prescale[i]) : 0;
   }
   for (int64_t d = 0; d < channels; ++d)
     for (int64_t i = 0; i < lanes; ++i) {
-      const double x = double(panel[d * lanes + i]) * first[i] * factor[i];
+      const double x = double(panel[d * lanes + i]) * prescale[i] * factor[i];
       squares[i] += x * x;
     }
   for (int64_t i = 0; i < lanes; ++i)
-    if (largest[i] > 0) factor[i] /= std::max(std::sqrt(squares[i]), shortest / largest[i]);
+    if (max_abs[i] > 0) factor[i] /= std::max(std::sqrt(squares[i]), min_norm / max_abs[i]);
   for (int64_t d = 0; d < channels; ++d)
-    for (int64_t i = 0; i < lanes; ++i) panel[d * lanes + i] = T(double(panel[d * lanes + i]) * first[i] * factor[i]);
+    for (int64_t i = 0; i < lanes; ++i)
+      panel[d * lanes + i] = T(double(panel[d * lanes + i]) * prescale[i] * factor[i]);
 }
 
 }  // namespace
 
 double exponent_scale(double temperature) {
-  return std::clamp(std::log2(std::exp(1.)) / temperature, flattest, steepest);
+  return std::clamp(std::log2(std::exp(1.)) / temperature, min_scale, max_scale);
 }
 
 template <typename T>

@@ -1,4 +1,4 @@
-// The pixels of a graph: which they are, their unit embeddings, and their values in the kernels' layout.
+// The pixels of a graph: which pixels are valid, their unit embeddings, and their values in the kernels' layout.
 #pragma once
 
 #include <algorithm>
@@ -10,10 +10,10 @@
 
 namespace rwpm::cpu {
 
-// log2(e) / tau, because the kernels take powers of two, within what float32 products can do.
+// log2(e) / tau, because the kernels take powers of two, clamped to a range in which float32 products are finite.
 double exponent_scale(double temperature);
 
-// The pixels that the mask lets in and whose embedding and, unless it is a gradient, value is finite; ascending.
+// The pixels inside the mask whose embedding is finite, and whose value is finite unless it is a gradient; ascending.
 template <typename T>
 std::vector<int64_t> valid_pixels(const Problem<T>& p, const ParallelFor& parallel_for);
 
@@ -22,10 +22,10 @@ template <typename T>
 void pack_embeddings(const Problem<T>& p, const std::vector<int64_t>& pixels, int64_t lanes,
                      const ParallelFor& parallel_for, T* panels);
 
-// Pixels are looked at in blocks, channel by channel, because a network's map is stored channel by channel.
+// Pixels are read in blocks, channel by channel, because a network's map is stored channel by channel.
 constexpr int64_t pixel_block = 64;
 
-// Where a value lives among the value panels [panel][rows][channels of the panel].
+// Layout of values in value panels: [panel][rows][channels of the panel].
 struct ValueLayout {
   int64_t rows, width, lanes;
   int64_t at(int64_t pixel, int64_t channel) const {
@@ -35,20 +35,20 @@ struct ValueLayout {
   int64_t size() const { return rows * width; }
 };
 
-// Values of the graph's pixels in the kernels' layout, taken in, stepped, and written out.
+// Packs the values of the graph's pixels, calls advance(start, from, to) for every step, and writes the result.
 template <typename T, typename Advance>
 void step_values(const Problem<T>& p, const std::vector<int64_t>& pixels, const ValueLayout& layout,
                  const ParallelFor& parallel_for, const Advance& advance) {
   const int64_t count = pixels.size();
-  const Buffer<T> start(layout.size()), even(layout.size()), odd(layout.size());
+  Buffer<T> start(layout.size()), even(layout.size()), odd(layout.size());
   parallel_for(ceil_div(layout.rows, pixel_block), [&](int64_t first, int64_t last) {
     for (int64_t begin = first * pixel_block; begin < std::min(last * pixel_block, layout.rows); begin += pixel_block)
       for (int64_t c = 0; c < layout.width; ++c)
         for (int64_t i = begin; i < std::min(begin + pixel_block, layout.rows); ++i) {
-          const bool there = i < count && c < p.value_channels;
+          const bool inside = i < count && c < p.value_channels;
           start[layout.at(i, c)] =
-              there ? p.values.data[pixels[i] * p.values.row_stride + c * p.values.column_stride] : T(0);
-          if (i >= count) even[layout.at(i, c)] = odd[layout.at(i, c)] = 0;  // keys beyond the last pixel
+              inside ? p.values.data[pixels[i] * p.values.row_stride + c * p.values.column_stride] : T(0);
+          if (i >= count) even[layout.at(i, c)] = odd[layout.at(i, c)] = 0;  // padding keys
         }
   });
   const T* from = start.get();

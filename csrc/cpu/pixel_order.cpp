@@ -9,66 +9,67 @@
 namespace rwpm::cpu {
 namespace {
 
-constexpr int64_t shortest_row = 12, longest_row = 4096;  // of a map, as far as the guess of its width goes
-constexpr int64_t samples = 48, sample_channels = 32;     // that the guess looks at
+constexpr int64_t min_width = 12, max_width = 4096;    // widths of a map that are considered
+constexpr int64_t samples = 48, sample_channels = 32;  // that are compared
 
 }  // namespace
 
-int64_t likely_width(const Matrix<float>& embeddings, int64_t channels, const std::vector<int64_t>& pixels,
-                     const ParallelFor& parallel_for) {
-  const int64_t places = pixels.back() + 1, most = std::min(places / 2, longest_row);
-  if (most <= shortest_row) return 1;
+int64_t estimate_width(const MatrixView<float>& embeddings, int64_t channels, const std::vector<int64_t>& pixels,
+                       const ParallelFor& parallel_for) {
+  const int64_t positions = pixels.back() + 1, max_lag = std::min(positions / 2, max_width);
+  if (max_lag <= min_width) return 1;
   // Some channels of every pixel, to unit length; zero where there is no pixel.
-  const int64_t few = std::min(channels, sample_channels);
-  std::vector<float> unit(places * few);
+  const int64_t sampled = std::min(channels, sample_channels);
+  std::vector<float> unit(positions * sampled);
   parallel_for(pixels.size(), [&](int64_t first, int64_t last) {
-    for (int64_t k = 0; k < few; ++k)
+    for (int64_t k = 0; k < sampled; ++k)
       for (int64_t i = first; i < last; ++i)
-        unit[pixels[i] * few + k] =
-            embeddings.data[pixels[i] * embeddings.row_stride + k * channels / few * embeddings.column_stride];
+        unit[pixels[i] * sampled + k] =
+            embeddings.data[pixels[i] * embeddings.row_stride + k * channels / sampled * embeddings.column_stride];
     for (int64_t i = first; i < last; ++i) {
-      float* const u = &unit[pixels[i] * few];
+      float* const u = &unit[pixels[i] * sampled];
       double squares = 0;
-      for (int64_t k = 0; k < few; ++k) squares += double(u[k]) * u[k];
+      for (int64_t k = 0; k < sampled; ++k) squares += double(u[k]) * u[k];
       const float inverse = squares > 0 ? float(1 / std::sqrt(squares)) : 0;
-      for (int64_t k = 0; k < few; ++k) u[k] *= inverse;
+      for (int64_t k = 0; k < sampled; ++k) u[k] *= inverse;
     }
   });
-  std::vector<float> alike(most, -1);
-  parallel_for(most, [&](int64_t first, int64_t last) {
-    for (int64_t lag = std::max(first, shortest_row); lag < last; ++lag) {
+  std::vector<float> similarity(max_lag, -1);
+  parallel_for(max_lag, [&](int64_t first, int64_t last) {
+    for (int64_t lag = std::max(first, min_width); lag < last; ++lag) {
       float sum[sample_channels] = {};
       for (int64_t s = 0; s < samples; ++s) {
-        const float* const a = &unit[(places - lag) * s / samples * few];
-        for (int64_t k = 0; k < few; ++k) sum[k] += a[k] * a[lag * few + k];
+        const float* const a = &unit[(positions - lag) * s / samples * sampled];
+        for (int64_t k = 0; k < sampled; ++k) sum[k] += a[k] * a[lag * sampled + k];
       }
-      alike[lag] = 0;
-      for (int64_t k = 0; k < few; ++k) alike[lag] += sum[k];
+      similarity[lag] = 0;
+      for (int64_t k = 0; k < sampled; ++k) similarity[lag] += sum[k];
     }
   });
-  return std::max_element(alike.begin() + shortest_row, alike.end()) - alike.begin();
+  return std::max_element(similarity.begin() + min_width, similarity.end()) - similarity.begin();
 }
 
-Layout by_patches(const std::vector<int64_t>& pixels, int64_t width, int64_t lanes) {
-  // As near a square as whole groups of 2 x 2 pixels make.
+PixelOrder order_by_patches(const std::vector<int64_t>& pixels, int64_t width, int64_t lanes) {
+  // As close to a square as whole groups of 2 x 2 pixels allow.
   const int64_t groups = lanes / group_rows;
-  int64_t high = 1;
+  int64_t patch_height = 1;
   for (int64_t h = 1; h * h <= groups; ++h)
-    if (groups % h == 0) high = h;
-  const int64_t wide = groups / high, across = (width + 2 * wide - 1) / (2 * wide);
+    if (groups % h == 0) patch_height = h;
+  const int64_t patch_width = groups / patch_height;  // both in groups
+  const int64_t patches_per_row = (width + 2 * patch_width - 1) / (2 * patch_width);
   std::vector<std::pair<int64_t, int64_t>> keyed;
   keyed.reserve(pixels.size());
   for (const int64_t pixel : pixels) {
     const int64_t row = pixel / width, column = pixel % width;
-    const int64_t patch = row / (2 * high) * across + column / (2 * wide);
-    const int64_t in_patch = row / 2 % high * wide + column / 2 % wide;
+    const int64_t patch = row / (2 * patch_height) * patches_per_row + column / (2 * patch_width);
+    const int64_t in_patch = row / 2 % patch_height * patch_width + column / 2 % patch_width;
     keyed.emplace_back(((patch * groups + in_patch) * 2 + row % 2) * 2 + column % 2, pixel);
   }
   std::sort(keyed.begin(), keyed.end());
-  Layout layout = {{}, across};
-  layout.pixels.reserve(pixels.size());
-  for (const auto& [key, pixel] : keyed) layout.pixels.push_back(pixel);
-  return layout;
+  PixelOrder order = {{}, patches_per_row};
+  order.pixels.reserve(pixels.size());
+  for (const auto& [key, pixel] : keyed) order.pixels.push_back(pixel);
+  return order;
 }
 
 }  // namespace rwpm::cpu

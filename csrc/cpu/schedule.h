@@ -1,4 +1,4 @@
-// The order in which threads take the pairs of blocks of a transition.
+// The order in which threads process the pairs of blocks of a transition.
 #pragma once
 
 #include <algorithm>
@@ -25,21 +25,22 @@ class RoundRobinSchedule {
   // Numbers of pairs are below this; where the number of blocks is even some are of no pair.
   int64_t count() const { return rounds_ * pairs_per_round(); }
 
-  // Calls make_body() once in every thread that takes part, and what it returns with every pair that the thread takes:
-  // body(number of the pair, block, other >= block). After an exception of either, pairs are left out; parallel_for has
-  // to throw it again. `pause` runs before every atomic operation on the order of the pairs, for tests that delay
-  // threads there.
+  // Calls make_body() once in every thread that takes part, and the body that it returns for every pair that the thread
+  // takes: body(number of the pair, block, other >= block). After an exception of either, pairs are left out;
+  // parallel_for has to rethrow it. `pause` runs before every atomic operation on the order of the pairs, for tests
+  // that delay threads there.
   //
   // Why no thread waits forever: pairs are taken in the order of their numbers, and a thread that has taken one does
   // nothing else until it is done. Of the pairs that are taken and not done, the one with the smallest number waits for
-  // nothing: the pairs of its blocks in earlier rounds have smaller numbers, so they are taken, so they are done. This
-  // holds for any number of threads, and when parallel_for runs its ranges one after the other. It needs rounds_done to
-  // count up only. Of a block one pair is under way at a time, and it stores once: a pair of a block with itself that
-  // stored twice could do so after the block's next pair, and set the count back. A pair that throws is never done;
-  // `failed` releases the threads that wait for it.
+  // no other: the pairs of its blocks in earlier rounds have smaller numbers, so they are taken, so they are done. This
+  // holds for any number of threads, and when parallel_for runs its ranges one after the other. It requires
+  // that rounds_done never decreases: a block is in one running pair at a time, and that pair stores once. A pair of a
+  // block with itself that stored twice could do so after the block's next pair, and set the count back. A pair that
+  // throws is never done; `failed` releases the threads that wait for it.
   //
-  // Memory orders: release and acquire on rounds_done pass what a pair has written to the next pair of its block. The
-  // other two atomics guard no data: one gives out numbers, the other ends a wait after which nothing is read.
+  // Memory orders: release and acquire on rounds_done make what a pair has written visible to the next pair of its
+  // block. The other two atomics guard no data: one hands out numbers, the other ends a wait after which nothing is
+  // read.
   template <typename MakeBody, typename Pause = NoPause>
   void for_each_pair(const ParallelFor& parallel_for, const MakeBody& make_body, const Pause& pause = {}) const {
     std::atomic<int64_t> next_pair = 0;
@@ -62,7 +63,7 @@ class RoundRobinSchedule {
     };
     parallel_for(pairs_per_round(), [&](int64_t, int64_t) {
       try {
-        const auto body = make_body();
+        auto body = make_body();
         for (int64_t k = take_pair(); k < count(); k = take_pair()) {
           const int64_t round = k / pairs_per_round(), offset = k % pairs_per_round();
           const int64_t a = (round + offset) % rounds_, b = (round + rounds_ - offset) % rounds_;

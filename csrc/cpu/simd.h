@@ -1,7 +1,7 @@
 // Vectors and the micro-kernel, for the files that are compiled once per instruction set: RWPM_ISA_NAMESPACE names the
-// copy, the compiler's flags decide what a vector is. Vector extensions let one text serve SSE2, AVX2, AVX-512 and NEON
-// in both precisions. No template of the standard library may be used in those files: the linker would keep one copy of
-// it, perhaps theirs, for machines that cannot run it.
+// copy, and the compiler's flags decide the width of a vector. Vector extensions let one source serve SSE2, AVX2,
+// AVX-512 and NEON in both precisions. These files must not use templates of the standard library: the linker keeps one
+// copy of each for the whole program, possibly the one compiled here, which other machines cannot run.
 #pragma once
 
 #include <cstdint>
@@ -17,8 +17,8 @@
 namespace rwpm::cpu::RWPM_ISA_NAMESPACE {
 namespace {
 
-// Accumulators of the micro-kernel, `rows` x `columns` vectors: as many as fit the registers beside one row of b and
-// one broadcast of a, and enough independent chains to hide the latency of a multiply-add.
+// Accumulators of the micro-kernel, `rows` x `columns` vectors: as many as fit the registers together with one row of
+// b and one broadcast of a, and enough independent chains to hide the latency of a multiply-add.
 #if defined(__AVX512F__)
 constexpr int vector_bytes = 64, rows = 8, columns = 3;
 #elif defined(__AVX__)
@@ -87,8 +87,8 @@ RWPM_INLINE void store(T* p, Vec<T> x) {
   *reinterpret_cast<Vec<T>*>(p) = x;
 }
 
-// 2^min(x, 0), and zero below 2^lowest: beside a row's largest weight, which is 1, so little is nothing, and its
-// products with values would be subnormal numbers, which processors multiply many times slower.
+// 2^min(x, 0), and zero below 2^lowest: compared to a row's largest weight, which is 1, such a weight is negligible,
+// and its products with values would be subnormal numbers, which processors multiply many times slower.
 template <typename T>
 RWPM_INLINE Vec<T> exp2_nonpositive(Vec<T> x) {
   using S = Simd<T>;
@@ -109,7 +109,7 @@ RWPM_INLINE Vec<T> exp2_nonpositive(Vec<T> x) {
 template <typename T, int N, int a_row = 1>
 RWPM_INLINE void multiply(int64_t depth, const T* a, int64_t a_step, const T* b, int64_t b_step,
                           Vec<T> (&out)[rows][N]) {
-  constexpr int ahead = 8;  // the operands stream from the second cache: asking early is worth a tenth of the time
+  constexpr int ahead = 8;  // the operands stream from the L2 cache: prefetching saves a tenth of the time
   for (int64_t k = 0; k < depth; ++k, a += a_step, b += b_step) {
     __builtin_prefetch(a + ahead * a_step);
 #pragma GCC unroll 4
@@ -125,8 +125,8 @@ RWPM_INLINE void multiply(int64_t depth, const T* a, int64_t a_step, const T* b,
   }
 }
 
-// The smaller of two, element by element; written as a choice it would have to mind signed zeros.
-RWPM_INLINE Vec<float> smaller(Vec<float> a, Vec<float> b) {
+// Minimum of each element; as a conditional the compiler would have to respect signed zeros.
+RWPM_INLINE Vec<float> fmin(Vec<float> a, Vec<float> b) {
 #if defined(__AVX512F__)
   return _mm512_min_ps(a, b);
 #elif defined(__AVX__)
@@ -138,8 +138,8 @@ RWPM_INLINE Vec<float> smaller(Vec<float> a, Vec<float> b) {
 #endif
 }
 
-// Sum of the elements, halving: element after element would be one long chain of additions.
-RWPM_INLINE float total(Vec<float> x) {
+// Sum of the elements, by halves: adding one element after the other would be one long chain of additions.
+RWPM_INLINE float horizontal_sum(Vec<float> x) {
 #if defined(__AVX512F__)
   return _mm512_reduce_add_ps(x);
 #else
@@ -152,7 +152,7 @@ RWPM_INLINE float total(Vec<float> x) {
 }
 
 // Bit n set where element n of a comparison's result is.
-RWPM_INLINE uint32_t bits_of(typename Simd<float>::Bits mask) {
+RWPM_INLINE uint32_t movemask(typename Simd<float>::Bits mask) {
 #if defined(__AVX512F__)
   return uint32_t(_mm512_movepi32_mask(reinterpret_cast<__m512i>(mask)));
 #elif defined(__AVX__)
@@ -166,15 +166,15 @@ RWPM_INLINE uint32_t bits_of(typename Simd<float>::Bits mask) {
 #endif
 }
 
-// Rounds of `add(sum, factor)`, which adds a product of the factor, on independent sums: how fast the instruction is by
-// itself. Returns how often it ran.
+// Runs rounds of `add(sum, factor)`, which adds a product of the factor, on independent sums, to measure the throughput
+// of the instruction alone. Returns the number of calls.
 template <typename Sum, typename Add>
-RWPM_INLINE double add_alone(int64_t rounds, const Add& add) {
-  // As many as the registers hold: enough for the latency, even where a product and its addition are two instructions.
+RWPM_INLINE double run_independent_sums(int64_t rounds, const Add& add) {
+  // As many as the registers hold: enough to hide the latency, even where multiply and add are two instructions.
   constexpr int sums = vector_bytes == 64 ? 24 : 12;
   Sum sum[sums] = {}, factor = {};
   for (int64_t round = 0; round < rounds; ++round) {
-    asm volatile("" : "+m"(factor));  // it could have changed: nothing is hoisted or folded
+    asm volatile("" : "+m"(factor));  // may have changed: prevents hoisting and folding
 #pragma GCC unroll 16
     for (int k = 0; k < 16; ++k)
 #pragma GCC unroll 24
@@ -189,10 +189,10 @@ RWPM_INLINE double add_alone(int64_t rounds, const Add& add) {
 template <typename T>
 double multiply_adds(int64_t rounds) {
   const auto add = [](Vec<T>& sum, const Vec<T>& factor) { sum += sum * factor; };
-  return add_alone<Vec<T>>(rounds, add) * lanes_of<T>;
+  return run_independent_sums<Vec<T>>(rounds, add) * lanes_of<T>;
 }
 
-RWPM_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+RWPM_INLINE int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
 
 }  // namespace
 }  // namespace rwpm::cpu::RWPM_ISA_NAMESPACE

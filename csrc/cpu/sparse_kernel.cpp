@@ -1,9 +1,9 @@
-// Filter, refine and sparse transition, compiled once per instruction set.
+// Kernels of the sparse walk (filter, weights, transition), compiled once per instruction set.
 //
-// A panel of queries meets a stripe of keys in rounded arithmetic: bfloat16 where there are matrix tiles, 8-bit
-// integers where the instruction set multiplies and adds them, else float32 as it is. Where a pair of the stripe may
-// matter, a block of `rows` keys and the panel is multiplied in float32: pairs that matter lie close together, and a
-// whole block costs no more than the dot products of a tenth of its pairs, each fetched from memory.
+// Screening multiplies a panel of queries and a stripe of keys in a quantized format: bfloat16 with AMX tiles, 8-bit
+// integers with VNNI, else float32 as it is. Where a pair of the stripe may matter, `rows` keys and the panel are
+// multiplied in float32: pairs that matter lie close together, and such a block costs no more than the dot
+// products of a tenth of its pairs, each fetched from memory.
 #include "cpu/kernels.h"
 #include "cpu/simd.h"
 
@@ -17,24 +17,23 @@ static_assert(rows % group_rows == 0 && lanes % group_rows == 0, "blocks hold wh
 
 constexpr float infinity = __builtin_inff();
 
-// Float rounding of a cosine; measured, with room.
-constexpr float rounding = 4e-6f;
+// Bound of the float32 rounding error of a cosine: measured, with a margin.
+constexpr float cosine_rounding = 4e-6f;
 
 RWPM_INLINE float absolute(float x) { return x < 0 ? -x : x; }
 
-// A vector whose every element is x.
-RWPM_INLINE V all(float x) { return V{} + x; }
+RWPM_INLINE V broadcast(float x) { return V{} + x; }
 
-// The smallest float whose square is at least x, about: what rounding takes from a norm must not be underestimated.
-RWPM_INLINE float root_above(float x) { return __builtin_sqrtf(x) * 1.000001f; }
+// An error's norm must not be underestimated by rounding.
+RWPM_INLINE float sqrt_upper_bound(float x) { return __builtin_sqrtf(x) * 1.000001f; }
 
-// Of a pixel whose embedding is off by `residual` in norm: by Cauchy-Schwarz a cosine of two such pixels is off by no
-// more than r + s + r s <= (r + r^2 / 2) + (s + s^2 / 2).
-RWPM_INLINE float share_of_error(float residual) { return residual + residual * residual / 2 + rounding / 2; }
+// The quantization error of a pixel, from the norm of its embedding's residual. By Cauchy-Schwarz a cosine of two
+// pixels with residuals r and s is off by no more than r + s + r s <= (r + r^2 / 2) + (s + s^2 / 2).
+RWPM_INLINE float quant_error_of(float residual) { return residual + residual * residual / 2 + cosine_rounding / 2; }
 
-// Exact cosines of `rows` keys from `key` on with `N` vectors of a panel of queries, from vector n on.
+// float32 cosines of `rows` keys from `key` on with vectors [n, n + N) of a panel of queries.
 template <int N>
-RWPM_INLINE void exact(const Filter& f, int64_t panel, int64_t key, int n, float (*cosine)[lanes]) {
+RWPM_INLINE void exact_cosines(const FilterArgs& f, int64_t panel, int64_t key, int n, float (*cosine)[lanes]) {
   V product[rows][N] = {};
   const float* const a = f.panels + key / lanes * f.channels * lanes + key % lanes;
   multiply<float, N>(f.channels, a, lanes, f.panels + panel * f.channels * lanes + n * w, lanes, product);
@@ -46,20 +45,22 @@ RWPM_INLINE void exact(const Filter& f, int64_t panel, int64_t key, int n, float
 
 #if defined(__AMX_BF16__)
 
-// A panel twice: as the left operand of matrix tiles, [lanes][channels], and as the right, [channels / 2][lanes][2].
-// Channels are padded to whole tiles.
+// A panel is stored twice: as the left operand of AMX tiles, [lanes][channels], and as the right one,
+// [channels / 2][lanes][2]. Channels are padded to whole tiles.
 constexpr const char* format = "bfloat16";
-constexpr bool rough_is_exact = false;
+constexpr bool quantizes = true;
 constexpr int stripe = 16, tile_channels = 32, tile_queries = 16;
 static_assert(lanes == 3 * tile_queries && lanes % stripe == 0);
 
-RWPM_INLINE int64_t padded(int64_t channels) { return (channels + tile_channels - 1) / tile_channels * tile_channels; }
+RWPM_INLINE int64_t padded_channels(int64_t channels) {
+  return (channels + tile_channels - 1) / tile_channels * tile_channels;
+}
 
-int64_t rounded_bytes(int64_t channels) { return 2 * padded(channels) * lanes * int64_t(sizeof(uint16_t)); }
+int64_t quantized_bytes(int64_t channels) { return 2 * padded_channels(channels) * lanes * int64_t(sizeof(uint16_t)); }
 
-void round(const float* panel, int64_t channels, char* rounded, float* factor, float* off) {
-  const int64_t depth = padded(channels);
-  uint16_t* const left = reinterpret_cast<uint16_t*>(rounded);
+void quantize(const float* panel, int64_t channels, char* quantized, float* quant_scale, float* quant_error) {
+  const int64_t depth = padded_channels(channels);
+  uint16_t* const left = reinterpret_cast<uint16_t*>(quantized);
   uint16_t* const right = left + depth * lanes;
   float squares[lanes] = {};
   for (int64_t d = 0; d < depth; ++d) {
@@ -75,29 +76,29 @@ void round(const float* panel, int64_t channels, char* rounded, float* factor, f
     }
   }
   for (int lane = 0; lane < lanes; ++lane) {
-    factor[lane] = 1;
-    off[lane] = share_of_error(root_above(squares[lane]));
+    quant_scale[lane] = 1;
+    quant_error[lane] = quant_error_of(sqrt_upper_bound(squares[lane]));
   }
 }
 
-// A constant in memory: the compiler takes the instruction for a reader of its first bytes alone, and would not write a
-// local's others.
+// A constant in memory: the compiler assumes that the instruction reads only the first bytes, and would not write the
+// others of a local variable.
 alignas(64) constexpr struct {
   uint8_t palette = 1, start_row = 0, reserved[14] = {};
   uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
   uint8_t row_count[16] = {16, 16, 16, 16, 16, 16, 16, 16};
 } tile_configuration;
 
-struct Tiles {
-  Tiles() { _tile_loadconfig(&tile_configuration); }
-  ~Tiles() { _tile_release(); }
+struct TileGuard {
+  TileGuard() { _tile_loadconfig(&tile_configuration); }
+  ~TileGuard() { _tile_release(); }
 };
 
-// Cosines of a stripe of keys with a panel of queries, off by what rounding does.
-RWPM_INLINE void rough(const Filter& f, int64_t panel, int64_t key, float (&cosine)[stripe][lanes]) {
-  const int64_t depth = padded(f.channels), bytes = rounded_bytes(f.channels);
-  const char* a = f.rounded + key / lanes * bytes + key % lanes * depth * 2;
-  const char* b = f.rounded + panel * bytes + depth * lanes * 2;
+// Cosines of a stripe of keys with a panel of queries, off by the quantization error.
+RWPM_INLINE void approximate_cosines(const FilterArgs& f, int64_t panel, int64_t key, float (&cosine)[stripe][lanes]) {
+  const int64_t depth = padded_channels(f.channels), bytes = quantized_bytes(f.channels);
+  const char* a = f.quantized + key / lanes * bytes + key % lanes * depth * 2;
+  const char* b = f.quantized + panel * bytes + depth * lanes * 2;
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
@@ -115,9 +116,9 @@ RWPM_INLINE void rough(const Filter& f, int64_t panel, int64_t key, float (&cosi
   _tile_stored(2, cosine[0] + 2 * tile_queries, lanes * 4);
 }
 
-// Six sums are more than the latency needs. Of zeros: other numbers draw power, for which a processor may slow down.
-double rough_multiply_adds(int64_t rounds) {
-  const Tiles tiles;
+// Six sums more than hide the latency. The operands are zero: others draw more power, which may lower the clock rate.
+double quantized_multiply_adds(int64_t rounds) {
+  const TileGuard guard;
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
@@ -139,56 +140,57 @@ double rough_multiply_adds(int64_t rounds) {
 
 #elif defined(__AVX512VNNI__)
 
-// A panel of 8-bit integers twice, four channels to a word, [words][lanes]: as queries, with 128 added because the
-// instruction wants one operand unsigned, and as keys; then [lanes] what the 128 add to a key's every product, negated.
+// A panel of 8-bit integers is stored twice, four channels to a word, [words][lanes]: as queries, with 128 added
+// because the instruction takes one unsigned operand, and as keys. Then follows [lanes] the correction of a key's
+// products for the 128.
 constexpr const char* format = "int8";
-constexpr bool rough_is_exact = false;
+constexpr bool quantizes = true;
 constexpr int stripe = rows;
-struct Tiles {};
+struct TileGuard {};
 
 typedef int32_t Sum __attribute__((vector_size(vector_bytes)));
 
-RWPM_INLINE int64_t words_of(int64_t channels) { return (channels + 3) / 4; }
+RWPM_INLINE int64_t word_count(int64_t channels) { return (channels + 3) / 4; }
 
-int64_t rounded_bytes(int64_t channels) { return (2 * words_of(channels) + 1) * lanes * int64_t(sizeof(int32_t)); }
+int64_t quantized_bytes(int64_t channels) { return (2 * word_count(channels) + 1) * lanes * int64_t(sizeof(int32_t)); }
 
-void round(const float* panel, int64_t channels, char* rounded, float* factor, float* off) {
-  const int64_t words = words_of(channels);
-  uint8_t* const queries = reinterpret_cast<uint8_t*>(rounded);
-  int8_t* const keys = reinterpret_cast<int8_t*>(rounded) + words * lanes * 4;
-  int32_t* const correction = reinterpret_cast<int32_t*>(rounded + 2 * words * lanes * 4);
-  float largest[lanes] = {}, squares[lanes] = {};
+void quantize(const float* panel, int64_t channels, char* quantized, float* quant_scale, float* quant_error) {
+  const int64_t words = word_count(channels);
+  uint8_t* const queries = reinterpret_cast<uint8_t*>(quantized);
+  int8_t* const keys = reinterpret_cast<int8_t*>(quantized) + words * lanes * 4;
+  int32_t* const correction = reinterpret_cast<int32_t*>(quantized + 2 * words * lanes * 4);
+  float max_abs[lanes] = {}, squares[lanes] = {};
   for (int64_t d = 0; d < channels; ++d)
     for (int lane = 0; lane < lanes; ++lane) {
       const float x = absolute(panel[d * lanes + lane]);
-      largest[lane] = x > largest[lane] ? x : largest[lane];
+      max_abs[lane] = x > max_abs[lane] ? x : max_abs[lane];
     }
-  float unit[lanes];
+  float inv_scale[lanes];
   for (int lane = 0; lane < lanes; ++lane) {
-    unit[lane] = largest[lane] > 0 ? 127 / largest[lane] : 0;
-    factor[lane] = largest[lane] / 127;
+    inv_scale[lane] = max_abs[lane] > 0 ? 127 / max_abs[lane] : 0;
+    quant_scale[lane] = max_abs[lane] / 127;
     correction[lane] = 0;
   }
   for (int64_t d = 0; d < words * 4; ++d)
     for (int lane = 0; lane < lanes; ++lane) {
-      const float x = d < channels ? panel[d * lanes + lane] : 0, scaled = x * unit[lane];
+      const float x = d < channels ? panel[d * lanes + lane] : 0, scaled = x * inv_scale[lane];
       const int32_t nearest = int32_t(scaled + (scaled < 0 ? -0.5f : 0.5f));
-      const float residual = x - float(nearest) * factor[lane];
+      const float residual = x - float(nearest) * quant_scale[lane];
       squares[lane] += residual * residual;
       const int64_t at = (d / 4 * lanes + lane) * 4 + d % 4;
       queries[at] = uint8_t(nearest + 128);
       keys[at] = int8_t(nearest);
       correction[lane] -= 128 * nearest;
     }
-  for (int lane = 0; lane < lanes; ++lane) off[lane] = share_of_error(root_above(squares[lane]));
+  for (int lane = 0; lane < lanes; ++lane) quant_error[lane] = quant_error_of(sqrt_upper_bound(squares[lane]));
 }
 
-RWPM_INLINE void rough(const Filter& f, int64_t panel, int64_t key, float (&cosine)[stripe][lanes]) {
-  const int64_t words = words_of(f.channels), bytes = rounded_bytes(f.channels);
-  const int32_t* const of_key = reinterpret_cast<const int32_t*>(f.rounded + key / lanes * bytes) + key % lanes;
+RWPM_INLINE void approximate_cosines(const FilterArgs& f, int64_t panel, int64_t key, float (&cosine)[stripe][lanes]) {
+  const int64_t words = word_count(f.channels), bytes = quantized_bytes(f.channels);
+  const int32_t* const of_key = reinterpret_cast<const int32_t*>(f.quantized + key / lanes * bytes) + key % lanes;
   const int32_t* const correction = of_key + 2 * words * lanes;
   const int32_t* a = of_key + words * lanes;
-  const int32_t* b = reinterpret_cast<const int32_t*>(f.rounded + panel * bytes);
+  const int32_t* b = reinterpret_cast<const int32_t*>(f.quantized + panel * bytes);
   Sum sum[rows][columns];
 #pragma GCC unroll 16
   for (int m = 0; m < rows; ++m)
@@ -210,222 +212,224 @@ RWPM_INLINE void rough(const Filter& f, int64_t panel, int64_t key, float (&cosi
   for (int m = 0; m < rows; ++m)
 #pragma GCC unroll 4
     for (int n = 0; n < columns; ++n)
-      store(cosine[m] + n * w,
-            __builtin_convertvector(sum[m][n], V) * load(f.factor + panel * lanes + n * w) * f.factor[key + m]);
+      store(cosine[m] + n * w, __builtin_convertvector(sum[m][n], V) * load(f.quant_scale + panel * lanes + n * w) *
+                                   f.quant_scale[key + m]);
 }
 
-double rough_multiply_adds(int64_t rounds) {
+double quantized_multiply_adds(int64_t rounds) {
   const auto add = [](Sum& sum, const Sum& factor) {
     const __m512i x = reinterpret_cast<__m512i>(factor);
     sum = reinterpret_cast<Sum>(_mm512_dpbusd_epi32(reinterpret_cast<__m512i>(sum), x, x));
   };
-  return add_alone<Sum>(rounds, add) * w * 4;
+  return run_independent_sums<Sum>(rounds, add) * w * 4;
 }
 
 #else
 
 constexpr const char* format = "float32";
-constexpr bool rough_is_exact = true;
+constexpr bool quantizes = false;
 constexpr int stripe = rows;
-struct Tiles {};
+struct TileGuard {};
 
-int64_t rounded_bytes(int64_t) { return 0; }
+int64_t quantized_bytes(int64_t) { return 0; }
 
-void round(const float*, int64_t, char*, float* factor, float* off) {
+void quantize(const float*, int64_t, char*, float* quant_scale, float* quant_error) {
   for (int lane = 0; lane < lanes; ++lane) {
-    factor[lane] = 1;
-    off[lane] = rounding / 2;
+    quant_scale[lane] = 1;
+    quant_error[lane] = cosine_rounding / 2;
   }
 }
 
-RWPM_INLINE void rough(const Filter& f, int64_t panel, int64_t key, float (&cosine)[stripe][lanes]) {
-  exact<columns>(f, panel, key, 0, cosine);
+RWPM_INLINE void approximate_cosines(const FilterArgs& f, int64_t panel, int64_t key, float (&cosine)[stripe][lanes]) {
+  exact_cosines<columns>(f, panel, key, 0, cosine);
 }
 
-double rough_multiply_adds(int64_t rounds) { return multiply_adds<float>(rounds); }
+double quantized_multiply_adds(int64_t rounds) { return multiply_adds<float>(rounds); }
 
 #endif
 
-void sum(const Filter& f, int64_t panel, const int64_t* key_panels, int64_t count, float* log_sum) {
-  V largest[columns], sums[columns] = {};
-  for (V& x : largest) x = all(-infinity);
+void local_log_sum(const FilterArgs& f, int64_t panel, const int64_t* key_panels, int64_t count, float* log_sum) {
+  V row_max[columns], sums[columns] = {};
+  for (V& x : row_max) x = broadcast(-infinity);
   for (int64_t k = 0; k < count; ++k) {
-    const int64_t begin = key_panels[k] * lanes, keys = least(lanes, f.pixels - begin);
+    const int64_t begin = key_panels[k] * lanes, keys = min(lanes, f.pixels - begin);
     alignas(alignment) float cosine[lanes][lanes];
     for (int key = 0; key < keys; key += rows)
-      exact<columns>(f, panel, begin + key, 0, reinterpret_cast<float (&)[rows][lanes]>(cosine[key]));
+      exact_cosines<columns>(f, panel, begin + key, 0, reinterpret_cast<float (&)[rows][lanes]>(cosine[key]));
     if (key_panels[k] == panel)
       for (int lane = 0; lane < lanes; ++lane) cosine[lane][lane] = -infinity;
     for (int n = 0; n < columns; ++n) {
-      V most = largest[n];
+      V new_max = row_max[n];
       for (int key = 0; key < keys; ++key) {
         const V x = load(cosine[key] + n * w);
-        most = x > most ? x : most;
+        new_max = x > new_max ? x : new_max;
       }
-      const V base = most > -infinity ? most : V{};  // -inf less -inf would be no number
-      sums[n] *= exp2_nonpositive<float>((largest[n] - base) * f.scale);
+      const V base = new_max > -infinity ? new_max : V{};  // -inf - -inf would be NaN
+      sums[n] *= exp2_nonpositive<float>((row_max[n] - base) * f.scale);
       for (int key = 0; key < keys; ++key)
         sums[n] += exp2_nonpositive<float>((load(cosine[key] + n * w) - base) * f.scale);
-      largest[n] = most;
+      row_max[n] = new_max;
     }
   }
   for (int lane = 0; lane < lanes; ++lane) {
     const float s = sums[lane / w][lane % w];
-    log_sum[lane] = s > 0 ? largest[lane / w][lane % w] * f.scale + __builtin_log2f(s) : -infinity;
+    log_sum[lane] = s > 0 ? row_max[lane / w][lane % w] * f.scale + __builtin_log2f(s) : -infinity;
   }
 }
 
-void largest(const Filter& f, int64_t panel, float* cosines) {
-  [[maybe_unused]] const Tiles tiles;
-  V most[columns];
-  for (V& x : most) x = all(-1);
-  for (int64_t block = 0; block < f.pixels; block += stripe) {
+void max_cosine_bound(const FilterArgs& f, int64_t panel, float* cosines) {
+  [[maybe_unused]] const TileGuard guard;
+  V max[columns];
+  for (V& x : max) x = broadcast(-1);
+  for (int64_t begin = 0; begin < f.pixels; begin += stripe) {
     alignas(alignment) float cosine[stripe][lanes];
-    rough(f, panel, block, cosine);
-    for (int64_t key = block; key < least(block + stripe, f.pixels); ++key) {
-      float* const row = cosine[key - block];
+    approximate_cosines(f, panel, begin, cosine);
+    for (int64_t key = begin; key < min(begin + stripe, f.pixels); ++key) {
+      float* const row = cosine[key - begin];
       if (key / lanes == panel) row[key % lanes] = -1;
 #pragma GCC unroll 4
       for (int n = 0; n < columns; ++n) {
-        const V x = load(row + n * w) - f.off[key];
-        most[n] = x > most[n] ? x : most[n];
+        const V x = load(row + n * w) - f.quant_error[key];
+        max[n] = x > max[n] ? x : max[n];
       }
     }
   }
-  for (int n = 0; n < columns; ++n) most[n] -= load(f.off + panel * lanes + n * w);
-  __builtin_memcpy(cosines, most, sizeof(most));
+  for (int n = 0; n < columns; ++n) max[n] -= load(f.quant_error + panel * lanes + n * w);
+  __builtin_memcpy(cosines, max, sizeof(max));
 }
 
-RWPM_INLINE uint32_t rounded_up(float x) { return uint32_t(x) + 1; }
+RWPM_INLINE uint32_t round_up(float x) { return uint32_t(x) + 1; }
 
-// One bit per lane of a comparison of vectors.
+// Bit i set where lane i of x is at least the bound.
 RWPM_INLINE uint64_t lanes_at_least(const V (&x)[columns], const V (&bound)[columns]) {
   uint64_t bits = 0;
 #pragma GCC unroll 4
   for (int n = 0; n < columns; ++n)
-    bits |= uint64_t(bits_of(reinterpret_cast<Simd<float>::Bits>(x[n] >= bound[n]))) << (n * w);
+    bits |= uint64_t(movemask(reinterpret_cast<Simd<float>::Bits>(x[n] >= bound[n]))) << (n * w);
   return bits;
 }
 
-// Exact cosines of a block in those of its vectors that matter, -inf in the others.
-RWPM_INLINE void refine(const Filter& f, int64_t panel, int64_t key, int vectors, const float (*rough)[lanes],
-                        float (*cosine)[lanes]) {
-  if constexpr (rough_is_exact) {
-    __builtin_memcpy(cosine, rough, rows * sizeof(*cosine));
+// float32 cosines of a block of `rows` keys in the vectors of `vector_mask`, -inf in the others.
+RWPM_INLINE void refine(const FilterArgs& f, int64_t panel, int64_t key, int vector_mask,
+                        const float (*approximate)[lanes], float (*cosine)[lanes]) {
+  if constexpr (!quantizes) {
+    __builtin_memcpy(cosine, approximate, rows * sizeof(*cosine));
   } else {
-    if (vectors == (1 << columns) - 1) return exact<columns>(f, panel, key, 0, cosine);
+    if (vector_mask == (1 << columns) - 1) return exact_cosines<columns>(f, panel, key, 0, cosine);
     for (int n = 0; n < columns; ++n) {
-      if (!(vectors >> n & 1)) {
-        for (int m = 0; m < rows; ++m) store(cosine[m] + n * w, all(-infinity));
-      } else if (vectors >> (n + 1) & 1) {
-        exact<2>(f, panel, key, n++, cosine);
+      if (!(vector_mask >> n & 1)) {
+        for (int m = 0; m < rows; ++m) store(cosine[m] + n * w, broadcast(-infinity));
+      } else if (vector_mask >> (n + 1) & 1) {
+        exact_cosines<2>(f, panel, key, n++, cosine);
       } else {
-        exact<1>(f, panel, key, n, cosine);
+        exact_cosines<1>(f, panel, key, n, cosine);
       }
     }
   }
 }
 
-// Takes what matters of a block's exact cosines.
-void take(const Filter& f, int64_t panel, int64_t query_begin, int64_t begin, int64_t block,
-          float (&cosine)[rows][lanes], Found& found) {
-  const int64_t first = panel * lanes;
-  V keep[columns], query_drops[columns] = {};
-  for (int n = 0; n < columns; ++n) keep[n] = load(f.keep + first + n * w);
+// Lists the pairs of a block of `rows` keys that either of their rows keeps, by their float32 cosines, and adds up the
+// weights of the pairs that a row drops.
+void collect(const FilterArgs& f, int64_t panel, int64_t query_begin, int64_t key_begin, int64_t first_key,
+             float (&cosine)[rows][lanes], Candidates& candidates) {
+  const int64_t first_query = panel * lanes;
+  V keep_threshold[columns], query_dropped[columns] = {};
+  for (int n = 0; n < columns; ++n) keep_threshold[n] = load(f.keep_threshold + first_query + n * w);
   uint64_t of_query[rows] = {}, of_key[rows] = {};
-  for (int m = 0; m < least(rows, f.pixels - block); ++m) {
-    const int64_t key = block + m;
+  for (int m = 0; m < min(rows, f.pixels - first_key); ++m) {
+    const int64_t key = first_key + m;
     // Each pair once, and no pixel with itself.
-    for (int64_t lane = key > first ? key - first : 0; lane < lanes; ++lane) cosine[m][lane] = -infinity;
-    const float key_keep = f.keep[key];
-    V x[columns], key_keeps[columns], key_drops = {};
+    for (int64_t lane = key > first_query ? key - first_query : 0; lane < lanes; ++lane) cosine[m][lane] = -infinity;
+    const float key_threshold = f.keep_threshold[key];
+    V x[columns], key_thresholds[columns], key_dropped = {};
 #pragma GCC unroll 4
     for (int n = 0; n < columns; ++n) {
       x[n] = load(cosine[m] + n * w);
-      key_keeps[n] = all(key_keep);
-      const V by_query = exp2_nonpositive<float>((x[n] - keep[n]) * f.scale);
-      const V by_key = exp2_nonpositive<float>((x[n] - key_keep) * f.scale);
-      query_drops[n] += x[n] >= keep[n] ? V{} : by_query;
-      key_drops += x[n] >= key_keep ? V{} : by_key;
+      key_thresholds[n] = broadcast(key_threshold);
+      const V query_weight = exp2_nonpositive<float>((x[n] - keep_threshold[n]) * f.scale);
+      const V key_weight = exp2_nonpositive<float>((x[n] - key_threshold) * f.scale);
+      query_dropped[n] += x[n] >= keep_threshold[n] ? V{} : query_weight;
+      key_dropped += x[n] >= key_threshold ? V{} : key_weight;
     }
-    of_query[m] = lanes_at_least(x, keep);
-    of_key[m] = lanes_at_least(x, key_keeps);
-    found.dropped[key] += rounded_up(total(key_drops) * drop_unit);
+    of_query[m] = lanes_at_least(x, keep_threshold);
+    of_key[m] = lanes_at_least(x, key_thresholds);
+    candidates.dropped_weight[key] += round_up(horizontal_sum(key_dropped) * drop_unit);
   }
-  float drops[lanes];
-  __builtin_memcpy(drops, query_drops, sizeof(drops));
-  for (int lane = 0; lane < least(lanes, f.pixels - first); ++lane)
-    found.dropped[first + lane] += rounded_up(drops[lane] * drop_unit);
+  float dropped[lanes];
+  __builtin_memcpy(dropped, query_dropped, sizeof(dropped));
+  for (int lane = 0; lane < min(lanes, f.pixels - first_query); ++lane)
+    candidates.dropped_weight[first_query + lane] += round_up(dropped[lane] * drop_unit);
 
   for (int m = 0; m < rows; ++m) {
-    for (uint64_t rest = of_query[m]; rest;) {
-      const int lane = __builtin_ctzll(rest) / int(group_rows) * int(group_rows);
-      Entry& entry = found.of_queries[found.query_count++];
-      entry.group = uint16_t((first - query_begin + lane) / group_rows);
-      entry.column = uint16_t(block - begin + m);
+    for (uint64_t mask = of_query[m]; mask;) {
+      const int lane = __builtin_ctzll(mask) / int(group_rows) * int(group_rows);
+      CandidateEntry& entry = candidates.of_queries[candidates.query_count++];
+      entry.group = uint16_t((first_query - query_begin + lane) / group_rows);
+      entry.column = uint16_t(first_key - key_begin + m);
       for (int k = 0; k < group_rows; ++k)
         entry.cosine[k] = of_query[m] >> (lane + k) & 1 ? cosine[m][lane + k] : -infinity;
-      rest &= ~(((uint64_t(1) << group_rows) - 1) << lane);
+      mask &= ~(((uint64_t(1) << group_rows) - 1) << lane);
     }
   }
   for (int m = 0; m < rows; m += group_rows) {
-    uint64_t any = 0;
-    for (int k = 0; k < group_rows; ++k) any |= of_key[m + k];
-    for (; any; any &= any - 1) {
-      const int lane = __builtin_ctzll(any);
-      Entry& entry = found.of_keys[found.key_count++];
-      entry.group = uint16_t((block - begin + m) / group_rows);
-      entry.column = uint16_t(first - query_begin + lane);
+    uint64_t mask = 0;
+    for (int k = 0; k < group_rows; ++k) mask |= of_key[m + k];
+    for (; mask; mask &= mask - 1) {
+      const int lane = __builtin_ctzll(mask);
+      CandidateEntry& entry = candidates.of_keys[candidates.key_count++];
+      entry.group = uint16_t((first_key - key_begin + m) / group_rows);
+      entry.column = uint16_t(first_query - query_begin + lane);
       for (int k = 0; k < group_rows; ++k)
         entry.cosine[k] = of_key[m + k] >> lane & 1 ? cosine[m + k][lane] : -infinity;
     }
   }
 }
 
-void filter(const Filter& f, int64_t panel, int64_t query_begin, int64_t begin, int64_t end, Found& found) {
-  [[maybe_unused]] const Tiles tiles;
-  const int64_t first = panel * lanes;
-  V see[columns], off[columns];
+void filter(const FilterArgs& f, int64_t panel, int64_t query_begin, int64_t key_begin, int64_t key_end,
+            Candidates& candidates) {
+  [[maybe_unused]] const TileGuard guard;
+  const int64_t first_query = panel * lanes;
+  V screen_threshold[columns], quant_error[columns];
   for (int n = 0; n < columns; ++n) {
-    off[n] = load(f.off + first + n * w);
-    see[n] = load(f.see + first + n * w) - off[n];
+    quant_error[n] = load(f.quant_error + first_query + n * w);
+    screen_threshold[n] = load(f.screen_threshold + first_query + n * w) - quant_error[n];
   }
-  const int64_t before = first / stripe * stripe;  // keys of earlier stripes are all before these queries
-  const int64_t from = begin > before ? begin : before;
-  found.met += least(lanes, f.pixels - first) * (least(end, f.pixels) - from);
-  for (int64_t key = from; key < end; key += stripe) {
+  const int64_t first_stripe = first_query / stripe * stripe;  // all keys of earlier stripes precede the queries
+  const int64_t first_key = key_begin > first_stripe ? key_begin : first_stripe;
+  candidates.pairs_tested += min(lanes, f.pixels - first_query) * (min(key_end, f.pixels) - first_key);
+  for (int64_t key = first_key; key < key_end; key += stripe) {
     alignas(alignment) float cosine[stripe][lanes];
-    rough(f, panel, key, cosine);
+    approximate_cosines(f, panel, key, cosine);
     for (int part = 0; part < stripe; part += rows) {
-      typename Simd<float>::Bits matters[columns] = {};
+      typename Simd<float>::Bits pair_mask[columns] = {};
 #pragma GCC unroll 16
       for (int m = part; m < part + rows; ++m) {
-        const float key_off = f.off[key + m], key_see = f.see[key + m];
+        const float key_error = f.quant_error[key + m], key_threshold = f.screen_threshold[key + m];
 #pragma GCC unroll 4
         for (int n = 0; n < columns; ++n)
-          matters[n] |= reinterpret_cast<typename Simd<float>::Bits>(load(cosine[m] + n * w) + key_off >=
-                                                                     smaller(see[n], key_see - off[n]));
+          pair_mask[n] |= reinterpret_cast<typename Simd<float>::Bits>(
+              load(cosine[m] + n * w) + key_error >= fmin(screen_threshold[n], key_threshold - quant_error[n]));
       }
-      int vectors = 0;  // those with a pair that may matter, a bit each
+      int vector_mask = 0;  // a bit for each vector with a pair that may matter
 #pragma GCC unroll 4
-      for (int n = 0; n < columns; ++n) vectors |= int(bits_of(matters[n]) != 0) << n;
-      if (!vectors) continue;
-      alignas(alignment) float exactly[rows][lanes];
-      refine(f, panel, key + part, vectors, cosine + part, exactly);
-      take(f, panel, query_begin, begin, key + part, exactly, found);
+      for (int n = 0; n < columns; ++n) vector_mask |= int(movemask(pair_mask[n]) != 0) << n;
+      if (!vector_mask) continue;
+      alignas(alignment) float exact[rows][lanes];
+      refine(f, panel, key + part, vector_mask, cosine + part, exact);
+      collect(f, panel, query_begin, key_begin, key + part, exact, candidates);
     }
   }
 }
 
 template <int N>
-void step_panel(const SparseStep& s, int64_t begin, int64_t end, int64_t panel) {
+void step_panel(const SparseStepArgs& s, int64_t begin, int64_t end, int64_t panel) {
   constexpr int width = N * w;
   const float* const from = s.from + panel;
   const int64_t last = s.group_start[end] - 1;
   for (int64_t g = begin; g < end; ++g) {
     V sum[group_rows][N] = {};
     for (int64_t e = s.group_start[g]; e < s.group_start[g + 1]; ++e) {
-      const float* const next = from + int64_t(s.column[least(e + 8, last)]) * width;
+      const float* const next = from + int64_t(s.column[min(e + 8, last)]) * width;
 #pragma GCC unroll 4
       for (int n = 0; n < N; ++n) __builtin_prefetch(next + n * w);
       const float* const values = from + int64_t(s.column[e]) * width;
@@ -447,16 +451,16 @@ void step_panel(const SparseStep& s, int64_t begin, int64_t end, int64_t panel) 
   }
 }
 
-// Panel by panel, so that the values which a panel's rows gather from stay in the cache.
-void step(const SparseStep& s, int64_t begin, int64_t end) {
-  constexpr void (*steps[])(const SparseStep&, int64_t, int64_t, int64_t) = {nullptr, step_panel<1>, step_panel<2>,
-                                                                             step_panel<columns>};
+// By value panels, so that the values that rows gather stay in the cache.
+void step(const SparseStepArgs& s, int64_t begin, int64_t end) {
+  constexpr void (*steps[])(const SparseStepArgs&, int64_t, int64_t, int64_t) = {nullptr, step_panel<1>, step_panel<2>,
+                                                                                 step_panel<columns>};
   for (int64_t channel = 0; channel < s.width; channel += lanes)
-    steps[least(lanes, s.width - channel) / w](s, begin, end, channel * s.rows);
+    steps[min(lanes, s.width - channel) / w](s, begin, end, channel * s.rows);
 }
 
-// A vector that repeats the numbers of a group's rows.
-RWPM_INLINE V repeated(const float (&of_row)[group_rows]) {
+// A vector that repeats one number per row of a group.
+RWPM_INLINE V repeat_group(const float (&of_row)[group_rows]) {
   float x[w];
   for (int k = 0; k < w; ++k) x[k] = of_row[k % group_rows];
   V v;
@@ -464,47 +468,49 @@ RWPM_INLINE V repeated(const float (&of_row)[group_rows]) {
   return v;
 }
 
-void weigh(float* weights, int64_t entries, float scale, float* log_sum) {
+void weigh_group(float* weights, int64_t entries, float scale, float* log_sum) {
   typedef float Unaligned __attribute__((vector_size(vector_bytes), aligned(alignof(float))));
   const int64_t count = entries * group_rows, whole = count / w * w;
-  V most = all(-infinity), tail = most;
+  V max = broadcast(-infinity), tail = max;
   __builtin_memcpy(&tail, weights + whole, (count - whole) * sizeof(float));
   for (int64_t k = 0; k < whole; k += w) {
     const V x = *reinterpret_cast<const Unaligned*>(weights + k);
-    most = x > most ? x : most;
+    max = x > max ? x : max;
   }
-  most = tail > most ? tail : most;
-  float base[group_rows] = {-infinity, -infinity, -infinity, -infinity};
-  for (int k = 0; k < w; ++k) base[k % group_rows] = most[k] > base[k % group_rows] ? most[k] : base[k % group_rows];
-  for (float& b : base) b = b > -infinity ? b : 0;  // -inf less -inf would be no number
+  max = tail > max ? tail : max;
+  float row_max[group_rows] = {-infinity, -infinity, -infinity, -infinity};
+  for (int k = 0; k < w; ++k)
+    row_max[k % group_rows] = max[k] > row_max[k % group_rows] ? max[k] : row_max[k % group_rows];
+  for (float& x : row_max) x = x > -infinity ? x : 0;  // -inf - -inf would be NaN
 
-  const V largest = repeated(base);
+  const V base = repeat_group(row_max);
   V sums = {};
   for (int64_t k = 0; k < whole; k += w) {
     Unaligned* const at = reinterpret_cast<Unaligned*>(weights + k);
-    const V weight = exp2_nonpositive<float>((*at - largest) * scale);
+    const V weight = exp2_nonpositive<float>((*at - base) * scale);
     *at = weight;
     sums += weight;
   }
-  tail = exp2_nonpositive<float>((tail - largest) * scale);
+  tail = exp2_nonpositive<float>((tail - base) * scale);
   sums += tail;
-  float sum[group_rows] = {}, inverse[group_rows];
+  float sum[group_rows] = {}, inv_sum[group_rows];
   for (int k = 0; k < w; ++k) sum[k % group_rows] += sums[k];
   for (int k = 0; k < group_rows; ++k) {
-    inverse[k] = sum[k] > 0 ? 1 / sum[k] : 0;
-    log_sum[k] = base[k] * scale + __builtin_log2f(sum[k]);
+    inv_sum[k] = sum[k] > 0 ? 1 / sum[k] : 0;
+    log_sum[k] = row_max[k] * scale + __builtin_log2f(sum[k]);
   }
 
-  const V inverses = repeated(inverse);
-  for (int64_t k = 0; k < whole; k += w) *reinterpret_cast<Unaligned*>(weights + k) *= inverses;
-  tail *= inverses;
+  const V inv_sums = repeat_group(inv_sum);
+  for (int64_t k = 0; k < whole; k += w) *reinterpret_cast<Unaligned*>(weights + k) *= inv_sums;
+  tail *= inv_sums;
   __builtin_memcpy(weights + whole, &tail, (count - whole) * sizeof(float));
 }
 
 }  // namespace
 
 extern const SparseKernels sparse;
-const SparseKernels sparse = {lanes,  w,    format, rough_multiply_adds, rounded_bytes, round, sum, largest,
-                              filter, step, weigh};
+const SparseKernels sparse = {lanes,           w,        format,        quantized_multiply_adds,
+                              quantized_bytes, quantize, local_log_sum, max_cosine_bound,
+                              filter,          step,     weigh_group};
 
 }  // namespace rwpm::cpu::RWPM_ISA_NAMESPACE

@@ -1,4 +1,4 @@
-// Seconds between two looks at the clock.
+// Wall-clock seconds between laps.
 #pragma once
 
 #include <chrono>

@@ -1,4 +1,4 @@
-// A parallel_for on plain threads, for programs that bring none of their own.
+// A parallel_for on std::thread, for programs without a thread pool.
 #pragma once
 
 #include <algorithm>
@@ -11,7 +11,7 @@
 
 namespace rwpm {
 
-// Splits [0, count) into one run per thread. The first exception of a body is thrown again here, after all have ended.
+// Splits [0, count) into one range per thread. Rethrows the first exception of a body after all threads have ended.
 inline ParallelFor parallel_for_threads(int64_t threads) {
   return [threads](int64_t count, const RangeBody& body) {
     const int64_t parts = std::max<int64_t>(1, std::min(threads, count));
@@ -26,12 +26,12 @@ inline ParallelFor parallel_for_threads(int64_t threads) {
       }
     };
     std::vector<std::thread> others;
-    others.reserve(parts - 1);  // nothing may throw past threads that run
+    others.reserve(parts - 1);  // nothing may throw while threads run
     int64_t started = 1;
     try {
       for (; started < parts; ++started) others.emplace_back(part, started);
     } catch (const std::exception&) {
-      // The system gives no more threads, or no memory for one: this thread does what is left.
+      // No more threads, or no memory for one: this thread runs the remaining ranges.
     }
     part(0);
     for (int64_t k = started; k < parts; ++k) part(k);

@@ -1,4 +1,4 @@
-// What the tests share: counting failures, and leaving when the machine lacks the instruction set that RWPM_ISA names.
+// Shared by the tests: counts failures, and skips when the machine lacks the instruction set that RWPM_ISA names.
 #pragma once
 
 #include <cstdio>

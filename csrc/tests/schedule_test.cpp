@@ -1,4 +1,4 @@
-// The schedule of the exact walk, with threads delayed before its atomic operations: it must end, go over every pair
+// The schedule of the exact walk, with threads delayed before its atomic operations: it must end, process every pair
 // once, and keep a block's pairs apart and in their order. Built a second time with ThreadSanitizer, which then checks
 // that a pair sees what the earlier pairs of its blocks have written.
 #include "cpu/schedule.h"
@@ -66,7 +66,7 @@ class OnePause {
   mutable std::atomic<bool> over_ = false;
 };
 
-// Now and then delays an atomic operation, or hands the processor to another thread.
+// Delays some atomic operations, and yields the processor at others.
 class RandomPauses {
  public:
   explicit RandomPauses(uint32_t seed) : chance_(seed) {}
@@ -87,7 +87,7 @@ struct Visit {
   bool operator==(const Visit& v) const { return pair == v.pair && block == v.block && other == v.other; }
 };
 
-// What a block took part in, in this order; guarded by nothing but the schedule.
+// The pairs of each block in the order in which they ran; guarded only by the schedule.
 using Visits = std::vector<std::vector<Visit>>;
 
 template <typename Pause = NoPause>
@@ -124,10 +124,10 @@ const ParallelFor forwards = [](int64_t count, const RangeBody& body) {
 const ParallelFor backwards = [](int64_t count, const RangeBody& body) {
   for (int64_t k = count; k > 0; --k) body(k - 1, k);
 };
-// As torch does where it is in a parallel region already.
+// As torch does within a parallel region.
 const ParallelFor at_once = [](int64_t count, const RangeBody& body) { body(0, count); };
 
-// Every pair once, in the numbers below count(), and nothing else.
+// Every pair once, with a number below count(), and no others.
 void test_pairs(int64_t blocks, const Visits& visits, const std::string& what) {
   const int64_t count = RoundRobinSchedule(blocks).count();
   std::vector<int64_t> seen(blocks * blocks);
@@ -165,8 +165,8 @@ void test_blocks(int64_t blocks) {
   }
 }
 
-// A pause at every atomic operation of a run in turn, by the order in which the threads come to them, while the others
-// go over half a round, one and a half, and so on.
+// A run for each atomic operation, in the order in which the threads reach them, with a pause there while the other
+// threads process half a round, one and a half, or two and a half.
 void test_one_pause(int64_t blocks, int64_t threads) {
   const Visits expected = visits(blocks, at_once, name(blocks, 1));
   const int64_t of_pair = 5;  // operations: its number, and of two blocks the rounds done, read and written
@@ -182,8 +182,8 @@ void test_one_pause(int64_t blocks, int64_t threads) {
 
 struct Broken : std::exception {};
 
-// Whether a schedule ends, and by an exception: that of make_body() or a body in the thread that is the `thread`th to
-// come to make_body(), or, with no such thread, in the one that takes the pair.
+// Whether a schedule ends with an exception, thrown by the call of make_body() of number `thread` or by the body of
+// `pair`, if such a call or pair exists.
 template <typename Pause = NoPause>
 bool breaks(int64_t blocks, const ParallelFor& parallel_for, int64_t thread, int64_t pair, const std::string& what,
             const Pause& pause = {}) {

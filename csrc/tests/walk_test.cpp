@@ -51,14 +51,14 @@ struct Case {
   }
 
   std::vector<T> walk(int64_t threads) const {
-    // Poisoned, so that an element nobody writes shows.
+    // Filled with NaN to detect elements that are never written.
     std::vector<T> result(values.size(), std::numeric_limits<T>::quiet_NaN());
     rwpm::Problem<T> p = {};
     p.pixels = pixels;
     p.channels = channels;
     p.value_channels = value_channels;
-    p.embeddings = channels_first ? rwpm::Matrix<T>{embeddings.data(), 1, pixels}
-                                  : rwpm::Matrix<T>{embeddings.data(), channels, 1};
+    p.embeddings = channels_first ? rwpm::MatrixView<T>{embeddings.data(), 1, pixels}
+                                  : rwpm::MatrixView<T>{embeddings.data(), channels, 1};
     p.values = {values.data(), value_channels, 1};
     p.mask = reinterpret_cast<const bool*>(mask.data());
     p.mask_stride = 1;
@@ -92,14 +92,14 @@ struct Case {
         q[i * channels + d] = embedding(valid[i], d) / std::max(std::sqrt(squares), 1e-12);
     }
     for (size_t i = 0; i < n; ++i) {
-      double largest = -std::numeric_limits<double>::infinity(), sum = 0;
+      double row_max = -std::numeric_limits<double>::infinity(), sum = 0;
       for (size_t j = 0; j < n; ++j) {
         double dot = 0;
         for (int64_t d = 0; d < channels; ++d) dot += q[i * channels + d] * q[j * channels + d];
         s[i * n + j] = dot / temperature;
-        if (j != i) largest = std::max(largest, s[i * n + j]);
+        if (j != i) row_max = std::max(row_max, s[i * n + j]);
       }
-      for (size_t j = 0; j < n; ++j) sum += s[i * n + j] = j == i ? 0 : std::exp(s[i * n + j] - largest);
+      for (size_t j = 0; j < n; ++j) sum += s[i * n + j] = j == i ? 0 : std::exp(s[i * n + j] - row_max);
       for (size_t j = 0; j < n; ++j) s[i * n + j] /= sum;
     }
     for (size_t i = 0; i < n; ++i)

@@ -30,13 +30,13 @@ def test_a_pass_is_the_filter(isa, pixels):
     cosines = unit @ unit.T
     np.fill_diagonal(cosines, -1)
     threshold = 0.2 if pixels > 2 else cosines[0, 1] - 1e-3
-    _, met, kept = native.native().filter_alone(embeddings, threshold, 2)
-    _, met_in_vain, nothing = native.native().filter_alone(embeddings, filtering.NOTHING, 2)
-    _, unasked, _ = native.native().filter_alone(embeddings, np.inf, 2)
+    _, tested, kept = native.native().time_filter(embeddings, threshold, 2)
+    _, tested_in_vain, nothing = native.native().time_filter(embeddings, filtering.NOTHING, 2)
+    _, unasked, _ = native.native().time_filter(embeddings, np.inf, 2)
     assert 0 < (cosines >= threshold + 1e-5).sum() <= kept <= (cosines >= threshold - 1e-5).sum()
     # Every pair once, but in the squares on the diagonal, which are a panel wide: 48 pixels at most.
-    assert pixels * (pixels + 1) / 2 <= met <= pixels * (pixels + min(48, pixels)) / 2
-    assert (met_in_vain, nothing, unasked) == (met, 0, 0)
+    assert pixels * (pixels + 1) / 2 <= tested <= pixels * (pixels + min(48, pixels)) / 2
+    assert (tested_in_vain, nothing, unasked) == (tested, 0, 0)
 
 
 def test_a_row(isa):
@@ -62,11 +62,11 @@ def test_a_wrong_filter_gets_no_time(monkeypatch, off):
     real = native.native()
 
     def wrong(embeddings, threshold, threads):
-        seconds, met, kept = real.filter_alone(embeddings, threshold, threads)
-        return seconds, met, round(kept * (1 + off))
+        seconds, tested, kept = real.time_filter(embeddings, threshold, threads)
+        return seconds, tested, round(kept * (1 + off))
 
     fake = SimpleNamespace(**{name: getattr(real, name) for name in dir(real) if not name.startswith("__")})
-    fake.filter_alone = wrong
+    fake.time_filter = wrong
     monkeypatch.setattr(native, "native", lambda: fake)
     (row,) = time_filter(CASE, [None], 2)
     assert row.matched is False and not {"seconds", "share_of_peak", "operations"} & row.to_json().keys()

@@ -59,9 +59,9 @@ def time_filter(
         note(f"{turn}: the filter alone, {entry.result.isa}")
         with forced_isa(entry.result.isa):
             entry.peaks.append(kernels.peak_filter(threads, PEAK_SECONDS))
-            seconds, met, _ = kernels.filter_alone(embeddings, NOTHING, threads)
+            seconds, tested, _ = kernels.time_filter(embeddings, NOTHING, threads)
         entry.runs.append(seconds)
-        entry.operations = 2 * met * case.channels
+        entry.operations = 2 * tested * case.channels
 
     load = take_turns(rounds, entries, run_once, before=machine.load)
     return [entry.done(load) for entry in entries]
@@ -100,4 +100,4 @@ def _finds(embeddings: np.ndarray, threads: int) -> bool:
     threshold = float(cosines[-1 - len(cosines) // 100])
     bounds = cosines.new_tensor([threshold + ROUNDING, threshold - ROUNDING])
     least, most = (len(cosines) - torch.searchsorted(cosines, bounds)).tolist()
-    return least <= native.native().filter_alone(embeddings, threshold, threads)[2] <= most
+    return least <= native.native().time_filter(embeddings, threshold, threads)[2] <= most

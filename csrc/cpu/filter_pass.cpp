@@ -1,0 +1,158 @@
+#include "cpu/filter_pass.h"
+
+#include <atomic>
+#include <cmath>
+#include <mutex>
+#include <numeric>
+
+#include "cpu/isa.h"
+#include "cpu/parallel.h"
+#include "cpu/stopwatch.h"
+
+namespace rwpm::cpu {
+namespace {
+
+constexpr int64_t block_rows = GroupedMatrix::block_rows;
+
+// Calls the filter, with room for the candidates of one panel of queries and one block of keys.
+class TileFilter {
+ public:
+  TileFilter(const BuildContext& context, const QuantizedGraph& graph)
+      : context_(context),
+        args_(graph.args()),
+        of_queries_(block_rows * context.kernels.lanes / group_rows),
+        of_keys_(block_rows * context.kernels.lanes / group_rows),
+        dropped_weight_(context.pixels) {}
+
+  // The lists hold until the next call; the panel is one of query_block.
+  Candidates operator()(int64_t panel, int64_t query_block, int64_t key_block) {
+    Candidates candidates = {of_queries_.get(), of_keys_.get(), 0, 0, dropped_weight_.data()};
+    context_.kernels.filter(args_, panel, context_.block_begin(query_block), context_.block_begin(key_block),
+                            context_.block_end(key_block), candidates);
+    return candidates;
+  }
+
+  // [N], of all calls.
+  const std::vector<uint32_t>& dropped_weight() const { return dropped_weight_; }
+
+ private:
+  const BuildContext& context_;
+  const FilterArgs args_;
+  Buffer<CandidateEntry> of_queries_, of_keys_;
+  std::vector<uint32_t> dropped_weight_;
+};
+
+}  // namespace
+
+QuantizedGraph::QuantizedGraph(const BuildContext& context, const float* panels, float scale)
+    : pixels(context.pixels),
+      channels(context.channels),
+      panels(panels),
+      scale(scale),
+      quantized(context.panels() * context.kernels.quantized_bytes(context.channels)),
+      quant_scale(context.padded()),
+      quant_error(context.padded()),
+      screen_threshold(context.padded()),
+      keep_threshold(context.padded()) {
+  std::fill_n(screen_threshold.get(), context.padded(), infinity);
+  std::fill_n(keep_threshold.get(), context.padded(), infinity);
+  const int64_t lanes = context.kernels.lanes, bytes = context.kernels.quantized_bytes(channels);
+  context.parallel_for(context.panels(), [&](int64_t first, int64_t last) {
+    for (int64_t panel = first; panel < last; ++panel)
+      context.kernels.quantize(panels + panel * lanes * channels, channels, quantized.get() + panel * bytes,
+                               &quant_scale[panel * lanes], &quant_error[panel * lanes]);
+  });
+}
+
+FilterArgs QuantizedGraph::args() const {
+  return {pixels,
+          channels,
+          panels,
+          quantized.get(),
+          quant_scale.get(),
+          quant_error.get(),
+          screen_threshold.get(),
+          keep_threshold.get(),
+          scale};
+}
+
+std::pair<int64_t, int64_t> FilterPass::tile_blocks(int64_t tile) const {
+  int64_t a = 0, above = blocks;  // binary search for the last query block whose tiles begin no later
+  while (above - a > 1) {
+    const int64_t middle = (a + above) / 2;
+    (tile_index(middle, middle) <= tile ? a : above) = middle;
+  }
+  return {a, tile - tile_index(a, a) + a};
+}
+
+double estimate_entries(const BuildContext& context, const QuantizedGraph& graph) {
+  const int64_t samples = std::max<int64_t>(48, context.panels() / 8);
+  std::vector<double> entries(samples);
+  context.parallel_for(samples, [&](int64_t first, int64_t last) {
+    TileFilter filter(context, graph);
+    for (int64_t k = first; k < last; ++k) {
+      constexpr double golden = 0.6180339887;  // the fractional parts of its multiples are spread evenly
+      const int64_t panel = context.panels() * k / samples, query_block = panel * context.kernels.lanes / block_rows;
+      const int64_t key_blocks = context.blocks() - query_block;
+      const double position = double(k) * golden - std::floor(double(k) * golden);
+      const Candidates candidates = filter(panel, query_block, query_block + int64_t(double(key_blocks) * position));
+      entries[k] = double(candidates.query_count + candidates.key_count) * double(key_blocks);
+    }
+  });
+  return std::accumulate(entries.begin(), entries.end(), 0.) * double(context.panels()) / double(samples);
+}
+
+std::optional<FilterPass> run_filter_pass(const BuildContext& context, const QuantizedGraph& graph, int64_t limit) {
+  const int64_t blocks = context.blocks(), tiles = blocks * (blocks + 1) / 2, lanes = context.kernels.lanes;
+  FilterPass pass = {blocks, std::vector<FilterPass::Tile>(tiles), std::vector<uint32_t>(context.pixels)};
+  std::vector<char> active(context.panels());  // panels with a row that takes part
+  for (int64_t i = 0; i < context.pixels; ++i) active[i / lanes] |= graph.screen_threshold[i] < infinity;
+  std::atomic<int64_t> total = 0;
+  std::mutex guard;
+  parallel_for_dynamic(tiles, context.parallel_for, [&](const auto& next) {
+    TileFilter filter(context, graph);
+    std::vector<CandidateEntry> of_queries, of_keys;
+    int64_t pairs_tested = 0;
+    for (int64_t tile = next(); tile < tiles && total <= limit; tile = next()) {
+      const auto [a, b] = pass.tile_blocks(tile);
+      const auto first_panel = [&](int64_t block) { return context.block_begin(block) / lanes; };
+      const auto last_panel = [&](int64_t block) { return context.block_end(block) / lanes; };
+      const bool keys_active = std::count(&active[first_panel(b)], &active[0] + last_panel(b), 1) > 0;
+      of_queries.clear();
+      of_keys.clear();
+      for (int64_t panel = first_panel(a); panel < last_panel(a); ++panel) {
+        if (!keys_active && !active[panel]) continue;
+        const Candidates candidates = filter(panel, a, b);
+        of_queries.insert(of_queries.end(), candidates.of_queries, candidates.of_queries + candidates.query_count);
+        of_keys.insert(of_keys.end(), candidates.of_keys, candidates.of_keys + candidates.key_count);
+        pairs_tested += candidates.pairs_tested;
+      }
+      total += int64_t(of_queries.size() + of_keys.size());
+      pass.tiles[tile].of_queries.assign(of_queries);
+      pass.tiles[tile].of_keys.assign(of_keys);
+    }
+    const std::lock_guard<std::mutex> lock(guard);
+    pass.pairs_tested += pairs_tested;
+    for (int64_t i = 0; i < context.pixels; ++i) pass.dropped_weight[i] += filter.dropped_weight()[i];
+  });
+  if (total > limit) return std::nullopt;
+  return pass;
+}
+
+FilterTiming time_filter(const float* panels, int64_t pixels, int64_t channels, float threshold,
+                         const ParallelFor& parallel_for) {
+  const BuildContext context = {*chosen_isa().sparse, pixels, channels, parallel_for};
+  QuantizedGraph graph(context, panels, 1);
+  std::fill_n(graph.screen_threshold.get(), pixels, threshold);
+  std::fill_n(graph.keep_threshold.get(), pixels, threshold);
+  Stopwatch watch;
+  const std::optional<FilterPass> pass = run_filter_pass(context, graph, std::numeric_limits<int64_t>::max());
+  FilterTiming timing = {watch.lap(), pass->pairs_tested, 0};
+  for (const FilterPass::Tile& tile : pass->tiles)
+    for (const CandidateList* const entries : {&tile.of_queries, &tile.of_keys})
+      for (int64_t k = 0; k < entries->count; ++k)
+        for (const float cosine : entries->list[k].cosine) timing.pairs_kept += cosine > -infinity;
+  return timing;
+}
+
+}  // namespace rwpm::cpu

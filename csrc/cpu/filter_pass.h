@@ -1,0 +1,91 @@
+// A pass of the filter over all pairs of a graph: screen them with quantized embeddings, and select those that rows
+// keep.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "cpu/buffer.h"
+#include "cpu/grouped_matrix.h"
+#include "cpu/kernels.h"
+#include "walk.h"
+
+namespace rwpm::cpu {
+
+constexpr float infinity = std::numeric_limits<float>::infinity();
+
+// A graph's size and what it is built with. Its pixels are padded to whole panels, and come in blocks of the matrix's
+// rows.
+struct BuildContext {
+  const SparseKernels& kernels;
+  int64_t pixels, channels;
+  const ParallelFor& parallel_for;
+  int64_t panels() const { return ceil_div(pixels, kernels.lanes); }
+  int64_t padded() const { return panels() * kernels.lanes; }
+  int64_t blocks() const { return ceil_div(pixels, GroupedMatrix::block_rows); }
+  int64_t block_begin(int64_t block) const { return block * GroupedMatrix::block_rows; }
+  int64_t block_end(int64_t block) const { return std::min(block_begin(block + 1), padded()); }
+};
+
+// The quantized embeddings of a graph, and the thresholds of its rows as in FilterArgs: infinite until they are set.
+struct QuantizedGraph {
+  const int64_t pixels, channels;
+  const float* const panels;
+  const float scale;
+  Buffer<char> quantized;
+  Buffer<float> quant_scale, quant_error, screen_threshold, keep_threshold;  // [padded]
+
+  QuantizedGraph(const BuildContext& context, const float* panels, float scale);
+  FilterArgs args() const;  // a view for the kernels
+};
+
+// A list of fixed size, so that no memory is wasted.
+struct CandidateList {
+  Buffer<CandidateEntry> list{0};
+  int64_t count = 0;
+
+  void assign(const std::vector<CandidateEntry>& entries) {
+    count = int64_t(entries.size());
+    list = Buffer<CandidateEntry>(count);
+    std::copy(entries.begin(), entries.end(), list.get());
+  }
+};
+
+// The candidates of a pass by tiles, blocks of queries times blocks of keys, of which half are needed: (query block a,
+// key block b >= a).
+struct FilterPass {
+  struct Tile {
+    CandidateList of_queries, of_keys;
+  };
+  int64_t blocks;
+  std::vector<Tile> tiles;
+  std::vector<uint32_t> dropped_weight;  // [N] by row, in 1 / drop_unit of the weight at its keep_threshold
+  int64_t pairs_tested = 0;              // pairs of pixels that were multiplied
+  Tile& tile(int64_t a, int64_t b) { return tiles[tile_index(a, b)]; }
+  int64_t tile_index(int64_t a, int64_t b) const { return a * blocks - a * (a - 1) / 2 + (b - a); }
+  std::pair<int64_t, int64_t> tile_blocks(int64_t tile) const;
+};
+
+// Estimates how many entries a pass will find, from a sample of query panels with a block of keys each, so that a graph
+// that is too dense is rejected early.
+double estimate_entries(const BuildContext& context, const QuantizedGraph& graph);
+
+// Runs a pass; returns nothing when it finds more than `limit` entries.
+std::optional<FilterPass> run_filter_pass(const BuildContext& context, const QuantizedGraph& graph, int64_t limit);
+
+// Times a pass alone over panels as the kernels read them, [panel][D][lanes], with the same `threshold` for all pixels:
+// the cosine from which on a pair is kept. With a threshold well above 1 no pair is found, whatever the quantization
+// error, and only screening is timed; with an infinite one nothing is tested.
+struct FilterTiming {
+  double seconds;        // of the pass, without the quantization before it
+  int64_t pairs_tested;  // pairs of pixels that were multiplied in the kernels' format, D products each
+  int64_t pairs_kept;    // ordered pairs
+};
+FilterTiming time_filter(const float* panels, int64_t pixels, int64_t channels, float threshold,
+                         const ParallelFor& parallel_for);
+
+}  // namespace rwpm::cpu
