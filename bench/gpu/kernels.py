@@ -266,7 +266,7 @@ def _alone(launch: Launch, context: Context) -> tuple[float, list[Tensor]]:
         clock.around(lambda: run(*launch.arguments, **launch.options))
     # Of integers only the bits: others are added up by every run.
     named = zip(launch.kernel.arg_names, launch.arguments, strict=False)
-    tensors = [a for name, a in named if isinstance(a, Tensor) and (a.is_floating_point() or name == "bits")]
+    tensors = [a for name, a in named if isinstance(a, Tensor) and (a.is_floating_point() or name == "p_bits")]
     sums = [t.double().nan_to_num(0, 0, 0).square().sum().sqrt() for t in tensors]
     return median(clock.read()), sums
 

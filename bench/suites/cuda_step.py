@@ -19,7 +19,7 @@ from rwpm_fast.benchmark.cases import manifolds
 from rwpm_fast.io.files import write_json
 from rwpm_fast.ops.gpu import cuda_step
 from rwpm_fast.ops.gpu import exact as by_triton
-from rwpm_fast.ops.gpu.pack import Split, pack_graph, pack_state
+from rwpm_fast.ops.gpu.pack import HalfPair, pack_graph, pack_state
 
 # Pixels, channels of embeddings and of values: DABNet's maps, Mask2Former's at 720p, DeepLab's part of a photo.
 CASES = ((14400, 259, 19), (14400, 259, 259), (58880, 256, 19), (58880, 256, 100), (58880, 256, 256), (131072, 256, 19))
@@ -42,7 +42,7 @@ def time_case(pixels: int, channels: int, values: int, rounds: int) -> list[dict
     graph = pack_graph(e, None, 0.01)
     start, _ = pack_state(v, graph, check=True)
     sums = by_triton.row_sums(graph, None)
-    wanted, target = (Split.empty(*start.high.shape, split=False, device=e.device) for _ in range(2))
+    wanted, target = (HalfPair.empty(*start.high.shape, has_low=False, device=e.device) for _ in range(2))
     inputs = (graph, sums, None, start, start)
     by_triton.exact_step(*inputs, wanted, 0.9, False)
 

@@ -133,7 +133,7 @@ def test_channels_of_different_sizes_are_as_exact_as_each_other(device):
 
 @pytest.mark.parametrize("tile", [Tile(16, 16, 4, 1), Tile(32, 128, 4, 1), Tile(128, 32, 8, 2), Tile(64, 64, 4, 1)])
 def test_every_shape_of_tile(check, monkeypatch, tile):
-    monkeypatch.setattr(tuning, "_STEPS", (tile,))
+    monkeypatch.setattr(tuning, "EXACT_TILES", (tile,))
     check(manifold(300, 20), manifold(300, 5, seed=1), torch.arange(300) % 9 > 0, steps=2)
 
 

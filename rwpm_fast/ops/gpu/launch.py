@@ -1,4 +1,4 @@
-"""How a kernel is launched: seen by torch.compile and export, or run by the interpreter."""
+"""How a kernel is launched: traced by torch.compile and export, or run, on a GPU or by the interpreter."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import triton
 # a kernel is defined, so that it cannot change afterwards.
 INTERPRETED = triton.knobs.runtime.interpret
 
-# Shared memory that a program may have in the interpreter, which is the faster the larger the tiles are; and memory.
+# Bytes that a program may have in the interpreter: shared memory, since it is faster with larger tiles; and memory.
 _SHARED_MEMORY, _MEMORY = 2**30, 2**31
 
 
 def launch(kernel, grid: tuple[int, ...], *arguments, **options) -> None:
-    """Run a kernel on a grid, or show it to who traces; nothing for an empty grid."""
+    """Launch a kernel on a grid, wrapped for tracing if torch.compile or export is active; no-op for an empty grid."""
     if 0 not in grid:
-        # Wrapped for tracers, a launch takes five times as long: the 51 of a walk 10 ms and not 2.
+        # A wrapped launch takes five times as long: the 51 of a walk 10 ms and not 2.
         wrap = not INTERPRETED and any(map(_traced, arguments))
         (torch.library.wrap_triton(kernel) if wrap else kernel)[grid](*arguments, **options)
 
@@ -36,10 +36,10 @@ def shared_memory(device: torch.device) -> int:
 
 
 def device_memory(device: torch.device) -> int:
-    """Bytes of memory that a device has, in use or not."""
+    """Bytes of memory of a device, in use or not."""
     return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else _MEMORY
 
 
 def memory_for_tiles(limit: int, major: int) -> int:
-    """Of a device's limit what tiles may take: from compute capability 10 on compilers stage operands once more."""
+    """Bytes of a device's limit for tiles: from compute capability 10 on, compilers stage operands once more."""
     return limit * 7 // 8 if major >= 10 else limit
