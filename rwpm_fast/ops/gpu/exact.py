@@ -41,7 +41,7 @@ def row_sums(graph: PackedGraph, dense_blocks: Tensor | None, *, window: int | N
     launch(
         kernels.row_sums,
         (graph.padded // tile.rows, graph.batch),
-        *(*graph.pointers(), graph.valid if dense_blocks is None else dense_blocks, *sums),
+        *(*graph.pointers(), *sums, graph.valid if dense_blocks is None else dense_blocks),
         *(graph.scale, graph.padded, graph.padded if window is None else window),
         D0=graph.channels[0],
         D1=graph.channels[1],

@@ -91,7 +91,7 @@ def select_pairs(graph: PackedGraph, tolerance: float, *, has_low: bool) -> Pair
     launch(
         select_kernels.list_columns,
         (batch * groups,),
-        *(mask.bits, counts, begins, columns, words),
+        *(mask.bits, begins, counts, columns, words),
         WORDS=32,
         WEIGHT_BLOCK=WEIGHT_BLOCK,
     )

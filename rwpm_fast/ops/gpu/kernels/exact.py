@@ -24,10 +24,9 @@ def row_sums(
     p_keys_low,
     p_inv_norm,  # [B, padded]
     p_valid,  # [B, padded] int8
+    p_row_max,  # output: [B, padded] largest of scale * cosine over the other pixels; inf where there is none
+    p_inv_row_sum,  # output: [B, padded] 1 / sum of exp2(scale * cosine - row_max); 0 where there is none
     p_dense_blocks,  # [B, blocks] int8: blocks of BLOCK rows that stream
-    # output
-    p_row_max,  # [B, padded] largest of scale * cosine over the other pixels; inf where there is none
-    p_inv_row_sum,  # [B, padded] 1 / sum of exp2(scale * cosine - row_max); 0 where there is none
     scale,
     padded,
     window,  # pixels before and after its tile that a row sums over, a multiple of BN

@@ -143,8 +143,8 @@ def select(
 @triton.jit
 def list_columns(
     p_bits,  # [B * groups, words]
-    p_counts,  # [B * groups]
     p_begins,  # [B * groups] int64: where a group's list begins, -1 for a group that has none
+    p_counts,  # [B * groups]
     # output
     p_columns,  # [capacity] int32: a group's pixels in order, then its list's padding
     words,
