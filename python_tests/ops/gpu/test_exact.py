@@ -1,5 +1,7 @@
 """The exact walk by Triton's kernels, against the reference."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -7,8 +9,10 @@ import rwpm_fast
 from python_tests.helpers import dense, manifold, relative_error
 from rwpm_fast import reference
 from rwpm_fast.ops.backends import TRITON
-from rwpm_fast.ops.gpu import tuning
+from rwpm_fast.ops.gpu.exact import exact_step, row_sums
+from rwpm_fast.ops.gpu.pack import pack_graph, pack_state, unpack_state
 from rwpm_fast.ops.gpu.tuning import Tile
+from rwpm_fast.ops.gpu.walk import take_steps
 from rwpm_fast.ops.settings import WalkSettings
 
 # Norm-wise, of walks in float32 and in 16 bits: what is rounded there is the state of every step.
@@ -132,9 +136,15 @@ def test_channels_of_different_sizes_are_as_exact_as_each_other(device):
 
 
 @pytest.mark.parametrize("tile", [Tile(16, 16, 4, 1), Tile(32, 128, 4, 1), Tile(128, 32, 8, 2), Tile(64, 64, 4, 1)])
-def test_every_shape_of_tile(check, monkeypatch, tile):
-    monkeypatch.setattr(tuning, "EXACT_TILES", (tile,))
-    check(manifold(300, 20), manifold(300, 5, seed=1), torch.arange(300) % 9 > 0, steps=2)
+def test_every_shape_of_tile(device, tile):
+    e, v, mask = manifold(300, 20), manifold(300, 5, seed=1), torch.arange(300) % 9 > 0
+    values = v[None].to(device)
+    graph = pack_graph(e[None].to(device), mask[None].to(device), 0.01)
+    start, factor = pack_state(values, graph, check=True)
+    sums = row_sums(graph, None, tiles=(tile,))
+    state = take_steps(graph, start, 0.99, 2, sums=sums, exact_step=partial(exact_step, tiles=(tile,)))
+    got = unpack_state(state, factor, graph, values)[0].cpu()
+    assert relative_error(got, exactly(e, v, mask, steps=2)) <= BOUND[torch.float32]
 
 
 def test_all_cosines_negative(check):

@@ -6,9 +6,9 @@ import torch
 import rwpm_fast
 from python_tests.helpers import dense, error_of_largest, manifold, relative_error, road
 from rwpm_fast import reference
-from rwpm_fast.ops.gpu import screen, tuning
 from rwpm_fast.ops.gpu import sparse as module
 from rwpm_fast.ops.gpu.pack import pack_graph, pack_state
+from rwpm_fast.ops.gpu.screen import DEFAULT_CONFIG, ScreenConfig
 from rwpm_fast.ops.gpu.sparse import GROUP, WEIGHT_BLOCK, select_pairs
 from rwpm_fast.ops.gpu.tuning import Tile
 
@@ -25,10 +25,10 @@ def sparse_walk(device):
     return run
 
 
-def matrix(e, mask, tolerance, *, has_low=True, temperature=0.01):
+def matrix(e, mask, tolerance, *, has_low=True, temperature=0.01, config=DEFAULT_CONFIG):
     """The pairs kept, their weights as a matrix [N, N] in float64, and the dropped mass [N]."""
     graph = pack_graph(e[None], None if mask is None else mask[None], temperature)
-    pairs = select_pairs(graph, tolerance, has_low=has_low)
+    pairs = select_pairs(graph, tolerance, has_low=has_low, config=config)
     S = torch.zeros(graph.padded, graph.padded, dtype=torch.float64)
     weights = pairs.weights.to_float().double()
     for group, (begin, count) in enumerate(zip(pairs.begins.tolist(), pairs.counts.tolist(), strict=True)):
@@ -134,16 +134,14 @@ def test_a_device_that_is_full_gives_less_room(device, monkeypatch):
         select_pairs(graph, 1e-5, has_low=True)
 
 
-def test_rows_that_drop_too_much_look_again(device, monkeypatch):
+def test_rows_that_drop_too_much_go_through_another_pass(device):
     e = road(300, 24, noise=0.6)
-    monkeypatch.setattr(screen, "MIN_KEPT", 0.1)  # so that the first threshold is far too high
-    monkeypatch.setattr(screen, "KEEP_FRACTION", 0.0)
-    monkeypatch.setattr(module, "MAX_DENSITY", 1.0)  # that no block streams for another reason
     streaming = {}
-    for number in (0, 1, 3):
-        monkeypatch.setattr(screen, "PASSES", number)
-        pairs, S, dropped = matrix(e.to(device), None, 1e-5, temperature=0.03)
-        streaming[number] = int(pairs.dense_blocks.sum())
+    for passes in (0, 1, 3):
+        # The first threshold is far too high, and no block streams for another reason.
+        config = ScreenConfig(min_kept=0.1, keep_fraction=0.0, max_density=1.0, passes=passes)
+        pairs, S, dropped = matrix(e.to(device), None, 1e-5, temperature=0.03, config=config)
+        streaming[passes] = int(pairs.dense_blocks.sum())
         listed = (S > 0).any(1)
         lost = dense(e, temperature=0.03).where(S == 0, 0).sum(1)
         assert (lost[listed] <= 1e-5).all() and (dropped[listed] <= 1e-5).all()
@@ -151,12 +149,11 @@ def test_rows_that_drop_too_much_look_again(device, monkeypatch):
 
 
 @pytest.mark.parametrize("tile", [Tile(64, 32, 4, 1), Tile(64, 128, 4, 1), Tile(128, 64, 4, 1)])
-def test_every_shape_of_tile_finds_the_same_pairs(device, monkeypatch, tile):
+def test_every_shape_of_tile_finds_the_same_pairs(device, tile):
     e = road(300, 24).to(device)
     expected = matrix(e, None, 1e-4)[1] > 0
-    monkeypatch.setattr(tuning, "SELECT_TILES", (tile,))
-    # A pair that nobody needed yet when its tile was looked at may be kept in one order and not in another.
-    _, S, dropped = matrix(e, None, 1e-4)
+    # A pair that no row needed yet when its tile was computed may be kept in one order and not in another.
+    _, S, dropped = matrix(e, None, 1e-4, config=ScreenConfig(select_tiles=(tile,)))
     assert (dropped <= 1e-4).all()
     assert ((S > 0) != expected).sum() < 0.05 * expected.sum()
 

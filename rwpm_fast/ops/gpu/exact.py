@@ -11,7 +11,7 @@ from .kernels import exact as kernels
 from .kernels.tiles import BLOCK, channel_tiles
 from .launch import launch, shared_memory
 from .pack import HalfPair, PackedGraph
-from .tuning import exact_tile
+from .tuning import EXACT_TILES, Tile, exact_tile
 
 
 class RowSums(NamedTuple):
@@ -26,7 +26,13 @@ class RowSums(NamedTuple):
     inv_row_sum: Tensor
 
 
-def row_sums(graph: PackedGraph, dense_blocks: Tensor | None, *, window: int | None = None) -> RowSums:
+def row_sums(
+    graph: PackedGraph,
+    dense_blocks: Tensor | None,
+    *,
+    window: int | None = None,
+    tiles: tuple[Tile, ...] = EXACT_TILES,
+) -> RowSums:
     """Compute the maxima and sums of rows.
 
     Args:
@@ -34,10 +40,11 @@ def row_sums(graph: PackedGraph, dense_blocks: Tensor | None, *, window: int | N
         dense_blocks: [B, padded / 128] int8, blocks of rows to do; None: all.
         window: sum only over pixels up to so many before and after a row's tile, a multiple of BLOCK, by the keys' high
             halves; None: over all pixels.
+        tiles: to choose from, best first.
     """
     graph = graph if window is None else graph.high_only()
     sums = RowSums(torch.empty_like(graph.inv_norm), torch.empty_like(graph.inv_norm))
-    tile = exact_tile(sum(graph.channels) * graph.keys.halves, 0, shared_memory(graph.valid.device))
+    tile = exact_tile(sum(graph.channels) * graph.keys.halves, 0, shared_memory(graph.valid.device), tiles)
     launch(
         kernels.row_sums,
         (graph.padded // tile.rows, graph.batch),
@@ -58,7 +65,7 @@ def row_sums(graph: PackedGraph, dense_blocks: Tensor | None, *, window: int | N
 
 def exact_step(
     graph: PackedGraph, sums: RowSums, dense_blocks: Tensor | None, start: HalfPair, source: HalfPair,
-    target: HalfPair, alpha: float, adjoint: bool,
+    target: HalfPair, alpha: float, adjoint: bool, *, tiles: tuple[Tile, ...] = EXACT_TILES,
 ) -> None:  # fmt: skip
     """Make one exact transition, ``target = alpha S source + (1 - alpha) start``.
 
@@ -71,21 +78,23 @@ def exact_step(
         target: [B, padded, C], written; blocks that do not stream are left as they are.
         alpha: in [0, 1].
         adjoint: whether to take the transpose of S.
+        tiles: to choose from, best first.
     """
+    memory = shared_memory(graph.valid.device)
     width = source.high.shape[2]
-    for tiles in channel_tiles(width, source.halves):
-        value_channels = (tiles.main + tiles.tail) * source.halves
-        tile = exact_tile(sum(graph.channels) * graph.keys.halves, value_channels, shared_memory(graph.valid.device))
+    for channels in channel_tiles(width, source.halves):
+        value_channels = (channels.main + channels.tail) * source.halves
+        tile = exact_tile(sum(graph.channels) * graph.keys.halves, value_channels, memory, tiles)
         launch(
             kernels.step,
-            (graph.padded // tile.rows, tiles.count, graph.batch),
+            (graph.padded // tile.rows, channels.count, graph.batch),
             *(*graph.keys.pointers(), graph.inv_norm, *sums, graph.valid if dense_blocks is None else dense_blocks),
             *(*start.pointers(), *source.pointers(), *target.pointers()),
-            *(graph.scale, alpha, graph.padded, width, tiles.first),
+            *(graph.scale, alpha, graph.padded, width, channels.first),
             D0=graph.channels[0],
             D1=graph.channels[1],
-            C0=tiles.main,
-            C1=tiles.tail,
+            C0=channels.main,
+            C1=channels.tail,
             BM=tile.rows,
             BN=tile.columns,
             BLOCK=BLOCK,

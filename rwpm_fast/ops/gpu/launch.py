@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 
@@ -13,7 +15,7 @@ INTERPRETED = triton.knobs.runtime.interpret
 _SHARED_MEMORY, _MEMORY = 2**30, 2**31
 
 
-def launch(kernel, grid: tuple[int, ...], *arguments, **options) -> None:
+def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) -> None:
     """Launch a kernel on a grid, wrapped for tracing if torch.compile or export is active; no-op for an empty grid."""
     if 0 not in grid:
         # A wrapped launch takes five times as long: the 51 of a walk 10 ms and not 2.
@@ -21,7 +23,7 @@ def launch(kernel, grid: tuple[int, ...], *arguments, **options) -> None:
         (torch.library.wrap_triton(kernel) if wrap else kernel)[grid](*arguments, **options)
 
 
-def _traced(argument) -> bool:
+def _traced(argument: Any) -> bool:
     if not isinstance(argument, torch.Tensor):
         return False
     return argument.is_meta or type(argument) not in (torch.Tensor, torch.nn.Parameter)

@@ -45,10 +45,9 @@ def walk_by_cuda(embeddings: Tensor, values: Tensor | None, mask: Tensor | None,
 
 def _walk(embeddings: Tensor, values: Tensor | None, mask: Tensor | None, **settings: Any) -> Tensor:
     values = embeddings if values is None else values
-    batched = embeddings.dim() == 3
-    inputs = (t if batched or t is None else t[None] for t in (embeddings, values, mask))
-    walked = walk_batch(*inputs, **settings).values
-    return walked if batched else walked[0]
+    if embeddings.dim() == 3:
+        return walk_batch(embeddings, values, mask, **settings).values
+    return walk_batch(embeddings[None], values[None], None if mask is None else mask[None], **settings).values[0]
 
 
 def walk_with_stats(
@@ -56,8 +55,8 @@ def walk_with_stats(
 ) -> tuple[Tensor, dict[str, Any]]:
     """Walk one image, [N, D] and [N, C], and say what was done: the fields of ``WalkInfo`` but the times."""
     values = embeddings if values is None else values
-    inputs = (t if t is None else t[None] for t in (embeddings, values, mask))
-    walked, graph, pairs = walk_batch(*inputs, **settings, on_phase=on_phase)
+    batch = embeddings[None], values[None], None if mask is None else mask[None]
+    walked, graph, pairs = walk_batch(*batch, **settings, on_phase=on_phase)
     pixels = 0 if graph is None or settings["alpha"] == 0 else int((graph.valid != 0).sum())
     if graph is None or pixels < 2:
         return walked[0], {"path": "none", "pixels": 0, "kept": 0, "dropped_mass": 0.0}

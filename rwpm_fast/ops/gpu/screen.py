@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -14,21 +15,52 @@ from .kernels import select as select_kernels
 from .kernels.tiles import BLOCK
 from .launch import launch, shared_memory
 from .pack import PackedGraph
-from .tuning import Tile, screen_tile, select_tile
+from .tuning import EXACT_TILES, SCREEN_TILES, SELECT_TILES, Tile, screen_tile, select_tile
 
 GROUP = select_kernels.GROUP.value
 
-# At first a pixel keeps the pairs whose share of its row is at least the tolerance over a part of N; rows for which the
-# rest adds up to more keep more in another pass. What is not looked for is bounded by N times the screening threshold:
-# `SCREEN_FRACTION` of the tolerance.
-KEEP_FRACTION, MIN_KEPT, PASSES, SCREEN_FRACTION = 1 / 40, 100, 3, 0.25
 
-# Pixels before and after a tile over which row sums are bounded before screening: in patches, those around.
-WINDOW = BLOCK
-TILES_PER_PROGRAM = 64  # with which a program of screening compares its own
+@dataclass(frozen=True)
+class ScreenConfig:
+    """How pairs are screened and selected.
 
-# Columns of a group, as a part of N, from which on streaming is no slower.
-MAX_DENSITY = 0.5
+    At first a pixel keeps the pairs whose share of its row is at least the tolerance over a part of N; rows for which
+    the rest adds up to more keep more in another pass.
+
+    Attributes:
+        screen_fraction: part of the tolerance that all pairs together may come to that are not looked for, in (0, 1).
+        keep_fraction: part of N by which the tolerance is divided for the first threshold of what is kept.
+        min_kept: pairs by which it is divided where that part of N is less.
+        passes: of rows over their tolerance, after screening.
+        window: pixels before and after a tile over which row sums are bounded before screening, a multiple of the
+            columns of ``row_sum_tiles``; in patches, those around.
+        tiles_per_program: tiles with which a program of screening compares its own.
+        max_density: columns of a group, as a part of N, from which on streaming is no slower.
+        row_sum_tiles: for the sums over the window; here and below the first that fits is taken.
+        screen_tiles: for screening, rows and columns of a group or more; without one that fits, the passes serve all
+            rows.
+        select_tiles: for the passes, rows of a group or more.
+    """
+
+    screen_fraction: float = 0.25
+    keep_fraction: float = 1 / 40
+    min_kept: float = 100
+    passes: int = 3
+    window: int = BLOCK
+    tiles_per_program: int = 64
+    max_density: float = 0.5
+    row_sum_tiles: tuple[Tile, ...] = EXACT_TILES
+    screen_tiles: tuple[Tile, ...] = SCREEN_TILES
+    select_tiles: tuple[Tile, ...] = SELECT_TILES
+
+    def thresholds(self, pixels: int, tolerance: float) -> tuple[float, float]:
+        """Shares of a row from which on a pair is looked for, and at first kept."""
+        screen_threshold = tolerance * self.screen_fraction / pixels
+        at_first = min(tolerance / max(self.min_kept, pixels * self.keep_fraction), 0.5 / pixels)
+        return screen_threshold, max(screen_threshold, at_first)
+
+
+DEFAULT_CONFIG = ScreenConfig()
 
 
 class PairMask(NamedTuple):
@@ -49,30 +81,23 @@ class PairMask(NamedTuple):
     counts: Tensor
 
 
-def thresholds(pixels: int, tolerance: float) -> tuple[float, float]:
-    """Shares of a row from which on a pair is looked for, and at first kept."""
-    screen_threshold = tolerance * SCREEN_FRACTION / pixels
-    at_first = min(tolerance / max(MIN_KEPT, pixels * KEEP_FRACTION), 0.5 / pixels)
-    return screen_threshold, max(screen_threshold, at_first)
-
-
-def screen_pairs(graph: PackedGraph, tolerance: float) -> PairMask:
+def screen_pairs(graph: PackedGraph, tolerance: float, config: ScreenConfig = DEFAULT_CONFIG) -> PairMask:
     """Screen all pairs once, and select again for rows that dropped more than the tolerance."""
     pixels, device = graph.pixels, graph.valid.device
-    screen_threshold, keep_threshold = thresholds(pixels, tolerance)
-    tile = screen_tile(sum(graph.channels), shared_memory(device))
+    screen_threshold, keep_threshold = config.thresholds(pixels, tolerance)
+    tile = screen_tile(sum(graph.channels), shared_memory(device), config.screen_tiles)
     if tile is None:
         mask = empty_mask(graph, keep_threshold)
     else:
-        mask = first_pass(graph, tile, tolerance, screen_threshold, keep_threshold)
-    tile = select_tile(sum(graph.channels), shared_memory(device))
-    for number in range(PASSES):
+        mask = first_pass(graph, tile, tolerance, screen_threshold, keep_threshold, config)
+    tile = select_tile(sum(graph.channels), shared_memory(device), config.select_tiles)
+    for number in range(config.passes):
         launch(
             select_kernels.select,
             (graph.padded // tile.rows, graph.batch),
             *(*graph.high_pointers(), *mask),
             *(graph.scale, math.log2(screen_threshold), math.log2(tolerance), pixels, graph.padded),
-            int(number == PASSES - 1),
+            int(number == config.passes - 1),
             D0=graph.channels[0],
             D1=graph.channels[1],
             BM=tile.rows,
@@ -86,18 +111,23 @@ def screen_pairs(graph: PackedGraph, tolerance: float) -> PairMask:
 def empty_mask(graph: PackedGraph, keep_threshold: float) -> PairMask:
     """A mask without pairs, whose rows have all yet to be selected for."""
     groups = graph.padded // GROUP
-    integers = {"dtype": torch.int32, "device": graph.valid.device}
+    bits = torch.zeros(graph.batch, groups, graph.padded // 32, dtype=torch.int32, device=graph.valid.device)
     return PairMask(
         torch.full_like(graph.inv_norm, math.log2(keep_threshold)),
         torch.where(graph.valid != 0, math.inf, 0.0),
         torch.full_like(graph.inv_norm, math.inf),
-        torch.zeros(graph.batch, groups, graph.padded // 32, **integers),
-        torch.zeros(graph.batch, groups, **integers),
+        bits,
+        torch.zeros_like(bits[..., 0]),
     )
 
 
 def first_pass(
-    graph: PackedGraph, tile: Tile, tolerance: float, screen_threshold: float, keep_threshold: float
+    graph: PackedGraph,
+    tile: Tile,
+    tolerance: float,
+    screen_threshold: float,
+    keep_threshold: float,
+    config: ScreenConfig = DEFAULT_CONFIG,
 ) -> PairMask:
     """Screen every pair once. See :mod:`rwpm_fast.ops.gpu.kernels.screen`.
 
@@ -106,7 +136,7 @@ def first_pass(
     """
     mask = empty_mask(graph, keep_threshold)
     margin = 2 * graph.scale * graph.quant_error[:, None]
-    near = row_sums(graph, None, window=WINDOW)
+    near = row_sums(graph, None, window=config.window, tiles=config.row_sum_tiles)
     row_lse_bound = near.row_max - near.inv_row_sum.log2() - margin  # [B, padded], inf where there is none
     dropped = torch.zeros_like(row_lse_bound, dtype=torch.int32)
     row_max = torch.full_like(dropped, torch.iinfo(torch.int32).min)
@@ -114,7 +144,7 @@ def first_pass(
     fixed_point_one = screen_kernels.FIXED_POINT_ONE.value / tolerance
     launch(
         screen_kernels.screen,
-        (tiles, -(-(tiles // 2 + 1) // TILES_PER_PROGRAM), graph.batch),
+        (tiles, -(-(tiles // 2 + 1) // config.tiles_per_program), graph.batch),
         *(*graph.high_pointers(), row_lse_bound, dropped, row_max, mask.bits, mask.counts),
         *(graph.scale, math.log2(screen_threshold), math.log2(keep_threshold), fixed_point_one, graph.padded),
         D0=graph.channels[0],
@@ -125,7 +155,7 @@ def first_pass(
         num_stages=tile.stages,
     )
     # Groups that kept too many columns may have started from a poor bound: their rows, too, go through the next pass.
-    dense = (mask.counts > MAX_DENSITY * graph.pixels).repeat_interleave(GROUP, 1)
+    dense = (mask.counts > config.max_density * graph.pixels).repeat_interleave(GROUP, 1)
     known = row_lse_bound.isfinite() & ~dense
     dropped_mass = dropped * (1 / fixed_point_one) * margin.exp2() + graph.pixels * screen_threshold
     return mask._replace(

@@ -13,7 +13,7 @@ from .kernels import sparse as kernels
 from .kernels.tiles import BLOCK, channel_tiles
 from .launch import device_memory, launch, shared_memory
 from .pack import HalfPair, PackedGraph
-from .screen import GROUP, MAX_DENSITY, screen_pairs
+from .screen import DEFAULT_CONFIG, GROUP, ScreenConfig, screen_pairs
 from .tuning import weigh_tile
 
 WEIGHT_BLOCK = select_kernels.WEIGHT_BLOCK.value
@@ -63,22 +63,25 @@ class Pairs:
         return {"path": path, "kept": kept, "dropped_mass": float(dropped_mass)}
 
 
-def select_pairs(graph: PackedGraph, tolerance: float, *, has_low: bool) -> Pairs:
+def select_pairs(
+    graph: PackedGraph, tolerance: float, *, has_low: bool, config: ScreenConfig = DEFAULT_CONFIG
+) -> Pairs:
     """Screen all pairs, list those that matter, and weigh them.
 
     Args:
         graph: packed embeddings.
         tolerance: share of its mass that a row may drop, in (0, 1).
         has_low: whether the weights are stored in two halves, like the state that they multiply.
+        config: how pairs are screened and selected.
     """
     batch, padded, pixels, device = graph.batch, graph.padded, graph.pixels, graph.valid.device
     groups, words = padded // GROUP, padded // 32
-    mask = screen_pairs(graph, tolerance)
+    mask = screen_pairs(graph, tolerance, config)
 
     columns, weights = allocate_lists(graph, has_low)
     # A block streams if a row of it drops too much, or if its groups' lists are long or find no room.
     over_budget = (mask.dropped_mass > tolerance).view(batch, groups, GROUP).any(2)
-    dense = (over_budget | (mask.counts > MAX_DENSITY * pixels)).flatten()
+    dense = (over_budget | (mask.counts > config.max_density * pixels)).flatten()
     counts = mask.counts.flatten()
     slots = torch.where(dense, 0, (counts + WEIGHT_BLOCK - 1) // WEIGHT_BLOCK * WEIGHT_BLOCK).long()
     end = slots.cumsum(0)
@@ -141,14 +144,14 @@ def sparse_step(pairs: Pairs, start: HalfPair, source: HalfPair, target: HalfPai
         alpha: in [0, 1].
     """
     _, padded, width = source.high.shape
-    for tiles in channel_tiles(width, source.halves):
+    for channels in channel_tiles(width, source.halves):
         launch(
             kernels.step,
-            (len(pairs.order), tiles.count),
+            (len(pairs.order), channels.count),
             *(pairs.order, *pairs.pointers(), *start.pointers(), *source.pointers(), *target.pointers()),
-            *(alpha, padded, width, tiles.first),
-            C0=tiles.main,
-            C1=tiles.tail,
+            *(alpha, padded, width, channels.first),
+            C0=channels.main,
+            C1=channels.tail,
             GROUP=GROUP,
             WEIGHT_BLOCK=WEIGHT_BLOCK,
             VALUES_HAVE_LOW=source.has_low,

@@ -28,7 +28,7 @@ WEIGH_TILES = (
 )  # fmt: skip
 
 
-def exact_tile(channels: int, value_channels: int, shared_memory: int) -> Tile:
+def exact_tile(channels: int, value_channels: int, shared_memory: int, tiles: tuple[Tile, ...] = EXACT_TILES) -> Tile:
     """For row sums (no value channels) and exact steps; channels in float16, those in two halves counted twice."""
 
     def bytes_of(tile: Tile) -> int:
@@ -36,17 +36,17 @@ def exact_tile(channels: int, value_channels: int, shared_memory: int) -> Tile:
         # With a pixel's channels come up to three float32: its factor, and for the adjoint its row's maximum and sum.
         return 2 * (tile.rows * channels + columns * (channels + value_channels)) + 12 * columns
 
-    return _first(EXACT_TILES, bytes_of, shared_memory)
+    return _first(tiles, bytes_of, shared_memory)
 
 
-def screen_tile(channels: int, shared_memory: int) -> Tile | None:
+def screen_tile(channels: int, shared_memory: int, tiles: tuple[Tile, ...] = SCREEN_TILES) -> Tile | None:
     """For screening; columns are a group's or more. None if no tile fits."""
-    return next((tile for tile in SCREEN_TILES if _bytes_of_keys(tile, channels) <= shared_memory), None)
+    return next((tile for tile in tiles if _bytes_of_keys(tile, channels) <= shared_memory), None)
 
 
-def select_tile(channels: int, shared_memory: int) -> Tile:
+def select_tile(channels: int, shared_memory: int, tiles: tuple[Tile, ...] = SELECT_TILES) -> Tile:
     """For the passes of rows over all pairs."""
-    return _first(SELECT_TILES, lambda tile: _bytes_of_keys(tile, channels), shared_memory)
+    return _first(tiles, lambda tile: _bytes_of_keys(tile, channels), shared_memory)
 
 
 def weigh_tile(channels: int, shared_memory: int) -> Tile:

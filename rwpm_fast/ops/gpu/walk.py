@@ -11,6 +11,7 @@ from torch import Tensor
 from .exact import RowSums, exact_step, row_sums
 from .kernels.tiles import MAX_CHANNELS
 from .pack import HalfPair, PackedGraph, pack_graph, pack_state, unpack_state
+from .screen import DEFAULT_CONFIG, ScreenConfig
 from .sparse import Pairs, select_pairs, sparse_step
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -90,6 +91,7 @@ def walk_batch(
     adjoint: bool = False,
     exact_step: Callable[..., None] = exact_step,
     on_phase: Callable[[str], None] = lambda phase: None,
+    config: ScreenConfig = DEFAULT_CONFIG,
 ) -> WalkResult:
     """Walk batches of checked tensors; see :func:`rwpm_fast.walk`.
 
@@ -104,6 +106,7 @@ def walk_batch(
         adjoint: whether to walk by the transpose of S, exactly.
         exact_step: makes an exact transition; :func:`rwpm_fast.ops.gpu.cuda_step.exact_step` may serve in its place.
         on_phase: called when a phase has been launched: "pack", "compile", "steps".
+        config: how pairs are screened and selected.
     """
     if steps == 0 or values.numel() == 0 or embeddings.shape[1] < 2:
         return WalkResult(values.clone(memory_format=torch.contiguous_format), None, None)
@@ -111,7 +114,9 @@ def walk_batch(
     # A gradient that is not finite must show: values are checked in a forward walk only.
     start, factor = pack_state(values, graph, check=not adjoint)
     on_phase("pack")
-    pairs = select_pairs(graph, tolerance, has_low=start.has_low) if tolerance > 0 and not adjoint else None
+    pairs = None
+    if tolerance > 0 and not adjoint:
+        pairs = select_pairs(graph, tolerance, has_low=start.has_low, config=config)
     sums = row_sums(graph, None if pairs is None else pairs.dense_blocks)
     on_phase("compile")
     state = take_steps(graph, start, alpha, steps, pairs=pairs, sums=sums, adjoint=adjoint, exact_step=exact_step)

@@ -17,8 +17,8 @@ from .select import GROUP, MAX_MARGIN, count_bits, pack_bitmask, unpack_bitmask
 from .tiles import load_queries, products
 
 # Dropped mass is counted in fixed point, with the tolerance as one. A pair is dropped for less than is kept at first,
-# so that a row's N of them come to at most 40 tolerances, one over KEEP_FRACTION: less than 2^24 units, each held by a
-# float32.
+# so that a row's N of them come to at most 40 tolerances, one over ScreenConfig.keep_fraction: less than 2^24 units,
+# each held by a float32.
 FIXED_POINT_ONE = tl.constexpr(2.0**18)
 
 
