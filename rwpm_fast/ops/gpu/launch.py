@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -15,12 +17,56 @@ INTERPRETED = triton.knobs.runtime.interpret
 _SHARED_MEMORY, _MEMORY = 2**30, 2**31
 
 
-def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) -> None:
-    """Launch a kernel on a grid, wrapped for tracing if torch.compile or export is active; no-op for an empty grid."""
-    if 0 not in grid:
+class Launch(NamedTuple):
+    """A kernel as it is launched.
+
+    Attributes:
+        kernel: a function of :mod:`rwpm_fast.ops.gpu.kernels`.
+        grid: number of programs along each axis.
+        arguments: positional, tensors and scalars.
+        options: by keyword, constants of the kernel and of its compilation.
+    """
+
+    kernel: Any
+    grid: tuple[int, ...]
+    arguments: tuple[Any, ...]
+    options: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Module and function, such as "exact.step"."""
+        function = getattr(self.kernel, "fn", self.kernel)
+        return f"{function.__module__.rsplit('.', 1)[-1]}.{function.__name__}"
+
+    def run(self) -> None:
+        """Launch it, wrapped for tracing if torch.compile or export is active."""
         # A wrapped launch takes five times as long: the 51 of a walk 10 ms and not 2.
-        wrap = not INTERPRETED and any(map(_traced, arguments))
-        (torch.library.wrap_triton(kernel) if wrap else kernel)[grid](*arguments, **options)
+        wrap = not INTERPRETED and any(map(_traced, self.arguments))
+        (torch.library.wrap_triton(self.kernel) if wrap else self.kernel)[self.grid](*self.arguments, **self.options)
+
+
+_observer: Callable[[Launch], None] | None = None
+
+
+@contextmanager
+def observe_launches(observer: Callable[[Launch], None]) -> Iterator[None]:
+    """Have an observer see every launch, in all threads; the innermost where contexts are nested.
+
+    Args:
+        observer: called in place of the launch, which it makes by ``launch.run()``, or leaves out.
+    """
+    global _observer
+    before, _observer = _observer, observer
+    try:
+        yield
+    finally:
+        _observer = before
+
+
+def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) -> None:
+    """Launch a kernel on a grid; no-op for an empty grid."""
+    if 0 not in grid:
+        (_observer or Launch.run)(Launch(kernel, grid, arguments, options))
 
 
 def _traced(argument: Any) -> bool:
