@@ -1,4 +1,4 @@
-"""The parts in the order in which they are done."""
+"""The tasks in the order in which they are done."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from typing import Any, NamedTuple
 KINDS = ("correctness", "timings", "tune")
 
 
-class Part(NamedTuple):
-    """Args:
-    kind: one of KINDS.
-    module, function: of this package, or of the timings by name.
-    limit: seconds after which it is given up.
+class Task(NamedTuple):
+    """Something to be done on a GPU.
+
+    Attributes:
+        kind: one of KINDS, or "machine".
+        module: of this package.
+        function: of the module; for "timings" a key of ``TIMINGS``.
+        limit: seconds after which it is given up.
     """
 
     kind: str
@@ -21,7 +24,7 @@ class Part(NamedTuple):
     limit: float = 150.0
 
     def run(self, context) -> dict[str, Any]:
-        """Do it. Modules are imported here: who only watches needs no torch."""
+        """Do it. Modules are imported here: the watching process needs no torch."""
         from importlib import import_module
 
         module = import_module(f"bench.gpu.{self.module}")
@@ -31,22 +34,22 @@ class Part(NamedTuple):
         return run(context)
 
 
-def _timing(name: str, limit: float = 150.0) -> tuple[str, Part]:
-    return name, Part("timings", "timings", name, limit)
+def _timing(name: str, limit: float = 150.0) -> tuple[str, Task]:
+    return name, Task("timings", "timings", name, limit)
 
 
-# A part's name is its file's. The machine is told of in every call.
-PARTS: dict[str, Part] = dict(
+# Each task writes <name>.json. The machine task always runs.
+TASKS: dict[str, Task] = dict(
     [
-        ("machine", Part("machine", "correctness", "machine")),
-        ("walks", Part("correctness", "correctness", "walks", 240)),
-        ("contract", Part("correctness", "correctness", "contract")),
-        ("conformance", Part("correctness", "correctness", "conformance")),
-        ("tests", Part("correctness", "correctness", "tests", 270)),
-        ("sanitizer", Part("correctness", "sanitizer", "sanitize", 420)),
+        ("machine", Task("machine", "correctness", "machine")),
+        ("walks", Task("correctness", "correctness", "walks", 240)),
+        ("contract", Task("correctness", "correctness", "contract")),
+        ("conformance", Task("correctness", "correctness", "conformance")),
+        ("tests", Task("correctness", "correctness", "tests", 270)),
+        ("sanitizer", Task("correctness", "sanitizer", "sanitize", 420)),
         _timing("uncut-256"),
-        ("profile", Part("timings", "kernels", "profile")),
-        ("steps", Part("timings", "kernels", "steps")),
+        ("profile", Task("timings", "kernels", "profile")),
+        ("steps", Task("timings", "kernels", "steps")),
         _timing("half-256", 200),
         _timing("real-0"),
         _timing("uncut-100"),
@@ -60,12 +63,12 @@ PARTS: dict[str, Part] = dict(
         _timing("eighth-256", 200),
         _timing("large-256", 200),
         _timing("half-256-float32"),
-        ("tune", Part("tune", "kernels", "tune", 600)),
+        ("tune", Task("tune", "kernels", "tune", 600)),
         _timing("flex-autotuned", 300),
     ]
 )
 
 
-def wanted(only: list[str] | None) -> list[str]:
-    """Names of the parts of some kinds, or of all, in order."""
-    return [name for name, part in PARTS.items() if part.kind == "machine" or only is None or part.kind in only]
+def select(kinds: list[str] | None) -> list[str]:
+    """Names of the tasks of some kinds, or of all, in order."""
+    return [name for name, task in TASKS.items() if task.kind == "machine" or kinds is None or task.kind in kinds]
