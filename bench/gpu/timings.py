@@ -45,7 +45,7 @@ def rounds(
 
 
 def chosen_quietly(entrants: list, pattern: str) -> list:
-    """As :func:`chosen`, but none for a pattern that matches none: a backend that is not here."""
+    """Choose as :func:`chosen` does, but nothing by a pattern that matches nothing: a backend that is missing."""
     try:
         return chosen(entrants, [pattern])
     except ValueError:

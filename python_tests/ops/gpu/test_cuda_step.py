@@ -35,7 +35,7 @@ def test_says_why_it_is_unavailable():
 @pytest.fixture(scope="module")
 def serves():
     if not torch.cuda.is_available():
-        pytest.skip("no GPU is here")
+        pytest.skip("no CUDA device")
     if (reason := cuda_step._load()) is not None:
         pytest.skip(reason)
 

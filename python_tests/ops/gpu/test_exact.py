@@ -25,12 +25,11 @@ def exactly(e, v=None, mask=None, **settings):
 
 @pytest.fixture
 def check(device):
-    """Walk by Triton, compare with the reference in float64 on the same numbers."""
+    """Walk by Triton and compare with the reference in float64 on the same numbers."""
 
     def run(e, v=None, mask=None, **settings):
-        given = (None if t is None else t.to(device) for t in (e, v, mask))
-        e_there, v_there, mask_there = given
-        got = rwpm_fast.walk(e_there, v_there, mask=mask_there, backend="triton", **settings).cpu()
+        embeddings, start, valid = (None if t is None else t.to(device) for t in (e, v, mask))
+        got = rwpm_fast.walk(embeddings, start, mask=valid, backend="triton", **settings).cpu()
         values = e if v is None else v
         assert got.dtype == values.dtype
         assert got.is_contiguous()
@@ -93,7 +92,7 @@ def test_batches_masks_and_strides(check):
     check(maps.flatten(2).transpose(1, 2)[:, ::2], None, mask[:, ::2], steps=3)
 
 
-def test_pixels_that_are_no_numbers_keep_their_values_and_poison_nobody(device):
+def test_pixels_that_are_not_finite_keep_their_values_and_poison_no_other(device):
     e, v = manifold(140, 20), manifold(140, 4, seed=1)
     e[3, 2], e[77, 0], v[130, 1] = torch.nan, torch.inf, -torch.inf
     mask = torch.ones(140, dtype=torch.bool)
