@@ -1,8 +1,8 @@
-"""Correctness, timings and tuning on a GPU that is lent for minutes, in one command and into a few files.
+"""Run correctness checks, timings and tuning on a GPU, in one command and into a few files.
 
     python -m bench.gpu --out DIR [--only correctness timings tune] [--minutes 9]
 
-Parts that are done already with the same sources, in --work, are not done again.
+Tasks that are done already with the same sources, in --work, are not done again.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from pathlib import Path
 from typing import Any
 
 from . import targets
-from .files import ROOT, atomic_write, read_part, write_part
-from .parts import KINDS, PARTS, wanted
+from .files import ROOT, atomic_write, read_result, write_result
+from .tasks import KINDS, TASKS, select
 
-GRACE = 40.0  # seconds after the deadline in which a part may end
+GRACE = 40.0  # seconds after the deadline in which a task may end
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the packed results")
-    parser.add_argument("--only", nargs="+", choices=KINDS, help="kinds of parts (default: all)")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, metavar="NAME", help="these parts, in this order")
-    parser.add_argument("--minutes", type=float, default=9, help="after these no part begins (default: 9)")
+    parser.add_argument("--only", nargs="+", choices=KINDS, help="kinds of tasks (default: all)")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, metavar="NAME", help="these tasks, in this order")
+    parser.add_argument("--minutes", type=float, default=9, help="after these no task begins (default: 9)")
     parser.add_argument("--embeddings", type=Path, nargs="+", default=[], metavar="NPZ", help="real embeddings")
     parser.add_argument("--conformance", type=Path, metavar="DIR", help="folder of golden files, with walk/*.npz in it")
-    parser.add_argument("--work", type=Path, metavar="DIR", help="folder of the parts' files (default: build/gpu)")
+    parser.add_argument("--work", type=Path, metavar="DIR", help="folder of the tasks' results (default: build/gpu)")
     parser.add_argument("--build", action="store_true", help="compile csrc/ first, in a minute")
     parser.add_argument("--dry-run", action="store_true", help="tiny sizes, by Triton's interpreter without a GPU")
-    parser.add_argument("--list", action="store_true", help="print the parts' names and do nothing")
+    parser.add_argument("--list", action="store_true", help="print the tasks' names and do nothing")
     options = parser.parse_args(arguments)
-    names = options.parts or wanted(options.only)
+    names = options.tasks or select(options.only)
     if options.list:
-        print("\n".join(f"{name:<20} {PARTS[name].kind}" for name in names))
+        print("\n".join(f"{name:<20} {TASKS[name].kind}" for name in names))
         return 0
     for path in [*options.embeddings, *filter(None, [options.conformance])]:
         if not path.exists():
@@ -58,19 +58,19 @@ def main(arguments: list[str] | None = None) -> int:
     command += ["--embeddings", *map(str, options.embeddings)] if options.embeddings else []
     command += ["--conformance", str(options.conformance)] if options.conformance else []
     for name in names:
-        if (part := read_part(work, name)) is not None and "failed" in part:
+        if (result := read_result(work, name)) is not None and "failed" in result:
             (work / f"{name}.json").unlink()  # to be tried again
-    while time.time() < deadline and any(read_part(work, name) is None for name in names):
-        if not watched([*command, "--parts", *names], environment, work, deadline):
+    while time.time() < deadline and any(read_result(work, name) is None for name in names):
+        if not run_worker([*command, "--tasks", *names], environment, work, deadline):
             break
         pack(options.out, work, names, options.dry_run)
     pack(options.out, work, names, options.dry_run)
     print(summary(work, names, options.dry_run), end="")
-    return 0 if sound(work, names) else 1
+    return 0 if all_passed(work, names) else 1
 
 
-def watched(command: list[str], environment: dict[str, str], work: Path, deadline: float) -> bool:
-    """Run a worker until it ends, a part of it takes too long, or time is up; whether another should go on."""
+def run_worker(command: list[str], environment: dict[str, str], work: Path, deadline: float) -> bool:
+    """Run a worker until it ends, a task of it takes too long, or time is up; return whether another should go on."""
     (work / "current").unlink(missing_ok=True)
     worker = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True)
     name, since = None, time.time()
@@ -82,66 +82,67 @@ def watched(command: list[str], environment: dict[str, str], work: Path, deadlin
             current = None
         if current != name:
             name, since = current, time.time()
-        limit = PARTS[name].limit if name else 120
+        limit = TASKS[name].limit if name else 120
         if time.time() > deadline + GRACE or time.time() - since > limit:
             os.killpg(worker.pid, signal.SIGKILL)
             worker.wait()
             if name is None:
                 print("== the worker did not begin", flush=True)
                 return False
-            if read_part(work, name) is None:
+            if read_result(work, name) is None:
                 late = f"given up after {time.time() - since:.0f} s"
                 print(f"== {name}: {late}", flush=True)
-                write_part(work, name, {"failed": late})
+                write_result(work, name, {"failed": late})
             return True
-    if worker.returncode != 0 and (name is None or read_part(work, name) is None):
+    if worker.returncode != 0 and (name is None or read_result(work, name) is None):
         if name is None:
             return False
-        write_part(work, name, {"failed": f"the process ended with {worker.returncode}"})
+        write_result(work, name, {"failed": f"the process ended with {worker.returncode}"})
     return worker.returncode != 0
 
 
 def pack(out: Path, work: Path, names: list[str], dry: bool) -> None:
-    """What there is of the parts as one file for each kind, the tables of the timings, and the summary."""
-    for kind in dict.fromkeys(PARTS[name].kind for name in names):
-        content = {n: p for n in names if PARTS[n].kind == kind and (p := read_part(work, n)) is not None}
+    """Write the results so far as one file for each kind, the tables of the timings, and the summary."""
+    for kind in dict.fromkeys(TASKS[name].kind for name in names):
+        content = {n: r for n in names if TASKS[n].kind == kind and (r := read_result(work, n)) is not None}
         atomic_write(out / f"{kind}.json", json.dumps(content, indent=1) + "\n")
-    tables = [part["tables"] for name in names if (part := read_part(work, name)) is not None and "tables" in part]
+    results = [result for name in names if (result := read_result(work, name)) is not None]
+    tables = [result["tables"] for result in results if "tables" in result]
     if tables:
         atomic_write(out / "tables.md", "\n".join(tables))
     atomic_write(out / "summary.md", summary(work, names, dry))
 
 
-def sound(work: Path, names: list[str]) -> bool:
-    """Whether every part that ran did, and every check held."""
-    parts = [part for name in names if (part := read_part(work, name)) is not None]
-    return bool(parts) and not any("failed" in p or [c for c in p.get("checks", []) if not c["ok"]] for p in parts)
+def all_passed(work: Path, names: list[str]) -> bool:
+    """Whether some task ran, none that ran failed, and every check held."""
+    results = [result for name in names if (result := read_result(work, name)) is not None]
+    return bool(results) and not any("failed" in r or [c for c in r.get("checks", []) if not c["ok"]] for r in results)
 
 
 def summary(work: Path, names: list[str], dry: bool) -> str:
-    """Which parts ran and failed, which checks did not hold, which figures do; those of a dry run mean nothing."""
-    parts: dict[str, dict[str, Any]] = {}
+    """Say which tasks ran and failed, which checks did not hold, which figures do; those of a dry run mean nothing."""
+    results: dict[str, dict[str, Any]] = {}
     lines = [""]
     for name in names:
-        part = read_part(work, name)
-        if part is None:
+        result = read_result(work, name)
+        if result is None:
             lines.append(f"- {name}: not run")
             continue
-        parts[name] = part
-        said = part.get("failed") or part.get("skipped") or "done"
-        checks = part.get("checks", [])
+        results[name] = result
+        outcome = result.get("failed") or result.get("skipped") or "done"
+        checks = result.get("checks", [])
         broken = [c for c in checks if not c["ok"]]
         if checks:
-            said = f"{len(checks) - len(broken)} of {len(checks)} checks hold"
-        lines.append(f"- {name}: {said} ({part.get('seconds', 0):.0f} s)")
+            outcome = f"{len(checks) - len(broken)} of {len(checks)} checks hold"
+        lines.append(f"- {name}: {outcome} ({result.get('seconds', 0):.0f} s)")
         lines += [f"    - FAIL {c['name']}: {c['detail']}" for c in broken[:20]]
-        for compared in part.get("record", {}).get("cases", []):
+        for compared in result.get("record", {}).get("cases", []):
             for row in compared["rows"]:
                 if "failed" in row or ("skipped" not in row and not row["matched"]):
                     why = row.get("failed") or f"error {row['error']:.1e} above {row['bound']:.0e}"
                     lines.append(f"    - {compared['case']['title']}: {row['label']}: {why}")
-    if not dry and any(PARTS[name].kind == "timings" for name in names):
-        lines += ["", targets.markdown(parts)]
+    if not dry and any(TASKS[name].kind == "timings" for name in names):
+        lines += ["", targets.markdown(results)]
     return "\n".join(lines) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""What every part is told."""
+"""What every task gets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rwpm_fast.ops.settings import WalkSettings
 
 
 class Skipped(Exception):
-    """A part cannot be done; the message says why."""
+    """A task cannot be done; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Context:
     dry: tiny sizes, to see that everything runs; figures mean nothing.
     embeddings: files of real embeddings.
     conformance: folder of golden files, None for none.
-    work: folder of the parts' files.
-    deadline: time.time() at which a part that may end early should have ended.
+    work: folder of the tasks' results.
+    deadline: time.time() at which a task that may end early should have ended.
     """
 
     dry: bool
@@ -71,8 +71,8 @@ def note(text: str) -> None:
     print(text, flush=True)
 
 
-def each_backend(context: Context, dtype: str) -> Iterator[str]:
-    """The GPU's backends that take frames of a dtype: CUDA C++ takes float16 alone.
+def gpu_backends(context: Context, dtype: str) -> Iterator[str]:
+    """Yield the GPU's backends that take frames of a dtype: CUDA C++ takes float16 alone.
 
     Raises:
         RuntimeError: there is none.

@@ -1,4 +1,4 @@
-"""Parts' files, and how few come of them."""
+"""The files of the tasks' results."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def sources() -> str:
-    """Digest of the package and of this folder: a part's file of other sources does not count."""
+    """Digest of the package and of ``bench``: results of other sources do not count."""
     digest = hashlib.sha256()
     for folder in ("rwpm_fast", "bench"):
         for file in sorted((ROOT / folder).rglob("*.py")):
@@ -21,20 +21,22 @@ def sources() -> str:
 
 
 def atomic_write(path: Path, text: str) -> None:
-    """Write a file whole or not at all; as rwpm_fast.io.images, whose torch who watches does not load."""
+    """Write a file whole or not at all; as in rwpm_fast.io.files, but importing the package would load torch, which
+    the watching process does not need."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.write_text(text)
     draft.replace(path)
 
 
-def write_part(work: Path, name: str, content: dict[str, Any]) -> None:
-    text = json.dumps({"part": name, "sources": sources(), **content}, indent=1, default=str)
+def write_result(work: Path, name: str, content: dict[str, Any]) -> None:
+    """Write the result of a task."""
+    text = json.dumps({"task": name, "sources": sources(), **content}, indent=1, default=str)
     atomic_write(work / f"{name}.json", text + "\n")
 
 
-def read_part(work: Path, name: str) -> dict[str, Any] | None:
-    """A part's content; None where it has not run with these sources."""
+def read_result(work: Path, name: str) -> dict[str, Any] | None:
+    """Read the result of a task; None if it has not run with these sources."""
     try:
         content = json.loads((work / f"{name}.json").read_text())
     except (OSError, ValueError):

@@ -1,6 +1,6 @@
 """Small walks under compute-sanitizer, which finds accesses out of bounds and races in shared memory.
 
-``python -m bench.gpu.sanitizer`` does the walks alone.
+``python -m bench.gpu.sanitizer`` runs the walks alone.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ import torch
 
 import rwpm_fast
 
-from .context import Context, Skipped, each_backend, note
+from .context import Context, Skipped, gpu_backends, note
 from .correctness import check, inputs
 from .files import ROOT
 
 TOOLS = ("memcheck", "racecheck")
-FOUND = 9  # exit status
-# Embeddings [B, N, D], values [B, N, C]: several tiles and a piece of one, whole and odd channels.
+ERROR_EXIT_CODE = 9  # of a tool that found something
+# Embeddings [B, N, D], values [B, N, C]: several tiles and a part of one, whole and odd channels.
 SIZES = ((2, 300, 40, 19), (1, 515, 272, 259))
 
 
 def walks(context: Context) -> None:
-    """Exact walks, walks with a tolerance, and their adjoint: every kernel of every backend."""
+    """Run exact walks, walks with a tolerance, and their adjoint: every kernel of every backend."""
     for dtype in ("float16", "float32"):
-        for backend in each_backend(context, dtype):
+        for backend in gpu_backends(context, dtype):
             for size in SIZES[:1] if context.dry else SIZES:
                 e, v = inputs(size, context, getattr(torch, dtype))
                 mask = torch.arange(size[1], device=e.device).expand(size[:2]) % 7 > 0
@@ -44,17 +44,26 @@ def walks(context: Context) -> None:
 
 
 def sanitize(context: Context) -> dict[str, Any]:
-    """The walks under each tool that is there."""
+    """Run the walks under each tool."""
     program = shutil.which("compute-sanitizer") or shutil.which("compute-sanitizer", path="/usr/local/cuda/bin")
     if program is None:
-        raise Skipped("compute-sanitizer is not here")
+        raise Skipped("compute-sanitizer is not installed")
     if context.device != "cuda":
-        raise Skipped("no GPU is here")
-    # Each tensor from the driver, that memcheck sees where it ends.
+        raise Skipped("no CUDA device")
+    # Each tensor directly from the driver, so that memcheck sees where it ends.
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
     checks, outputs = [], {}
     for tool in TOOLS:
-        command = [program, "--tool", tool, "--error-exitcode", str(FOUND), sys.executable, "-m", "bench.gpu.sanitizer"]
+        command = [
+            program,
+            "--tool",
+            tool,
+            "--error-exitcode",
+            str(ERROR_EXIT_CODE),
+            sys.executable,
+            "-m",
+            "bench.gpu.sanitizer",
+        ]
         seconds = min(200.0, context.deadline - time.time())
         try:
             done = subprocess.run(

@@ -45,14 +45,14 @@ def rounds(
 
 
 def chosen_quietly(entrants: list, pattern: str) -> list:
-    """As :func:`chosen`, but none for a pattern that matches none: a backend that is not here."""
+    """Choose as :func:`chosen` does, but nothing by a pattern that matches nothing: a backend that is missing."""
     try:
         return chosen(entrants, [pattern])
     except ValueError:
         return []
 
 
-def of(height: int, width: int, **settings) -> Frames:
+def synthetic(height: int, width: int, **settings) -> Frames:
     """One synthetic frame."""
     return lambda context: [context.frame(height, width, **settings)]
 
@@ -71,30 +71,32 @@ def real(number: int, **settings) -> Frames:
 
 PEERS = ("dense-released", "dense-tuned", "knn-*", "flex")
 
-# Name -> what is run. Part names are those of :mod:`bench.gpu.targets`.
+# Name -> what is run. Names are those of the tasks, by which :mod:`bench.gpu.targets` finds their results.
 TIMINGS: dict[str, Callable[[Context], dict[str, Any]]] = {
-    "uncut-256": partial(rounds, frames=of(*RWPM, value_channels=256), patterns=OURS),
-    "half-256": partial(rounds, frames=of(*RWPM, value_channels=256, parts=2), patterns=(*OURS, *PEERS)),
+    "uncut-256": partial(rounds, frames=synthetic(*RWPM, value_channels=256), patterns=OURS),
+    "half-256": partial(rounds, frames=synthetic(*RWPM, value_channels=256, parts=2), patterns=(*OURS, *PEERS)),
     "real-0": partial(rounds, frames=real(0), patterns=FILTERED),
-    "uncut-100": partial(rounds, frames=of(*RWPM, value_channels=100), patterns=FILTERED),
-    "uncut-19": partial(rounds, frames=of(*RWPM, value_channels=19), patterns=OURS),
-    "uncut-flex": partial(rounds, frames=of(*RWPM, value_channels=256), patterns=("exact-*", "flex")),
-    "deeplab": partial(rounds, frames=of(512, 1024, value_channels=19, steps=5), patterns=OURS, turns=2),
+    "uncut-100": partial(rounds, frames=synthetic(*RWPM, value_channels=100), patterns=FILTERED),
+    "uncut-19": partial(rounds, frames=synthetic(*RWPM, value_channels=19), patterns=OURS),
+    "uncut-flex": partial(rounds, frames=synthetic(*RWPM, value_channels=256), patterns=("exact-*", "flex")),
+    "deeplab": partial(rounds, frames=synthetic(512, 1024, value_channels=19, steps=5), patterns=OURS, turns=2),
     "real-1": partial(rounds, frames=real(1), patterns=FILTERED),
     "uncut-256-float32": partial(
         rounds,
-        frames=of(*RWPM, value_channels=256, dtype="float32"),
+        frames=synthetic(*RWPM, value_channels=256, dtype="float32"),
         patterns=("exact-*", "tolerance-0.001-*"),
         turns=2,
     ),
     "uncut-peers": partial(
-        rounds, frames=of(*RWPM, value_channels=256), patterns=("dense-*", "chunked", "knn-torch"), turns=2
+        rounds, frames=synthetic(*RWPM, value_channels=256), patterns=("dense-*", "chunked", "knn-torch"), turns=2
     ),
-    "quarter-256": partial(rounds, frames=of(*RWPM, value_channels=256, parts=4), patterns=(*OURS, *PEERS)),
-    "eighth-256": partial(rounds, frames=of(*RWPM, value_channels=256, parts=8), patterns=(*OURS, *PEERS)),
-    "large-256": partial(rounds, frames=of(256, 512, value_channels=256, steps=5), patterns=FILTERED, turns=2),
+    "quarter-256": partial(rounds, frames=synthetic(*RWPM, value_channels=256, parts=4), patterns=(*OURS, *PEERS)),
+    "eighth-256": partial(rounds, frames=synthetic(*RWPM, value_channels=256, parts=8), patterns=(*OURS, *PEERS)),
+    "large-256": partial(rounds, frames=synthetic(256, 512, value_channels=256, steps=5), patterns=FILTERED, turns=2),
     "half-256-float32": partial(
-        rounds, frames=of(*RWPM, value_channels=256, parts=2, dtype="float32"), patterns=(*OURS, *PEERS), turns=2
+        rounds, frames=synthetic(*RWPM, value_channels=256, parts=2, dtype="float32"), patterns=(*OURS, *PEERS), turns=2
     ),
-    "flex-autotuned": partial(rounds, frames=of(*RWPM, value_channels=256), patterns=("exact-*", "flex-autotuned")),
+    "flex-autotuned": partial(
+        rounds, frames=synthetic(*RWPM, value_channels=256), patterns=("exact-*", "flex-autotuned")
+    ),
 }

@@ -1,4 +1,5 @@
-"""Does part after part in one process, and writes each at once: ``python -m bench.gpu.worker``, begun by bench.gpu."""
+"""Does task after task in one process, and writes each result at once: ``python -m bench.gpu.worker``, started by
+``python -m bench.gpu``."""
 
 from __future__ import annotations
 
@@ -10,20 +11,20 @@ import time
 import traceback
 from pathlib import Path
 
-from .files import atomic_write, read_part, write_part
-from .parts import PARTS
+from .files import atomic_write, read_result, write_result
+from .tasks import TASKS
 
-BROKEN = 3  # exit status: the device must be opened anew
+BROKEN = 3  # exit status: the device must be opened again
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--deadline", type=float, required=True, help="time.time() after which no part begins")
+    parser.add_argument("--deadline", type=float, required=True, help="time.time() after which no task begins")
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--embeddings", type=Path, nargs="*", default=[])
     parser.add_argument("--conformance", type=Path)
-    parser.add_argument("--parts", nargs="+", required=True)
+    parser.add_argument("--tasks", nargs="+", required=True)
     options = parser.parse_args(arguments)
 
     import torch
@@ -34,8 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
     from .context import Context, Skipped
 
     context = Context(options.dry_run, tuple(options.embeddings), options.conformance, options.work, options.deadline)
-    for name in options.parts:
-        if read_part(options.work, name) is not None:
+    for name in options.tasks:
+        if read_result(options.work, name) is not None:
             continue
         if time.time() > options.deadline:
             print(f"== {name}: no time left", flush=True)
@@ -44,13 +45,13 @@ def main(arguments: list[str] | None = None) -> int:
         atomic_write(options.work / "current", name)
         begun = time.monotonic()
         try:
-            content = PARTS[name].run(context)
+            content = TASKS[name].run(context)
         except Skipped as reason:
             content = {"skipped": str(reason)}
-        except Exception as error:  # the next part runs
+        except Exception as error:  # the next task runs
             traceback.print_exc()
             content = {"failed": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()[-4000:]}
-        write_part(options.work, name, {"seconds": time.monotonic() - begun, **content})
+        write_result(options.work, name, {"seconds": time.monotonic() - begun, **content})
         gc.collect()
         if torch.cuda.is_available() and _broken(torch):
             print(f"== {name} broke the device", flush=True)

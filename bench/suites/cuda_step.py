@@ -1,4 +1,4 @@
-"""Time one exact streaming step on the GPU: Triton's kernel beside those in CUDA C++, on the same packed numbers.
+"""Time one exact step on the GPU: Triton's kernel and those in CUDA C++, on the same packed numbers.
 
 A kernel gets a time only after it matched Triton's result. Kernels take turns, and the median of their rounds counts.
 """
@@ -19,11 +19,11 @@ from rwpm_fast.benchmark.cases import manifolds
 from rwpm_fast.io.files import write_json
 from rwpm_fast.ops.gpu import cuda_step
 from rwpm_fast.ops.gpu import exact as by_triton
-from rwpm_fast.ops.gpu.pack import Split, pack_graph, pack_state
+from rwpm_fast.ops.gpu.pack import HalfPair, pack_graph, pack_state
 
 # Pixels, channels of embeddings and of values: DABNet's maps, Mask2Former's at 720p, DeepLab's part of a photo.
 CASES = ((14400, 259, 19), (14400, 259, 259), (58880, 256, 19), (58880, 256, 100), (58880, 256, 256), (131072, 256, 19))
-WORST = 1e-3  # norm-wise beside Triton
+MAX_ERROR = 1e-3  # norm-wise, relative to Triton's result
 
 
 def seconds_of(run: Callable[[], None], repeats: int) -> float:
@@ -42,9 +42,9 @@ def time_case(pixels: int, channels: int, values: int, rounds: int) -> list[dict
     graph = pack_graph(e, None, 0.01)
     start, _ = pack_state(v, graph, check=True)
     sums = by_triton.row_sums(graph, None)
-    wanted, target = (Split.empty(*start.high.shape, split=False, device=e.device) for _ in range(2))
+    expected, target = (HalfPair.empty(*start.high.shape, has_low=False, device=e.device) for _ in range(2))
     inputs = (graph, sums, None, start, start)
-    by_triton.exact_step(*inputs, wanted, 0.9, False)
+    by_triton.exact_step(*inputs, expected, 0.9, False)
 
     runs: dict[str, Callable[[], None]] = {"triton": lambda: by_triton.exact_step(*inputs, target, 0.9, False)}
     rows: list[dict[str, Any]] = []
@@ -55,9 +55,9 @@ def time_case(pixels: int, channels: int, values: int, rounds: int) -> list[dict
             continue
         target.high.fill_(torch.nan)
         cuda_step.exact_step(*inputs, target, 0.9, False, kernel=kernel)
-        off = ((target.high.float() - wanted.high.float()).norm() / wanted.high.float().norm()).item()
-        if not off <= WORST:
-            rows.append(row | {"reason": f"wrong: off by {off:.1e} from Triton's result"})
+        error = ((target.high.float() - expected.high.float()).norm() / expected.high.float().norm()).item()
+        if not error <= MAX_ERROR:
+            rows.append(row | {"reason": f"wrong: error {error:.1e} relative to Triton's result"})
             continue
         runs[kernel] = lambda kernel=kernel: cuda_step.exact_step(*inputs, target, 0.9, False, kernel=kernel)
 
@@ -89,7 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the times and the machine there")
     options = parser.parse_args(arguments)
     if not torch.cuda.is_available():
-        print(f"{parser.prog}: no GPU is here", file=sys.stderr)
+        print(f"{parser.prog}: no CUDA device", file=sys.stderr)
         return 2
     rows = []
     for case in CASES:

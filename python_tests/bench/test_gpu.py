@@ -1,4 +1,4 @@
-"""``python -m bench.gpu``: its parts run, on the processor by Triton's interpreter, and nothing stops the others."""
+"""``python -m bench.gpu``: its tasks run, on the processor by Triton's interpreter, and no failure stops the others."""
 
 import json
 import os
@@ -11,40 +11,40 @@ import pytest
 import torch
 
 from bench.gpu import __main__ as command
-from bench.gpu import files, parts, targets, worker
+from bench.gpu import files, targets, tasks, worker
 from bench.report import render
 
 pytest.importorskip("triton", reason="Triton is not installed: pip install rwpm-fast[gpu]")
 
 
-def test_parts_are_there():
-    for name, part in parts.PARTS.items():
-        assert part.kind in (*parts.KINDS, "machine")
-        module = import_module(f"bench.gpu.{part.module}")
-        assert part.function in (module.TIMINGS if part.module == "timings" else vars(module)), name
-    assert parts.wanted(["tune"]) == ["machine", "tune", "flex-autotuned"][: len(parts.wanted(["tune"]))]
-    assert set(parts.wanted(None)) == set(parts.PARTS)
+def test_tasks_exist():
+    for name, task in tasks.TASKS.items():
+        assert task.kind in (*tasks.KINDS, "machine")
+        module = import_module(f"bench.gpu.{task.module}")
+        assert task.function in (module.TIMINGS if task.module == "timings" else vars(module)), name
+    assert tasks.select(["tune"]) == ["machine", "tune", "flex-autotuned"][: len(tasks.select(["tune"]))]
+    assert set(tasks.select(None)) == set(tasks.TASKS)
     timings = import_module("bench.gpu.timings").TIMINGS
-    assert set(timings) == {p.function for p in parts.PARTS.values() if p.module == "timings"}
+    assert set(timings) == {task.function for task in tasks.TASKS.values() if task.module == "timings"}
 
 
-def run_parts(work, *names):
-    words = ["--work", work, "--deadline", time.time() + 60, "--dry-run", "--parts", *names]
+def run_tasks(work, *names):
+    words = ["--work", work, "--deadline", time.time() + 60, "--dry-run", "--tasks", *names]
     assert worker.main([str(word) for word in words]) == 0
-    return [files.read_part(work, name) for name in names]
+    return [files.read_result(work, name) for name in names]
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
-    """Some parts of a dry run, and their folder."""
+    """Results of some tasks of a dry run, and their folder."""
     work = tmp_path_factory.mktemp("work")
     names = ("machine", "contract", "conformance", "uncut-100", "real-0", "profile", "tune")
-    return work, dict(zip(names, run_parts(work, *names), strict=True))
+    return work, dict(zip(names, run_tasks(work, *names), strict=True))
 
 
 def test_dry_run(done):
     _, made = done
-    assert not [name for name, part in made.items() if part is None or "failed" in part]
+    assert not [name for name, result in made.items() if result is None or "failed" in result]
     assert made["machine"]["machine"]["torch"]
     assert made["contract"]["checks"] and all(check["ok"] for check in made["contract"]["checks"])
     assert "no --conformance folder" in made["conformance"]["skipped"]
@@ -70,11 +70,11 @@ def test_real_frames(tmp_path):
     assert all((frame.height, frame.width, frame.channels, frame.name) == (184, 320, 12, "map") for frame in frames)
 
 
-def test_parts_of_other_sources_do_not_count(done, monkeypatch):
+def test_results_of_other_sources_do_not_count(done, monkeypatch):
     work, _ = done
-    assert files.read_part(work, "machine") is not None
+    assert files.read_result(work, "machine") is not None
     monkeypatch.setattr(files, "sources", lambda: "others")
-    assert files.read_part(work, "machine") is None
+    assert files.read_result(work, "machine") is None
 
 
 def test_packed(done, tmp_path):
@@ -86,78 +86,74 @@ def test_packed(done, tmp_path):
     assert "- contract: 4 of 4 checks hold" in text or torch.cuda.is_available()
     assert "measured" not in text  # a dry run's figures mean nothing
     assert "must" in command.summary(work, list(made), dry=False)
-    assert command.sound(work, list(made))
+    assert command.all_passed(work, list(made))
     assert render.main([str(tmp_path / "timings.json"), "--markdown", str(tmp_path / "tables.md")]) == 0
 
 
-def test_a_kernel_is_intercepted_and_let_go():
-    from bench.gpu.kernels import launches
-    from rwpm_fast.ops.gpu import exact
+def test_a_launch_with_other_options():
+    from bench.gpu.kernels import changed
+    from rwpm_fast.ops.gpu.launch import Launch
 
-    before, seen = exact.launch, []
-    with launches(lambda launch, run: seen.append(launch)):
-        exact.launch("kernel", (8, 2), 1, BM=128)
-    assert exact.launch is before and seen[0].arguments == (1,)
-    changed = seen[0].changed({"BM": 64, "num_warps": 8})
-    assert changed.grid == (16, 2) and changed.options == {"BM": 64, "num_warps": 8}
+    launch = changed(Launch("kernel", (8, 2), (1,), {"BM": 128, "BN": 64}), {"BM": 64, "num_warps": 8})
+    assert launch == ("kernel", (16, 2), (1,), {"BM": 64, "BN": 64, "num_warps": 8})
 
 
 FAKE = """
 import sys, time, pathlib
 sys.path.insert(0, {root!r})
-from bench.gpu.files import write_part
+from bench.gpu.files import write_result
 work = pathlib.Path({work!r})
 (work / "current").write_text("machine")
 {body}
 """
 
 
-def watched(work, body, limit=30.0, minutes=1.0, monkeypatch=None):
+def run_worker(work, body, limit=30.0, minutes=1.0, monkeypatch=None):
     code = FAKE.format(root=str(files.ROOT), work=str(work), body=body)
     if monkeypatch:
-        monkeypatch.setitem(parts.PARTS, "machine", parts.PARTS["machine"]._replace(limit=limit))
-    return command.watched([sys.executable, "-c", code], dict(os.environ), work, time.time() + 60 * minutes)
+        monkeypatch.setitem(tasks.TASKS, "machine", tasks.TASKS["machine"]._replace(limit=limit))
+    return command.run_worker([sys.executable, "-c", code], dict(os.environ), work, time.time() + 60 * minutes)
 
 
 @pytest.mark.parametrize(
     ("body", "again", "failed"),
     [
-        ("write_part(work, 'machine', {'seconds': 1})", False, None),
-        ("write_part(work, 'machine', {'failed': 'x'}); sys.exit(3)", True, "x"),
+        ("write_result(work, 'machine', {'seconds': 1})", False, None),
+        ("write_result(work, 'machine', {'failed': 'x'}); sys.exit(3)", True, "x"),
         ("sys.exit(1)", True, "the process ended with 1"),
         ("import os; os.abort()", True, "the process ended with -6"),
     ],
     ids=["done", "broken device", "exit", "abort"],
 )
 def test_a_worker_that_ends(tmp_path, body, again, failed):
-    assert watched(tmp_path, body) is again
-    assert files.read_part(tmp_path, "machine").get("failed") == failed
+    assert run_worker(tmp_path, body) is again
+    assert files.read_result(tmp_path, "machine").get("failed") == failed
 
 
 def test_a_worker_that_hangs(tmp_path, monkeypatch):
-    assert watched(tmp_path, "time.sleep(60)", limit=0.5, monkeypatch=monkeypatch)
-    assert "given up after" in files.read_part(tmp_path, "machine")["failed"]
+    assert run_worker(tmp_path, "time.sleep(60)", limit=0.5, monkeypatch=monkeypatch)
+    assert "given up after" in files.read_result(tmp_path, "machine")["failed"]
 
 
 def test_a_worker_that_does_not_begin(tmp_path):
-    assert command.watched([sys.executable, "-c", "raise SystemExit(1)"], {}, tmp_path, time.time() + 60) is False
+    assert command.run_worker([sys.executable, "-c", "raise SystemExit(1)"], {}, tmp_path, time.time() + 60) is False
 
 
-def test_no_part_begins_after_the_deadline(tmp_path, capsys):
-    words = ["--work", str(tmp_path), "--deadline", str(time.time() - 1), "--dry-run", "--parts", "machine"]
+def test_no_task_begins_after_the_deadline(tmp_path, capsys):
+    words = ["--work", str(tmp_path), "--deadline", str(time.time() - 1), "--dry-run", "--tasks", "machine"]
     assert worker.main(words) == 0
-    assert "no time left" in capsys.readouterr().out and files.read_part(tmp_path, "machine") is None
+    assert "no time left" in capsys.readouterr().out and files.read_result(tmp_path, "machine") is None
 
 
-def test_a_failing_part_stops_nobody(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(parts.PARTS, "walks", parts.Part("correctness", "correctness", "no_such_function"))
-    failed, done = run_parts(tmp_path, "walks", "machine")
+def test_a_failing_task_stops_no_other(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(tasks.TASKS, "walks", tasks.Task("correctness", "correctness", "no_such_function"))
+    failed, done = run_tasks(tmp_path, "walks", "machine")
     assert failed["failed"].startswith("AttributeError") and "failed" not in done
-    assert not command.sound(tmp_path, ["walks", "machine"])
+    assert not command.all_passed(tmp_path, ["walks", "machine"])
     assert "- walks: AttributeError" in command.summary(tmp_path, ["walks", "machine"], dry=False)
 
 
-def part_of(rows, peak=1e12):
+def result_of(rows, peak=1e12):
     return {"record": {"cases": [{"case": {"title": "a case"}, "peak_flops": peak, "rows": rows}]}}
 
 
@@ -177,7 +173,7 @@ def test_targets():
         row_of("dense-tuned", 0.012),
         {"contender": "knn-torch", "label": "k", "skipped": "too large"},
     ]
-    made = {row["text"]: row for row in targets.verdicts({"uncut-256": part_of(uncut), "half-256": part_of(half)})}
+    made = {row["text"]: row for row in targets.verdicts({"uncut-256": result_of(uncut), "half-256": result_of(half)})}
     step = made["exact step, N = 58 880, D = C = 256, of the product rate"]
     assert step["value"] == 50 and step["met"] and not step["aim_met"]
     exact = made["184x320 uncut, T = 20, exact, C = 256"]
@@ -195,29 +191,29 @@ def test_targets():
     ]
     made = {row["text"]: row for row in targets.verdicts({"steps": {"rows": steps}})}
     assert made["a step in CUDA C++ over Triton's, its best size"]["value"] == 1.25
-    text = targets.markdown({"uncut-256": part_of(uncut)})
+    text = targets.markdown({"uncut-256": result_of(uncut)})
     assert text.count("not measured") == len(made) - 4 and "MISSED" not in text
 
 
-def test_the_sanitizer_has_walks_to_look_at(tmp_path, monkeypatch):
+def test_the_sanitizer_has_walks_to_check(tmp_path, monkeypatch):
     from bench.gpu import context, sanitizer
 
     dry = context.Context(dry=True, embeddings=(), conformance=None, work=tmp_path)
     sanitizer.walks(dry)
     monkeypatch.setattr(sanitizer.shutil, "which", lambda name, path=None: None)
-    with pytest.raises(context.Skipped, match="compute-sanitizer is not here"):
+    with pytest.raises(context.Skipped, match="compute-sanitizer is not installed"):
         sanitizer.sanitize(dry)
 
 
 def test_steps_need_a_gpu(tmp_path):
     if torch.cuda.is_available():
-        pytest.skip("a GPU is here")
-    (made,) = run_parts(tmp_path, "steps")
+        pytest.skip("needs a machine without a GPU")
+    (made,) = run_tasks(tmp_path, "steps")
     assert made["skipped"] == "expected tensors on a GPU, got cpu"
 
 
 def test_bad_arguments(capsys, tmp_path):
-    for words in (["--only", "dance"], ["--parts", "dance"], ["--embeddings", "no.npz"]):
+    for words in (["--only", "dance"], ["--tasks", "dance"], ["--embeddings", "no.npz"]):
         with pytest.raises(SystemExit):
             command.main(["--out", str(tmp_path), *words])
     assert "no.npz: there is no such file or folder" in capsys.readouterr().err

@@ -23,9 +23,9 @@ Infos: TypeAlias = WalkInfo | tuple[WalkInfo, ...]  # of one image, or of each o
 
 
 class Matrix(Protocol):
-    """S over the n pixels of a graph; its rows dropped the shares ``dropped`` [n] of their mass, at most."""
+    """S over the n pixels of a graph; its rows dropped the shares ``dropped_mass`` [n] of their mass, at most."""
 
-    dropped: Tensor
+    dropped_mass: Tensor
 
     def walk(self, values: Tensor, *, alpha: float, steps: int) -> Tensor: ...
     def pairs(self) -> tuple[Tensor, Tensor, Tensor]: ...

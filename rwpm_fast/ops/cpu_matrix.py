@@ -17,7 +17,7 @@ class GroupedMatrix:
     """S as groups of four rows that share their columns: what ``torch.ops.rwpm.transition`` makes.
 
     Attributes:
-        dropped: [n] float32, share of its mass that a row dropped, at most.
+        dropped_mass: [n] float32, share of its mass that a row dropped, at most.
     """
 
     def __init__(self, order: Tensor, group_start: Tensor, column: Tensor, weight: Tensor, dropped: Tensor):
@@ -29,7 +29,7 @@ class GroupedMatrix:
             weight: [entries, 4].
         """
         self._parts = order, group_start, column, weight
-        self.dropped = torch.empty_like(dropped).index_copy_(0, order, dropped)
+        self.dropped_mass = torch.empty_like(dropped).index_copy_(0, order, dropped)
 
     def walk(self, values: Tensor, *, alpha: float, steps: int) -> Tensor:
         """Walk values [n, C]; in float64 where they are, on float32 weights. Differentiable."""

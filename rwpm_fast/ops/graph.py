@@ -55,7 +55,7 @@ class Transition:
         self._embeddings = embeddings
         self.dropped_mass = torch.zeros_like(valid, dtype=torch.float32)
         if matrix is not None:
-            self.dropped_mass[index] = matrix.dropped
+            self.dropped_mass[index] = matrix.dropped_mass
 
     @cached_property
     def kept_per_row(self) -> Tensor:

@@ -1,15 +1,15 @@
-"""Walks launch on GPUs that are not here: every kernel compiles for them, within their shared memory."""
+"""Every kernel compiles for GPUs that this machine need not have, within their shared memory."""
 
 import json
 
 import pytest
 
-from rwpm_fast.ops.gpu.kernels.tiles import split
+from rwpm_fast.ops.gpu.kernels.tiles import split_channels
 from rwpm_fast.ops.gpu.launch import memory_for_tiles
-from rwpm_fast.ops.gpu.tuning import screening_tile
+from rwpm_fast.ops.gpu.tuning import screen_tile
 
-# In an interpreter of its own: where kernels run in Triton's interpreter they cannot be compiled. All is as on a GPU up
-# to the driver, which takes what is compiled and runs nothing.
+# In a separate process: where kernels run in Triton's interpreter they cannot be compiled. All is as on a GPU but the
+# driver, which records what is compiled and runs nothing.
 COMPILE = """
 import json, sys
 import torch
@@ -50,8 +50,8 @@ driver.set_active(Driver())
 for module in (exact, screen, sparse):
     module.shared_memory = lambda device: tiles
 e, v = (torch.empty(1, 300, width, dtype=getattr(torch, dtype)) for width in (channels, value_channels))
-walk.walk(e, v, None, alpha=0.99, steps=1, temperature=0.01, tolerance=1e-4)
-walk.walk(e, v, torch.ones(1, 300, dtype=torch.bool), alpha=0.99, steps=1, temperature=0.01, adjoint=True)
+walk.walk_batch(e, v, None, alpha=0.99, steps=1, temperature=0.01, tolerance=1e-4)
+walk.walk_batch(e, v, torch.ones(1, 300, dtype=torch.bool), alpha=0.99, steps=1, temperature=0.01, adjoint=True)
 print(json.dumps(compiled))
 """
 
@@ -80,9 +80,9 @@ def check(run_python, gpu, channels, value_channels, dtype):
     tiles = memory_for_tiles(memory, arch // 10 if backend == "cuda" else 9)
     told = json.dumps([backend, arch, warp_size, memory, tiles, channels, value_channels, dtype])
     compiled = json.loads(run_python(f"import sys; sys.argv.append({told!r})\n{COMPILE}", TRITON_INTERPRET="0"))
-    screens = screening_tile(sum(split(channels)), tiles) is not None
+    screens = screen_tile(sum(split_channels(channels)), tiles) is not None
     assert sorted(set(compiled)) == [name for name in KERNELS if screens or name != "screen"]
-    assert len(compiled) > len(KERNELS)  # there are two steps, and several kinds of looks
+    assert len(compiled) > len(KERNELS)  # there are two steps, and two kinds of row sums
 
 
 @pytest.mark.parametrize("gpu", ["H100", "MI300X"])

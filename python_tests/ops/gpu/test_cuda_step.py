@@ -1,4 +1,4 @@
-"""The streaming step in CUDA C++, against Triton's on the same packed numbers, and against the reference."""
+"""The exact step in CUDA C++, against Triton's on the same packed numbers, and against the reference."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ pytest.importorskip("triton", reason="Triton is not installed: pip install rwpm-
 
 from python_tests.helpers import manifold, relative_error
 from rwpm_fast.ops.gpu import exact as by_triton
-from rwpm_fast.ops.gpu.pack import Split, pack_graph, pack_state, unpack_state
+from rwpm_fast.ops.gpu.pack import HalfPair, pack_graph, pack_state, unpack_state
 
 BLOCK = 128
 OWN_KERNELS = ("ampere", "hopper", "hopper_pair")
@@ -35,7 +35,7 @@ def test_says_why_it_is_unavailable():
 @pytest.fixture(scope="module")
 def serves():
     if not torch.cuda.is_available():
-        pytest.skip("no GPU is here")
+        pytest.skip("no CUDA device")
     if (reason := cuda_step._load()) is not None:
         pytest.skip(reason)
 
@@ -44,23 +44,23 @@ def serves():
 def check(serves):
     """One step by a kernel and by Triton from the same state, which is not the start, into memory that holds NaN."""
 
-    def run(kernel, e, v, mask=None, *, alpha=0.9, adjoint=False, streams=None, temperature=0.05):
+    def run(kernel, e, v, mask=None, *, alpha=0.9, adjoint=False, dense_blocks=None, temperature=0.05):
         e, v, mask = (None if t is None else t.cuda() for t in (e.half(), v.half(), mask))
         graph, start, _ = pack(e, v, mask, temperature)
         if (reason := cuda_step.unsupported_reason(graph, start, kernel)) is not None:
             pytest.skip(reason)
         sums = by_triton.row_sums(graph, None)
-        source = Split(start.high.flip(2).contiguous(), None)
+        source = HalfPair(start.high.flip(2).contiguous(), None)
         results = []
         for step in (by_triton.exact_step, lambda *inputs: cuda_step.exact_step(*inputs, kernel=kernel)):
-            target = Split(torch.full_like(start.high, torch.nan), None)
-            step(graph, sums, streams, start, source, target, alpha, adjoint)
+            target = HalfPair(torch.full_like(start.high, torch.nan), None)
+            step(graph, sums, dense_blocks, start, source, target, alpha, adjoint)
             results.append(target.high)
         torch.cuda.synchronize()
         wanted, got = results
         streamed = torch.ones_like(wanted[..., 0], dtype=torch.bool)
-        if streams is not None:
-            streamed = (streams != 0).repeat_interleave(BLOCK, 1)
+        if dense_blocks is not None:
+            streamed = (dense_blocks != 0).repeat_interleave(BLOCK, 1)
         assert got[~streamed].isnan().all()
         assert got[streamed].isfinite().all()
         # A logit is the cosine over the temperature, and its rounding is the weight's relative one.
@@ -101,8 +101,8 @@ def test_adjoint_batches_and_masks(check, kernel, values):
 @pytest.mark.parametrize("kernel", OWN_KERNELS)
 @pytest.mark.parametrize("every", [1, 2, 3, 7])
 def test_blocks_that_do_not_stream_are_left_alone(check, kernel, every):
-    streams = (torch.arange(2 * 7) % every == every - 1).view(2, 7).to(torch.int8).cuda()
-    check(kernel, manifold(2, 7 * BLOCK - 5, 256), manifold(2, 7 * BLOCK - 5, 256, seed=1), streams=streams)
+    dense_blocks = (torch.arange(2 * 7) % every == every - 1).view(2, 7).to(torch.int8).cuda()
+    check(kernel, manifold(2, 7 * BLOCK - 5, 256), manifold(2, 7 * BLOCK - 5, 256, seed=1), dense_blocks=dense_blocks)
 
 
 @pytest.mark.parametrize("kernel", OWN_KERNELS)
@@ -128,7 +128,7 @@ def test_walk_matches_the_reference(serves, kernel):
     if (reason := cuda_step.unsupported_reason(graph, start, kernel)) is not None:
         pytest.skip(reason)
     for _ in range(4):
-        target = Split(torch.full_like(start.high, torch.nan), None)
+        target = HalfPair(torch.full_like(start.high, torch.nan), None)
         cuda_step.exact_step(graph, sums, None, start, state, target, 0.9, False, kernel=kernel)
         state = target
     got = unpack_state(state, factor, graph, v)
@@ -140,7 +140,7 @@ def test_runs_on_the_current_stream_and_in_a_graph(serves):
     e, v = manifold(1, 700, 256).half().cuda(), manifold(1, 700, 64, seed=1).half().cuda()
     graph, start, _ = pack(e, v)
     sums = by_triton.row_sums(graph, None)
-    target, replayed = (Split(torch.full_like(start.high, torch.nan), None) for _ in range(2))
+    target, replayed = (HalfPair(torch.full_like(start.high, torch.nan), None) for _ in range(2))
     cuda_step.exact_step(graph, sums, None, start, start, target, 0.9, False)
     torch.cuda.synchronize()
     recorded = torch.cuda.CUDAGraph()
@@ -155,8 +155,8 @@ def test_runs_on_the_current_stream_and_in_a_graph(serves):
 def test_wrong_tensors_are_told(serves):
     graph, start, _ = pack(manifold(1, 200, 64).half().cuda(), manifold(1, 200, 19, seed=1).half().cuda())
     sums = by_triton.row_sums(graph, None)
-    short = Split(start.high[:, :128].contiguous(), None)
+    short = HalfPair(start.high[:, :128].contiguous(), None)
     with pytest.raises(RuntimeError, match=r"target: expected shape \[1, 256, 32\], got \[1, 128, 32\]"):
         cuda_step.exact_step(graph, sums, None, start, start, short, 0.9, False)
     with pytest.raises(RuntimeError, match=r"source: expected dtype torch.float16, got torch.float32"):
-        cuda_step.exact_step(graph, sums, None, start, Split(start.high.float(), None), start, 0.9, False)
+        cuda_step.exact_step(graph, sums, None, start, HalfPair(start.high.float(), None), start, 0.9, False)

@@ -1,5 +1,7 @@
 """The exact walk by Triton's kernels, against the reference."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -7,8 +9,10 @@ import rwpm_fast
 from python_tests.helpers import dense, manifold, relative_error
 from rwpm_fast import reference
 from rwpm_fast.ops.backends import TRITON
-from rwpm_fast.ops.gpu import tuning
+from rwpm_fast.ops.gpu.exact import exact_step, row_sums
+from rwpm_fast.ops.gpu.pack import pack_graph, pack_state, unpack_state
 from rwpm_fast.ops.gpu.tuning import Tile
+from rwpm_fast.ops.gpu.walk import take_steps
 from rwpm_fast.ops.settings import WalkSettings
 
 # Norm-wise, of walks in float32 and in 16 bits: what is rounded there is the state of every step.
@@ -21,12 +25,11 @@ def exactly(e, v=None, mask=None, **settings):
 
 @pytest.fixture
 def check(device):
-    """Walk by Triton, compare with the reference in float64 on the same numbers."""
+    """Walk by Triton and compare with the reference in float64 on the same numbers."""
 
     def run(e, v=None, mask=None, **settings):
-        given = (None if t is None else t.to(device) for t in (e, v, mask))
-        e_there, v_there, mask_there = given
-        got = rwpm_fast.walk(e_there, v_there, mask=mask_there, backend="triton", **settings).cpu()
+        embeddings, start, valid = (None if t is None else t.to(device) for t in (e, v, mask))
+        got = rwpm_fast.walk(embeddings, start, mask=valid, backend="triton", **settings).cpu()
         values = e if v is None else v
         assert got.dtype == values.dtype
         assert got.is_contiguous()
@@ -89,7 +92,7 @@ def test_batches_masks_and_strides(check):
     check(maps.flatten(2).transpose(1, 2)[:, ::2], None, mask[:, ::2], steps=3)
 
 
-def test_pixels_that_are_no_numbers_keep_their_values_and_poison_nobody(device):
+def test_pixels_that_are_not_finite_keep_their_values_and_poison_no_other(device):
     e, v = manifold(140, 20), manifold(140, 4, seed=1)
     e[3, 2], e[77, 0], v[130, 1] = torch.nan, torch.inf, -torch.inf
     mask = torch.ones(140, dtype=torch.bool)
@@ -132,9 +135,15 @@ def test_channels_of_different_sizes_are_as_exact_as_each_other(device):
 
 
 @pytest.mark.parametrize("tile", [Tile(16, 16, 4, 1), Tile(32, 128, 4, 1), Tile(128, 32, 8, 2), Tile(64, 64, 4, 1)])
-def test_every_shape_of_tile(check, monkeypatch, tile):
-    monkeypatch.setattr(tuning, "_STEPS", (tile,))
-    check(manifold(300, 20), manifold(300, 5, seed=1), torch.arange(300) % 9 > 0, steps=2)
+def test_every_shape_of_tile(device, tile):
+    e, v, mask = manifold(300, 20), manifold(300, 5, seed=1), torch.arange(300) % 9 > 0
+    values = v[None].to(device)
+    graph = pack_graph(e[None].to(device), mask[None].to(device), 0.01)
+    start, factor = pack_state(values, graph, check=True)
+    sums = row_sums(graph, None, tiles=(tile,))
+    state = take_steps(graph, start, 0.99, 2, sums=sums, exact_step=partial(exact_step, tiles=(tile,)))
+    got = unpack_state(state, factor, graph, values)[0].cpu()
+    assert relative_error(got, exactly(e, v, mask, steps=2)) <= BOUND[torch.float32]
 
 
 def test_all_cosines_negative(check):

@@ -1,4 +1,4 @@
-"""``torch.ops.rwpm.walk_triton``, and how the walk reaches it."""
+"""``torch.ops.rwpm.walk_triton``, and how ``rwpm_fast.walk`` comes to call it."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ import rwpm_fast
 from python_tests.helpers import manifold, relative_error
 from rwpm_fast.ops.backends import TRITON
 
-# Needs no GPU: nothing runs. In an interpreter of its own, since interpreted kernels cannot be traced.
+# Needs no GPU: nothing runs. In a separate process, since interpreted kernels cannot be traced.
 TRACED = """
 import torch
 import rwpm_fast
@@ -32,10 +32,10 @@ def keep(graph, inputs):
 
 try:
     torch.compile(Walk(), backend=aot_autograd(fw_compiler=keep), fullgraph=True)(e)
-except RuntimeError as error:  # to run it there would have to be a GPU
+except RuntimeError as error:  # running it would need a GPU
     assert "active drivers" in str(error), error
 launches = [n for n in graphs[0].graph.nodes if "triton_kernel" in str(n.target)]
-# Three to pack, sums of what is near and a look from them, three looks of rows, lists, weights, sums, each step two.
+# Three to pack, sums over windows and screening, three passes of selection, lists, weights, sums, each step two.
 assert len(launches) == 3 + 2 + 3 + 2 + 1 + 2 * 3, len(launches)
 print("traced")
 """
@@ -43,34 +43,6 @@ print("traced")
 
 def test_compilers_see_the_launches(run_python):
     assert "traced" in run_python(TRACED, TRITON_INTERPRET="0")
-
-
-def test_nobody_wraps_a_launch_that_runs(monkeypatch):
-    """What tracers need costs an eager walk tens of milliseconds."""
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
-    from rwpm_fast.ops.gpu import launch
-
-    ran, wrapped = [], []
-
-    class Kernel:
-        def __getitem__(self, grid):
-            return lambda *arguments: ran.append((grid, arguments))
-
-    def wrap(kernel):
-        wrapped.append(kernel)
-        return kernel
-
-    monkeypatch.setattr(launch, "INTERPRETED", False)
-    monkeypatch.setattr(torch.library, "wrap_triton", wrap)
-    kernel = Kernel()
-    for tensor in (torch.ones(2), torch.nn.Parameter(torch.ones(2))):
-        launch.launch(kernel, (2,), tensor, 3)
-    launch.launch(kernel, (0, 2), torch.ones(2), 3)
-    assert len(ran) == 2 and not wrapped
-    with FakeTensorMode():
-        launch.launch(kernel, (2,), 3, torch.ones(2))
-    assert len(ran) == 3 and wrapped == [kernel]
 
 
 def test_schema(device):

@@ -6,11 +6,10 @@ import torch
 import rwpm_fast
 from python_tests.helpers import dense, error_of_largest, manifold, relative_error, road
 from rwpm_fast import reference
-from rwpm_fast.ops.gpu import screen as look
 from rwpm_fast.ops.gpu import sparse as module
-from rwpm_fast.ops.gpu import tuning
 from rwpm_fast.ops.gpu.pack import pack_graph, pack_state
-from rwpm_fast.ops.gpu.sparse import GROUP, PAGE, select_pairs
+from rwpm_fast.ops.gpu.screen import DEFAULT_CONFIG, ScreenConfig
+from rwpm_fast.ops.gpu.sparse import GROUP, WEIGHT_BLOCK, select_pairs
 from rwpm_fast.ops.gpu.tuning import Tile
 
 
@@ -26,27 +25,27 @@ def sparse_walk(device):
     return run
 
 
-def matrix(e, mask, tolerance, *, split=True, temperature=0.01):
+def matrix(e, mask, tolerance, *, has_low=True, temperature=0.01, config=DEFAULT_CONFIG):
     """The pairs kept, their weights as a matrix [N, N] in float64, and the dropped mass [N]."""
     graph = pack_graph(e[None], None if mask is None else mask[None], temperature)
-    pairs = select_pairs(graph, tolerance, split=split)
+    pairs = select_pairs(graph, tolerance, has_low=has_low, config=config)
     S = torch.zeros(graph.padded, graph.padded, dtype=torch.float64)
-    weights = pairs.weights.number().double()
+    weights = pairs.weights.to_float().double()
     for group, (begin, count) in enumerate(zip(pairs.begins.tolist(), pairs.counts.tolist(), strict=True)):
         if begin < 0:
             continue
         rows = slice(group * GROUP, (group + 1) * GROUP)
         columns = pairs.columns[begin : begin + count].long()
         assert torch.equal(columns, columns.unique())  # in order, each once
-        for first in range(0, count, PAGE):
-            some = columns[first : first + PAGE].cpu()
-            page = weights[(begin + first) // PAGE].cpu()
-            S[rows, some] = page[:, : len(some)]
-            assert (page[:, len(some) :] == 0).all()
-        S[rows] *= pairs.inverse_sum[0, rows, None].double().cpu()
+        for first in range(0, count, WEIGHT_BLOCK):
+            some = columns[first : first + WEIGHT_BLOCK].cpu()
+            block = weights[(begin + first) // WEIGHT_BLOCK].cpu()
+            S[rows, some] = block[:, : len(some)]
+            assert (block[:, len(some) :] == 0).all()
+        S[rows] *= pairs.inv_row_sum[0, rows, None].double().cpu()
     n = len(e)
     assert (S[n:] == 0).all() and (S[:, n:] == 0).all()
-    return pairs, S[:n, :n], pairs.dropped[0, :n].cpu()
+    return pairs, S[:n, :n], pairs.dropped_mass[0, :n].cpu()
 
 
 @pytest.mark.parametrize("tolerance", [1e-2, 1e-4, 1e-6])
@@ -54,8 +53,8 @@ def matrix(e, mask, tolerance, *, split=True, temperature=0.01):
 def test_kept_weights_are_exact_and_dropped_mass_is_bounded(device, tolerance, dtype):
     e = road(400, 40).to(dtype)
     mask = torch.arange(400) % 11 > 0
-    pairs, S, dropped = matrix(e.to(device), mask.to(device), tolerance, split=dtype == torch.float32)
-    assert not pairs.streams.any()
+    pairs, S, dropped = matrix(e.to(device), mask.to(device), tolerance, has_low=dtype == torch.float32)
+    assert not pairs.dense_blocks.any()
     exact = dense(e, mask)
     assert (S[~mask] == 0).all() and (S[:, ~mask] == 0).all() and (S.diagonal() == 0).all()
     S, exact, dropped = S[mask], exact[mask], dropped[mask]
@@ -110,7 +109,7 @@ def test_a_dense_graph_streams(sparse_walk, temperature):
 def test_rows_that_find_no_room_stream(sparse_walk, monkeypatch):
     e, v = road(400, 24), manifold(400, 5, seed=1)
     wanted = reference.walk(e.double(), v.double(), steps=4)
-    for bytes_, path in ((2**29, "sparse"), (4 * GROUP * 3 * PAGE, "mixed"), (0, "streaming")):
+    for bytes_, path in ((2**29, "sparse"), (4 * GROUP * 3 * WEIGHT_BLOCK, "mixed"), (0, "streaming")):
         monkeypatch.setattr(module, "device_memory", lambda device, bytes_=bytes_: 4 * bytes_)
         got, info = sparse_walk(e, v, tolerance=1e-5, steps=4)
         assert info.path == path
@@ -118,7 +117,7 @@ def test_rows_that_find_no_room_stream(sparse_walk, monkeypatch):
 
 
 def test_a_device_that_is_full_gives_less_room(device, monkeypatch):
-    graph, asked, empty = pack_graph(road(400, 24)[None].to(device), None, 0.01), [], module.Split.empty
+    graph, asked, empty = pack_graph(road(400, 24)[None].to(device), None, 0.01), [], module.HalfPair.empty
 
     def full(*shape, **facts):
         asked.append(shape[0])
@@ -126,25 +125,23 @@ def test_a_device_that_is_full_gives_less_room(device, monkeypatch):
             raise torch.OutOfMemoryError("full")
         return empty(*shape, **facts)
 
-    monkeypatch.setattr(module.Split, "empty", full)
-    pairs = select_pairs(graph, 1e-5, split=True)
+    monkeypatch.setattr(module.HalfPair, "empty", full)
+    pairs = select_pairs(graph, 1e-5, has_low=True)
     assert asked[0] > 10 and asked[-1] <= 5 and asked == sorted(asked, reverse=True)
-    assert 0 < int(pairs.streams.sum()) < pairs.streams.numel()
-    monkeypatch.setattr(module.Split, "empty", lambda *shape, **facts: full(6))
+    assert 0 < int(pairs.dense_blocks.sum()) < pairs.dense_blocks.numel()
+    monkeypatch.setattr(module.HalfPair, "empty", lambda *shape, **facts: full(6))
     with pytest.raises(torch.OutOfMemoryError):
-        select_pairs(graph, 1e-5, split=True)
+        select_pairs(graph, 1e-5, has_low=True)
 
 
-def test_rows_that_drop_too_much_look_again(device, monkeypatch):
+def test_rows_that_drop_too_much_go_through_another_pass(device):
     e = road(300, 24, noise=0.6)
-    monkeypatch.setattr(look, "FEWEST_KEPT", 0.1)  # so that the first threshold is far too high
-    monkeypatch.setattr(look, "KEPT_PART", 0.0)
-    monkeypatch.setattr(module, "DENSEST", 1.0)  # that no block streams for another reason
     streaming = {}
-    for number in (0, 1, 3):
-        monkeypatch.setattr(look, "PASSES", number)
-        pairs, S, dropped = matrix(e.to(device), None, 1e-5, temperature=0.03)
-        streaming[number] = int(pairs.streams.sum())
+    for passes in (0, 1, 3):
+        # The first threshold is far too high, and no block streams for another reason.
+        config = ScreenConfig(min_kept=0.1, keep_fraction=0.0, max_density=1.0, passes=passes)
+        pairs, S, dropped = matrix(e.to(device), None, 1e-5, temperature=0.03, config=config)
+        streaming[passes] = int(pairs.dense_blocks.sum())
         listed = (S > 0).any(1)
         lost = dense(e, temperature=0.03).where(S == 0, 0).sum(1)
         assert (lost[listed] <= 1e-5).all() and (dropped[listed] <= 1e-5).all()
@@ -152,12 +149,11 @@ def test_rows_that_drop_too_much_look_again(device, monkeypatch):
 
 
 @pytest.mark.parametrize("tile", [Tile(64, 32, 4, 1), Tile(64, 128, 4, 1), Tile(128, 64, 4, 1)])
-def test_every_shape_of_tile_finds_the_same_pairs(device, monkeypatch, tile):
+def test_every_shape_of_tile_finds_the_same_pairs(device, tile):
     e = road(300, 24).to(device)
     expected = matrix(e, None, 1e-4)[1] > 0
-    monkeypatch.setattr(tuning, "_SELECTIONS", (tile,))
-    # A pair that nobody needed yet when its tile was looked at may be kept in one order and not in another.
-    _, S, dropped = matrix(e, None, 1e-4)
+    # A pair that no row needed yet when its tile was computed may be kept in one order and not in another.
+    _, S, dropped = matrix(e, None, 1e-4, config=ScreenConfig(select_tiles=(tile,)))
     assert (dropped <= 1e-4).all()
     assert ((S > 0) != expected).sum() < 0.05 * expected.sum()
 

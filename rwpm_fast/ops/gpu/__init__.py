@@ -1,7 +1,8 @@
 """The walk in Triton: NVIDIA and AMD GPUs, and, for tests, any processor through Triton's interpreter.
 
-``tiles`` (sizes, and the product that all kernels share) -> ``pack`` (what the kernels read) -> ``streaming`` (every
-weight made anew in every step), ``screening``, ``selection`` and ``sparse`` (the pairs that matter, kept): kernels ->
-``exact``, ``look``, ``pairs`` (their launches) -> ``walk``.
+Kernels are in ``kernels``; the modules here that launch them have the same names: ``pack`` (what all kernels read) ->
+``exact`` (every weight computed again in every step) -> ``screen`` (which pairs matter; launches ``kernels.select``
+too) -> ``sparse`` (those pairs listed, weighed and walked) -> ``walk`` (all of it, in order) -> ``op`` (the operator)
+and ``matrix`` (the pairs kept for many walks). ``cuda_step`` is an exact step in CUDA C++; ``tuning`` chooses tiles.
 Imported on first use: the package needs no Triton.
 """

@@ -1,4 +1,4 @@
-"""The exact streaming step in CUDA C++ (``csrc/cuda``), for embeddings and values in float16.
+"""The exact step in CUDA C++ (``csrc/cuda``), for embeddings and values in float16.
 
 :func:`exact_step` takes what :func:`rwpm_fast.ops.gpu.exact.exact_step` takes and does the same. Row sums are Triton's.
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .exact import RowSums
-    from .pack import Graph, Split
+    from .pack import HalfPair, PackedGraph
 
 LIBRARY = Path(__file__).parents[2] / "librwpm_cuda.so"
 # "auto": the fastest that the device has; "hopper_pair": blocks in pairs that share what they read.
@@ -26,7 +26,7 @@ KERNELS = ("auto", "ampere", "hopper", "hopper_pair")
 
 @cache
 def _load() -> str | None:
-    """Load the compiled operators; the reason when they cannot be had."""
+    """Load the compiled operators; return the reason if they cannot be had."""
     if (reason := too_old(OLDEST_STABLE_ABI)) is not None:
         return reason
     if torch.version.cuda is None:
@@ -35,7 +35,7 @@ def _load() -> str | None:
         return (
             f"{LIBRARY.name} is not built; run: pip install --no-build-isolation -e . with a CUDA torch and nvcc there"
         )
-    # A second load would not raise but end the process: a schema can be defined once.
+    # A second load would not raise but end the process: a schema can be defined only once.
     if not hasattr(torch.ops.rwpm, "exact_step"):
         try:
             torch.ops.load_library(str(LIBRARY))
@@ -46,7 +46,16 @@ def _load() -> str | None:
 
 
 def unsupported_dtype(embeddings: Tensor, values: Tensor | None) -> str | None:
-    """Why a walk of such tensors cannot step by these kernels; None when it may, as far as dtypes and build tell."""
+    """Say why a walk of such tensors cannot step by these kernels.
+
+    Args:
+        embeddings: [.., N, D].
+        values: [.., N, C]; None: the embeddings.
+
+    Returns:
+        The reason; None if nothing in dtypes and build stands against it. Sizes are checked by
+        :func:`unsupported_reason`.
+    """
     if not embeddings.is_cuda:
         return f"expected tensors on a GPU, got {embeddings.device}"
     for name, t in {"embeddings": embeddings, "values": embeddings if values is None else values}.items():
@@ -55,8 +64,8 @@ def unsupported_dtype(embeddings: Tensor, values: Tensor | None) -> str | None:
     return _load()
 
 
-def unsupported_reason(graph: Graph, state: Split, kernel: str = "auto") -> str | None:
-    """Why :func:`exact_step` cannot serve such a packed graph and state, with the way out; None when it can.
+def unsupported_reason(graph: PackedGraph, state: HalfPair, kernel: str = "auto") -> str | None:
+    """Say why :func:`exact_step` cannot serve such a packed graph and state, with the way out; None when it can.
 
     Args:
         graph: packed embeddings, D up to 512 channels.
@@ -70,38 +79,38 @@ def unsupported_reason(graph: Graph, state: Split, kernel: str = "auto") -> str 
         raise ValueError(f"kernel: expected one of {', '.join(KERNELS)}, got {kernel!r}")
     if not graph.keys.high.is_cuda:
         return f"expected tensors on a GPU, got {graph.keys.high.device}"
-    if graph.keys.split or state.split:
+    if graph.keys.has_low or state.has_low:
         return "embeddings and values: expected float16 or bfloat16, or float32 with TF32 allowed; Triton takes float32"
-    return _load() or torch.ops.rwpm.exact_step_unsupported_reason.default(graph.keys.high, state.high, kernel) or None
+    reason = _load() or torch.ops.rwpm.exact_step_unsupported_reason.default(graph.keys.high, state.high, kernel)
+    return reason or None
 
 
 def exact_step(
-    graph: Graph, sums: RowSums, streams: Tensor | None, start: Split, source: Split, target: Split,
-    alpha: float, adjoint: bool, *, kernel: str = "auto",
+    graph: PackedGraph, sums: RowSums, dense_blocks: Tensor | None, start: HalfPair, source: HalfPair,
+    target: HalfPair, alpha: float, adjoint: bool, *, kernel: str = "auto",
 ) -> None:  # fmt: skip
-    """One exact transition of the blocks that stream, of all if None, where :func:`unsupported_reason` is None.
-
-    ``target = alpha S source + (1 - alpha) start``, with the transpose of S if ``adjoint``.
+    """Make one exact transition, ``target = alpha S source + (1 - alpha) start``, where :func:`unsupported_reason` is
+    None.
 
     Args:
         graph: packed embeddings.
         sums: of the graph's rows, [B, padded] each.
-        streams: [B, padded / 128] int8, or None.
+        dense_blocks: [B, padded / 128] int8, blocks of rows that stream; None: all.
         start: [B, padded, C].
         source: [B, padded, C].
-        target: [B, padded, C]; blocks that do not stream are left as they are.
+        target: [B, padded, C], written; blocks that do not stream are left as they are.
         alpha: in [0, 1].
-        adjoint: whether to go by the transpose.
+        adjoint: whether to take the transpose of S.
         kernel: one of :data:`KERNELS`.
 
     Raises:
-        RuntimeError: tensors that do not fit, or what :func:`unsupported_reason` tells.
+        RuntimeError: tensors that do not fit, or the reason of :func:`unsupported_reason`.
     """
     torch.ops.rwpm.exact_step.default(
         graph.keys.high,
-        graph.inverse,
+        graph.inv_norm,
         *sums,
-        streams,
+        dense_blocks,
         start.high,
         source.high,
         target.high,

@@ -1,4 +1,4 @@
-"""The exact walk's launches: sums of the rows, and a transition that makes every weight anew."""
+"""Launches of the exact walk: sums of the rows, and a transition that computes every weight again."""
 
 from __future__ import annotations
 
@@ -7,41 +7,56 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .kernels import exact as streaming
-from .kernels.tiles import BLOCK, panels
+from .kernels import exact as kernels
+from .kernels.tiles import BLOCK, channel_tiles
 from .launch import launch, shared_memory
-from .pack import Graph, Split
-from .tuning import streaming_tile
+from .pack import HalfPair, PackedGraph
+from .tuning import EXACT_TILES, Tile, exact_tile
 
 
 class RowSums(NamedTuple):
-    """Of every row the largest logit and one over the sum of the weights beside it, [B, padded]."""
+    """What normalizes a row.
 
-    largest: Tensor
-    inverse: Tensor
-
-
-def row_sums(graph: Graph, streams: Tensor | None, *, reach: int | None = None) -> RowSums:
-    """The sums of the rows that stream, of all if None.
-
-    With a reach, a multiple of BLOCK, they are over no more than that many pixels before and after a row's tile, and
-    made of the keys' first parts.
+    Attributes:
+        row_max: [B, padded], largest logit; inf where there is none.
+        inv_row_sum: [B, padded], one over the sum of the weights exp2(logit - row_max); 0 where there is none.
     """
-    keys = graph.keys if reach is None else Split(graph.keys.high, None)
-    sums = RowSums(torch.empty_like(graph.inverse), torch.empty_like(graph.inverse))
-    tile = streaming_tile(sum(graph.channels) * keys.parts, 0, shared_memory(graph.valid.device))
+
+    row_max: Tensor
+    inv_row_sum: Tensor
+
+
+def row_sums(
+    graph: PackedGraph,
+    dense_blocks: Tensor | None,
+    *,
+    window: int | None = None,
+    tiles: tuple[Tile, ...] = EXACT_TILES,
+) -> RowSums:
+    """Compute the maxima and sums of rows.
+
+    Args:
+        graph: packed embeddings.
+        dense_blocks: [B, padded / 128] int8, blocks of rows to do; None: all.
+        window: sum only over pixels up to so many before and after a row's tile, a multiple of BLOCK, by the keys' high
+            halves; None: over all pixels.
+        tiles: to choose from, best first.
+    """
+    graph = graph if window is None else graph.high_only()
+    sums = RowSums(torch.empty_like(graph.inv_norm), torch.empty_like(graph.inv_norm))
+    tile = exact_tile(sum(graph.channels) * graph.keys.halves, 0, shared_memory(graph.valid.device), tiles)
     launch(
-        streaming.row_sums,
+        kernels.row_sums,
         (graph.padded // tile.rows, graph.batch),
-        *(*keys.pointers(), graph.inverse, graph.valid, graph.valid if streams is None else streams, *sums),
-        *(graph.scale, graph.padded, graph.padded if reach is None else reach),
+        *(*graph.pointers(), *sums, graph.valid if dense_blocks is None else dense_blocks),
+        *(graph.scale, graph.padded, graph.padded if window is None else window),
         D0=graph.channels[0],
         D1=graph.channels[1],
         BM=tile.rows,
         BN=tile.columns,
         BLOCK=BLOCK,
-        CHOSEN=streams is not None,
-        SPLIT_KEYS=keys.split,
+        SOME_BLOCKS=dense_blocks is not None,
+        KEYS_HAVE_LOW=graph.keys.has_low,
         num_warps=tile.warps,
         num_stages=tile.stages,
     )
@@ -49,30 +64,43 @@ def row_sums(graph: Graph, streams: Tensor | None, *, reach: int | None = None) 
 
 
 def exact_step(
-    graph: Graph, sums: RowSums, streams: Tensor | None, start: Split, source: Split, target: Split,
-    alpha: float, adjoint: bool,
+    graph: PackedGraph, sums: RowSums, dense_blocks: Tensor | None, start: HalfPair, source: HalfPair,
+    target: HalfPair, alpha: float, adjoint: bool, *, tiles: tuple[Tile, ...] = EXACT_TILES,
 ) -> None:  # fmt: skip
-    """One exact transition of the blocks that stream, of all if None."""
+    """Make one exact transition, ``target = alpha S source + (1 - alpha) start``.
+
+    Args:
+        graph: packed embeddings.
+        sums: of the graph's rows.
+        dense_blocks: [B, padded / 128] int8, blocks of rows that stream; None: all.
+        start: [B, padded, C].
+        source: [B, padded, C].
+        target: [B, padded, C], written; blocks that do not stream are left as they are.
+        alpha: in [0, 1].
+        adjoint: whether to take the transpose of S.
+        tiles: to choose from, best first.
+    """
+    memory = shared_memory(graph.valid.device)
     width = source.high.shape[2]
-    for panel in panels(width, source.parts):
-        carried = (panel.main + panel.tail) * source.parts
-        tile = streaming_tile(sum(graph.channels) * graph.keys.parts, carried, shared_memory(graph.valid.device))
+    for channels in channel_tiles(width, source.halves):
+        value_channels = (channels.main + channels.tail) * source.halves
+        tile = exact_tile(sum(graph.channels) * graph.keys.halves, value_channels, memory, tiles)
         launch(
-            streaming.step,
-            (graph.padded // tile.rows, panel.count, graph.batch),
-            *(*graph.keys.pointers(), graph.inverse, *sums, graph.valid if streams is None else streams),
+            kernels.step,
+            (graph.padded // tile.rows, channels.count, graph.batch),
+            *(*graph.keys.pointers(), graph.inv_norm, *sums, graph.valid if dense_blocks is None else dense_blocks),
             *(*start.pointers(), *source.pointers(), *target.pointers()),
-            *(graph.scale, alpha, graph.padded, width, panel.first),
+            *(graph.scale, alpha, graph.padded, width, channels.first),
             D0=graph.channels[0],
             D1=graph.channels[1],
-            C0=panel.main,
-            C1=panel.tail,
+            C0=channels.main,
+            C1=channels.tail,
             BM=tile.rows,
             BN=tile.columns,
             BLOCK=BLOCK,
-            SPLIT_KEYS=graph.keys.split,
-            SPLIT_VALUES=source.split,
-            CHOSEN=streams is not None,
+            KEYS_HAVE_LOW=graph.keys.has_low,
+            VALUES_HAVE_LOW=source.has_low,
+            SOME_BLOCKS=dense_blocks is not None,
             ADJOINT=adjoint,
             num_warps=tile.warps,
             num_stages=tile.stages,

@@ -7,45 +7,45 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from .pack import Graph, pack_graph, pack_state, unpack_state
+from .pack import PackedGraph, pack_graph, pack_state, unpack_state
 from .sparse import GROUP, Pairs, select_pairs
 from .walk import take_steps
 
 
-class PagedMatrix:
-    """S as groups of rows that share their columns, in pages. Made by :func:`build_matrix`.
+class BlockSparseMatrix:
+    """S as groups of rows that share their columns, in dense blocks of weights. Made by :func:`build_matrix`.
 
     Attributes:
-        dropped: [n] float32, share of its mass that a row dropped, at most.
+        dropped_mass: [n] float32, share of its mass that a row dropped, at most.
     """
 
-    def __init__(self, graph: Graph, pairs: Pairs):
+    def __init__(self, graph: PackedGraph, pairs: Pairs):
         self._graph = graph
-        self._compiled = pairs
-        self.dropped = pairs.dropped[0, : graph.pixels]
+        self._pairs = pairs
+        self.dropped_mass = pairs.dropped_mass[0, : graph.pixels]
 
     def walk(self, values: Tensor, *, alpha: float, steps: int) -> Tensor:
-        """Walk values [n, C]; in float64 where they are, on float32 weights. Differentiable."""
+        """Walk values [n, C]; float64 ones in float64, on float32 weights. Differentiable."""
         if values.requires_grad and torch.is_grad_enabled():
             return _Walk.apply(values, self, alpha, steps)
         if values.dtype == torch.float64 or steps == 0 or values.numel() == 0:
             return _iterate(self._csr, values, alpha, steps)
         start, factor = pack_state(values[None], self._graph, check=False)
-        state = take_steps(self._graph, start, alpha, steps, pairs=self._compiled)
+        state = take_steps(self._graph, start, alpha, steps, pairs=self._pairs)
         return unpack_state(state, factor, self._graph, values[None])[0]
 
     def pairs(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Row, column and weight of every pair: [kept] each."""
-        compiled = self._compiled
-        device = compiled.counts.device
-        counts = compiled.counts.long()
+        """Return row, column and weight of every pair: [kept] each."""
+        lists = self._pairs
+        device = lists.counts.device
+        counts = lists.counts.long()
         group = torch.arange(len(counts), device=device).repeat_interleave(counts)
-        slot = compiled.begins[group] + torch.arange(len(group), device=device) - (counts.cumsum(0) - counts)[group]
-        column = compiled.columns[slot].long()
-        page = compiled.weights.number().transpose(1, 2).reshape(-1, GROUP)  # [capacity, GROUP]
-        entry, in_group = (page[slot] > 0).nonzero(as_tuple=True)
+        slot = lists.begins[group] + torch.arange(len(group), device=device) - (counts.cumsum(0) - counts)[group]
+        column = lists.columns[slot].long()
+        weight = lists.weights.to_float().transpose(1, 2).reshape(-1, GROUP)  # [capacity, GROUP]
+        entry, in_group = (weight[slot] > 0).nonzero(as_tuple=True)
         row = group[entry] * GROUP + in_group
-        return row, column[entry], page[slot[entry], in_group] * compiled.inverse_sum[0, row]
+        return row, column[entry], weight[slot[entry], in_group] * lists.inv_row_sum[0, row]
 
     @cached_property
     def _csr(self) -> Tensor:
@@ -57,11 +57,11 @@ class PagedMatrix:
         return _csr_of((column, row, weight), self._graph.pixels)
 
 
-def build_matrix(embeddings: Tensor, *, temperature: float, tolerance: float) -> PagedMatrix | None:
-    """Of embeddings [n, D], all valid; None where some rows would stream. Waits for the device."""
+def build_matrix(embeddings: Tensor, *, temperature: float, tolerance: float) -> BlockSparseMatrix | None:
+    """Build S of embeddings [n, D], all valid; None if some rows would stream. Waits for the device."""
     graph = pack_graph(embeddings[None], None, temperature)
-    pairs = select_pairs(graph, tolerance, split=True)
-    return None if pairs.streams.any() else PagedMatrix(graph, pairs)
+    pairs = select_pairs(graph, tolerance, has_low=True)
+    return None if pairs.dense_blocks.any() else BlockSparseMatrix(graph, pairs)
 
 
 class _Walk(torch.autograd.Function):

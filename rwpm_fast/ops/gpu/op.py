@@ -1,7 +1,7 @@
 """``torch.ops.rwpm.walk_triton``: the walk by Triton kernels as an operator that compilers see into.
 
-``torch.ops.rwpm.walk`` calls the same function on tensors of a GPU; this one torch.compile takes apart into its kernel
-launches, and AOTInductor compiles them into what it packs.
+``torch.ops.rwpm.walk`` calls the same function on tensors of a GPU; torch.compile takes this one apart into its kernel
+launches, and AOTInductor compiles them into its packages.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from ..settings import DEFAULTS
-from . import walk as implementation
 from .cuda_step import exact_step
 from .launch import INTERPRETED as INTERPRETED
 from .walk import unsupported_reason as unsupported_reason
+from .walk import walk_batch
 
 
 def walk(
@@ -29,40 +29,39 @@ def walk(
     tolerance: float = DEFAULTS.tolerance,
     adjoint: bool = False,
 ) -> Tensor:
-    """The walk of :func:`rwpm_fast.walk` on checked tensors; with ``adjoint``, exactly and by the transpose of S."""
+    """Walk checked tensors as :func:`rwpm_fast.walk` does; with ``adjoint``, exactly and by the transpose of S."""
     settings = {"alpha": alpha, "steps": steps, "temperature": temperature, "tolerance": tolerance}
-    return _walked(embeddings, values, mask, **settings, adjoint=adjoint)
+    return _walk(embeddings, values, mask, **settings, adjoint=adjoint)
 
 
-def walk_by_cuda(embeddings: Tensor, values: Tensor | None, mask: Tensor | None, **settings) -> Tensor:
-    """The same with the exact transitions by :mod:`rwpm_fast.ops.gpu.cuda_step`.
+def walk_by_cuda(embeddings: Tensor, values: Tensor | None, mask: Tensor | None, **settings: Any) -> Tensor:
+    """Walk checked tensors with the exact transitions of :mod:`rwpm_fast.ops.gpu.cuda_step`.
 
     Raises:
         RuntimeError: sizes that its kernels do not take on this device; the message says which.
     """
-    return _walked(embeddings, values, mask, **settings, exact_step=exact_step)
+    return _walk(embeddings, values, mask, **settings, exact_step=exact_step)
 
 
-def _walked(embeddings: Tensor, values: Tensor | None, mask: Tensor | None, **how) -> Tensor:
+def _walk(embeddings: Tensor, values: Tensor | None, mask: Tensor | None, **settings: Any) -> Tensor:
     values = embeddings if values is None else values
-    batched = embeddings.dim() == 3
-    inputs = (t if batched or t is None else t[None] for t in (embeddings, values, mask))
-    walked = implementation.walk(*inputs, **how).values
-    return walked if batched else walked[0]
+    if embeddings.dim() == 3:
+        return walk_batch(embeddings, values, mask, **settings).values
+    return walk_batch(embeddings[None], values[None], None if mask is None else mask[None], **settings).values[0]
 
 
 def walk_with_stats(
-    embeddings: Tensor, values: Tensor | None, mask: Tensor | None, *, on_phase: Callable[[str], None], **settings
+    embeddings: Tensor, values: Tensor | None, mask: Tensor | None, *, on_phase: Callable[[str], None], **settings: Any
 ) -> tuple[Tensor, dict[str, Any]]:
-    """The walk of one image, [N, D] and [N, C], and what it did: the fields of ``WalkInfo`` but the times."""
+    """Walk one image, [N, D] and [N, C], and say what was done: the fields of ``WalkInfo`` but the times."""
     values = embeddings if values is None else values
-    inputs = (t if t is None else t[None] for t in (embeddings, values, mask))
-    walked, graph, pairs = implementation.walk(*inputs, **settings, on_phase=on_phase)
+    batch = embeddings[None], values[None], None if mask is None else mask[None]
+    walked, graph, pairs = walk_batch(*batch, **settings, on_phase=on_phase)
     pixels = 0 if graph is None or settings["alpha"] == 0 else int((graph.valid != 0).sum())
-    if pixels < 2:
+    if graph is None or pixels < 2:
         return walked[0], {"path": "none", "pixels": 0, "kept": 0, "dropped_mass": 0.0}
-    facts = {"path": "streaming", "pixels": pixels, "kept": pixels * (pixels - 1), "dropped_mass": 0.0}
-    return walked[0], facts if pairs is None else facts | pairs.facts(graph)
+    stats = {"path": "streaming", "pixels": pixels, "kept": pixels * (pixels - 1), "dropped_mass": 0.0}
+    return walked[0], stats if pairs is None else stats | pairs.stats(graph)
 
 
 # A second copy of the package in this process may have registered it already.

@@ -1,62 +1,79 @@
-"""What the kernels read, packed: :class:`Graph` of embeddings, and the state that is walked."""
+"""The kernels' inputs: :class:`PackedGraph` of embeddings, and the state that is walked, in one or two halves."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .kernels import pack
-from .kernels.tiles import padded_pixels, panels, power_of_two, split
+from .kernels import pack as kernels
+from .kernels.tiles import channel_tiles, padded_pixels, power_of_two, split_channels
 from .launch import launch
 
-# Factors on the cosines beyond which nothing changes, and float32 would overflow.
-STEEPEST, FLATTEST = 1e30, 1e-30
+# Factors on the cosines beyond which no weight changes, and float32 would overflow.
+MAX_SCALE, MIN_SCALE = 1e30, 1e-30
 
-# Float rounding of a cosine made of products of 16-bit numbers, by half: two pixels make a pair.
+# Rounding in float32 of a cosine made of products of 16-bit numbers, by half: two pixels make a pair.
 ROUNDING = 2e-6
 
 
-class Split(NamedTuple):
-    """Numbers as the kernels read them: one float16, or two of which the second counts 2^-11."""
+class HalfPair(NamedTuple):
+    """Numbers as the kernels read them: one float16, or two of which the second counts 2^-11.
+
+    Attributes:
+        high: float16, the number rounded.
+        low: float16 of the same shape, 2^11 times what rounding took; None: one half is enough.
+    """
 
     high: Tensor
     low: Tensor | None
 
     @classmethod
-    def empty(cls, *shape: int, split: bool, device: torch.device) -> Split:
+    def empty(cls, *shape: int, has_low: bool, device: torch.device) -> HalfPair:
+        """Uninitialized numbers."""
         high = torch.empty(shape, dtype=torch.float16, device=device)
-        return cls(high, torch.empty_like(high) if split else None)
+        return cls(high, torch.empty_like(high) if has_low else None)
 
     @property
-    def split(self) -> bool:
+    def has_low(self) -> bool:
         return self.low is not None
 
     @property
-    def parts(self) -> int:
-        return 2 if self.split else 1
+    def halves(self) -> int:
+        return 2 if self.has_low else 1
 
     def pointers(self) -> tuple[Tensor, Tensor]:
-        """Both; the first again where there is no second, which no kernel then reads."""
+        """Both halves; the first again if there is no second, which no kernel then reads."""
         return self.high, self.high if self.low is None else self.low
 
-    def number(self) -> Tensor:
+    def to_float(self) -> Tensor:
+        """The numbers in float32."""
         return self.high.float() if self.low is None else self.high.float().add(self.low, alpha=2.0**-11)
 
 
 @dataclass
-class Graph:
-    """Packed embeddings of a batch. See :mod:`rwpm_fast.ops.gpu.kernels.pack`."""
+class PackedGraph:
+    """Packed embeddings of a batch. See :mod:`rwpm_fast.ops.gpu.kernels.pack`.
+
+    Attributes:
+        pixels: N.
+        keys: [B, padded, D0 + D1].
+        channels: D0 and D1, powers of two whose sum is a row's width.
+        inv_norm: [B, padded].
+        valid: [B, padded] int8.
+        quant_error: [B]; a cosine of the high halves alone is off by no more than twice this.
+        scale: log2(e) / temperature, within :data:`MIN_SCALE` and :data:`MAX_SCALE` times log2(e).
+    """
 
     pixels: int
-    keys: Split  # [B, padded, D0 + D1]
-    channels: tuple[int, int]  # D0, D1, whose sum is a row's width
-    inverse: Tensor  # [B, padded]
-    valid: Tensor  # [B, padded] int8
-    off: Tensor  # [B]: a cosine of the first parts alone is off by no more than twice this
+    keys: HalfPair
+    channels: tuple[int, int]
+    inv_norm: Tensor
+    valid: Tensor
+    quant_error: Tensor
     scale: float
 
     @property
@@ -67,69 +84,94 @@ class Graph:
     def padded(self) -> int:
         return self.valid.shape[1]
 
+    def high_only(self) -> PackedGraph:
+        """The same graph without the keys' low halves."""
+        return replace(self, keys=HalfPair(self.keys.high, None))
 
-def pack_graph(embeddings: Tensor, mask: Tensor | None, temperature: float) -> Graph:
+    def pointers(self) -> tuple[Tensor, ...]:
+        """What exact kernels read, in the order of :mod:`rwpm_fast.ops.gpu.kernels`."""
+        return *self.keys.pointers(), self.inv_norm, self.valid
+
+    def high_pointers(self) -> tuple[Tensor, ...]:
+        """What the kernels read that compare high halves, in the same order."""
+        return self.keys.high, self.inv_norm, self.valid, self.quant_error
+
+
+def pack_graph(embeddings: Tensor, mask: Tensor | None, temperature: float) -> PackedGraph:
     """Pack embeddings [B, N, D], masked by [B, N]."""
     batch, pixels, channels = embeddings.shape
-    padded, cut = padded_pixels(pixels), split(channels)
-    width = sum(cut)
-    keys = Split.empty(batch, padded, width, split=_splits(embeddings), device=embeddings.device)
+    padded, split = padded_pixels(pixels), split_channels(channels)
+    width = sum(split)
+    keys = HalfPair.empty(batch, padded, width, has_low=needs_two_halves(embeddings), device=embeddings.device)
     valid = torch.empty(batch, padded, dtype=torch.int8, device=embeddings.device)
-    inverse = torch.empty(batch, padded, device=embeddings.device)
-    off = torch.empty_like(inverse) if keys.split else inverse
-    most = max(power_of_two(width), power_of_two(channels))
-    rows = max(1, 8192 // most)
+    inv_norm = torch.empty(batch, padded, device=embeddings.device)
+    quant_error = torch.empty_like(inv_norm) if keys.has_low else inv_norm
+    tile_channels = max(power_of_two(width), power_of_two(channels))
+    rows = max(1, 8192 // tile_channels)
     masks = valid if mask is None else mask.view(torch.int8)
     launch(
-        pack.pack_embeddings,
+        kernels.pack_embeddings,
         (-(-padded // rows), batch),
-        *(embeddings, masks, *keys.pointers(), off, inverse, valid, pixels, padded, channels),
+        *(embeddings, masks, *keys.pointers(), quant_error, inv_norm, valid, pixels, padded, channels),
         *(*embeddings.stride(), *masks.stride()),
         MASKED=mask is not None,
-        SPLIT=keys.split,
+        HAS_LOW=keys.has_low,
         WIDTH=width,
-        CHANNELS=most,
+        CHANNELS=tile_channels,
         ROWS=rows,
     )
-    most_off = off.amax(1) + ROUNDING if keys.split else torch.full((batch,), ROUNDING, device=off.device)
-    scale = min(max(1 / temperature, FLATTEST), STEEPEST) * math.log2(math.e)
-    return Graph(pixels, keys, cut, inverse, valid, most_off, scale)
+    if keys.has_low:
+        max_quant_error = quant_error.amax(1) + ROUNDING
+    else:
+        max_quant_error = torch.full((batch,), ROUNDING, device=inv_norm.device)
+    scale = min(max(1 / temperature, MIN_SCALE), MAX_SCALE) * math.log2(math.e)
+    return PackedGraph(pixels, keys, split, inv_norm, valid, max_quant_error, scale)
 
 
-def pack_state(values: Tensor, graph: Graph, *, check: bool) -> tuple[Split, Tensor]:
-    """Values [B, N, C] as a state [B, padded, width], and the factors [B, C] that they carry there: powers of two that
-    bring a channel's largest into [1/2, 1). With ``check`` a pixel whose value is not finite leaves the graph."""
+def pack_state(values: Tensor, graph: PackedGraph, *, check: bool) -> tuple[HalfPair, Tensor]:
+    """Pack values as the state of a walk.
+
+    Args:
+        values: [B, N, C].
+        graph: of the same pixels.
+        check: whether a pixel whose value is not finite leaves the graph.
+
+    Returns:
+        The state [B, padded, width], and the factors [B, C] by which it is larger than the values: powers of two that
+        bring a channel's largest into [1/2, 1).
+    """
     batch, pixels, channels = values.shape
-    parts = 2 if _splits(values) else 1
-    width = panels(channels, parts)[-1].end
-    most = min(power_of_two(width), 256)
-    rows = 8192 // most
+    halves = 2 if needs_two_halves(values) else 1
+    width = channel_tiles(channels, halves)[-1].end
+    tile_channels = min(power_of_two(width), 256)
+    rows = 8192 // tile_channels
     largest = torch.empty(batch, -(-pixels // rows), channels, device=values.device)
-    tile = {"ROWS": rows, "CHANNELS": most}
-    launch(pack.largest_values, largest.shape[1::-1], values, largest, pixels, channels, *values.stride(), **tile)
+    tile = {"ROWS": rows, "CHANNELS": tile_channels}
+    launch(kernels.largest_values, largest.shape[1::-1], values, largest, pixels, channels, *values.stride(), **tile)
     exponent = torch.frexp(largest.amax(1)).exponent.clamp(-125, 125)
     factor = torch.ldexp(torch.ones_like(exponent, dtype=torch.float32), -exponent)
-    state = Split.empty(batch, graph.padded, width, split=parts == 2, device=values.device)
+    state = HalfPair.empty(batch, graph.padded, width, has_low=halves == 2, device=values.device)
     launch(
-        pack.pack_values,
+        kernels.pack_values,
         (-(-graph.padded // rows), batch),
         *(values, factor, graph.valid, *state.pointers(), pixels, graph.padded, channels, width, *values.stride()),
         CHECK=check,
-        SPLIT=state.split,
+        HAS_LOW=state.has_low,
         **tile,
     )
     return state, factor
 
 
-def unpack_state(state: Split, factor: Tensor, graph: Graph, values: Tensor) -> Tensor:
-    """The state as values [B, N, C]; a pixel that is no part of the graph, or alone in it, keeps its own."""
+def unpack_state(state: HalfPair, factor: Tensor, graph: PackedGraph, values: Tensor) -> Tensor:
+    """Unpack the state as values [B, N, C]; a pixel outside the graph, or isolated in it, keeps its own value."""
     pixels, channels = values.shape[1:]
-    walked = (state.number()[:, :pixels, :channels] / factor[:, None]).to(values.dtype)
+    walked = (state.to_float()[:, :pixels, :channels] / factor[:, None]).to(values.dtype)
     valid = graph.valid[:, :pixels] != 0
     inside = valid & (valid.sum(1, keepdim=True) > 1)
     return torch.where(inside[..., None], walked, values).contiguous()
 
 
-def _splits(t: Tensor) -> bool:
-    # Who lets torch multiply float32 in TF32 gets the digits of TF32, which are those of float16.
+def needs_two_halves(t: Tensor) -> bool:
+    """Whether one float16 would lose digits of a tensor; not where torch may multiply float32 in TF32, whose digits are
+    those of float16."""
     return t.dtype == torch.float32 and not torch.backends.cuda.matmul.allow_tf32

@@ -1,65 +1,103 @@
-"""The look at all pairs of a graph, and the later looks of rows for which the first was not enough."""
+"""Launches of screening, which finds the pairs that may matter, and of the passes of rows that it could not serve."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from .exact import row_sums
-from .kernels import screen as screening
-from .kernels import select as selection
+from .kernels import screen as screen_kernels
+from .kernels import select as select_kernels
 from .kernels.tiles import BLOCK
 from .launch import launch, shared_memory
-from .pack import Graph
-from .tuning import Tile, screening_tile, selection_tile
+from .pack import PackedGraph
+from .tuning import EXACT_TILES, SCREEN_TILES, SELECT_TILES, Tile, screen_tile, select_tile
 
-GROUP = selection.GROUP.value
-
-# At first a pixel keeps the pairs whose share of its row is at least the tolerance over a part of N; rows for which the
-# rest adds up to more keep more in another pass. What nobody looks for is bounded by N times the smallest share looked
-# for: `SEE_PART` of the tolerance.
-KEPT_PART, FEWEST_KEPT, PASSES, SEE_PART = 1 / 40, 100, 3, 0.25
-
-# Pixels before and after a tile whose sums a first look begins with: in patches, those around.
-REACH = BLOCK
-TURNS = 64  # tiles that a program of the first look compares its own with
-
-# Columns of a group, as a part of N, from which on streaming it is no slower.
-DENSEST = 0.5
+GROUP = select_kernels.GROUP.value
 
 
-class Look(NamedTuple):
-    """What a look at all pairs finds."""
+@dataclass(frozen=True)
+class ScreenConfig:
+    """How pairs are screened and selected.
 
-    keep: Tensor  # [B, padded] log2 of the share of its row from which on a pair was kept
-    dropped: Tensor  # [B, padded] share of its mass that a row drops, at most; inf where nobody knows
-    largest: Tensor  # [B, padded] largest logit, at most; inf where there is none
-    bits: Tensor  # [B, groups, padded / 32] int32: columns of a group
-    counts: Tensor  # [B, groups] int32
+    At first a pixel keeps the pairs whose share of its row is at least the tolerance over a part of N; rows for which
+    the rest adds up to more keep more in another pass.
+
+    Attributes:
+        screen_fraction: part of the tolerance that all pairs together may come to that are not looked for, in (0, 1).
+        keep_fraction: part of N by which the tolerance is divided for the first threshold of what is kept.
+        min_kept: pairs by which it is divided where that part of N is less.
+        passes: of rows over their tolerance, after screening.
+        window: pixels before and after a tile over which row sums are bounded before screening, a multiple of the
+            columns of ``row_sum_tiles``; in patches, those around.
+        tiles_per_program: tiles with which a program of screening compares its own.
+        max_density: columns of a group, as a part of N, from which on streaming is no slower.
+        row_sum_tiles: for the sums over the window; here and below the first that fits is taken.
+        screen_tiles: for screening, rows and columns of a group or more; without one that fits, the passes serve all
+            rows.
+        select_tiles: for the passes, rows of a group or more.
+    """
+
+    screen_fraction: float = 0.25
+    keep_fraction: float = 1 / 40
+    min_kept: float = 100
+    passes: int = 3
+    window: int = BLOCK
+    tiles_per_program: int = 64
+    max_density: float = 0.5
+    row_sum_tiles: tuple[Tile, ...] = EXACT_TILES
+    screen_tiles: tuple[Tile, ...] = SCREEN_TILES
+    select_tiles: tuple[Tile, ...] = SELECT_TILES
+
+    def thresholds(self, pixels: int, tolerance: float) -> tuple[float, float]:
+        """Shares of a row from which on a pair is looked for, and at first kept."""
+        screen_threshold = tolerance * self.screen_fraction / pixels
+        at_first = min(tolerance / max(self.min_kept, pixels * self.keep_fraction), 0.5 / pixels)
+        return screen_threshold, max(screen_threshold, at_first)
 
 
-def thresholds(pixels: int, tolerance: float) -> tuple[float, float]:
-    """Shares of a row from which on a pair is looked for, and at first kept."""
-    see = tolerance * SEE_PART / pixels
-    return see, max(see, min(tolerance / max(FEWEST_KEPT, pixels * KEPT_PART), 0.5 / pixels))
+DEFAULT_CONFIG = ScreenConfig()
 
 
-def look(graph: Graph, tolerance: float) -> Look:
-    """Look at all pairs, and again at those of rows that dropped more than the tolerance."""
+class PairMask(NamedTuple):
+    """Which columns each group of rows keeps, and what that costs its rows.
+
+    Attributes:
+        log_keep_threshold: [B, padded], log2 of the share of its row from which on a pair was kept.
+        dropped_mass: [B, padded], share of its mass that a row drops, at most; inf where it is not known.
+        row_max: [B, padded], largest logit, at most; inf where there is none.
+        bits: [B, groups, padded / 32] int32, a bit for each column of a group.
+        counts: [B, groups] int32, columns of a group.
+    """
+
+    log_keep_threshold: Tensor
+    dropped_mass: Tensor
+    row_max: Tensor
+    bits: Tensor
+    counts: Tensor
+
+
+def screen_pairs(graph: PackedGraph, tolerance: float, config: ScreenConfig = DEFAULT_CONFIG) -> PairMask:
+    """Screen all pairs once, and select again for rows that dropped more than the tolerance."""
     pixels, device = graph.pixels, graph.valid.device
-    see, keep = thresholds(pixels, tolerance)
-    square = screening_tile(sum(graph.channels), shared_memory(device))
-    found = _unseen(graph, keep) if square is None else _screened(graph, square, tolerance, see, keep)
-    tile = selection_tile(sum(graph.channels), shared_memory(device))
-    for number in range(PASSES):
+    screen_threshold, keep_threshold = config.thresholds(pixels, tolerance)
+    tile = screen_tile(sum(graph.channels), shared_memory(device), config.screen_tiles)
+    if tile is None:
+        mask = empty_mask(graph, keep_threshold)
+    else:
+        mask = first_pass(graph, tile, tolerance, screen_threshold, keep_threshold, config)
+    tile = select_tile(sum(graph.channels), shared_memory(device), config.select_tiles)
+    for number in range(config.passes):
         launch(
-            selection.select,
+            select_kernels.select,
             (graph.padded // tile.rows, graph.batch),
-            *(graph.keys.high, graph.inverse, graph.valid, graph.off, *found),
-            *(graph.scale, math.log2(see), math.log2(tolerance), pixels, graph.padded, int(number == PASSES - 1)),
+            *(*graph.high_pointers(), *mask),
+            *(graph.scale, math.log2(screen_threshold), math.log2(tolerance), pixels, graph.padded),
+            int(number == config.passes - 1),
             D0=graph.channels[0],
             D1=graph.channels[1],
             BM=tile.rows,
@@ -67,36 +105,48 @@ def look(graph: Graph, tolerance: float) -> Look:
             num_warps=tile.warps,
             num_stages=tile.stages,
         )
-    return found
+    return mask
 
 
-def _unseen(graph: Graph, keep: float) -> Look:
+def empty_mask(graph: PackedGraph, keep_threshold: float) -> PairMask:
+    """A mask without pairs, whose rows have all yet to be selected for."""
     groups = graph.padded // GROUP
-    integers = {"dtype": torch.int32, "device": graph.valid.device}
-    return Look(
-        torch.full_like(graph.inverse, math.log2(keep)),
+    bits = torch.zeros(graph.batch, groups, graph.padded // 32, dtype=torch.int32, device=graph.valid.device)
+    return PairMask(
+        torch.full_like(graph.inv_norm, math.log2(keep_threshold)),
         torch.where(graph.valid != 0, math.inf, 0.0),
-        torch.full_like(graph.inverse, math.inf),
-        torch.zeros(graph.batch, groups, graph.padded // 32, **integers),
-        torch.zeros(graph.batch, groups, **integers),
+        torch.full_like(graph.inv_norm, math.inf),
+        bits,
+        torch.zeros_like(bits[..., 0]),
     )
 
 
-def _screened(graph: Graph, tile: Tile, tolerance: float, see: float, keep: float) -> Look:
-    """A look from what rows hold nearby, where they hold anything. See :mod:`rwpm_fast.ops.gpu.kernels.screen`."""
-    found = _unseen(graph, keep)
-    margin = 2 * graph.scale * graph.off[:, None]
-    near = row_sums(graph, None, reach=REACH)
-    base = near.largest - near.inverse.log2() - margin  # [B, padded], inf where there is none
-    lost = torch.zeros_like(base, dtype=torch.int32)
-    largest = torch.full_like(lost, torch.iinfo(torch.int32).min)
+def first_pass(
+    graph: PackedGraph,
+    tile: Tile,
+    tolerance: float,
+    screen_threshold: float,
+    keep_threshold: float,
+    config: ScreenConfig = DEFAULT_CONFIG,
+) -> PairMask:
+    """Screen every pair once. See :mod:`rwpm_fast.ops.gpu.kernels.screen`.
+
+    Rows without a bound of their sum, because no other pixel is within the window, and rows of groups that kept too
+    many columns are left as in :func:`empty_mask`: the next pass selects for them.
+    """
+    mask = empty_mask(graph, keep_threshold)
+    margin = 2 * graph.scale * graph.quant_error[:, None]
+    near = row_sums(graph, None, window=config.window, tiles=config.row_sum_tiles)
+    row_lse_bound = near.row_max - near.inv_row_sum.log2() - margin  # [B, padded], inf where there is none
+    dropped = torch.zeros_like(row_lse_bound, dtype=torch.int32)
+    row_max = torch.full_like(dropped, torch.iinfo(torch.int32).min)
     tiles = graph.padded // tile.rows
-    per_share = screening.PARTS.value / tolerance
+    fixed_point_one = screen_kernels.FIXED_POINT_ONE.value / tolerance
     launch(
-        screening.screen,
-        (tiles, -(-(tiles // 2 + 1) // TURNS), graph.batch),
-        *(graph.keys.high, graph.inverse, graph.valid, graph.off, base, lost, largest, found.bits, found.counts),
-        *(graph.scale, math.log2(see), math.log2(keep), per_share, graph.padded),
+        screen_kernels.screen,
+        (tiles, -(-(tiles // 2 + 1) // config.tiles_per_program), graph.batch),
+        *(*graph.high_pointers(), row_lse_bound, dropped, row_max, mask.bits, mask.counts),
+        *(graph.scale, math.log2(screen_threshold), math.log2(keep_threshold), fixed_point_one, graph.padded),
         D0=graph.channels[0],
         D1=graph.channels[1],
         BM=tile.rows,
@@ -104,10 +154,11 @@ def _screened(graph: Graph, tile: Tile, tolerance: float, see: float, keep: floa
         num_warps=tile.warps,
         num_stages=tile.stages,
     )
-    # Who kept too much to list it may have begun with far too small a sum, and looks again like who could not begin.
-    dense = (found.counts > DENSEST * graph.pixels).repeat_interleave(GROUP, 1)
-    known = base.isfinite() & ~dense
-    dropped = lost * (1 / per_share) * margin.exp2() + graph.pixels * see
-    return found._replace(
-        dropped=torch.where(known, dropped, found.dropped), largest=screening.number_of(largest) + margin
+    # Groups that kept too many columns may have started from a poor bound: their rows, too, go through the next pass.
+    dense = (mask.counts > config.max_density * graph.pixels).repeat_interleave(GROUP, 1)
+    known = row_lse_bound.isfinite() & ~dense
+    dropped_mass = dropped * (1 / fixed_point_one) * margin.exp2() + graph.pixels * screen_threshold
+    return mask._replace(
+        dropped_mass=torch.where(known, dropped_mass, mask.dropped_mass),
+        row_max=screen_kernels.ordered_int_to_float(row_max) + margin,
     )

@@ -1,4 +1,4 @@
-"""The pairs that matter of a graph: listed, weighed; and a transition over them."""
+"""The pairs of a graph that matter: listed, weighed; and a transition over them."""
 
 from __future__ import annotations
 
@@ -8,36 +8,50 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .kernels import select as selection
-from .kernels import sparse
-from .kernels.tiles import BLOCK, panels
+from .kernels import select as select_kernels
+from .kernels import sparse as kernels
+from .kernels.tiles import BLOCK, channel_tiles
 from .launch import device_memory, launch, shared_memory
-from .pack import Graph, Split
-from .screen import DENSEST, GROUP, look
-from .tuning import weighing_tile
+from .pack import HalfPair, PackedGraph
+from .screen import DEFAULT_CONFIG, GROUP, ScreenConfig, screen_pairs
+from .tuning import weigh_tile
 
-PAGE = selection.PAGE.value
+WEIGHT_BLOCK = select_kernels.WEIGHT_BLOCK.value
 
 # There is room for so many columns of a group on average, or for a part of N where that is more; and for no more than a
-# part of the device's memory. DABNet's embeddings enlarged to 184x320 need 1300 to 2100, to 512x1024 8000 to 12500;
-# smooth synthetic ones 2900 and 15500.
-COLUMNS, PART_OF_PIXELS, PART_OF_MEMORY = 3072, 1 / 32, 1 / 4
+# part of the device's memory. docs/design/sparse-gpu.md says how many columns embeddings need.
+MEAN_COLUMNS, PIXEL_FRACTION, MEMORY_FRACTION = 3072, 1 / 32, 1 / 4
 
 
 @dataclass
 class Pairs:
-    """The pairs that groups of rows keep."""
+    """The pairs that groups of GROUP rows keep.
 
-    order: Tensor  # [B * groups] int64
-    begins: Tensor  # [B * groups] int64, -1: the group streams
-    counts: Tensor  # [B * groups] int32
-    columns: Tensor  # [capacity] int32
-    weights: Split  # [capacity / PAGE, GROUP, PAGE]
-    inverse_sum: Tensor  # [B, padded]
-    dropped: Tensor  # [B, padded]
-    streams: Tensor  # [B, blocks] int8
+    Attributes:
+        order: [B * groups] int64, the groups, those with the longest lists first.
+        begins: [B * groups] int64, where a group's list begins in `columns`; -1: the group streams.
+        counts: [B * groups] int32, columns of a group.
+        columns: [capacity] int32; lists are padded to whole blocks of WEIGHT_BLOCK.
+        weights: [capacity / WEIGHT_BLOCK, GROUP, WEIGHT_BLOCK], 2^15 times as large; not normalized.
+        inv_row_sum: [B, padded], one over the sum of a row's weights.
+        dropped_mass: [B, padded], share of its mass that a row drops, at most.
+        dense_blocks: [B, padded / BLOCK] int8, blocks of rows that stream.
+    """
 
-    def facts(self, graph: Graph) -> dict[str, Any]:
+    order: Tensor
+    begins: Tensor
+    counts: Tensor
+    columns: Tensor
+    weights: HalfPair
+    inv_row_sum: Tensor
+    dropped_mass: Tensor
+    dense_blocks: Tensor
+
+    def pointers(self) -> tuple[Tensor, ...]:
+        """The lists in the order of :mod:`rwpm_fast.ops.gpu.kernels`."""
+        return self.begins, self.counts, self.columns, *self.weights.pointers(), self.inv_row_sum
+
+    def stats(self, graph: PackedGraph) -> dict[str, Any]:
         """Path, pairs that a transition goes over, and largest dropped mass of a batch of one; waits for the device."""
         valid = graph.valid != 0
         listed = (self.begins >= 0)[:, None] & valid.view(-1, GROUP)  # [groups, GROUP]
@@ -45,78 +59,102 @@ class Pairs:
         # A pixel's own column may be among its group's.
         kept = int((listed.sum(1) * self.counts).sum()) + (pixels - rows) * (pixels - 1)
         path = "sparse" if rows == pixels else "streaming" if rows == 0 else "mixed"
-        dropped = torch.where(listed, self.dropped.view(-1, GROUP), 0).amax()
-        return {"path": path, "kept": kept, "dropped_mass": float(dropped)}
+        dropped_mass = torch.where(listed, self.dropped_mass.view(-1, GROUP), 0).amax()
+        return {"path": path, "kept": kept, "dropped_mass": float(dropped_mass)}
 
 
-def select_pairs(graph: Graph, tolerance: float, *, split: bool) -> Pairs:
-    """Look at all pairs, list those that matter, and weigh them."""
+def select_pairs(
+    graph: PackedGraph, tolerance: float, *, has_low: bool, config: ScreenConfig = DEFAULT_CONFIG
+) -> Pairs:
+    """Screen all pairs, list those that matter, and weigh them.
+
+    Args:
+        graph: packed embeddings.
+        tolerance: share of its mass that a row may drop, in (0, 1).
+        has_low: whether the weights are stored in two halves, like the state that they multiply.
+        config: how pairs are screened and selected.
+    """
     batch, padded, pixels, device = graph.batch, graph.padded, graph.pixels, graph.valid.device
     groups, words = padded // GROUP, padded // 32
-    _, dropped, largest, bits, counts = look(graph, tolerance)
+    mask = screen_pairs(graph, tolerance, config)
 
-    columns, weights = _room(graph, split)
-    # A block streams when a row of it drops too much, or when its groups' lists are long or find no room.
-    wide = (dropped > tolerance).view(batch, groups, GROUP).any(2)
-    unfit = (wide | (counts > DENSEST * pixels)).flatten()
-    counts = counts.flatten()
-    listed = torch.where(unfit, 0, (counts + PAGE - 1) // PAGE * PAGE).long()
-    end = listed.cumsum(0)
-    streams = (unfit | (end > len(columns))).view(batch, padded // BLOCK, BLOCK // GROUP).any(2)  # [B, blocks]
-    begins = torch.where(streams.repeat_interleave(BLOCK // GROUP, 1).flatten(), -1, end - listed)
+    columns, weights = allocate_lists(graph, has_low)
+    # A block streams if a row of it drops too much, or if its groups' lists are long or find no room.
+    over_budget = (mask.dropped_mass > tolerance).view(batch, groups, GROUP).any(2)
+    dense = (over_budget | (mask.counts > config.max_density * pixels)).flatten()
+    counts = mask.counts.flatten()
+    slots = torch.where(dense, 0, (counts + WEIGHT_BLOCK - 1) // WEIGHT_BLOCK * WEIGHT_BLOCK).long()
+    end = slots.cumsum(0)
+    dense_blocks = (dense | (end > len(columns))).view(batch, padded // BLOCK, BLOCK // GROUP).any(2)  # [B, blocks]
+    begins = torch.where(dense_blocks.repeat_interleave(BLOCK // GROUP, 1).flatten(), -1, end - slots)
 
-    inverse_sum = torch.empty_like(graph.inverse)
-    launch(selection.list_columns, (batch * groups,), bits, counts, begins, columns, words, WORDS=32, PAGE=PAGE)
-    tile = weighing_tile(sum(graph.channels) * graph.keys.parts, shared_memory(device))
+    inv_row_sum = torch.empty_like(graph.inv_norm)
+    order = slots.argsort(descending=True, stable=True)
+    pairs = Pairs(order, begins, counts, columns, weights, inv_row_sum, mask.dropped_mass, dense_blocks.to(torch.int8))
     launch(
-        sparse.weigh,
+        select_kernels.list_columns,
+        (batch * groups,),
+        *(mask.bits, begins, counts, columns, words),
+        WORDS=32,
+        WEIGHT_BLOCK=WEIGHT_BLOCK,
+    )
+    tile = weigh_tile(sum(graph.channels) * graph.keys.halves, shared_memory(device))
+    launch(
+        kernels.weigh,
         (batch * groups, GROUP // tile.rows),
-        *(*graph.keys.pointers(), graph.inverse, graph.valid, largest, begins, counts, columns),
-        *(*weights.pointers(), inverse_sum, graph.scale, padded),
+        *(*graph.pointers(), mask.row_max, *pairs.pointers(), graph.scale, padded),
         D0=graph.channels[0],
         D1=graph.channels[1],
         GROUP=GROUP,
-        PAGE=PAGE,
+        WEIGHT_BLOCK=WEIGHT_BLOCK,
         BM=tile.rows,
         BN=tile.columns,
-        SPLIT_KEYS=graph.keys.split,
-        SPLIT_VALUES=split,
+        KEYS_HAVE_LOW=graph.keys.has_low,
+        VALUES_HAVE_LOW=has_low,
         num_warps=tile.warps,
         num_stages=tile.stages,
     )
-    order = listed.argsort(descending=True, stable=True)
-    return Pairs(order, begins, counts, columns, weights, inverse_sum, dropped, streams.to(torch.int8))
+    return pairs
 
 
-def _room(graph: Graph, split: bool) -> tuple[Tensor, Split]:
+def allocate_lists(graph: PackedGraph, has_low: bool) -> tuple[Tensor, HalfPair]:
     """Memory for the columns and weights of all groups; less where the device has less, down to none."""
     device, groups = graph.valid.device, graph.batch * graph.padded // GROUP
-    pages = int(groups * min(graph.padded, max(COLUMNS, PART_OF_PIXELS * graph.pixels)) / PAGE)
-    pages = min(pages, int(PART_OF_MEMORY * device_memory(device) / (PAGE * GROUP * (4 if split else 2))))
+    blocks = int(groups * min(graph.padded, max(MEAN_COLUMNS, PIXEL_FRACTION * graph.pixels)) / WEIGHT_BLOCK)
+    block_bytes = WEIGHT_BLOCK * GROUP * (4 if has_low else 2)
+    blocks = min(blocks, int(MEMORY_FRACTION * device_memory(device) / block_bytes))
     while True:
         try:
-            weights = Split.empty(pages, GROUP, PAGE, split=split, device=device)
-            return torch.empty(pages * PAGE, dtype=torch.int32, device=device), weights
+            weights = HalfPair.empty(blocks, GROUP, WEIGHT_BLOCK, has_low=has_low, device=device)
+            return torch.empty(blocks * WEIGHT_BLOCK, dtype=torch.int32, device=device), weights
         except torch.OutOfMemoryError:
-            if not pages:
+            if not blocks:
                 raise
-            pages //= 2
+            blocks //= 2
 
 
-def sparse_step(pairs: Pairs, start: Split, source: Split, target: Split, alpha: float) -> None:
-    """One transition of the groups that have a list."""
+def sparse_step(pairs: Pairs, start: HalfPair, source: HalfPair, target: HalfPair, alpha: float) -> None:
+    """Make one transition of the groups that have a list, ``target = alpha S source + (1 - alpha) start``.
+
+    Args:
+        pairs: of the graph, with weights in as many halves as the states.
+        start: [B, padded, C].
+        source: [B, padded, C].
+        target: [B, padded, C], written; groups that stream are left as they are.
+        alpha: in [0, 1].
+    """
     _, padded, width = source.high.shape
-    for panel in panels(width, source.parts):
+    for channels in channel_tiles(width, source.halves):
         launch(
-            sparse.step,
-            (len(pairs.order), panel.count),
-            *(pairs.order, pairs.begins, pairs.counts, pairs.columns, *pairs.weights.pointers(), pairs.inverse_sum),
-            *(*start.pointers(), *source.pointers(), *target.pointers(), alpha, padded, width, panel.first),
-            C0=panel.main,
-            C1=panel.tail,
+            kernels.step,
+            (len(pairs.order), channels.count),
+            *(pairs.order, *pairs.pointers(), *start.pointers(), *source.pointers(), *target.pointers()),
+            *(alpha, padded, width, channels.first),
+            C0=channels.main,
+            C1=channels.tail,
             GROUP=GROUP,
-            PAGE=PAGE,
-            SPLIT=source.split,
+            WEIGHT_BLOCK=WEIGHT_BLOCK,
+            VALUES_HAVE_LOW=source.has_low,
             num_warps=4,
             num_stages=3,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 
@@ -16,52 +17,51 @@ class Tile(NamedTuple):
 
 # Three stages before two: with two a tile is fetched only while the second product runs, with three a whole tile ahead.
 # Four warps, which multiply together, for every 64 rows: more would each multiply all of them again.
-_STEPS = (
+EXACT_TILES = (
     Tile(128, 64, 8, 3), Tile(128, 64, 8, 2), Tile(128, 32, 8, 3), Tile(128, 32, 8, 2), Tile(64, 64, 4, 2),
     Tile(64, 32, 4, 2), Tile(64, 32, 4, 1), Tile(32, 32, 4, 1), Tile(16, 16, 4, 1),
 )  # fmt: skip
-_SELECTIONS = (Tile(128, 64, 8, 3), Tile(128, 64, 8, 2), Tile(64, 32, 4, 2), Tile(64, 32, 4, 1))
-
-_WEIGHINGS = (
+SCREEN_TILES = (Tile(128, 64, 8, 3), Tile(128, 64, 8, 2), Tile(64, 64, 4, 2), Tile(64, 64, 4, 1))
+SELECT_TILES = (Tile(128, 64, 8, 3), Tile(128, 64, 8, 2), Tile(64, 32, 4, 2), Tile(64, 32, 4, 1))
+WEIGH_TILES = (
     Tile(64, 64, 4, 2), Tile(64, 64, 4, 1), Tile(64, 32, 4, 1), Tile(32, 32, 4, 1), Tile(16, 16, 4, 1),
 )  # fmt: skip
-_SCREENS = (Tile(128, 64, 8, 3), Tile(128, 64, 8, 2), Tile(64, 64, 4, 2), Tile(64, 64, 4, 1))
 
 
-def streaming_tile(channels: int, value_channels: int, shared_memory: int) -> Tile:
-    """For row sums (no value channels) and steps; channels in float16, those that are split counted twice."""
+def exact_tile(channels: int, value_channels: int, shared_memory: int, tiles: tuple[Tile, ...] = EXACT_TILES) -> Tile:
+    """For row sums (no value channels) and exact steps; channels in float16, those in two halves counted twice."""
 
     def bytes_of(tile: Tile) -> int:
         columns = tile.stages * tile.columns
-        # Beside a pixel's channels stand up to three float32: its factor, and for the adjoint its row's sums.
+        # With a pixel's channels come up to three float32: its factor, and for the adjoint its row's maximum and sum.
         return 2 * (tile.rows * channels + columns * (channels + value_channels)) + 12 * columns
 
-    return _first(_STEPS, bytes_of, shared_memory)
+    return _first(tiles, bytes_of, shared_memory)
 
 
-def selection_tile(channels: int, shared_memory: int) -> Tile:
-    """For the look of rows at all pairs."""
-    return _first(_SELECTIONS, lambda tile: _bytes_of_keys(tile, channels), shared_memory)
+def screen_tile(channels: int, shared_memory: int, tiles: tuple[Tile, ...] = SCREEN_TILES) -> Tile | None:
+    """For screening; columns are a group's or more. None if no tile fits."""
+    return next((tile for tile in tiles if _bytes_of_keys(tile, channels) <= shared_memory), None)
 
 
-def weighing_tile(channels: int, shared_memory: int) -> Tile:
-    """For the weights of the pairs kept: rows of a group, columns of a page; channels counted twice where split."""
+def select_tile(channels: int, shared_memory: int, tiles: tuple[Tile, ...] = SELECT_TILES) -> Tile:
+    """For the passes of rows over all pairs."""
+    return _first(tiles, lambda tile: _bytes_of_keys(tile, channels), shared_memory)
+
+
+def weigh_tile(channels: int, shared_memory: int) -> Tile:
+    """For the weights of the pairs kept: rows of a group, columns of a block; channels in two halves counted twice."""
 
     def bytes_of(tile: Tile) -> int:
         # What is gathered into a pipeline is held once more on its way to the matrix units of sm_100.
         return _bytes_of_keys(tile, channels) + (2 * channels * tile.columns if tile.stages > 1 else 0)
 
-    return _first(_WEIGHINGS, bytes_of, shared_memory)
-
-
-def screening_tile(channels: int, shared_memory: int) -> Tile | None:
-    """For the look at every pair once; columns are a group's or more. None where none fits."""
-    return next((tile for tile in _SCREENS if _bytes_of_keys(tile, channels) <= shared_memory), None)
+    return _first(WEIGH_TILES, bytes_of, shared_memory)
 
 
 def _bytes_of_keys(tile: Tile, channels: int) -> int:
     return 2 * channels * (tile.rows + tile.stages * tile.columns)
 
 
-def _first(tiles: tuple[Tile, ...], bytes_of, shared_memory: int) -> Tile:
+def _first(tiles: tuple[Tile, ...], bytes_of: Callable[[Tile], int], shared_memory: int) -> Tile:
     return next((tile for tile in tiles if bytes_of(tile) <= shared_memory), tiles[-1])

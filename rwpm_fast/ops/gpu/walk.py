@@ -9,26 +9,27 @@ import torch
 from torch import Tensor
 
 from .exact import RowSums, exact_step, row_sums
-from .kernels.tiles import MOST_CHANNELS
-from .pack import Graph, Split, pack_graph, pack_state, unpack_state
+from .kernels.tiles import MAX_CHANNELS
+from .pack import HalfPair, PackedGraph, pack_graph, pack_state, unpack_state
+from .screen import DEFAULT_CONFIG, ScreenConfig
 from .sparse import Pairs, select_pairs, sparse_step
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 def unsupported_reason(embeddings: Tensor, values: Tensor) -> str | None:
-    """Why these kernels cannot walk such tensors, None when they can."""
+    """Say why these kernels cannot walk such tensors; None when they can."""
     for name, t in {"embeddings": embeddings, "values": values}.items():
         if t.dtype not in DTYPES:
             return f"{name}: expected float32, float16 or bfloat16, got {t.dtype}"
-    if embeddings.shape[-1] > MOST_CHANNELS:
-        return f"embeddings: expected up to {MOST_CHANNELS} channels, got {embeddings.shape[-1]}"
+    if embeddings.shape[-1] > MAX_CHANNELS:
+        return f"embeddings: expected up to {MAX_CHANNELS} channels, got {embeddings.shape[-1]}"
     return None
 
 
 def take_steps(
-    graph: Graph,
-    start: Split,
+    graph: PackedGraph,
+    start: HalfPair,
     alpha: float,
     steps: int,
     *,
@@ -36,29 +37,49 @@ def take_steps(
     sums: RowSums | None = None,
     adjoint: bool = False,
     exact_step: Callable[..., None] = exact_step,
-) -> Split:
-    """The state after ``steps`` transitions: over pairs, and by streaming what they say or, without pairs, all; without
-    sums no block streams."""
+) -> HalfPair:
+    """Walk a packed state.
+
+    Args:
+        graph: packed embeddings.
+        start: [B, padded, C].
+        alpha: in [0, 1].
+        steps: number of transitions, >= 0.
+        pairs: kept pairs of the rows that are not dense; None: every row streams.
+        sums: of the rows that stream; None: no row does.
+        adjoint: whether to take the transpose of S; without pairs alone.
+        exact_step: makes an exact transition; see :func:`walk_batch`.
+
+    Returns:
+        The state after the last step.
+    """
     state, free = start, None
     for _ in range(steps):
-        target = free or Split.empty(*start.high.shape, split=start.split, device=start.high.device)
+        target = free or HalfPair.empty(*start.high.shape, has_low=start.has_low, device=start.high.device)
         if pairs is not None:
             sparse_step(pairs, start, state, target, alpha)
         if sums is not None:
-            exact_step(graph, sums, None if pairs is None else pairs.streams, start, state, target, alpha, adjoint)
+            dense_blocks = None if pairs is None else pairs.dense_blocks
+            exact_step(graph, sums, dense_blocks, start, state, target, alpha, adjoint)
         state, free = target, (None if state is start else state)
     return state
 
 
-class Walked(NamedTuple):
-    """Walked values [B, N, C], the graph (None: nothing to walk) and its pairs (None: all streamed)."""
+class WalkResult(NamedTuple):
+    """A walk and what it was made with.
+
+    Attributes:
+        values: [B, N, C], walked.
+        graph: packed embeddings; None: there was nothing to walk.
+        pairs: kept pairs; None: every row streamed.
+    """
 
     values: Tensor
-    graph: Graph | None
+    graph: PackedGraph | None
     pairs: Pairs | None
 
 
-def walk(
+def walk_batch(
     embeddings: Tensor,
     values: Tensor,
     mask: Tensor | None,
@@ -70,24 +91,35 @@ def walk(
     adjoint: bool = False,
     exact_step: Callable[..., None] = exact_step,
     on_phase: Callable[[str], None] = lambda phase: None,
-) -> Walked:
-    """The walk of :func:`rwpm_fast.walk` on batches: embeddings [B, N, D], values [B, N, C], mask [B, N]; checked.
+    config: ScreenConfig = DEFAULT_CONFIG,
+) -> WalkResult:
+    """Walk batches of checked tensors; see :func:`rwpm_fast.walk`.
 
     Args:
-        adjoint: walk by the transpose of S, exactly.
+        embeddings: [B, N, D].
+        values: [B, N, C].
+        mask: [B, N], or None.
+        alpha: probability to go on, in [0, 1].
+        steps: number of transitions, >= 0.
+        temperature: of the softmax, > 0.
+        tolerance: share of its mass that a row may drop, in [0, 1); 0: the exact walk.
+        adjoint: whether to walk by the transpose of S, exactly.
         exact_step: makes an exact transition; :func:`rwpm_fast.ops.gpu.cuda_step.exact_step` may serve in its place.
         on_phase: called when a phase has been launched: "pack", "compile", "steps".
+        config: how pairs are screened and selected.
     """
     if steps == 0 or values.numel() == 0 or embeddings.shape[1] < 2:
-        return Walked(values.clone(memory_format=torch.contiguous_format), None, None)
+        return WalkResult(values.clone(memory_format=torch.contiguous_format), None, None)
     graph = pack_graph(embeddings, mask, temperature)
-    # A gradient that is not finite must show: only values of a forward walk are looked at.
+    # A gradient that is not finite must show: values are checked in a forward walk only.
     start, factor = pack_state(values, graph, check=not adjoint)
     on_phase("pack")
-    pairs = select_pairs(graph, tolerance, split=start.split) if tolerance > 0 and not adjoint else None
-    sums = row_sums(graph, None if pairs is None else pairs.streams)
+    pairs = None
+    if tolerance > 0 and not adjoint:
+        pairs = select_pairs(graph, tolerance, has_low=start.has_low, config=config)
+    sums = row_sums(graph, None if pairs is None else pairs.dense_blocks)
     on_phase("compile")
     state = take_steps(graph, start, alpha, steps, pairs=pairs, sums=sums, adjoint=adjoint, exact_step=exact_step)
     walked = unpack_state(state, factor, graph, values)
     on_phase("steps")
-    return Walked(walked, graph, pairs)
+    return WalkResult(walked, graph, pairs)

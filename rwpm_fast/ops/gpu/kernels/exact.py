@@ -1,8 +1,8 @@
-"""The exact walk, streamed: every step makes every weight anew, from row sums that were made once.
+"""The exact walk, streamed: every step computes every weight again, from row sums that were computed once.
 
 The first pass keeps a running maximum and sum, as flash attention does. A step then needs neither. Maximum and sum are
-stored apart, and not as one logarithm: that is around 100, where a float32 is good to 1e-5, while the difference of a
-logit and the largest is as good as the logit, and the same in the sum and in the steps.
+stored separately, and not as one log-sum-exp: that is around 100, where a float32 is good to 1e-5, while the difference
+of a logit and the row's largest is as exact as the logit, and the same in the sum and in the steps.
 """
 
 from __future__ import annotations
@@ -10,80 +10,85 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .tiles import add_values, high_of, load_queries, low_of, products, store_step
+from .tiles import add_values, high_half, load_queries, low_half, products, store_step
 
-# Weights are made 2^LIFT times as large: the largest, 1, is then 32768 of the 65504 that float16 holds, and one of 1e-9
-# still has all its digits.
-LIFT = tl.constexpr(15)
-UNLIFT = tl.constexpr(2.0**-15)
+# Weights are computed 2^WEIGHT_SHIFT times as large: the largest, 1, is then 32768 of the 65504 that float16 holds, and
+# one of 1e-9 still has all its digits.
+WEIGHT_SHIFT = tl.constexpr(15)
+WEIGHT_UNIT = tl.constexpr(2.0**-15)
 
 
 @triton.jit
 def row_sums(
-    keys,  # [B, padded, D0 + D1]
-    low,
-    inverse,  # [B, padded]
-    valid,  # [B, padded] int8
-    streams,  # [B, blocks] int8: blocks of BLOCK pixels that stream
-    # output
-    largest,  # [B, padded] largest of scale * cosine over the other pixels; inf where there is none
-    inverse_sum,  # [B, padded] 1 / sum of exp2(scale * cosine - largest); 0 where there is none
+    p_keys,  # [B, padded, D0 + D1]
+    p_keys_low,
+    p_inv_norm,  # [B, padded]
+    p_valid,  # [B, padded] int8
+    p_row_max,  # output: [B, padded] largest of scale * cosine over the other pixels; inf where there is none
+    p_inv_row_sum,  # output: [B, padded] 1 / sum of exp2(scale * cosine - row_max); 0 where there is none
+    p_dense_blocks,  # [B, blocks] int8: blocks of BLOCK rows that stream
     scale,
     padded,
-    reach,  # pixels before and after its tile at which a row looks, a multiple of BN
+    window,  # pixels before and after its tile that a row sums over, a multiple of BN
     D0: tl.constexpr,
     D1: tl.constexpr,
     BM: tl.constexpr,
     BN: tl.constexpr,
     BLOCK: tl.constexpr,
-    SPLIT_KEYS: tl.constexpr,
-    CHOSEN: tl.constexpr,  # whether to look at `streams`
+    KEYS_HAVE_LOW: tl.constexpr,
+    SOME_BLOCKS: tl.constexpr,  # whether only the blocks of p_dense_blocks stream
 ):
-    batch = tl.program_id(1).to(tl.int64)
-    begin = tl.program_id(0) * BM
-    if CHOSEN:
-        if tl.load(streams + batch * (padded // BLOCK) + begin // BLOCK) == 0:
+    i_batch = tl.program_id(1).to(tl.int64)
+    i_row = tl.program_id(0) * BM
+    if SOME_BLOCKS:
+        if tl.load(p_dense_blocks + i_batch * (padded // BLOCK) + i_row // BLOCK) == 0:
             return
-    keys += batch * padded * (D0 + D1)
-    low += batch * padded * (D0 + D1)
-    inverse += batch * padded
-    valid += batch * padded
-    pixel = begin + tl.arange(0, BM)
-    query, query_tail, query_low, query_tail_low = load_queries(keys, low, begin, D0, D1, BM, SPLIT_KEYS)
-    to_logit = tl.load(inverse + pixel) * scale
-    base = tl.full([BM], float("-inf"), tl.float32)
-    total = tl.zeros([BM], tl.float32)
-    for first in range(tl.maximum(begin - reach, 0) // BN * BN, tl.minimum(begin + BM + reach, padded), BN):
-        key = first + tl.arange(0, BN)
-        row = tl.cast(key, tl.int64) * (D0 + D1)
-        x = products(query, query_tail, query_low, query_tail_low, keys + row, low + row, D0, D1, SPLIT_KEYS)
-        x = x * tl.load(inverse + key)[None, :] * to_logit[:, None]
-        live = (tl.load(valid + key) != 0)[None, :] & (pixel[:, None] != key[None, :])
-        x = tl.where(live, x, float("-inf"))
-        most = tl.maximum(base, tl.max(x, 1))
-        safe = tl.where(most == float("-inf"), 0.0, most)  # -inf less -inf would be no number
-        total = total * tl.exp2(base - safe) + tl.sum(tl.exp2(x - safe[:, None]), 1)
-        base = most
-    alone = (total == 0) | (tl.load(valid + pixel) == 0)
-    tl.store(largest + batch * padded + pixel, tl.where(alone, float("inf"), base))
-    tl.store(inverse_sum + batch * padded + pixel, tl.where(alone, 0.0, 1 / tl.where(alone, 1.0, total)))
+    p_keys += i_batch * padded * (D0 + D1)
+    p_keys_low += i_batch * padded * (D0 + D1)
+    p_inv_norm += i_batch * padded
+    p_valid += i_batch * padded
+    o_row = i_row + tl.arange(0, BM)
+    b_query, b_query_tail, b_query_low, b_query_tail_low = load_queries(
+        p_keys, p_keys_low, i_row, D0, D1, BM, KEYS_HAVE_LOW
+    )
+    b_to_logit = tl.load(p_inv_norm + o_row) * scale
+    b_max = tl.full([BM], float("-inf"), tl.float32)
+    b_sum = tl.zeros([BM], tl.float32)
+    for i_col in range(tl.maximum(i_row - window, 0) // BN * BN, tl.minimum(i_row + BM + window, padded), BN):
+        o_col = i_col + tl.arange(0, BN)
+        o_key = tl.cast(o_col, tl.int64) * (D0 + D1)
+        b_logit = products(
+            b_query, b_query_tail, b_query_low, b_query_tail_low, p_keys + o_key, p_keys_low + o_key, D0, D1,
+            KEYS_HAVE_LOW,
+        )  # fmt: skip
+        b_logit = b_logit * tl.load(p_inv_norm + o_col)[None, :] * b_to_logit[:, None]
+        m_pair = (tl.load(p_valid + o_col) != 0)[None, :] & (o_row[:, None] != o_col[None, :])
+        b_logit = tl.where(m_pair, b_logit, float("-inf"))
+        b_new_max = tl.maximum(b_max, tl.max(b_logit, 1))
+        b_finite_max = tl.where(b_new_max == float("-inf"), 0.0, b_new_max)  # -inf minus -inf would be NaN
+        b_sum = b_sum * tl.exp2(b_max - b_finite_max) + tl.sum(tl.exp2(b_logit - b_finite_max[:, None]), 1)
+        b_max = b_new_max
+    m_isolated = (b_sum == 0) | (tl.load(p_valid + o_row) == 0)
+    tl.store(p_row_max + i_batch * padded + o_row, tl.where(m_isolated, float("inf"), b_max))
+    p_out = p_inv_row_sum + i_batch * padded + o_row
+    tl.store(p_out, tl.where(m_isolated, 0.0, 1 / tl.where(m_isolated, 1.0, b_sum)))
 
 
 @triton.jit
 def step(
-    keys,  # [B, padded, D0 + D1]
-    low,
-    inverse,  # [B, padded]
-    largest,  # [B, padded]
-    inverse_sum,  # [B, padded]
-    streams,  # [B, blocks] int8
-    start,  # [B, padded, width]
-    start_low,
-    source,  # [B, padded, width]
-    source_low,
+    p_keys,  # [B, padded, D0 + D1]
+    p_keys_low,
+    p_inv_norm,  # [B, padded]
+    p_row_max,  # [B, padded]
+    p_inv_row_sum,  # [B, padded]
+    p_dense_blocks,  # [B, blocks] int8
+    p_start,  # [B, padded, width]
+    p_start_low,
+    p_source,  # [B, padded, width]
+    p_source_low,
     # output
-    target,  # [B, padded, width]: alpha S source + (1 - alpha) start
-    target_low,
+    p_target,  # [B, padded, width]: alpha S source + (1 - alpha) start
+    p_target_low,
     scale,
     alpha,
     padded,
@@ -96,67 +101,76 @@ def step(
     BM: tl.constexpr,
     BN: tl.constexpr,
     BLOCK: tl.constexpr,
-    SPLIT_KEYS: tl.constexpr,
-    SPLIT_VALUES: tl.constexpr,
-    CHOSEN: tl.constexpr,
+    KEYS_HAVE_LOW: tl.constexpr,
+    VALUES_HAVE_LOW: tl.constexpr,
+    SOME_BLOCKS: tl.constexpr,
     ADJOINT: tl.constexpr,
 ):
-    batch = tl.program_id(2).to(tl.int64)
-    begin = tl.program_id(0) * BM
-    if CHOSEN:
-        if tl.load(streams + batch * (padded // BLOCK) + begin // BLOCK) == 0:
+    i_batch = tl.program_id(2).to(tl.int64)
+    i_row = tl.program_id(0) * BM
+    if SOME_BLOCKS:
+        if tl.load(p_dense_blocks + i_batch * (padded // BLOCK) + i_row // BLOCK) == 0:
             return
-    channel = first_channel + tl.program_id(1) * (C0 + C1)
-    keys += batch * padded * (D0 + D1)
-    low += batch * padded * (D0 + D1)
-    inverse += batch * padded
-    largest += batch * padded
-    inverse_sum += batch * padded
-    source += batch * padded * width + channel
-    source_low += batch * padded * width + channel
-    pixel = begin + tl.arange(0, BM)
-    query, query_tail, query_low, query_tail_low = load_queries(keys, low, begin, D0, D1, BM, SPLIT_KEYS)
-    to_logit = tl.load(inverse + pixel) * scale
-    row_largest = tl.load(largest + pixel)
-    acc = tl.zeros([BM, C0], tl.float32)
-    acc_tail = tl.zeros([BM, C1 if C1 > 0 else 1], tl.float32)
-    # Only keys of the tiles around the queries are compared with them.
-    own_begin = begin // BN * BN
-    own_end = (begin + BM + BN - 1) // BN * BN
-    for part in tl.static_range(3):
-        for first in range(
-            0 if part == 0 else (own_begin if part == 1 else own_end),
-            own_begin if part == 0 else (own_end if part == 1 else padded),
+    i_channel = first_channel + tl.program_id(1) * (C0 + C1)
+    p_keys += i_batch * padded * (D0 + D1)
+    p_keys_low += i_batch * padded * (D0 + D1)
+    p_inv_norm += i_batch * padded
+    p_row_max += i_batch * padded
+    p_inv_row_sum += i_batch * padded
+    p_source += i_batch * padded * width + i_channel
+    p_source_low += i_batch * padded * width + i_channel
+    o_row = i_row + tl.arange(0, BM)
+    b_query, b_query_tail, b_query_low, b_query_tail_low = load_queries(
+        p_keys, p_keys_low, i_row, D0, D1, BM, KEYS_HAVE_LOW
+    )
+    b_to_logit = tl.load(p_inv_norm + o_row) * scale
+    b_row_max = tl.load(p_row_max + o_row)
+    b_acc = tl.zeros([BM, C0], tl.float32)
+    b_acc_tail = tl.zeros([BM, C1 if C1 > 0 else 1], tl.float32)
+    # Columns before, at and after the tile's rows: only in the middle section can a pixel meet itself.
+    own_begin = i_row // BN * BN
+    own_end = (i_row + BM + BN - 1) // BN * BN
+    for section in tl.static_range(3):
+        for i_col in range(
+            0 if section == 0 else (own_begin if section == 1 else own_end),
+            own_begin if section == 0 else (own_end if section == 1 else padded),
             BN,
         ):
-            key = first + tl.arange(0, BN)
-            row = tl.cast(key, tl.int64) * (D0 + D1)
-            x = products(query, query_tail, query_low, query_tail_low, keys + row, low + row, D0, D1, SPLIT_KEYS)
-            x = x * tl.load(inverse + key)[None, :] * to_logit[:, None]
-            if part == 1:
-                x = tl.where(pixel[:, None] == key[None, :], float("-inf"), x)
-            # The minimum, for an invalid key's weight must be finite for its value, zero, to count; and before the
-            # difference, which made of a product not yet rounded would not fit the sums: those are of rounded logits.
+            o_col = i_col + tl.arange(0, BN)
+            o_key = tl.cast(o_col, tl.int64) * (D0 + D1)
+            b_logit = products(
+                b_query, b_query_tail, b_query_low, b_query_tail_low, p_keys + o_key, p_keys_low + o_key, D0, D1,
+                KEYS_HAVE_LOW,
+            )  # fmt: skip
+            b_logit = b_logit * tl.load(p_inv_norm + o_col)[None, :] * b_to_logit[:, None]
+            if section == 1:
+                b_logit = tl.where(o_row[:, None] == o_col[None, :], float("-inf"), b_logit)
+            # The minimum, because an invalid column's weight must be finite for its value, zero, to count; and before
+            # the difference, which if fused with a product not yet rounded would not match the sums: those are of
+            # rounded logits.
             if ADJOINT:  # weights S_ji
-                column_largest = tl.load(largest + key)[None, :]
-                x = tl.minimum(x, column_largest) - column_largest
+                b_col_max = tl.load(p_row_max + o_col)[None, :]
+                b_logit = tl.minimum(b_logit, b_col_max) - b_col_max
             else:
-                x = tl.minimum(x, row_largest[:, None]) - row_largest[:, None]
-            weight = tl.exp2(x + LIFT)
+                b_logit = tl.minimum(b_logit, b_row_max[:, None]) - b_row_max[:, None]
+            b_weight = tl.exp2(b_logit + WEIGHT_SHIFT)
             if ADJOINT:
-                weight = weight * tl.load(inverse_sum + key)[None, :]
-            high = high_of(weight)
-            weight_low = high
-            if SPLIT_VALUES:
-                weight_low = low_of(weight, high)
-            row = tl.cast(key, tl.int64) * width
-            acc = add_values(acc, high, weight_low, source + row, source_low + row, 0, C0, SPLIT_VALUES)
+                b_weight = b_weight * tl.load(p_inv_row_sum + o_col)[None, :]
+            b_high = high_half(b_weight)
+            b_low = b_high
+            if VALUES_HAVE_LOW:
+                b_low = low_half(b_weight, b_high)
+            o_value = tl.cast(o_col, tl.int64) * width
+            p_value, p_value_low = p_source + o_value, p_source_low + o_value
+            b_acc = add_values(b_acc, b_high, b_low, p_value, p_value_low, 0, C0, VALUES_HAVE_LOW)
             if C1 > 0:
-                acc_tail = add_values(acc_tail, high, weight_low, source + row, source_low + row, C0, C1, SPLIT_VALUES)
-    share = tl.full([BM], UNLIFT, tl.float32)
+                b_acc_tail = add_values(b_acc_tail, b_high, b_low, p_value, p_value_low, C0, C1, VALUES_HAVE_LOW)
+    b_factor = tl.full([BM], WEIGHT_UNIT, tl.float32)
     if not ADJOINT:
-        share = share * tl.load(inverse_sum + pixel)
-    row = (batch * padded + pixel) * width + channel
-    store_step(acc, share, alpha, row, start, start_low, target, target_low, 0, C0, SPLIT_VALUES)
+        b_factor = b_factor * tl.load(p_inv_row_sum + o_row)
+    o_out = (i_batch * padded + o_row) * width + i_channel
+    store_step(b_acc, b_factor, alpha, o_out, p_start, p_start_low, p_target, p_target_low, 0, C0, VALUES_HAVE_LOW)
     if C1 > 0:
-        store_step(acc_tail, share, alpha, row, start, start_low, target, target_low, C0, C1, SPLIT_VALUES)
+        store_step(
+            b_acc_tail, b_factor, alpha, o_out, p_start, p_start_low, p_target, p_target_low, C0, C1, VALUES_HAVE_LOW
+        )

@@ -1,97 +1,102 @@
-"""The walk on the pairs that were kept: exact weights for groups of rows and their columns, and the step."""
+"""The walk over the pairs that were kept: exact weights for groups of rows and their columns, and the step."""
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
 
-from .exact import LIFT
-from .tiles import LOW, add_values, high_of, load_queries, low_of, products, store_step
+from .exact import WEIGHT_SHIFT
+from .tiles import LOW_UNIT, add_values, high_half, load_queries, low_half, products, store_step
 
 
 @triton.jit
 def weigh(
-    keys,  # [B, padded, D0 + D1]
-    low,
-    inverse,  # [B, padded]
-    valid,  # [B, padded] int8
-    largest_logit,  # [B, padded] scale * cosine, at most
-    begins,  # [B * groups] int64: where a group's list begins, -1 for a group that streams
-    counts,  # [B * groups] int32
-    columns,  # [capacity] int32
+    p_keys,  # [B, padded, D0 + D1]
+    p_keys_low,
+    p_inv_norm,  # [B, padded]
+    p_valid,  # [B, padded] int8
+    p_row_max,  # [B, padded] scale * cosine, at most
+    p_begins,  # [B * groups] int64: where a group's list begins, -1 for a group that streams
+    p_counts,  # [B * groups] int32
+    p_columns,  # [capacity] int32
     # output
-    weights,  # [capacity / PAGE, GROUP, PAGE] by 2^LIFT too large
-    weights_low,
-    inverse_sum,  # [B, padded] one over the sum of a row's weights as they stand there
+    p_weights,  # [capacity / WEIGHT_BLOCK, GROUP, WEIGHT_BLOCK], 2^WEIGHT_SHIFT times as large
+    p_weights_low,
+    p_inv_row_sum,  # [B, padded] one over the sum of a row's weights as they are stored
     scale,
     padded,
     D0: tl.constexpr,
     D1: tl.constexpr,
     GROUP: tl.constexpr,
-    PAGE: tl.constexpr,
+    WEIGHT_BLOCK: tl.constexpr,
     BM: tl.constexpr,  # rows of a group that a program takes
-    BN: tl.constexpr,  # columns of a page that it takes at once
-    SPLIT_KEYS: tl.constexpr,
-    SPLIT_VALUES: tl.constexpr,
+    BN: tl.constexpr,  # columns of a block of weights that it takes at once
+    KEYS_HAVE_LOW: tl.constexpr,
+    VALUES_HAVE_LOW: tl.constexpr,
 ):
-    group = tl.program_id(0).to(tl.int64)
-    begin = tl.load(begins + group)
+    i_group = tl.program_id(0).to(tl.int64)
+    begin = tl.load(p_begins + i_group)
     if begin < 0:
         return
     groups = padded // GROUP
-    batch = group // groups
-    keys += batch * padded * (D0 + D1)
-    low += batch * padded * (D0 + D1)
-    inverse += batch * padded
-    valid += batch * padded
-    in_group = tl.program_id(1) * BM + tl.arange(0, BM)
-    pixel = (group % groups).to(tl.int32) * GROUP + in_group
-    counted = tl.load(valid + pixel) != 0
-    first_pixel = (group % groups) * GROUP + tl.program_id(1) * BM
-    query, query_tail, query_low, query_tail_low = load_queries(keys, low, first_pixel, D0, D1, BM, SPLIT_KEYS)
-    to_logit = tl.load(inverse + pixel) * scale
-    row_largest = tl.load(largest_logit + batch * padded + pixel)
-    count = tl.load(counts + group)
-    slot = tl.arange(0, BN)
-    in_page = in_group[:, None] * PAGE + slot[None, :]
-    total = tl.zeros([BM], tl.float32)
-    for first in range(0, tl.cdiv(count, PAGE) * PAGE, BN):
-        key = tl.load(columns + begin + first + slot)
-        row = key.to(tl.int64) * (D0 + D1)
-        x = products(query, query_tail, query_low, query_tail_low, keys + row, low + row, D0, D1, SPLIT_KEYS)
-        x = x * tl.load(inverse + key)[None, :] * to_logit[:, None]
-        live = (first + slot < count)[None, :] & (pixel[:, None] != key[None, :]) & counted[:, None]
-        x = tl.where(live, tl.minimum(x - row_largest[:, None], 0.0), float("-inf"))
-        exact = tl.exp2(x + LIFT)
-        at = (begin + first // PAGE * PAGE) * GROUP + first % PAGE + in_page
-        high = high_of(exact)
-        tl.store(weights + at, high)
-        weight = high.to(tl.float32)
-        if SPLIT_VALUES:
-            rest = low_of(exact, high)
-            tl.store(weights_low + at, rest)
-            weight += rest.to(tl.float32) * LOW
-        total += tl.sum(weight, 1)
-    to = inverse_sum + batch * padded + pixel
-    tl.store(to, tl.where(total > 0, 1 / tl.where(total > 0, total, 1.0), 0.0))
+    i_batch = i_group // groups
+    p_keys += i_batch * padded * (D0 + D1)
+    p_keys_low += i_batch * padded * (D0 + D1)
+    p_inv_norm += i_batch * padded
+    p_valid += i_batch * padded
+    o_in_group = tl.program_id(1) * BM + tl.arange(0, BM)
+    o_row = (i_group % groups).to(tl.int32) * GROUP + o_in_group
+    m_row_valid = tl.load(p_valid + o_row) != 0
+    i_row = (i_group % groups) * GROUP + tl.program_id(1) * BM
+    b_query, b_query_tail, b_query_low, b_query_tail_low = load_queries(
+        p_keys, p_keys_low, i_row, D0, D1, BM, KEYS_HAVE_LOW
+    )
+    b_to_logit = tl.load(p_inv_norm + o_row) * scale
+    b_row_max = tl.load(p_row_max + i_batch * padded + o_row)
+    count = tl.load(p_counts + i_group)
+    o_slot = tl.arange(0, BN)
+    o_in_block = o_in_group[:, None] * WEIGHT_BLOCK + o_slot[None, :]
+    b_sum = tl.zeros([BM], tl.float32)
+    for i_slot in range(0, tl.cdiv(count, WEIGHT_BLOCK) * WEIGHT_BLOCK, BN):
+        o_col = tl.load(p_columns + begin + i_slot + o_slot)
+        o_key = o_col.to(tl.int64) * (D0 + D1)
+        b_logit = products(
+            b_query, b_query_tail, b_query_low, b_query_tail_low, p_keys + o_key, p_keys_low + o_key, D0, D1,
+            KEYS_HAVE_LOW,
+        )  # fmt: skip
+        b_logit = b_logit * tl.load(p_inv_norm + o_col)[None, :] * b_to_logit[:, None]
+        m_pair = (i_slot + o_slot < count)[None, :] & (o_row[:, None] != o_col[None, :]) & m_row_valid[:, None]
+        b_logit = tl.where(m_pair, tl.minimum(b_logit - b_row_max[:, None], 0.0), float("-inf"))
+        b_weight = tl.exp2(b_logit + WEIGHT_SHIFT)
+        o_weight = (begin + i_slot // WEIGHT_BLOCK * WEIGHT_BLOCK) * GROUP + i_slot % WEIGHT_BLOCK + o_in_block
+        b_high = high_half(b_weight)
+        tl.store(p_weights + o_weight, b_high)
+        b_stored = b_high.to(tl.float32)
+        if VALUES_HAVE_LOW:
+            b_low = low_half(b_weight, b_high)
+            tl.store(p_weights_low + o_weight, b_low)
+            b_stored += b_low.to(tl.float32) * LOW_UNIT
+        b_sum += tl.sum(b_stored, 1)
+    p_out = p_inv_row_sum + i_batch * padded + o_row
+    tl.store(p_out, tl.where(b_sum > 0, 1 / tl.where(b_sum > 0, b_sum, 1.0), 0.0))
 
 
 @triton.jit
 def step(
-    order,  # [B * groups] int64: the groups, those with the longest lists first
-    begins,  # [B * groups] int64
-    counts,  # [B * groups] int32
-    columns,  # [capacity] int32
-    weights,  # [capacity / PAGE, GROUP, PAGE]
-    weights_low,
-    inverse_sum,  # [B, padded]
-    start,  # [B, padded, width]
-    start_low,
-    source,  # [B, padded, width]
-    source_low,
+    p_order,  # [B * groups] int64: the groups, those with the longest lists first
+    p_begins,  # [B * groups] int64
+    p_counts,  # [B * groups] int32
+    p_columns,  # [capacity] int32
+    p_weights,  # [capacity / WEIGHT_BLOCK, GROUP, WEIGHT_BLOCK]
+    p_weights_low,
+    p_inv_row_sum,  # [B, padded]
+    p_start,  # [B, padded, width]
+    p_start_low,
+    p_source,  # [B, padded, width]
+    p_source_low,
     # output
-    target,  # [B, padded, width]: alpha S source + (1 - alpha) start, in the groups that have a list
-    target_low,
+    p_target,  # [B, padded, width]: alpha S source + (1 - alpha) start, in the groups that have a list
+    p_target_low,
     alpha,
     padded,
     width,
@@ -99,35 +104,38 @@ def step(
     C0: tl.constexpr,
     C1: tl.constexpr,
     GROUP: tl.constexpr,
-    PAGE: tl.constexpr,
-    SPLIT: tl.constexpr,
+    WEIGHT_BLOCK: tl.constexpr,
+    VALUES_HAVE_LOW: tl.constexpr,
 ):
-    group = tl.load(order + tl.program_id(0))
-    begin = tl.load(begins + group)
+    i_group = tl.load(p_order + tl.program_id(0))
+    begin = tl.load(p_begins + i_group)
     if begin < 0:
         return
-    channel = first_channel + tl.program_id(1) * (C0 + C1)
+    i_channel = first_channel + tl.program_id(1) * (C0 + C1)
     groups = padded // GROUP
-    batch = group // groups
-    source += batch * padded * width + channel
-    source_low += batch * padded * width + channel
-    count = tl.load(counts + group)
-    slot = tl.arange(0, PAGE)
-    in_page = tl.arange(0, GROUP)[:, None] * PAGE + slot[None, :]
-    acc = tl.zeros([GROUP, C0], tl.float32)
-    acc_tail = tl.zeros([GROUP, C1 if C1 > 0 else 1], tl.float32)
-    for first in range(0, count, PAGE):
-        row = tl.load(columns + begin + first + slot).to(tl.int64) * width
-        weight = tl.load(weights + (begin + first) * GROUP + in_page)
-        weight_low = weight
-        if SPLIT:
-            weight_low = tl.load(weights_low + (begin + first) * GROUP + in_page)
-        acc = add_values(acc, weight, weight_low, source + row, source_low + row, 0, C0, SPLIT)
+    i_batch = i_group // groups
+    p_source += i_batch * padded * width + i_channel
+    p_source_low += i_batch * padded * width + i_channel
+    count = tl.load(p_counts + i_group)
+    o_slot = tl.arange(0, WEIGHT_BLOCK)
+    o_in_block = tl.arange(0, GROUP)[:, None] * WEIGHT_BLOCK + o_slot[None, :]
+    b_acc = tl.zeros([GROUP, C0], tl.float32)
+    b_acc_tail = tl.zeros([GROUP, C1 if C1 > 0 else 1], tl.float32)
+    for i_slot in range(0, count, WEIGHT_BLOCK):
+        o_value = tl.load(p_columns + begin + i_slot + o_slot).to(tl.int64) * width
+        b_weight = tl.load(p_weights + (begin + i_slot) * GROUP + o_in_block)
+        b_low = b_weight
+        if VALUES_HAVE_LOW:
+            b_low = tl.load(p_weights_low + (begin + i_slot) * GROUP + o_in_block)
+        p_value, p_value_low = p_source + o_value, p_source_low + o_value
+        b_acc = add_values(b_acc, b_weight, b_low, p_value, p_value_low, 0, C0, VALUES_HAVE_LOW)
         if C1 > 0:
-            acc_tail = add_values(acc_tail, weight, weight_low, source + row, source_low + row, C0, C1, SPLIT)
-    pixel = batch * padded + (group % groups) * GROUP + tl.arange(0, GROUP)
-    share = tl.load(inverse_sum + pixel)
-    row = pixel * width + channel
-    store_step(acc, share, alpha, row, start, start_low, target, target_low, 0, C0, SPLIT)
+            b_acc_tail = add_values(b_acc_tail, b_weight, b_low, p_value, p_value_low, C0, C1, VALUES_HAVE_LOW)
+    o_row = i_batch * padded + (i_group % groups) * GROUP + tl.arange(0, GROUP)
+    b_factor = tl.load(p_inv_row_sum + o_row)
+    o_out = o_row * width + i_channel
+    store_step(b_acc, b_factor, alpha, o_out, p_start, p_start_low, p_target, p_target_low, 0, C0, VALUES_HAVE_LOW)
     if C1 > 0:
-        store_step(acc_tail, share, alpha, row, start, start_low, target, target_low, C0, C1, SPLIT)
+        store_step(
+            b_acc_tail, b_factor, alpha, o_out, p_start, p_start_low, p_target, p_target_low, C0, C1, VALUES_HAVE_LOW
+        )

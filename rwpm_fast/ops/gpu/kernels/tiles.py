@@ -9,10 +9,10 @@ import triton.language as tl
 
 # Pixels are padded to whole blocks, which every tile of pixels divides.
 BLOCK = 128
-MOST_CHANNELS = 512  # of an embedding: a tile of queries stays on the chip
-PANEL = 256  # float16 of a pixel's value that one program carries, and of at most TAIL channels more
-TAIL = 32
-NARROWEST = 16  # side of a matrix instruction
+MAX_CHANNELS = 512  # of an embedding: a tile of queries stays on the chip
+CHANNEL_TILE = 256  # float16 of a pixel's value that one program carries, and of at most MAX_TAIL channels more
+MAX_TAIL = 32
+MIN_SIDE = 16  # of a matrix instruction
 
 
 def power_of_two(size: int) -> int:
@@ -20,18 +20,18 @@ def power_of_two(size: int) -> int:
     return 1 << max(size - 1, 0).bit_length()
 
 
-def split(channels: int) -> tuple[int, int]:
-    """Two powers of two, the second may be 0, that hold channels: 259 become 256 + 16 and not 512."""
-    if channels <= NARROWEST:
-        return NARROWEST, 0
+def split_channels(channels: int) -> tuple[int, int]:
+    """Two powers of two, of which the second may be 0, that hold channels: 259 become 256 + 16 and not 512."""
+    if channels <= MIN_SIDE:
+        return MIN_SIDE, 0
     main = power_of_two(channels + 1) // 2
     rest = channels - main
-    tail = max(NARROWEST, power_of_two(rest)) if rest else 0
+    tail = max(MIN_SIDE, power_of_two(rest)) if rest else 0
     return (main, tail) if tail < main else (2 * main, 0)
 
 
-class Panel(NamedTuple):
-    """Value channels that one launch takes: ``count`` runs of ``main + tail`` channels, from ``first`` on."""
+class ChannelTiles(NamedTuple):
+    """Value channels of one launch: ``count`` tiles of ``main + tail`` channels, from channel ``first`` on."""
 
     first: int
     count: int
@@ -43,20 +43,24 @@ class Panel(NamedTuple):
         return self.first + self.count * (self.main + self.tail)
 
 
-def panels(channels: int, parts: int) -> list[Panel]:
-    """Launches that cover value channels: 19 -> 32; 259 -> 256 + 16; 300 -> 256, 64. Of values in two parts a program
-    carries half as many: the products with second parts are summed beside the others, in as many registers."""
-    most = PANEL // parts
+def channel_tiles(channels: int, halves: int) -> list[ChannelTiles]:
+    """Launches that cover value channels: 19 -> 32; 259 -> 256 + 16; 300 -> 256, 64.
+
+    Of values in two halves a program carries half as many channels: the products with low halves are summed
+    separately, in as many registers.
+    """
+    most = CHANNEL_TILE // halves
     whole, rest = divmod(channels, most)
-    if whole and 0 < rest <= TAIL:
-        tail = max(NARROWEST, power_of_two(rest))
-        return ([Panel(0, whole - 1, most, 0)] if whole > 1 else []) + [Panel((whole - 1) * most, 1, most, tail)]
-    cut = [Panel(0, whole, most, 0)] if whole else []
+    if whole and 0 < rest <= MAX_TAIL:
+        tail = max(MIN_SIDE, power_of_two(rest))
+        last = ChannelTiles((whole - 1) * most, 1, most, tail)
+        return ([ChannelTiles(0, whole - 1, most, 0)] if whole > 1 else []) + [last]
+    launches = [ChannelTiles(0, whole, most, 0)] if whole else []
     if rest:
-        main, tail = split(rest)
-        # A tail of its own only where it is small beside its main part, as with whole panels.
-        cut.append(Panel(whole * most, 1, *((main, tail) if tail <= TAIL else (2 * main, 0))))
-    return cut
+        main, tail = split_channels(rest)
+        # A separate tail only where it is small compared with its main part, as with whole tiles.
+        launches.append(ChannelTiles(whole * most, 1, *((main, tail) if tail <= MAX_TAIL else (2 * main, 0))))
+    return launches
 
 
 def padded_pixels(pixels: int) -> int:
@@ -64,120 +68,127 @@ def padded_pixels(pixels: int) -> int:
     return triton.cdiv(pixels, BLOCK) * BLOCK
 
 
-# A float32 is split in two float16 of which the second counts 2^-11: 22 bits, whose products are three products of
+# A float32 is split into two float16 of which the second counts 2^-11: 22 bits, whose products are three products of
 # float16. That is as exact as float32 where a row's or channel's largest element is near 1, and on matrix units it is
 # twice as fast as three products of TF32.
-LOW = tl.constexpr(2.0**-11)
+LOW_UNIT = tl.constexpr(2.0**-11)
 
 
 @triton.jit
-def high_of(x):
-    return x.to(tl.float16)
+def high_half(b_x):
+    return b_x.to(tl.float16)
 
 
 @triton.jit
-def low_of(x, high):
-    return ((x - high.to(tl.float32)) * 2048.0).to(tl.float16)
+def low_half(b_x, b_high):
+    return ((b_x - b_high.to(tl.float32)) * 2048.0).to(tl.float16)
 
 
 @triton.jit
-def rows_of(table, first, ROWS: tl.constexpr, FIRST_CHANNEL: tl.constexpr, CHANNELS: tl.constexpr, WIDTH: tl.constexpr):
-    """[ROWS, CHANNELS] of a table [.., WIDTH], from row ``first`` on."""
-    row = tl.arange(0, ROWS)
-    channel = FIRST_CHANNEL + tl.arange(0, CHANNELS)
-    return tl.load(table + tl.cast(first, tl.int64) * WIDTH + row[:, None] * WIDTH + channel[None, :])
+def load_rows(
+    p_table, i_row, ROWS: tl.constexpr, FIRST_CHANNEL: tl.constexpr, CHANNELS: tl.constexpr, WIDTH: tl.constexpr
+):
+    """[ROWS, CHANNELS] of a table [.., WIDTH], from row ``i_row`` on."""
+    o_row = tl.arange(0, ROWS)
+    o_channel = FIRST_CHANNEL + tl.arange(0, CHANNELS)
+    return tl.load(p_table + tl.cast(i_row, tl.int64) * WIDTH + o_row[:, None] * WIDTH + o_channel[None, :])
 
 
 @triton.jit
-def multiply(a, a_low, b, b_low, acc, SPLIT_A: tl.constexpr, SPLIT_B: tl.constexpr):
-    """acc + a @ b, float32, of float16 that are split or not."""
-    if SPLIT_A or SPLIT_B:
-        rest = tl.zeros_like(acc)
-        if SPLIT_A:
-            rest = tl.dot(a_low, b, rest)
-        if SPLIT_B:
-            rest = tl.dot(a, b_low, rest)
-        acc += rest * LOW
-    return tl.dot(a, b, acc)
+def multiply(b_left, b_left_low, b_right, b_right_low, b_acc, LEFT_HAS_LOW: tl.constexpr, RIGHT_HAS_LOW: tl.constexpr):
+    """b_acc + b_left @ b_right, float32, of numbers in one half or two."""
+    if LEFT_HAS_LOW or RIGHT_HAS_LOW:
+        b_rest = tl.zeros_like(b_acc)
+        if LEFT_HAS_LOW:
+            b_rest = tl.dot(b_left_low, b_right, b_rest)
+        if RIGHT_HAS_LOW:
+            b_rest = tl.dot(b_left, b_right_low, b_rest)
+        b_acc += b_rest * LOW_UNIT
+    return tl.dot(b_left, b_right, b_acc)
 
 
 @triton.jit
-def load_queries(keys, low, first, D0: tl.constexpr, D1: tl.constexpr, BM: tl.constexpr, SPLIT: tl.constexpr):
-    """A tile of queries in four parts, of which those that there are not repeat others: main, tail, and their lows."""
-    main = rows_of(keys, first, BM, 0, D0, D0 + D1)
-    tail, main_low, tail_low = main, main, main
+def load_queries(
+    p_keys, p_keys_low, i_row, D0: tl.constexpr, D1: tl.constexpr, BM: tl.constexpr, HAS_LOW: tl.constexpr
+):
+    """A tile of queries in four parts: main, tail, and the low halves of both. A part that does not exist repeats
+    another."""
+    b_main = load_rows(p_keys, i_row, BM, 0, D0, D0 + D1)
+    b_tail, b_main_low, b_tail_low = b_main, b_main, b_main
     if D1 > 0:
-        tail = rows_of(keys, first, BM, D0, D1, D0 + D1)
-    if SPLIT:
-        main_low = rows_of(low, first, BM, 0, D0, D0 + D1)
+        b_tail = load_rows(p_keys, i_row, BM, D0, D1, D0 + D1)
+    if HAS_LOW:
+        b_main_low = load_rows(p_keys_low, i_row, BM, 0, D0, D0 + D1)
         if D1 > 0:
-            tail_low = rows_of(low, first, BM, D0, D1, D0 + D1)
-    return main, tail, main_low, tail_low
+            b_tail_low = load_rows(p_keys_low, i_row, BM, D0, D1, D0 + D1)
+    return b_main, b_tail, b_main_low, b_tail_low
 
 
 @triton.jit
 def products(
-    query,  # four parts, [BM, D0] and [BM, D1]
-    query_tail,
-    query_low,
-    query_tail_low,
-    row,  # [BN] pointers to the rows of keys
-    row_low,  # [BN] and to their lows
+    b_query,  # [BM, D0]; of load_queries, as the next three
+    b_query_tail,  # [BM, D1]
+    b_query_low,
+    b_query_tail_low,
+    p_key,  # [BN] pointers to the rows of keys
+    p_key_low,  # [BN] and to their low halves
     D0: tl.constexpr,
     D1: tl.constexpr,
-    SPLIT: tl.constexpr,
+    HAS_LOW: tl.constexpr,
 ):
     """Products of a tile of queries with keys: [BM, BN], float32."""
-    main = row[None, :] + tl.arange(0, D0)[:, None]
-    main_low = row_low[None, :] + tl.arange(0, D0)[:, None]
-    key = tl.load(main)
-    key_low = key
-    if SPLIT:
-        key_low = tl.load(main_low)
-    product = tl.zeros([query.shape[0], row.shape[0]], tl.float32)
-    product = multiply(query, query_low, key, key_low, product, SPLIT, SPLIT)
+    p_main = p_key[None, :] + tl.arange(0, D0)[:, None]
+    p_main_low = p_key_low[None, :] + tl.arange(0, D0)[:, None]
+    b_key = tl.load(p_main)
+    b_key_low = b_key
+    if HAS_LOW:
+        b_key_low = tl.load(p_main_low)
+    b_product = tl.zeros([b_query.shape[0], p_key.shape[0]], tl.float32)
+    b_product = multiply(b_query, b_query_low, b_key, b_key_low, b_product, HAS_LOW, HAS_LOW)
     if D1 > 0:
-        tail = row[None, :] + D0 + tl.arange(0, D1)[:, None]
-        key_tail = tl.load(tail)
-        key_tail_low = key_tail
-        if SPLIT:
-            key_tail_low = tl.load(row_low[None, :] + D0 + tl.arange(0, D1)[:, None])
-        product = multiply(query_tail, query_tail_low, key_tail, key_tail_low, product, SPLIT, SPLIT)
-    return product
+        p_tail = p_key[None, :] + D0 + tl.arange(0, D1)[:, None]
+        b_key_tail = tl.load(p_tail)
+        b_key_tail_low = b_key_tail
+        if HAS_LOW:
+            b_key_tail_low = tl.load(p_key_low[None, :] + D0 + tl.arange(0, D1)[:, None])
+        b_product = multiply(b_query_tail, b_query_tail_low, b_key_tail, b_key_tail_low, b_product, HAS_LOW, HAS_LOW)
+    return b_product
 
 
 @triton.jit
-def add_values(acc, weight, weight_low, row, row_low, FIRST: tl.constexpr, C: tl.constexpr, SPLIT: tl.constexpr):
-    """acc [BM, C] + weight [BM, BN] @ values, of rows' pointers [BN] the channels from FIRST on."""
-    channel = FIRST + tl.arange(0, C)
-    value = tl.load(row[:, None] + channel[None, :])
-    value_low = value
-    if SPLIT:
-        value_low = tl.load(row_low[:, None] + channel[None, :])
-    return multiply(weight, weight_low, value, value_low, acc, SPLIT, SPLIT)
+def add_values(
+    b_acc, b_weight, b_weight_low, p_value, p_value_low, FIRST: tl.constexpr, C: tl.constexpr, HAS_LOW: tl.constexpr
+):
+    """b_acc [BM, C] + b_weight [BM, BN] @ values: of the rows [BN] at p_value the channels from FIRST on."""
+    o_channel = FIRST + tl.arange(0, C)
+    b_value = tl.load(p_value[:, None] + o_channel[None, :])
+    b_value_low = b_value
+    if HAS_LOW:
+        b_value_low = tl.load(p_value_low[:, None] + o_channel[None, :])
+    return multiply(b_weight, b_weight_low, b_value, b_value_low, b_acc, HAS_LOW, HAS_LOW)
 
 
 @triton.jit
 def store_step(
-    acc,  # [BM, C] transition of the values, times one over share
-    share,  # [BM]
+    b_acc,  # [BM, C] transition of the values, before it is multiplied by b_factor
+    b_factor,  # [BM]
     alpha,
-    row,  # [BM] int64: offset of a row's first channel
-    start,
-    start_low,
-    target,
-    target_low,
+    o_row,  # [BM] int64: offset of a row's first channel
+    p_start,
+    p_start_low,
+    p_target,
+    p_target_low,
     FIRST: tl.constexpr,
     C: tl.constexpr,
-    SPLIT: tl.constexpr,
+    HAS_LOW: tl.constexpr,
 ):
-    """Stores alpha * share * acc + (1 - alpha) * start."""
-    at = row[:, None] + FIRST + tl.arange(0, C)[None, :]
-    begun = tl.load(start + at).to(tl.float32)
-    if SPLIT:
-        begun += tl.load(start_low + at).to(tl.float32) * LOW
-    result = alpha * share[:, None] * acc + (1 - alpha) * begun
-    high = high_of(result)
-    tl.store(target + at, high)
-    if SPLIT:
-        tl.store(target_low + at, low_of(result, high))
+    """Stores alpha * b_factor * b_acc + (1 - alpha) * start."""
+    o_value = o_row[:, None] + FIRST + tl.arange(0, C)[None, :]
+    b_start = tl.load(p_start + o_value).to(tl.float32)
+    if HAS_LOW:
+        b_start += tl.load(p_start_low + o_value).to(tl.float32) * LOW_UNIT
+    b_result = alpha * b_factor[:, None] * b_acc + (1 - alpha) * b_start
+    b_high = high_half(b_result)
+    tl.store(p_target + o_value, b_high)
+    if HAS_LOW:
+        tl.store(p_target_low + o_value, low_half(b_result, b_high))
