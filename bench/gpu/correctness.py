@@ -138,7 +138,7 @@ def check_certificate(walk: Callable[..., Any], e: Tensor, v: Tensor, tolerance:
 
 def check_cuda_graph(walk: Callable[..., Tensor], e: Tensor, v: Tensor, other: tuple[Tensor, ...]) -> tuple[bool, str]:
     """A walk can be captured, and replayed on other inputs."""
-    from rwpm_fast.benchmark.fps import Captured
+    from rwpm_fast.benchmark.device import Captured
 
     held = e.clone(), v.clone()
     captured = Captured(lambda: walk(*held))

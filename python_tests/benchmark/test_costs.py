@@ -123,5 +123,5 @@ def test_a_cosine_that_is_kept_is_less_work():
 
 
 def test_kept_cosines_are_those_of_the_kernel():
-    megabytes, shift = re.search(r"kept_bytes = int64_t\((\d+)\) << (\d+);", WALK_CPP.read_text()).groups()
+    megabytes, shift = re.search(r"max_cache_bytes = int64_t\((\d+)\) << (\d+);", WALK_CPP.read_text()).groups()
     assert int(megabytes) << int(shift) == 4 * costs.MAX_KEPT_COSINES
