@@ -49,7 +49,7 @@ def make_frames(tmp_path):
             photo, label = tmp_path / f"{index}.png", tmp_path / f"label{index}.png"
             Image.fromarray(random.integers(0, 256, (16, 24, 3), dtype=np.uint8)).save(photo)
             Image.fromarray(random.choice(np.array([0, 1, 255], np.uint8), (16, 24))).save(label)
-            frames.append(Frame(name.format(index), photo, label, LabelValues.of()))
+            frames.append(Frame(name.format(index), photo, label, LabelValues.from_values()))
         return frames
 
     return make

@@ -25,7 +25,7 @@ def frames(tmp_path):
         photo, label = tmp_path / f"photo{index}.png", tmp_path / f"label{index}.png"
         Image.fromarray(random.integers(0, 256, (16, 24, 3), dtype=np.uint8)).save(photo)
         Image.fromarray(random.choice(np.array([0, 1, 255], np.uint8), (16, 24))).save(label)
-        frames.append(Frame(f"photo{index}", photo, label, LabelValues.of(void=None)))
+        frames.append(Frame(f"photo{index}", photo, label, LabelValues.from_values(void=None)))
     return frames
 
 

@@ -39,7 +39,7 @@ def open_dataset(options: argparse.Namespace, name: str | None = None, root: Pat
     """A data set, that of the positional arguments where none is named, read as the options say."""
     from .. import data
 
-    return data.open(
+    return data.open_dataset(
         name or options.dataset,
         root or options.root,
         protocol=options.protocol or "official",
@@ -63,7 +63,7 @@ def named_datasets(options: argparse.Namespace) -> list[Dataset]:
         raise ValueError(f"{', '.join(ignored)}: not with --{wanted[0]} and --{wanted[1]}")
     if not named:
         values = {"positive": options.positive or [1], "negative": options.negative or [0]}
-        return [folders(options.images, options.labels, photos=options.photos, **values)]
+        return [folders(options.images, options.labels, limit=options.photos, **values)]
     return [_labeled(open_dataset(options, name, root)) for name, root in _names_and_roots(options, options.dataset)]
 
 
