@@ -222,7 +222,7 @@ def _pool(swept: Sweep, photos: list[Photo], result: Key, fpr_rule: str, track: 
     swept.results[result], swept.curves[result] = processes.tell(own)
     del pooled, merged  # all pixels
     if track is not None:
-        _, swept.components[result] = component_metrics(maps, track, pool=lambda m: processes.tell(processes.pool(m)))
+        _, swept.components[result] = component_metrics(maps, track, reduce=lambda m: processes.tell(processes.pool(m)))
 
 
 def _median(seconds: Iterable[float]) -> float:
