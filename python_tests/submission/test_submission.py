@@ -182,7 +182,7 @@ class TestSmiyc:
         done = submit_smiyc(scorer, dataset, tmp_path / "out", "rounded", rescale="none")
         assert done.written == 0 and len(done.failures) == 3 and not list(done.folder.iterdir())
         assert "384 are beyond float16's 65504" in done.failures[dataset.frames[0].photo]
-        assert submit_smiyc(scorer, dataset, tmp_path / "out", "spread").written == 3
+        assert submit_smiyc(scorer, dataset, tmp_path / "out", "equalized").written == 3
 
     def test_scores_that_are_nan_and_broken_photos_fail(self, track, tmp_path, scorer):
         dataset = data.open_dataset("obstacle_track", track)
@@ -199,7 +199,7 @@ class TestSmiyc:
         for method in ("", "a/b", ".."):
             with pytest.raises(ValueError, match="method: expected a name for a folder"):
                 submit_smiyc(scorer, dataset, tmp_path, method)
-        with pytest.raises(ValueError, match="rescale: expected one of spread, none, got 'log'"):
+        with pytest.raises(ValueError, match="rescale: expected one of equalize, none, got 'log'"):
             submit_smiyc(scorer, dataset, tmp_path, "mine", rescale="log")
         with pytest.raises(ValueError, match="protocol: expected official"):
             submit_smiyc(scorer, data.open_dataset("obstacle_track", track, protocol="rwpm"), tmp_path, "mine")

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     smiyc.add_argument("outputs", type=Path, metavar="OUTPUTS", help="folder for the results, made if missing")
     smiyc.add_argument("--method", required=True, help="name of the method in the toolkit")
     smiyc.add_argument(
-        "--rescale", default="spread", help="spread scores over float16's numbers, or none (default: %(default)s)"
+        "--rescale", default="equalize", help="equalize scores over float16's numbers, or none (default: %(default)s)"
     )
     smiyc.add_argument("--masks", type=float, metavar="THRESHOLD", help="write masks of scores above it too")
     for target in (fishyscapes, smiyc):
