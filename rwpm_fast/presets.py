@@ -14,10 +14,10 @@ class Preset:
     """Settings of one experiment.
 
     Attributes:
-        alpha: probability to go on, in [0, 1].
+        alpha: continuing probability, in [0, 1].
         steps: the paper's T.
         temperature: softmax temperature tau.
-        parts: the map is cut into parts x parts sub-maps (the paper's n).
+        parts: n of the paper: the map is cut into n x n sub-maps.
         calibrated: whether the sub-maps' scores are calibrated, see :func:`rwpm_fast.scoring.calibration.calibrate`.
     """
 
@@ -28,7 +28,7 @@ class Preset:
     calibrated: bool
 
     def released(self) -> Preset:
-        """Copy of a published preset with the T + 1 transitions that the released code makes."""
+        """Return a copy of a published preset with the T + 1 transitions that the released code makes."""
         return replace(self, steps=self.steps + 1)
 
 
@@ -39,7 +39,7 @@ class Method:
     Attributes:
         title: its name in the tables.
         network: name in ``rwpm_fast.networks``.
-        parts: the paper's n; 4 for pixel-based networks, whose scores it calibrates, and 2 for mask-based ones.
+        parts: n of the paper; 4 for pixel-based networks, whose scores are calibrated, and 2 for mask-based ones.
     """
 
     title: str
@@ -65,14 +65,14 @@ _ALPHAS = {
 
 
 def preset(method: str, benchmark: str) -> Preset:
-    """Published settings of a method on a benchmark.
+    """Return the published settings of a method on a benchmark.
 
     Args:
         method: one of :data:`METHODS`.
         benchmark: one of :data:`BENCHMARKS`.
 
     Returns:
-        Settings with the paper's T; the released code's come from :meth:`Preset.released`.
+        Settings with the paper's T; see :meth:`Preset.released` for those of the released code.
 
     Raises:
         ValueError: unknown method or benchmark.

@@ -19,10 +19,11 @@ import torch
 from rwpm_fast import networks
 from rwpm_fast.benchmark import Case, Limits, open_device
 from rwpm_fast.benchmark.record import shareable
-from rwpm_fast.cli.options import add_threads_option, given, set_threads, torch_device
+from rwpm_fast.io.arguments import non_default_args
 from rwpm_fast.io.files import write_json
 from rwpm_fast.io.images import read_image
 from rwpm_fast.networks import Network
+from rwpm_fast.scoring.device import set_threads, torch_device
 
 from .frames import METHODS, Frames
 from .record import FrameResult, ShareRecord, markdown
@@ -54,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--embeddings", type=Path, metavar="NPZ", help="embedding [D, H, W] behind random weights")
     parser.add_argument("--tolerance", type=float, default=1e-4, help="of the walk (default: %(default)s)")
     parser.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
-    add_threads_option(parser)
+    parser.add_argument("--threads", type=int, help="threads to use (default: torch's)")
     parser.add_argument("--rounds", type=int, default=3, help="turns of network and walks (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=60, help="leave out what a run takes (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the record to FILE")
@@ -67,8 +68,8 @@ def share(options: argparse.Namespace) -> int:
         0; 1 when a network failed or a walk was not what it should be.
     """
     # All that a user may have got wrong comes before any work.
-    set_threads(options.threads)
-    device = open_device(str(torch_device(options.device)))
+    set_threads(options.threads, "--threads")
+    device = open_device(str(torch_device(options.device, "--device")))
     limits = Limits(seconds=options.seconds, rounds=options.rounds)
     if not 0 < options.tolerance < 1:
         raise ValueError(f"--tolerance: expected a number in (0, 1), got {options.tolerance:g}")
@@ -93,7 +94,7 @@ def share(options: argparse.Namespace) -> int:
         photos = Frames(network, source, options.tolerance, limits, device)
         drawn = weights[network.name].name if network.name in weights else "random" if source else "the package's"
         frames += [replace(photos.measure(resized(photo, size)), weights=drawn) for size in sizes]
-    words = given(argparse.Namespace(**{**vars(options), "json": None}), add_arguments)
+    words = non_default_args(argparse.Namespace(**{**vars(options), "json": None}), add_arguments)
     record = ShareRecord(
         command=shareable(["python", "-m", "bench.frame_share", *words]),
         machine=device.facts(),

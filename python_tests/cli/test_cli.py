@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shlex
 from dataclasses import replace
 from functools import partial
 
@@ -214,10 +215,34 @@ def test_an_unknown_score_is_named_before_any_work(capsys, weights, photos):
 
 def test_evaluate_takes_the_first_photos_only(capsys, weights, photos):
     (photos.parent / "labels" / "a10.png").unlink()
-    status, out, _ = evaluate(capsys, weights, photos, "--positive", 2, "--photos", 2)
-    assert status == 0 and "2 of 2 photos" in out
+    status, out, err = evaluate(capsys, weights, photos, "--positive", 2, "--limit", 2)
+    assert (status, err) == (0, "") and "2 of 2 photos" in out
+    status, _, err = evaluate(capsys, weights, photos, "--limit", 0)
+    assert status == 2 and "--limit: expected 1 or more, got 0" in err
+
+
+def test_photos_is_an_old_name_of_limit(capsys, tmp_path, weights, photos):
+    file = tmp_path / "numbers.json"
+    status, out, err = evaluate(capsys, weights, photos, "--positive", 2, "--photos", 1, "--json", file)
+    assert status == 0 and "1 of 1 photos" in out
+    assert err == "DeprecationWarning: --photos is now called --limit; the old name will be removed\n"
+    command = json.loads(file.read_text())["command"]
+    assert "--limit 1" in command and "--photos" not in command
     status, _, err = evaluate(capsys, weights, photos, "--photos", 0)
-    assert status == 2 and "--photos: expected 1 or more, got 0" in err
+    assert status == 2 and "--limit: expected 1 or more, got 0" in err
+
+
+def test_the_recorded_command_gives_the_record_again(capsys, tmp_path, weights, photos):
+    file = tmp_path / "numbers.json"
+    words = ("--positive", 2, "--scores", "energy", "entropy", "--components", "generic", "--no-walk-padding")
+    first = evaluate(capsys, weights, photos, *words, "--fpr-rule", "pebal", "--json", file, "--threads", 1)
+    record = json.loads(file.read_text())
+    program, *arguments = shlex.split(record["command"])
+    assert program == "rwpm-fast" and "--device" not in arguments
+    again = run(capsys, *arguments)
+    assert json.loads(file.read_text())["command"] == record["command"]
+    tables = [[line for line in out.splitlines() if line.startswith("|")] for _, out, _ in (first, again)]
+    assert tables[0] == tables[1]
 
 
 def table(capsys, weights, photos, name, *arguments):
@@ -253,7 +278,7 @@ def test_table_s4_prints_ours_beside_the_published_figures(capsys, tmp_path, wei
 
 def test_a_table_goes_on_from_its_folder(capsys, weights, photos):
     files = photos.parent / "cache"
-    table(capsys, weights, photos, "S4", "--photos", 2)
+    table(capsys, weights, photos, "S4", "--limit", 2)
     times = {file: file.stat().st_mtime_ns for file in files.iterdir()}
     assert sorted(file.name.split("-")[0] for file in times) == ["a1"] * 6 + ["a2"] * 6
     _, first, _ = table(capsys, weights, photos, "S4")

@@ -310,7 +310,7 @@ def test_missing_labels_and_data_sets_without_published_rows(capsys, weights, ro
         "--weights",
         weights,
     )
-    status, _, err = run(capsys, "evaluate", *arguments, "--photos", 1, "--components")
+    status, _, err = run(capsys, "evaluate", *arguments, "--limit", 1, "--components")
     assert status == 2 and "labels missing" in err
     (folder / "labels_masks" / "validation0002_labels_semantic.png").unlink()
     status, out, err = evaluate(capsys, weights, root)
@@ -424,6 +424,9 @@ def test_submit_smiyc(capsys, tmp_path, weights, root):
     names = {path.name for path in (out / "anomaly_p/walked/AnomalyTrack-all").iterdir()}
     assert names == {"0003.hdf5", "validation0001.hdf5", "validation0002.hdf5"}
     assert "0 maps written" in run(capsys, *arguments)[1]
+    status, text, err = run(capsys, *arguments, "--rescale", "spread")
+    assert status == 0 and "0 maps written" in text
+    assert err.startswith("DeprecationWarning: --rescale spread is now called --rescale equalize; the old name")
     status, _, err = run(capsys, *arguments, "--rescale", "none")
     assert status == 2 and "with another rescale" in err
     status, _, err = run(capsys, *arguments, "--protocol", "rwpm")

@@ -29,7 +29,7 @@ def root(tmp_path):
 
 
 def test_a_sound_data_set_but_for_its_number(root):
-    report = data.check(data.open("anomaly_track", root))
+    report = data.check(data.open_dataset("anomaly_track", root))
     assert report.problems == {"unexpected number of frames": ["10 are published, 3 are here"]}
     assert report.sizes == {"6x4": 3}
     assert report.pixels == {"inlier": 72 - 10, "anomaly": 4, "void": 6}
@@ -46,7 +46,7 @@ def test_all_that_is_odd_is_told(root):
         Image.fromarray(np.array(labels, np.uint8)).save(root / "labels" / f"{i}.png")
     cut = root / "images" / "5.png"
     cut.write_bytes(cut.read_bytes()[:45])
-    dataset = data.open("fishyscapes_lost_and_found", root)
+    dataset = data.open_dataset("fishyscapes_lost_and_found", root)
     report = data.check(dataset)
     assert {kind: len(found) for kind, found in report.problems.items()} == {
         "photos without labels": 1,
@@ -67,13 +67,13 @@ def test_all_that_is_odd_is_told(root):
 def test_many_problems_are_counted_and_not_all_printed(root):
     for i in range(10, 30):
         Image.fromarray(np.zeros((2, 2, 3), np.uint8)).save(root / "images" / f"{i}.png")
-    report = data.check(data.open("anomaly_track", root))
+    report = data.check(data.open_dataset("anomaly_track", root))
     assert "photos without labels: 20" in report.text() and "... and 15 more" in report.text()
     assert len(report.as_dict()["problems"]["photos without labels"]) == 20
 
 
 def test_unknown_values_and_other_sizes_are_not_read(root):
-    frames = data.open("anomaly_track", root).frames
+    frames = data.open_dataset("anomaly_track", root).frames
     Image.fromarray(np.full((4, 6), 9, np.uint8)).save(frames[0].label)
     with pytest.raises(
         ImageError, match=r"labels .*0\.png: expected the values 0 inlier, 1 anomaly, 255 void, got 9 \(24"
@@ -85,22 +85,22 @@ def test_unknown_values_and_other_sizes_are_not_read(root):
 
 
 def test_label_values_in_words():
-    values = LabelValues.of(anomaly=range(2, 201), inlier=(1,), void=(0,))
+    values = LabelValues.from_values(anomaly=range(2, 201), inlier=(1,), void=(0,))
     assert values.described() == "1 inlier, 2..200 anomaly, 0 void"
-    assert LabelValues.of(void=None).described() == "0 inlier, 1 anomaly, others void"
+    assert LabelValues.from_values(void=None).described() == "0 inlier, 1 anomaly, others void"
     wide = np.array([[1, 2, 300]], np.uint16)
     assert values.unknown(wide) == {300: 1}
-    assert LabelValues.of(void=None).map(wide).tolist() == [[1, 255, 255]]
+    assert LabelValues.from_values(void=None).map(wide).tolist() == [[1, 255, 255]]
 
 
 def test_two_photos_of_one_label_are_refused(root):
     Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(root / "images" / "0.jpg")
     with pytest.raises(ImageError, match=r"0\.jpg and .*0\.png: two files of one photo"):
-        data.open("anomaly_track", root)
+        data.open_dataset("anomaly_track", root)
 
 
 def test_labels_in_three_equal_channels(root):
-    frame = data.open("anomaly_track", root).frames[0]
+    frame = data.open_dataset("anomaly_track", root).frames[0]
     wanted = frame.read_labels()
     Image.fromarray(np.stack([wanted] * 3, -1)).save(frame.label)
     np.testing.assert_array_equal(frame.read_labels(), wanted)
@@ -121,7 +121,7 @@ def test_any_two_folders(root):
     dataset = data.folders(root / "images", root / "labels", positive=(255,), negative=(0, 1))
     assert [frame.id for frame in dataset] == ["0", "1", "2"] and dataset.benchmark is None
     assert dataset.frames[1].read_labels()[3].tolist() == [1] * 6
-    assert len(data.folders(root / "images", root / "labels", photos=2)) == 2
+    assert len(data.folders(root / "images", root / "labels", limit=2)) == 2
     with pytest.raises(ValueError, match="positive"):
         data.folders(root / "images", root / "labels", positive=(1,), negative=(1,))
 
@@ -140,7 +140,7 @@ def test_real_data_is_complete(folder):
     if not (DATA / folder).is_dir():
         pytest.skip(f"no {folder} in {DATA}; set RWPM_DATA to the folder of data sets")
     name, number, sizes = PUBLISHED[folder]
-    report = data.check(data.open(name, DATA / folder))
+    report = data.check(data.open_dataset(name, DATA / folder))
     assert report.ok and report.frames == number and report.sizes == sizes
 
 
@@ -149,7 +149,7 @@ def test_a_frame_of_real_data(folder):
     if not (DATA / folder).is_dir():
         pytest.skip(f"no {folder} in {DATA}; set RWPM_DATA to the folder of data sets")
     name, number, sizes = PUBLISHED[folder]
-    dataset = data.open(name, DATA / folder)
+    dataset = data.open_dataset(name, DATA / folder)
     assert len(dataset) == dataset.expected == number and dataset.layout == "plain"
     dataset.require_complete()
     photo, labels = dataset.frames[-1].read()

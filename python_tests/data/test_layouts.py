@@ -197,7 +197,7 @@ TREES += [
 def test_each_layout_is_found_by_looking_and_by_name(tmp_path, name, layout, split, files, frame_id):
     tree(tmp_path, *files, labels=LABELS * (LABELS < 2))
     for forced in (None, layout):
-        dataset = data.open(name, tmp_path, layout=forced)
+        dataset = data.open_dataset(name, tmp_path, layout=forced)
         assert (dataset.layout, dataset.split, len(dataset)) == (layout, split, 1)
         (frame,) = dataset
         assert frame.id == frame_id
@@ -223,7 +223,7 @@ def test_overlays_are_composited_on_cityscapes(tmp_path):
     rgb = np.zeros((4, 6, 3), np.int16)
     rgb[0, 0], rgb[0, 1], rgb[3, 5] = (300, -300, 5), (1, 2, 3), (190, -70, 184)
     static_tree(tmp_path, {"rgb": rgb})
-    dataset = data.open("fishyscapes_static", tmp_path)
+    dataset = data.open_dataset("fishyscapes_static", tmp_path)
     assert (dataset.layout, dataset.split, dataset.expected) == ("official", "v3", 30)
     (frame,) = dataset
     assert frame.id == f"0003_{CITY}" and frame.photo.name == "0003_cow_rgb.npz"
@@ -232,7 +232,7 @@ def test_overlays_are_composited_on_cityscapes(tmp_path):
     wanted[0, 0], wanted[0, 1] = (255, 0, 7), (4, 6, 8)
     wanted[3, 5] = (255, 0, 255)
     np.testing.assert_array_equal(photo, wanted)
-    elsewhere = data.open("fishyscapes_static", tmp_path, source=tmp_path / "cityscapes")
+    elsewhere = data.open_dataset("fishyscapes_static", tmp_path, source=tmp_path / "cityscapes")
     assert elsewhere.frames == dataset.frames
 
 
@@ -244,13 +244,13 @@ def test_overlays_are_composited_on_cityscapes(tmp_path):
 def test_overlays_that_do_not_fit_are_named(tmp_path, overlay):
     static_tree(tmp_path, overlay)
     with pytest.raises(ImageError, match=r"overlay .*0003_cow_rgb\.npz: expected"):
-        data.open("fishyscapes_static", tmp_path).frames[0].read()
+        data.open_dataset("fishyscapes_static", tmp_path).frames[0].read()
 
 
 def test_a_missing_overlay_leaves_its_label_alone(tmp_path):
     static_tree(tmp_path, {"rgb": np.zeros((4, 6, 3), int)})
     save(tmp_path / "fs_val_v3" / "0004_munster_000000_000019_labels.png", LABELS)
-    dataset = data.open("fishyscapes_static", tmp_path)
+    dataset = data.open_dataset("fishyscapes_static", tmp_path)
     assert len(dataset) == 1
     with pytest.raises(ImageError, match=r"photos missing for 1: 0004_munster_000000_000019_labels\.png"):
         dataset.require_complete()
@@ -260,28 +260,28 @@ def test_several_versions_have_to_be_told_apart(tmp_path):
     for version in ("v1", "v2"):
         static_tree(tmp_path, {"rgb": np.zeros((4, 6, 3), int)}, version=version)
     with pytest.raises(ValueError, match=r"several fit .*official of split v1, layout official of split v2; choose"):
-        data.open("fishyscapes_static", tmp_path)
-    assert data.open("fishyscapes_static", tmp_path, split="v2").frames[0].label.parent.name == "fs_val_v2"
+        data.open_dataset("fishyscapes_static", tmp_path)
+    assert data.open_dataset("fishyscapes_static", tmp_path, split="v2").frames[0].label.parent.name == "fs_val_v2"
 
 
 def test_several_layouts_have_to_be_told_apart(tmp_path):
     tree(tmp_path, "images/1.jpg", "labels/1.png", "labels_masks/1.png")
     with pytest.raises(ValueError, match="layout mask2anomaly of split validation, layout plain of split validation"):
-        data.open("anomaly_track", tmp_path)
-    assert data.open("anomaly_track", tmp_path, layout="plain").frames[0].label == tmp_path / "labels/1.png"
+        data.open_dataset("anomaly_track", tmp_path)
+    assert data.open_dataset("anomaly_track", tmp_path, layout="plain").frames[0].label == tmp_path / "labels/1.png"
 
 
 def test_nothing_that_fits_tells_what_was_looked_for_and_where(tmp_path):
     tree(tmp_path, "images/1.jpg", "labels/2.png")
     with pytest.raises(ImageError) as caught:
-        data.open("anomaly_track", tmp_path)
+        data.open_dataset("anomaly_track", tmp_path)
     text = str(caught.value)
     assert f"no layout fits below {tmp_path}" in text
     assert "official: images/{id}.* and labels_masks/{id}_labels_semantic.png in ./ or dataset_AnomalyTrack/" in text
     plain = "plain: images/{id}.* and labels/{id}.png in ./ or anomaly_track/"
     assert f"{plain} (found 1 photos and 1 labels, but no pair)" in text
     with pytest.raises(ImageError, match="no such folder"):
-        data.open("anomaly_track", tmp_path / "nowhere")
+        data.open_dataset("anomaly_track", tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize(
@@ -297,7 +297,7 @@ def test_nothing_that_fits_tells_what_was_looked_for_and_where(tmp_path):
 def test_unknown_settings_are_refused(tmp_path, settings, message):
     tree(tmp_path, "images/1.jpg", "labels/1.png")
     with pytest.raises(ValueError, match=message):
-        data.open(settings.pop("name", "anomaly_track"), tmp_path, **settings)
+        data.open_dataset(settings.pop("name", "anomaly_track"), tmp_path, **settings)
 
 
 def touch(root: Path, *files: str):
@@ -320,7 +320,7 @@ def test_splits_of_the_obstacle_track(tmp_path):
     touch(tmp_path, *(f"labels_masks/{name}_labels_semantic.png" for name in names[:4]))
 
     def ids(split=None, protocol="official"):
-        return [frame.id for frame in data.open("obstacle_track", tmp_path, split=split, protocol=protocol)]
+        return [frame.id for frame in data.open_dataset("obstacle_track", tmp_path, split=split, protocol=protocol)]
 
     assert ids() == ["validation_1", "validation_20"]
     assert ids(protocol="rwpm") == ["validation_1", "validation_19", "validation_20", "validation_21"]
@@ -333,13 +333,13 @@ def test_splits_of_the_obstacle_track(tmp_path):
 
 def test_test_photos_have_no_labels(tmp_path):
     touch(tmp_path, "images/0001.jpg", "images/0002.jpg")
-    dataset = data.open("anomaly_track", tmp_path, split="test")
+    dataset = data.open_dataset("anomaly_track", tmp_path, split="test")
     assert len(dataset) == 2 and dataset.expected == 100
     dataset.require_complete()
     with pytest.raises(ImageError, match="0001: expected labels, but this photo has none"):
         dataset.frames[0].read_labels()
     with pytest.raises(ImageError, match="no layout fits"):
-        data.open("anomaly_track", tmp_path)
+        data.open_dataset("anomaly_track", tmp_path)
 
 
 def test_lost_and_found_without_known_objects(tmp_path):
@@ -348,7 +348,9 @@ def test_lost_and_found_without_known_objects(tmp_path):
     for folder, suffix in (("leftImg8bit", "leftImg8bit"), ("gtCoarse", "gtCoarse_labelIds")):
         for name in names:
             touch(tmp_path, f"{folder}/test/scene/{name}_{suffix}.png")
-    whole, known = (data.open("lost_and_found_road", tmp_path, split=split) for split in ("test", "test_no_known"))
+    whole, known = (
+        data.open_dataset("lost_and_found_road", tmp_path, split=split) for split in ("test", "test_no_known")
+    )
     assert (len(whole), whole.expected) == (1203, 1203)
     kept = [frame.id for frame in known]
     # Of the middle scene, frames 401..801, six have empty labels.
@@ -356,7 +358,7 @@ def test_lost_and_found_without_known_objects(tmp_path):
     os.remove(whole.frames[0].photo)
     os.remove(whole.frames[0].label)
     with pytest.raises(ValueError, match="among all 1203 of the test split, of which 1202 are here"):
-        data.open("lost_and_found_road", tmp_path, split="test_no_known")
+        data.open_dataset("lost_and_found_road", tmp_path, split="test_no_known")
 
 
 LAF_LABELS = np.array([[0, 1, 2, 43, 200]], np.uint8)
@@ -376,20 +378,20 @@ def test_labels_of_lost_and_found(tmp_path, name, protocol, wanted):
     save(tmp_path / f"leftImg8bit/test/s/{LAF}_leftImg8bit.png", PHOTO[:1, :5])
     save(tmp_path / f"gtCoarse/test/s/{LAF}_gtCoarse_labelIds.png", LAF_LABELS)
     save(tmp_path / f"gtCoarse/test/s/{LAF}_gtCoarse_labelTrainIds.png", LAF_TRAIN_IDS)
-    assert data.open(name, tmp_path, protocol=protocol).frames[0].read()[1].tolist() == [wanted]
+    assert data.open_dataset(name, tmp_path, protocol=protocol).frames[0].read()[1].tolist() == [wanted]
 
 
 def test_road_anomaly_has_2_for_anomalies_and_a_list_of_its_photos(tmp_path):
     tree(tmp_path, "frames/a.jpg", "frames/a.labels/labels_semantic.png", labels=2 * (LABELS == 1).astype(np.uint8))
     (tmp_path / "frame_list.json").write_text(json.dumps(["a.jpg", "b.jpg"]))
-    dataset = data.open("road_anomaly", tmp_path)
+    dataset = data.open_dataset("road_anomaly", tmp_path)
     np.testing.assert_array_equal(dataset.frames[0].read_labels(), LABELS == 1)
     with pytest.raises(ImageError, match=r"photos missing for 1: b\.jpg"):
         dataset.require_complete()
     for broken in ("[", '{"a": 1}'):
         (tmp_path / "frame_list.json").write_text(broken)
         with pytest.raises(ImageError, match=r"frame_list\.json: expected a JSON list"):
-            data.open("road_anomaly", tmp_path)
+            data.open_dataset("road_anomaly", tmp_path)
 
 
 def test_the_anomaly_track_as_the_rwpm_code_reads_it(tmp_path):
@@ -399,7 +401,7 @@ def test_the_anomaly_track_as_the_rwpm_code_reads_it(tmp_path):
     labels[:, 6:], labels[4:, 6:] = 1, 255
     save(tmp_path / "images/1.png", photo)
     save(tmp_path / "labels/1.png", labels)
-    (frame,) = data.open("anomaly_track", tmp_path, protocol="rwpm")
+    (frame,) = data.open_dataset("anomaly_track", tmp_path, protocol="rwpm")
     photo, labels = frame.read()
     assert photo.shape == (720, 1280, 3) and labels.shape == (720, 1280)
     assert labels[0].tolist() == [0] * 640 + [1] * 640 and set(labels[360:, 640:].ravel()) == {255}
@@ -407,4 +409,4 @@ def test_the_anomaly_track_as_the_rwpm_code_reads_it(tmp_path):
     wanted = np.clip((np.arange(1280) + 0.5) * 12 / 1280 - 0.5 - 5, 0, 1) * 200
     np.testing.assert_allclose(photo[100, :, 0], wanted, atol=0.51)
     np.testing.assert_array_equal(frame.read_image(), photo)
-    assert data.open("anomaly_track", tmp_path).frames[0].read()[0].shape == (8, 12, 3)
+    assert data.open_dataset("anomaly_track", tmp_path).frames[0].read()[0].shape == (8, 12, 3)

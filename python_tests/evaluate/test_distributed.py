@@ -1,7 +1,9 @@
-"""Photos shared by several processes: the same numbers as one, to the last digit."""
+"""Images shared by several processes: the same numbers as one process, to the last digit."""
 
+import errno
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -12,9 +14,10 @@ from functools import partial
 import numpy as np
 import pytest
 from PIL import Image
+from torch.multiprocessing import ProcessExitedException
 
 from rwpm_fast import cli
-from rwpm_fast.evaluate import Processes, launch, of_torchrun
+from rwpm_fast.evaluate import ConfigError, Processes, distributed, from_environment, launch
 
 
 @pytest.fixture
@@ -39,11 +42,11 @@ def arguments_of(photos, file, *more):
 
 def numbers(file):
     """What an evaluation wrote, without times and what the processes are."""
-    told = json.loads(file.read_text())
-    for line in told["lines"]:
+    record = json.loads(file.read_text())
+    for line in record["lines"]:
         for name in ("network_seconds_median", "walk_seconds_median", "fps"):
             line.pop(name)
-    return {name: told[name] for name in ("title", "lines", "failures", "notes")}
+    return {name: record[name] for name in ("title", "lines", "failures", "notes")}
 
 
 def test_the_same_to_the_last_digit(photos, capfd):
@@ -78,52 +81,84 @@ def test_the_same_to_the_last_digit(photos, capfd):
     assert numbers(photos / "two.json") == numbers(photos / "one.json")
 
 
-def test_items_are_shared_and_put_together():
+def test_items_are_sharded_and_gathered():
     items = list("abcde")
-    shares = [Processes(rank, 3).share(iter(items)) for rank in range(3)]
-    assert shares == [["a", "d"], ["b", "e"], ["c"]]
+    shards = [Processes(rank, 3).shard(iter(items)) for rank in range(3)]
+    assert shards == [["a", "d"], ["b", "e"], ["c"]]
     alone = Processes()
-    assert alone.first and alone.share(items) == alone.collect(items) == items
-    assert alone.pool(7) == alone.tell(7) == 7
+    assert alone.first and alone.shard(items) == alone.all_gather(items) == items
+    assert alone.reduce(7) == alone.broadcast(7) == 7
 
 
-def ends(status):
-    return status if os.environ["RANK"] == "1" else 0
+def tenfold_rank(unit):
+    return unit * (10 + int(os.environ["RANK"]))
 
 
 def gives_up():
-    """The second gives up while the first waits for it, which is told so."""
+    """The second process raises while the first waits for it, which raises too."""
+    with from_environment() as processes:
+        if not processes.first:
+            raise OSError(errno.ENOSPC, "the disk is full")
+        processes.all_gather([1])
+
+
+def notices():
+    """The first process waits for the second, which leaves without an error that others could see."""
     try:
-        with of_torchrun() as processes:
+        with from_environment() as processes:
             if not processes.first:
-                raise OSError("the disk is full")
-            processes.collect([1])
+                raise FileNotFoundError
+            processes.all_gather([1])
     except ConnectionError as error:
-        return 2 if "another process gave up or went away" in str(error) else 3
-    except OSError:
-        return 2
-    return 0
+        return str(error)
+    except FileNotFoundError:
+        return None
+
+
+class UnpicklableError(ValueError):
+    def __init__(self, *, what):
+        super().__init__(f"no {what}")
 
 
 def is_killed():
-    with of_torchrun() as processes:
+    with from_environment() as processes:
         if not processes.first:
             os.kill(os.getpid(), signal.SIGKILL)
-        processes.collect([1])
-    return 0
+        processes.all_gather([1])
 
 
-def test_the_status_of_all_is_the_largest():
-    assert launch(2, ends, 1) == 1
+def test_launch_returns_the_value_of_the_first_process():
+    assert launch(2, tenfold_rank, 3) == 30
 
 
-def test_a_process_that_gives_up_gives_its_status():
-    assert launch(2, gives_up) == 2
+def test_an_error_of_a_process_is_raised():
+    """The cause, and not the lost connection that it means to the other process."""
+    with pytest.raises(OSError, match="the disk is full") as caught:
+        launch(2, gives_up)
+    assert caught.value.errno == errno.ENOSPC and not isinstance(caught.value, ConnectionError)
+    assert "in process 1 of 2" in str(caught.value.__cause__) and "in gives_up" in str(caught.value.__cause__)
 
 
-def test_a_process_that_is_killed_is_told():
+def test_a_lost_connection_is_an_error_of_its_own():
+    assert "another process gave up or went away" in launch(2, notices)
+
+
+def test_an_error_that_cannot_be_pickled_is_raised_as_text():
+    error, trace = pickle.loads(distributed._pickled(UnpicklableError(what="pickle")))
+    assert type(error) is RuntimeError and str(error) == "UnpicklableError: no pickle" and "UnpicklableError" in trace
+    error, _ = pickle.loads(distributed._pickled(ConfigError("{limit}: {got}", {"got": 0})))
+    assert type(error) is ConfigError and error.text({"limit": "--limit"}) == "--limit: 0"
+
+
+def test_a_process_that_is_killed_is_named():
     with pytest.raises(ChildProcessError, match="process 1 of 2 was killed by SIGKILL; was it out of memory"):
         launch(2, is_killed)
+
+
+def test_a_process_that_exits_gives_its_status(tmp_path):
+    exited = ProcessExitedException("", error_index=1, error_pid=0, exit_code=7)
+    with pytest.raises(ChildProcessError, match="process 1 of 2 exited with status 7"):
+        distributed._raise_cause(exited, 2, tmp_path)
 
 
 @pytest.mark.parametrize("seconds", [1.0, 6.0], ids=["while starting", "while walking"])

@@ -89,10 +89,10 @@ def test_s3_is_the_published_table():
     settings = {"alpha": 0.99, "steps": 20, "parts": 2}
     for row, (k, *_) in zip(table.with_settings(tolerance=1e-4), S3, strict=True):
         if k is None:
-            assert row.label == "Softmax (tau = 0.01)"
+            assert row.label == "Softmax (tau = 0.01)" and row.graph == "softmax"
             assert row.settings == {**settings, "temperature": 0.01, "tolerance": 1e-4}
         else:
-            assert row.label == f"k-NN (k = {k})"
+            assert row.label == f"k-NN (k = {k})" and row.graph == "knn"
             assert row.settings == {**settings, "neighbors": k, "weights": "cosine"}
 
 
@@ -118,7 +118,7 @@ def test_rows_walk_by_their_settings(name):
             settings = dict(row.settings)
             assert scorer.calibrated == settings.pop("calibrated", False)
             assert scorer.walk_values == "embeddings"
-            assert isinstance(scorer.walk, KnnWalk if "neighbors" in settings else Walk)
+            assert isinstance(scorer.walk, KnnWalk if row.graph == "knn" else Walk)
             assert scorer.walk.settings.steps == 7
             has = {**vars(scorer.walk.settings), **vars(scorer.walk)}
             assert {name: has[name] for name in settings} == settings
@@ -132,3 +132,6 @@ def test_settings_that_do_not_fit():
             published.get(name).with_settings(**{setting: 1})
     with pytest.raises(ValueError, match="alpha"):
         published.Row("", {"alpha": 2.0}).walk()
+    with pytest.raises(TypeError, match="neighbors"):
+        published.Row("", {"neighbors": 10}).walk()  # the graph is named, not guessed from the settings
+    assert isinstance(published.Row("", {"steps": 1}, graph="knn").walk(), KnnWalk)

@@ -17,11 +17,19 @@ from PIL import Image
 
 from python_tests.helpers import Page
 from rwpm_fast.data import Frame, LabelValues
-from rwpm_fast.evaluate import ALONE, Photo, Sweep, evaluate, launch, of_torchrun
-from rwpm_fast.evaluate.cache import Memory
+from rwpm_fast.evaluate import (
+    SINGLE_PROCESS,
+    EvaluationResult,
+    ImageResult,
+    ResultRow,
+    Sweep,
+    evaluate,
+    from_environment,
+    launch,
+)
+from rwpm_fast.evaluate.cache import CacheEntry, MemoryCache
 from rwpm_fast.evaluate.per_image import Comparison
 from rwpm_fast.evaluate.report import render_report
-from rwpm_fast.evaluate.results import Line, Outcome
 from rwpm_fast.metrics import PixelMetrics, PixelResult
 from rwpm_fast.networks import Network
 from rwpm_fast.ops.maps import Walk
@@ -49,7 +57,7 @@ def make_frames(tmp_path):
             photo, label = tmp_path / f"{index}.png", tmp_path / f"label{index}.png"
             Image.fromarray(random.integers(0, 256, (16, 24, 3), dtype=np.uint8)).save(photo)
             Image.fromarray(random.choice(np.array([0, 1, 255], np.uint8), (16, 24))).save(label)
-            frames.append(Frame(name.format(index), photo, label, LabelValues.of()))
+            frames.append(Frame(name.format(index), photo, label, LabelValues.from_values()))
         return frames
 
     return make
@@ -59,34 +67,35 @@ def make_frames(tmp_path):
 def make_sweep(make_frames):
     """Make a sweep of scorers over photos of given AP, in the order of the scorers."""
 
-    def make(aps=APS, scorers=("without", "with"), scores=("energy",), by_photo=True, **names):
+    def make(aps=APS, scorers=("without", "with"), scores=("energy",), per_image=True, **names):
         random = np.random.default_rng(0)
-        store, photos = Memory(), []
+        cache, images = MemoryCache(), []
         for index, frame in enumerate(make_frames(len(aps), **names)):
-            photo = Photo(frame, kept={scorer: f"{index} {scorer}" for scorer in scorers})
+            image = ImageResult(frame, cache_keys={scorer: f"{index} {scorer}" for scorer in scorers})
             for scorer, ap in zip(scorers, aps[index], strict=True):
-                store.put(photo.kept[scorer], {score: random.normal(size=(16, 24)) for score in scores})
-                if by_photo:
-                    photo.results |= {(scorer, score): result(ap, 1 - ap) for score in scores}
-            photos.append(photo)
+                score_maps = {score: random.normal(size=(16, 24)) for score in scores}
+                cache.put(image.cache_keys[scorer], CacheEntry(score_maps, 0.1, 0.2))
+                if per_image:
+                    image.results |= {(scorer, score): result(ap, 1 - ap) for score in scores}
+            images.append(image)
         metrics = PixelMetrics()
         metrics.update(random.normal(size=500), random.integers(0, 2, 500))
         keys = [(scorer, score) for scorer in scorers for score in scores]
-        return Sweep({}, dict.fromkeys(keys, metrics.curve()), {}, photos, ALONE, store)
+        return Sweep({}, dict.fromkeys(keys, metrics.curve()), {}, images, SINGLE_PROCESS, cache)
 
     return make
 
 
-def line(dataset="Roads", label="without", score="energy", ap=0.5, fpr95=0.25, **published) -> Line:
+def row(dataset="Roads", label="without", score="energy", ap=0.5, fpr95=0.25, **published) -> ResultRow:
     settings = None if label == "without" else WALK
-    return Line(dataset, label, score, settings, result(ap, fpr95), None, 0.1, 0.2, 3.5, published)
+    return ResultRow(dataset, label, score, settings, result(ap, fpr95), None, 0.1, 0.2, 3.5, published)
 
 
-def outcome_of(sweep, lines=None, dataset="Roads", **changes) -> Outcome:
-    lines = lines or [line(ap=0.4567, AP=21.1), line(label="with", ap=0.5678, fpr95=0.125, AP=23.2)]
+def result_of(sweep, rows=None, dataset="Roads", **changes) -> EvaluationResult:
+    rows = rows or [row(ap=0.4567, AP=21.1), row(label="with", ap=0.5678, fpr95=0.125, AP=23.2)]
     settings = {"network": "tiny", "runs": [{"photos": 7}, {"photos": 8}], "preset": None}
     facts = {"title": "Tiny", "heading": "walk", "columns": ("AuROC", "AP", "FPR95", "FPS"), "command": "rwpm-fast e"}
-    return Outcome(**{**facts, "settings": settings, "lines": lines, "sweeps": {dataset: sweep}, **changes})
+    return EvaluationResult(**{**facts, "settings": settings, "rows": rows, "sweeps": {dataset: sweep}, **changes})
 
 
 @pytest.fixture
@@ -94,9 +103,9 @@ def drawn(monkeypatch):
     """Draw in no time; the ids of the photos that were drawn."""
     drawn = []
 
-    def draw(self, photo):
-        drawn.append(photo.frame.id)
-        return photo.frame.id.encode()
+    def draw(self, image):
+        drawn.append(image.frame.id)
+        return image.frame.id.encode()
 
     monkeypatch.setattr(Comparison, "_panel", draw)
     return drawn
@@ -108,15 +117,15 @@ def panels_of(page) -> list[str]:
 
 
 def test_page_tells_all_and_needs_nothing_else(make_sweep):
-    outcome = outcome_of(make_sweep(APS[4:]), source="others, elsewhere", notes=["Two were away."])
-    html = render_report(outcome)
+    evaluated = result_of(make_sweep(APS[4:]), source="others, elsewhere", notes=["Two were away."])
+    html = render_report(evaluated)
     page = Page(html)
     assert "prefers-color-scheme: dark" in html
     for wanted in ("Tiny", "others, elsewhere", "Two were away.", "rwpm-fast e", "photos 7; photos 8", "torch_threads"):
         assert wanted in page.text, wanted
     assert "Roads, energy: AP 45.67 % to 56.78 %, FPR95 25.00 % to 12.50 % with the walk." in page.text
     assert "walk, withalpha 0.99, steps 20" in page.text
-    for cell in [cell for row in outcome.rows() for cell in row]:
+    for cell in [cell for row in evaluated.cells() for cell in row]:
         assert cell in page.text, cell
     assert "photo0: AP 74.00 → 55.00 (-19.00), FPR95 26.00 → 45.00" in page.text
     assert "photo1: AP 86.00 → 98.00 (+12.00), FPR95 14.00 → 2.00" in page.text
@@ -130,12 +139,12 @@ def test_page_tells_all_and_needs_nothing_else(make_sweep):
 
 
 def test_photos_are_told_apart_by_what_the_walk_did(make_sweep, drawn):
-    page = Page(render_report(outcome_of(make_sweep())))
+    page = Page(render_report(result_of(make_sweep())))
     assert drawn == [f"photo{i}" for i in range(7)]
     assert panels_of(page) == [f"photo{i}" for i in (2, 0, 5, 4, 3, 1, 6)]
     sections = re.split("(Where the walk helps most|Where it hurts most|Best photos|Worst photos|The other)", page.text)
-    told = {name: re.findall(r"photo(\d):", text) for name, text in zip(sections[1::2], sections[2::2], strict=True)}
-    assert told == {
+    found = {name: re.findall(r"photo(\d):", text) for name, text in zip(sections[1::2], sections[2::2], strict=True)}
+    assert found == {
         "Where the walk helps most": ["2", "0", "5"],
         "Where it hurts most": ["4", "3"],
         "Best photos": ["5", "3", "2"],
@@ -148,29 +157,29 @@ def test_photos_are_told_apart_by_what_the_walk_did(make_sweep, drawn):
 
 
 def test_fewer_panels_are_those_that_tell_most(make_sweep, drawn):
-    outcome = outcome_of(make_sweep())
-    page = Page(render_report(outcome, panels=4))
+    evaluated = result_of(make_sweep())
+    page = Page(render_report(evaluated, panels=4))
     assert panels_of(page) == ["photo2", "photo0", "photo5", "photo4"]
     assert set(page.ids) == {source[1:] for source in page.sources if source.startswith("#")}
     assert "photo3: AP 95.00 → 93.00" in page.text
-    bare = Page(render_report(outcome, panels=0))
+    bare = Page(render_report(evaluated, panels=0))
     assert not bare.ids and not panels_of(bare) and "#" not in "".join(bare.sources)
     assert "photo3: AP 95.00 → 93.00" in bare.text
     with pytest.raises(ValueError, match=r"^panels: expected 0 or more, got -1"):
-        render_report(outcome, panels=-1)
+        render_report(evaluated, panels=-1)
 
 
 def test_data_sets_share_the_panels(make_sweep, drawn):
     sweeps = {"Few": make_sweep(APS[:1], name="few{}"), "Many": make_sweep(name="many{}")}
-    lines = [line(name, label, ap=ap) for name in sweeps for label, ap in (("without", 0.25), ("with", 0.75))]
-    page = Page(render_report(outcome_of(None, lines, sweeps=sweeps), panels=6))
+    rows = [row(name, label, ap=ap) for name in sweeps for label, ap in (("without", 0.25), ("with", 0.75))]
+    page = Page(render_report(result_of(None, rows, sweeps=sweeps), panels=6))
     assert [name[:-1] for name in panels_of(page)] == ["few"] + 5 * ["many"]
     assert len(set(page.ids)) == len(page.ids) == 6
     assert page.text.count("AP 25.00 % to 75.00 %") == 2
 
 
 def test_without_metrics_by_photo_panels_keep_their_order(make_sweep, drawn):
-    page = Page(render_report(outcome_of(make_sweep(by_photo=False))))
+    page = Page(render_report(result_of(make_sweep(per_image=False))))
     assert panels_of(page) == [f"photo{i}" for i in range(7)]
     assert "Where the walk" not in page.text and "Best photos" not in page.text
     assert "→" not in page.text
@@ -178,35 +187,35 @@ def test_without_metrics_by_photo_panels_keep_their_order(make_sweep, drawn):
 
 def test_photos_that_failed(make_sweep, drawn):
     sweep = make_sweep()
-    sweep.photos[2] = Photo(sweep.photos[2].frame, failure="labels <i>: torn")
-    page = Page(render_report(outcome_of(sweep)))
+    sweep.images[2] = ImageResult(sweep.images[2].frame, failure="labels <i>: torn")
+    page = Page(render_report(result_of(sweep)))
     assert "Photos that could not be used" in page.text and "labels <i>: torn" in page.text
     assert set(panels_of(page)) == {f"photo{i}" for i in (0, 1, 3, 4, 5, 6)}
 
 
 def test_the_better_of_two_is_bold(make_sweep, drawn):
-    lines = [
-        line(ap=0.4567, AP=23.2, FPR95=40.5),
-        line(label="with", ap=0.5678, AP=21.1, FPR95=40.4),
-        line(score="max_logit", ap=0.31),
-        line(label="tau", score="max_logit", ap=0.32),
+    rows = [
+        row(ap=0.4567, AP=23.2, FPR95=40.5),
+        row(label="with", ap=0.5678, AP=21.1, FPR95=40.4),
+        row(score="max_logit", ap=0.31),
+        row(label="tau", score="max_logit", ap=0.32),
     ]
-    bold = re.findall("<td><b>(.*?)</b>", render_report(outcome_of(make_sweep(scores=("energy",)), lines[:2])))
+    bold = re.findall("<td><b>(.*?)</b>", render_report(result_of(make_sweep(scores=("energy",)), rows[:2])))
     assert bold == ["23.20", "56.78", "40.40"]  # both FPR95 of ours are 25.00, and FPS is no contest
     sweep = make_sweep(scores=("energy", "max_logit"), scorers=("without", "with", "tau"), aps=[(0.1, 0.2, 0.3)])
-    both = render_report(outcome_of(sweep, lines))
+    both = render_report(result_of(sweep, rows))
     assert re.findall("<td><b>(.*?)</b>", both) == bold
     assert both.count("ROC and precision-recall") == 2
 
 
 def test_a_table_compares_its_best_walk(make_sweep, drawn):
     labels = ["tau = 1", "without", "tau = 0.1", "tau = 0.01"]
-    lines = [line(label=label, ap=ap) for label, ap in zip(labels, (NAN, 0.4, 0.6, 0.5), strict=True)]
+    rows = [row(label=label, ap=ap) for label, ap in zip(labels, (NAN, 0.4, 0.6, 0.5), strict=True)]
     sweep = make_sweep([(0.1, 0.2, 0.7, 0.3)], labels)
-    page = Page(render_report(outcome_of(sweep, lines)))
+    page = Page(render_report(result_of(sweep, rows)))
     assert "AP 40.00 % to 60.00 %, FPR95 25.00 % to 25.00 % with tau = 0.1." in page.text
     assert "photo0: AP 20.00 → 70.00 (+50.00)" in page.text
-    page = Page(render_report(outcome_of(sweep, lines[2:])))
+    page = Page(render_report(result_of(sweep, rows[2:])))
     assert "no walk to compare with going without" in page.text
     assert not page.ids
 
@@ -214,18 +223,18 @@ def test_a_table_compares_its_best_walk(make_sweep, drawn):
 def test_no_anomaly_at_all(make_sweep, drawn):
     sweep = make_sweep([(NAN, NAN)])
     sweep.curves = dict.fromkeys(sweep.curves, PixelMetrics().curve())
-    page = Page(render_report(outcome_of(sweep, [line(ap=NAN), line(label="with", ap=NAN)])))
+    page = Page(render_report(result_of(sweep, [row(ap=NAN), row(label="with", ap=NAN)])))
     assert "Roads: no anomaly." in page.text
-    assert "energy: curves want pixels of anomalies and of inliers" in page.text
+    assert "energy: curves need pixels of anomalies and of inliers" in page.text
     assert "<b>-</b>" not in page.text and panels_of(page) == ["photo0"]
 
 
 def test_names_are_escaped(make_sweep, drawn):
     nasty = "<i>\"&'</i>{style}"
     sweep = make_sweep(name="<i>{}")
-    labels = [line(nasty), line(nasty, "with")]
+    labels = [row(nasty), row(nasty, "with")]
     changes = {"title": nasty, "command": nasty, "source": nasty, "notes": [nasty], "settings": {nasty: nasty}}
-    html = render_report(outcome_of(sweep, labels, nasty, **changes))
+    html = render_report(result_of(sweep, labels, nasty, **changes))
     assert "i" not in Page(html).tags
     assert "<i>" not in html
 
@@ -255,13 +264,13 @@ class TinyNetwork(Network):
 def write_page(frames, path) -> int:
     """Evaluate and write the page, in the first of all processes."""
     torch.set_num_threads(1)
-    with of_torchrun() as processes:
-        sweep = evaluate(Scorer(TinyNetwork(), walk=Walk(steps=3)), frames, by_photo=True, processes=processes)
-        lines = [
-            Line("Roads", label, score, None if label == "without" else {}, result, None, 0, 0, 0)
+    with from_environment() as processes:
+        sweep = evaluate(Scorer(TinyNetwork(), walk=Walk(steps=3)), frames, per_image=True, processes=processes)
+        rows = [
+            ResultRow("Roads", label, score, None if label == "without" else {}, result, None, 0, 0, 0)
             for (label, score), result in sweep.results.items()
         ]
-        page = render_report(outcome_of(sweep, lines, columns=("AP", "FPR95")))
+        page = render_report(result_of(sweep, rows, columns=("AP", "FPR95")))
         assert (page is None) is not processes.first
         if page is not None:
             path.write_text(page)

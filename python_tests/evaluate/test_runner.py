@@ -25,7 +25,7 @@ def frames(tmp_path):
         photo, label = tmp_path / f"photo{index}.png", tmp_path / f"label{index}.png"
         Image.fromarray(random.integers(0, 256, (16, 24, 3), dtype=np.uint8)).save(photo)
         Image.fromarray(random.choice(np.array([0, 1, 255], np.uint8), (16, 24))).save(label)
-        frames.append(Frame(f"photo{index}", photo, label, LabelValues.of(void=None)))
+        frames.append(Frame(f"photo{index}", photo, label, LabelValues.from_values(void=None)))
     return frames
 
 
@@ -47,7 +47,7 @@ def scorers_of(network, walks=WALKS, **settings):
 @pytest.mark.parametrize("kept", [False, True], ids=["memory", "folder"])
 def test_pools_all_pixels(frames, cache, walk, kept):
     scorer = Scorer(TinyNetwork(), walk=walk, calibrated=True)
-    settings = {"scores": ("energy", "entropy"), "fpr_rule": "pebal", "track": "obstacle_track", "by_photo": True}
+    settings = {"scores": ("energy", "entropy"), "fpr_rule": "pebal", "track": "obstacle_track", "per_image": True}
     got = evaluate(scorer, frames, cache=cache if kept else None, **settings)
     analyses = [(scorer.analyze(photo), labels) for photo, labels in (frame.read() for frame in frames)]
     assert list(got.results) == [(w, score) for w in ("without", "with") for score in ("energy", "entropy")]
@@ -58,8 +58,8 @@ def test_pools_all_pixels(frames, cache, walk, kept):
             pooled.update(*one)
             alone = PixelMetrics("pebal")
             alone.update(*one)
-            assert got.photos[index].results[which, score] == alone.compute()
-            assert np.array_equal(got.score_map(got.photos[index], which, score), one[0])
+            assert got.images[index].results[which, score] == alone.compute()
+            assert np.array_equal(got.score_map(got.images[index], which, score), one[0])
         assert result == pooled.compute()
         assert got.curves[which, score].ap() == result.ap
         assert got.components[which, score] == component_metrics(lambda maps=maps: maps, "obstacle_track")[1]
@@ -71,7 +71,7 @@ def test_network_runs_once_a_photo(frames, cache):
     network = TinyNetwork()
     got = sweep(scorers_of(network), frames, cache=cache)
     assert network.passes == len(frames)
-    seconds = np.array([list(photo.seconds.values()) for photo in got.photos])  # [photos, scorers, 2]
+    seconds = np.array([list(image.seconds.values()) for image in got.images])  # [photos, scorers, 2]
     assert (seconds[:, :, 0] > 0).all()
     assert (seconds[:, :, 1] > 0).tolist() == [[False, True, True]] * 4
     for index in range(3):
@@ -102,7 +102,7 @@ def test_an_interrupted_sweep_goes_on(frames, cache, tmp_path):
     again = sweep(scorers_of(network), frames, cache=cache)
     assert network.passes == 0
     assert again.results == whole.results
-    assert [photo.seconds for photo in again.photos] == [photo.seconds for photo in resumed.photos]
+    assert [image.seconds for image in again.images] == [image.seconds for image in resumed.images]
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_an_interrupted_sweep_goes_on(frames, cache, tmp_path):
     ],
     ids=["steps", "neighbors", "weights", "calibrated", "walk_values", "walk_padding"],
 )
-def test_changed_scorers_run_anew(frames, cache, tmp_path, walks, settings):
+def test_changed_scorers_run_again(frames, cache, tmp_path, walks, settings):
     network = TinyNetwork()
     sweep(scorers_of(network), frames, cache=cache)
     got = sweep(scorers_of(network, walks, **settings), frames, cache=cache)
@@ -135,7 +135,7 @@ def test_scorers_that_were_there_serve_under_any_name(frames, cache):
     assert again.results["none", "energy"] == before.results["0", "energy"]
 
 
-def test_a_file_that_was_cut_short_is_made_anew(frames, cache):
+def test_a_file_that_was_cut_short_is_replaced(frames, cache):
     network = TinyNetwork()
     before = sweep(scorers_of(network), frames, cache=cache)
     first, second, *_ = sorted(cache.glob("photo2-*"))
@@ -151,7 +151,7 @@ def test_a_file_that_was_cut_short_is_made_anew(frames, cache):
         sweep(scorers_of(network), frames, cache=cache)
 
 
-def test_changed_networks_scores_and_threads_run_anew(frames, cache):
+def test_changed_networks_scores_and_threads_run_again(frames, cache):
     network = TinyNetwork()
     results = [sweep(scorers_of(network), frames, cache=cache).results["0", "energy"]]
     with torch.no_grad():
@@ -172,7 +172,7 @@ def test_changed_networks_scores_and_threads_run_anew(frames, cache):
     assert network.passes == 5 * len(frames)
 
 
-def test_changed_preprocessing_runs_anew(frames, cache):
+def test_changed_preprocessing_runs_again(frames, cache):
     """An attached network's numbers for it are no weights."""
     model = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.Conv2d(8, 4, 1))
     paths = {"embedding": "0", "head": "1"}
@@ -190,7 +190,7 @@ def test_the_order_of_scores_changes_nothing(frames, cache):
     assert network.passes == len(frames) and again.results == before.results
 
 
-def test_changed_photos_run_anew_and_changed_labels_need_not(frames, cache):
+def test_changed_photos_run_again_and_changed_labels_need_not(frames, cache):
     network = TinyNetwork()
     before = sweep(scorers_of(network), frames, cache=cache)
     photo, label = frames[1].photo, frames[1].label
@@ -211,16 +211,16 @@ def test_broken_photos_are_in_no_row(frames, cache):
     # Its map of 2 x 12 is cut into parts of six pixels: too few for one of the rows.
     Image.fromarray(np.zeros((4, 24, 3), np.uint8)).save(frames[2].photo)
     Image.fromarray(np.zeros((4, 24), np.uint8)).save(frames[2].label)
-    told = []
+    reported = []
     scorers = scorers_of(TinyNetwork(), (None, Walk(steps=3), KnnWalk(6, parts=2)))
-    got = sweep(scorers, frames, cache=cache, on_photo=lambda photo, failure: told.append((photo, failure is None)))
-    assert told == [
+    got = sweep(scorers, frames, cache=cache, on_image=lambda photo, failure: reported.append((photo, failure is None)))
+    assert reported == [
         (photo, good) for photo, good in zip((f.photo for f in frames), (False, True, False, True), strict=True)
     ]
     assert "expected the photo's size 16x24, got 16x23" in got.failures[frames[0].photo]
     assert "neighbors: expected 1 to 5 for 6 pixels, got 6" in got.failures[frames[2].photo]
     assert {result.images for result in got.results.values()} == {2}
-    assert [photo.frame for photo in got.used] == [frames[1], frames[3]]
+    assert [image.frame for image in got.used] == [frames[1], frames[3]]
 
 
 def test_scores_that_are_nan_fail_their_photo(frames, cache):

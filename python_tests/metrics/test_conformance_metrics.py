@@ -107,13 +107,19 @@ def test_conformance_exact_metrics(name, key):
         assert not differences(result, vars(accumulate(key, ranks, labels)), ("fpr95",), 0)
 
 
-def binned_tolerance(name, key, dtype):
-    """1e-9, but for kinds of cases in which a differently rounded edge is legitimate."""
-    if key == "smiyc_uniform_bins" and dtype == np.float16:
+def binned_tolerance(case, key, scores, labels):
+    """Bound for a binned metric: 1e-9, except where an edge may legitimately be rounded differently.
+
+    That moves single pixels by a bin, which is little among many pixels, and more where most of them are tied. It is no
+    excuse in small cases, nor in cases that have the numbers of the original with all ties collapsed.
+    """
+    if key == "smiyc_uniform_bins" and scores.dtype == np.float16:
         return 5e-4
-    if name.startswith("c1_"):
-        return 2e-4
-    return 1e-4 if name.startswith(("b", "c2_", "d")) else 1e-9
+    known = scores[labels < 255]
+    if known.size < 20_000 or "smiyc_all_ties_collapsed" in case.get("alternatives", {}):
+        return 1e-9
+    largest_tie = np.unique(known, return_counts=True)[1].max() / known.size
+    return 2e-4 if largest_tie > 0.5 else 1e-4
 
 
 @needs_cases
@@ -132,7 +138,7 @@ def test_conformance_binned_metrics(name, key):
 
     alternatives = case.get("alternatives", {}) if key == "smiyc" else {}
     accepted = [golden, *(alternatives[name] for name in VARIATIONS if name in alternatives)]
-    tolerance = binned_tolerance(name, key, scores.dtype)
+    tolerance = binned_tolerance(case, key, scores, labels)
     found = [differences(result, one, BINNED_NUMBERS, tolerance) for one in accepted]
     assert not all(found), found
 

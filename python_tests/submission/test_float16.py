@@ -1,4 +1,4 @@
-"""Scores in float16: their order, their ends, and what is told about them."""
+"""Scores in float16: their order, their ends, and the report about them."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rwpm_fast.metrics import PixelMetrics
-from rwpm_fast.submission import HalfReport, Rescaling
-from rwpm_fast.submission.float16 import plain_half
+from rwpm_fast.submission import Float16Report, Rescaling
+from rwpm_fast.submission.float16 import round_to_float16
 
 FINITE = st.floats(-(2.0**100), 2.0**100, width=32)
 
@@ -54,19 +54,19 @@ def test_constant_scores_and_nan():
 
 
 def test_rounding_tells_what_it_cannot_hold():
-    assert plain_half(np.float32([1, np.inf])).tolist() == [1, np.inf]
+    assert round_to_float16(np.float32([1, np.inf])).tolist() == [1, np.inf]
     with pytest.raises(ValueError, match="2 are beyond float16's 65504 and would be infinite; rescale"):
-        plain_half(np.float32([1, 1e5, -1e6]))
+        round_to_float16(np.float32([1, 1e5, -1e6]))
 
 
 def test_report_counts_values_and_measures_ap():
     rng = np.random.default_rng(0)
     labels = (rng.random((100, 100)) < 0.02).astype(np.uint8)
     scores = (labels + 0.01 * rng.normal(size=labels.shape) - 2000).astype(np.float32)
-    report = HalfReport()
+    report = Float16Report()
     assert report.text() == "float16: nothing written"
     assert report.as_dict() == {"photos": 0}
-    report.update(scores, plain_half(scores), labels)  # spacing 1 there
+    report.update(scores, round_to_float16(scores), labels)  # spacing 1 there
     facts = report.as_dict()
     assert facts["photos"] == 1 and facts["distinct_values_before"] == len(np.unique(scores))
     assert facts["distinct_values_after"] == facts["float16_values_used"] == len(np.unique(scores.astype(np.float16)))
@@ -76,6 +76,6 @@ def test_report_counts_values_and_measures_ap():
         metrics.update(values, labels)
         assert facts[key] == metrics.compute().ap
     assert "AP " in report.text()
-    unlabeled = HalfReport()
-    unlabeled.update(scores, plain_half(scores))
+    unlabeled = Float16Report()
+    unlabeled.update(scores, round_to_float16(scores))
     assert unlabeled.as_dict()["ap_before"] is None and "AP" not in unlabeled.text()

@@ -136,7 +136,7 @@ def read(path):
 
 class TestSmiyc:
     def test_maps_where_the_toolkit_looks(self, track, tmp_path, scorer):
-        done = submit_smiyc(scorer, data.open("obstacle_track", track), tmp_path / "out", "mine")
+        done = submit_smiyc(scorer, data.open_dataset("obstacle_track", track), tmp_path / "out", "mine")
         folder = tmp_path / "out/anomaly_p/mine/ObstacleTrack-all"
         assert done.folder == folder and (done.written, done.kept, done.failures) == (3, 0, {})
         assert sorted(p.name for p in folder.iterdir()) == [f"validation_{i}.hdf5" for i in range(3)]
@@ -151,41 +151,41 @@ class TestSmiyc:
 
     def test_all_splits_share_one_rescaling_and_a_rerun_goes_on(self, track, tmp_path, scorer):
         out = tmp_path / "out"
-        submit_smiyc(scorer, data.open("obstacle_track", track), out, "mine")
+        submit_smiyc(scorer, data.open_dataset("obstacle_track", track), out, "mine")
         folder = out / "anomaly_p/mine/ObstacleTrack-all"
         passes, record = scorer.network.passes, folder.with_name("ObstacleTrack-all.json").read_bytes()
         assert passes == 3  # those that the rescaling was fitted on are not scored twice
         (folder / "validation_1.hdf5").unlink()
-        done = submit_smiyc(scorer, data.open("obstacle_track", track, split="all"), out, "mine")
+        done = submit_smiyc(scorer, data.open_dataset("obstacle_track", track, split="all"), out, "mine")
         assert (done.written, done.kept) == (2, 2) and scorer.network.passes == passes + 2
         assert folder.with_name("ObstacleTrack-all.json").read_bytes() == record
         assert done.report.as_dict()["photos"] == 2
-        done = submit_smiyc(scorer, data.open("obstacle_track", track), out, "mine", force=True)
+        done = submit_smiyc(scorer, data.open_dataset("obstacle_track", track), out, "mine", force=True)
         # What force deletes may be of another split, which another rescaling would not fit.
         assert done.written == 3 and not (folder / "gravel_1.hdf5").exists()
 
     def test_rounding_and_masks(self, track, tmp_path, scorer):
         out, settings = tmp_path / "out", {"rescale": "none", "mask_threshold": -1.5}
-        done = submit_smiyc(scorer, data.open("obstacle_track", track), out, "mine", **settings)
+        done = submit_smiyc(scorer, data.open_dataset("obstacle_track", track), out, "mine", **settings)
         scores = scorer(photo(0)).score.numpy()
         np.testing.assert_array_equal(read(done.folder / "validation_0.hdf5"), scores.astype(np.float16))
         mask = np.array(Image.open(out / "anomaly_masks/mine/ObstacleTrack-all/validation_0.png"))
         assert mask.dtype == np.uint8
         np.testing.assert_array_equal(mask, 255 * (scores > -1.5))
         with pytest.raises(ValueError, match="with another rescale, mask_threshold"):
-            submit_smiyc(scorer, data.open("obstacle_track", track), out, "mine")
+            submit_smiyc(scorer, data.open_dataset("obstacle_track", track), out, "mine")
 
     def test_what_float16_cannot_hold_fails_its_photo(self, track, tmp_path, scorer):
         with torch.no_grad():
             scorer.network.classifier.bias += 1e6
-        dataset = data.open("obstacle_track", track)
+        dataset = data.open_dataset("obstacle_track", track)
         done = submit_smiyc(scorer, dataset, tmp_path / "out", "rounded", rescale="none")
         assert done.written == 0 and len(done.failures) == 3 and not list(done.folder.iterdir())
         assert "384 are beyond float16's 65504" in done.failures[dataset.frames[0].photo]
-        assert submit_smiyc(scorer, dataset, tmp_path / "out", "spread").written == 3
+        assert submit_smiyc(scorer, dataset, tmp_path / "out", "equalized").written == 3
 
     def test_scores_that_are_nan_and_broken_photos_fail(self, track, tmp_path, scorer):
-        dataset = data.open("obstacle_track", track)
+        dataset = data.open_dataset("obstacle_track", track)
         dataset.frames[0].photo.write_bytes(b"no picture")
         done = submit_smiyc(scorer, dataset, tmp_path / "out", "mine")
         assert done.written == 2 and list(done.failures) == [dataset.frames[0].photo]
@@ -195,18 +195,18 @@ class TestSmiyc:
             submit_smiyc(scorer, dataset, tmp_path / "out", "broken")
 
     def test_what_smiyc_does_not_take(self, track, tmp_path, scorer):
-        dataset = data.open("obstacle_track", track)
+        dataset = data.open_dataset("obstacle_track", track)
         for method in ("", "a/b", ".."):
             with pytest.raises(ValueError, match="method: expected a name for a folder"):
                 submit_smiyc(scorer, dataset, tmp_path, method)
-        with pytest.raises(ValueError, match="rescale: expected one of spread, none, got 'log'"):
+        with pytest.raises(ValueError, match="rescale: expected one of equalize, none, got 'log'"):
             submit_smiyc(scorer, dataset, tmp_path, "mine", rescale="log")
         with pytest.raises(ValueError, match="protocol: expected official"):
-            submit_smiyc(scorer, data.open("obstacle_track", track, protocol="rwpm"), tmp_path, "mine")
+            submit_smiyc(scorer, data.open_dataset("obstacle_track", track, protocol="rwpm"), tmp_path, "mine")
         save(tmp_path / "ra/images/1.jpg", photo(0))
         save(tmp_path / "ra/labels/1.png", photo(0)[..., 0] // 255)
         with pytest.raises(ValueError, match="has no outputs of road_anomaly"):
-            submit_smiyc(scorer, data.open("road_anomaly", tmp_path / "ra"), tmp_path, "mine")
+            submit_smiyc(scorer, data.open_dataset("road_anomaly", tmp_path / "ra"), tmp_path, "mine")
         with pytest.raises(ValueError, match=r"expected float16 \[H, W\]"):
             write_map(tmp_path / "a.hdf5", np.zeros((2, 2)))
         assert not (tmp_path / "anomaly_p").exists()
@@ -214,5 +214,5 @@ class TestSmiyc:
     def test_without_h5py(self, track, tmp_path, scorer, monkeypatch):
         monkeypatch.setitem(__import__("sys").modules, "h5py", None)
         with pytest.raises(ImportError, match=r"need h5py: pip install 'rwpm_fast\[submission\]'"):
-            submit_smiyc(scorer, data.open("obstacle_track", track), tmp_path / "out", "mine")
+            submit_smiyc(scorer, data.open_dataset("obstacle_track", track), tmp_path / "out", "mine")
         assert scorer.network.passes == 0

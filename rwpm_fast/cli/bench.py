@@ -10,9 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..io.arguments import non_default_args
 from ..io.files import make_folder_of, write_json
 from ..ops.settings import DEFAULTS, WalkSettings
-from .options import add_threads_option, given, set_threads, torch_device
+from .options import add_threads_option
 
 if TYPE_CHECKING:
     from ..benchmark import Case, Contender, FilterResult
@@ -148,10 +149,11 @@ def bench(
     """
     from .. import native
     from ..benchmark import UNITS, Limits, Record, compare, markdown, open_device, time_filter
+    from ..scoring.device import set_threads
 
     # All that a user may have got wrong comes before any work.
     suite = FPS if options.kind == "fps" else WALK
-    set_threads(options.threads)
+    set_threads(options.threads, "--threads")
     for tolerance in options.tolerance:
         if not 0 < tolerance < 1:
             raise ValueError(f"--tolerance: expected numbers in (0, 1), got {tolerance}; the exact walk runs anyway")
@@ -205,9 +207,11 @@ def bench(
 def _device(name: str | None, suite: Suite) -> str:
     import torch
 
+    from ..scoring.device import torch_device
+
     if name is None:
         return "cuda" if suite is FPS and torch.cuda.is_available() else "cpu"
-    return str(torch_device(name))
+    return str(torch_device(name, "--device"))
 
 
 def _isas(options: argparse.Namespace, default_isas: list[str]) -> list[str]:
@@ -286,4 +290,4 @@ def _command(options: argparse.Namespace, program: str, suite: Suite) -> str:
 
     words = argparse.Namespace(**{**vars(options), "json": None, "cache": None})
     program = f"{program} fps" if suite is FPS else program
-    return shareable([*program.split(), *given(words, partial(add_arguments, suite=suite))])
+    return shareable([*program.split(), *non_default_args(words, partial(add_arguments, suite=suite))])

@@ -1,4 +1,4 @@
-"""Read a whole data set and tell what is missing or odd."""
+"""Read a whole data set and report what is missing or odd."""
 
 from __future__ import annotations
 

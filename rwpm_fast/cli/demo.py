@@ -6,8 +6,10 @@ import argparse
 import shlex
 from pathlib import Path
 
+from ..io.arguments import non_default_args
 from ..io.files import make_folder
-from .options import add_network_options, add_walk_options, given, load_scorer
+from .loading import load_scorer
+from .options import add_network_options, add_walk_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
 
     make_folder(options.out, "--out")
     scorer = load_scorer(options, options.score)
-    command = shlex.join(["rwpm-fast", "demo", *given(options, add_arguments)])
+    command = shlex.join(["rwpm-fast", "demo", *non_default_args(options, add_arguments)])
     if options.photo is None:
         print(f"render street {options.seed}, score it, and time the walk against dense torch ...")
         result = demo_scene(options.seed, scorer, command)

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import sys
+from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..io.arguments import non_default_args
 from ..io.files import make_folder, make_folder_of, write_json, write_text
 from ..io.progress import progress
 from .datasets import add_dataset_options
-from .options import add_network_options, add_walk_options, load_network
-from .plans import Plan, Run, plan
+from .options import Renamed, add_network_options, add_walk_options, walk_overrides
 
 if TYPE_CHECKING:
-    from ..evaluate import Processes, Sweep
-    from ..evaluate.results import Line, Outcome
+    from ..evaluate import EvaluationConfig, EvaluationResult
+
+# Fields of EvaluationConfig whose options are not called like them.
+OPTION_NAMES = {"method": "METHOD", "datasets": "--dataset"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--positive", type=int, nargs="+", help="label values of anomalies (default: 1)")
     group.add_argument("--negative", type=int, nargs="+", help="label values of inliers (default: 0)")
     group = parser.add_argument_group("what to measure")
-    group.add_argument("--photos", type=int, metavar="N", help="the first N photos of each data set only")
+    group.add_argument("--limit", type=int, metavar="N", help="the first N photos of each data set only")
+    group.add_argument("--photos", type=int, metavar="N", dest="limit", action=Renamed)
     group.add_argument(
         "--preset", help="published settings of the walk: paper, or released with its T + 1 transitions; others replace"
     )
@@ -53,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="",
         metavar="TRACK",
-        help="component metrics of SegmentMeIfYouCan too, with the size limits of a track (default: the data set's)",
+        help="also component metrics of SegmentMeIfYouCan, with the size limits of a track (default: the data set's)",
     )
     group.add_argument(
         "--scores", nargs="+", help="(default: the network's own; without METHOD and --table energy and max_logit too)"
@@ -61,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--fpr-rule", default="fishyscapes", help="how FPR95 is read (default: %(default)s)")
     group = parser.add_argument_group("results")
     group.add_argument("--json", type=Path, metavar="FILE", help="write all numbers to FILE")
-    group.add_argument("--csv", type=Path, metavar="FILE", help="write a line of figures a row to FILE")
+    group.add_argument("--csv", type=Path, metavar="FILE", help="write the metrics of every row to FILE")
     group.add_argument("--markdown", type=Path, metavar="FILE", help="write the table to FILE")
     group.add_argument("--html", type=Path, metavar="FILE", help="write a report with curves and photos to FILE")
     group.add_argument("--panels", type=int, metavar="N", help="pictures of photos in the report (default: up to 100)")
@@ -69,8 +73,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--cache",
         type=Path,
         metavar="DIR",
-        help="folder for what each photo gave, from which an interrupted run goes on "
-        "(default: rwpm-tables for a table, memory for the rest)",
+        help="folder for the score maps of each photo, from which an interrupted run resumes "
+        "(default: rwpm-tables for a table, else memory)",
     )
     group.add_argument(
         "--processes",
@@ -85,172 +89,171 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from ..evaluate import launch, of_torchrun, started
+    from ..evaluate import ConfigError, EvaluationConfig, make_plan, run_plan
 
-    if options.processes < 1:
-        raise ValueError(f"--processes: expected 1 or more, got {options.processes}")
     if options.panels is not None and (options.panels < 0 or options.html is None):
         raise ValueError(f"--panels: expected 0 or more pictures for the report of --html, got {options.panels}")
-    planned = plan(options)
+    try:
+        config = make_config(options)
+        plan = make_plan(config)
+        _prepare_outputs(options, config)
+        args = non_default_args(options, add_arguments, positional=["method"])
+        result = run_plan(
+            plan,
+            command=shlex.join(["rwpm-fast", "evaluate", *args]),
+            progress=progress,
+            on_image=_print_failure,
+            on_result=partial(_write, options),
+        )
+    except ConfigError as error:
+        names = {field.name: f"--{field.name.replace('_', '-')}" for field in fields(EvaluationConfig)}
+        raise ValueError(error.text({**names, **OPTION_NAMES})) from error
+    return 1 if result.failures else 0
+
+
+def make_config(options: argparse.Namespace) -> EvaluationConfig:
+    """Make the config that the options describe.
+
+    Raises:
+        ValueError: options that do not go together.
+        ImageError: photos or labels that are not found.
+    """
+    from ..evaluate import EvaluationConfig
+
+    cache = Path("rwpm-tables") if options.cache is None and options.table is not None else options.cache
+    return EvaluationConfig(
+        network=options.network,
+        weights=options.weights,
+        method=options.method,
+        checkpoints=_checkpoints(options.checkpoints),
+        device=options.device,
+        threads=options.threads,
+        **_data(options),
+        limit=options.limit,
+        table=options.table,
+        preset=options.preset,
+        walk=walk_overrides(options),
+        calibrate=options.calibrate,
+        walk_values=options.walk_values,
+        walk_padding=options.walk_padding,
+        scores=options.scores,
+        fpr_rule=options.fpr_rule,
+        components=options.components is not None and (options.components or True),
+        per_image=options.html is not None,
+        cache=cache,
+        processes=options.processes,
+    )
+
+
+def _data(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the fields of the config that say where the photos and labels are."""
+    from ..data import folders
+
+    table_of_benchmarks = options.table in ("S1", "S2")
+    of_folders = [name for name in ("images", "labels", "positive", "negative") if getattr(options, name) is not None]
+    of_datasets = [name for name in ("protocol", "split", "layout", "source") if getattr(options, name) is not None]
+    named = options.dataset is not None or options.root is not None
+    if table_of_benchmarks and of_folders:
+        raise ValueError(
+            f"--{of_folders[0]}: table {options.table} is of data sets; give --root, and --dataset for some of them"
+        )
+    if not table_of_benchmarks:
+        wanted = ("dataset", "root") if named else ("images", "labels")
+        if any(getattr(options, name) is None for name in wanted):
+            raise ValueError("expected --dataset and --root, or --images and --labels")
+        if ignored := of_folders if named else of_datasets:
+            names = ", ".join(f"--{name}" for name in ignored)
+            raise ValueError(f"{names}: not with --{wanted[0]} and --{wanted[1]}")
+        if not named:
+            values = {"positive": options.positive or [1], "negative": options.negative or [0]}
+            return {"datasets": folders(options.images, options.labels, limit=options.limit, **values)}
+    return {
+        "datasets": options.dataset or (),
+        "root": options.root,
+        "protocol": options.protocol or "official",
+        "split": options.split,
+        "layout": options.layout,
+        "source": options.source,
+    }
+
+
+def _checkpoints(pairs: list[str] | None) -> dict[str, Path] | None:
+    """Parse METHOD=FILE ...; None without any."""
+    from ..presets import METHODS
+
+    if pairs is None:
+        return None
+    files: dict[str, Path] = {}
+    for pair in pairs:
+        method, _, file = pair.partition("=")
+        if method not in METHODS or not file:
+            raise ValueError(f"--checkpoints: expected METHOD=FILE, METHOD of {', '.join(METHODS)}, got {pair!r}")
+        if method in files:
+            raise ValueError(f"--checkpoints: expected a method once, got {method} twice")
+        files[method] = Path(file).expanduser()  # a shell does not expand it behind the equals sign
+    return files
+
+
+def _prepare_outputs(options: argparse.Namespace, config: EvaluationConfig) -> None:
+    """Check that all results can be written, before they are computed."""
     if options.html is not None:
         from ..viz.figures import blank_figure
 
-        blank_figure((1, 1))  # a library that is missing is told now, not after an hour
+        blank_figure((1, 1))  # raises now if matplotlib is missing
     files = {f"--{name}": getattr(options, name) for name in ("json", "csv", "markdown", "html")}
     files = {name: path for name, path in files.items() if path is not None}
     if len(set(files.values())) < len(files):
         raise ValueError(f"{' and '.join(files)}: expected a file of its own for each")
     for name, path in files.items():
         make_folder_of(path, name)
-    if options.cache is None and options.table is not None:
-        options.cache = Path("rwpm-tables")
-    if options.cache is not None:
-        make_folder(options.cache, "--cache")
-    if options.processes > 1 and not started():
-        from . import main
-
-        return launch(options.processes, main, options.typed)
-    with of_torchrun() as processes:
-        return _run(options, planned, processes)
+    if config.cache is not None:
+        make_folder(Path(config.cache), "--cache")
 
 
-def _run(options: argparse.Namespace, planned: Plan, processes: Processes) -> int:
-    from ..evaluate.results import Outcome
-
-    if processes.count > 1 and options.device == "cuda":
-        options.device = f"cuda:{os.environ['LOCAL_RANK']}"
-    lines, sweeps, networks = [], {}, {}
-    for one in planned.runs:
-        which = one.network, one.weights
-        if which not in networks:
-            networks.clear()  # one at a time, since they may be large
-            networks[which] = load_network(options, *which)
-        swept = sweeps[one.title] = _sweep(options, one, networks[which], processes)
-        lines += _lines(one, swept)
-    outcome = Outcome(
-        title=planned.title,
-        heading=planned.heading,
-        columns=planned.columns,
-        command=shlex.join(["rwpm-fast", *map(str, options.typed)]),
-        settings=_settings(options, planned, processes),
-        lines=lines,
-        sweeps=sweeps,
-        source=planned.source,
-        notes=planned.notes,
-    )
-    _tell(options, planned, outcome, processes)
-    return 1 if outcome.failures else 0
-
-
-def _sweep(options: argparse.Namespace, one: Run, network: Any, processes: Processes) -> Sweep:
-    from ..evaluate import sweep
-
-    usual = [network.default_score]
-    if options.method is None and options.table is None:
-        usual += ["energy", "max_logit"]
-    how = {"walk_values": options.walk_values, "walk_padding": options.walk_padding}
-    return sweep(
-        {row.label: row.scorer(network, **how) for row in one.rows},
-        one.frames,
-        scores=options.scores or list(dict.fromkeys(usual)),
-        cache=options.cache,
-        fpr_rule=options.fpr_rule,
-        track=one.track,
-        by_photo=options.html is not None,
-        processes=processes,
-        progress=(lambda frames: progress(frames, one.title)) if processes.first else iter,
-        on_photo=_report_failure,
-    )
-
-
-def _lines(one: Run, swept: Sweep) -> list[Line]:
-    from ..evaluate.results import Line
-
-    rows = {row.label: row for row in one.rows}
-    scores = list(dict.fromkeys(score for _, score in swept.results))  # one table after the other
-    return [
-        Line(
-            dataset=one.title,
-            label=label,
-            score=score,
-            settings=rows[label].settings,
-            result=result,
-            components=swept.components.get((label, score)),
-            network_seconds=swept.network_seconds(label),
-            walk_seconds=swept.walk_seconds(label),
-            fps=swept.fps(label),
-            published=rows[label].published,
-        )
-        for (label, score), result in sorted(swept.results.items(), key=lambda item: scores.index(item[0][1]))
-    ]
-
-
-def _report_failure(photo: Path, failure: str | None) -> None:
+def _print_failure(photo: Path, failure: str | None) -> None:
     if failure is not None:
         print(failure if str(photo) in failure else f"{photo}: {failure}", file=sys.stderr)
 
 
-def _tell(options: argparse.Namespace, planned: Plan, outcome: Outcome, processes: Processes) -> None:
-    """Print the table and write the files, in the first process; the report last, since it may fail by a photo."""
-    if processes.first:
-        print(outcome.markdown())
-        for one in planned.runs:
-            print(_photos(one, outcome.sweeps[one.title]))
-        _warn_of_no_positives(options, planned, outcome)
+def _write(options: argparse.Namespace, result: EvaluationResult) -> None:
+    """Print the table and write the files, in the first process; the report last, since reading photos may fail."""
+    first = result.processes.first
+    if first:
+        print(result.markdown())
+        for title in result.sweeps:
+            print(_summary(result, title))
+        _warn_of_no_positives(options, result)
         if options.json is not None:
-            write_json(options.json, outcome.as_dict())
-        for path, text in ((options.csv, outcome.csv()), (options.markdown, outcome.markdown())):
+            write_json(options.json, result.as_dict())
+        for path, text in ((options.csv, result.csv()), (options.markdown, result.markdown())):
             if path is not None:
                 write_text(path, text)
     if options.html is not None:
         from ..evaluate.report import render_report
 
         page = render_report(
-            outcome,
+            result,
             panels=options.panels,
-            progress=(lambda photos: progress(photos, "draw")) if processes.first else iter,
+            progress=(lambda images: progress(images, "draw")) if first else iter,
         )
         if page is not None:
             write_text(options.html, page)
 
 
-def _photos(one: Run, swept: Sweep) -> str:
-    """How many photos were used, and what one took."""
-    used = len(swept.used)
-    text = f"{one.title}: {used} of {len(one.frames)} photos"
-    if not used:
+def _summary(result: EvaluationResult, title: str) -> str:
+    """Say how many photos of a data set were used, and how long one took."""
+    sweep = result.sweeps[title]
+    text = f"{title}: {len(sweep.used)} of {len(sweep.images)} photos"
+    if not sweep.used:
         return text
-    label = one.rows[-1].label
-    network, walk = swept.network_seconds(label), swept.walk_seconds(label)
+    label = [row.label for row in result.rows if row.dataset == title][-1]
+    network, walk = sweep.network_seconds(label), sweep.walk_seconds(label)
     return f"{text}; median network {network:.3f} s, walk ({label}) {walk:.3f} s a photo"
 
 
-def _settings(options: argparse.Namespace, planned: Plan, processes: Processes) -> dict[str, Any]:
-    from torch import get_num_threads
-
-    runs = []
-    for one in planned.runs:
-        dataset = one.dataset
-        names = ("root", "layout", "protocol", "split") if dataset.benchmark is not None else ("root",)
-        where = {"data": dataset.name, **{name: str(getattr(dataset, name)) for name in names}}
-        runs.append({"title": one.title, "network": one.network, **where, "photos": len(one.frames)})
-    return {
-        "runs": runs,
-        "preset": options.preset,
-        "method": options.method,
-        "walk_values": options.walk_values,
-        "walk_padding": options.walk_padding,
-        "device": options.device,
-        "threads": get_num_threads(),
-        "processes": processes.count,
-    }
-
-
-def _warn_of_no_positives(options: argparse.Namespace, planned: Plan, outcome: Outcome) -> None:
-    for one in planned.runs:
-        swept = outcome.sweeps[one.title]
-        if swept.used and not any(result.positives for result in swept.results.values()):
+def _warn_of_no_positives(options: argparse.Namespace, result: EvaluationResult) -> None:
+    for title, sweep in result.sweeps.items():
+        if sweep.used and not any(metrics.positives for metrics in sweep.results.values()):
             wanted = " or ".join(map(str, options.positive or [1]))
             way_out = f"labeled {wanted}; name the label value of anomalies with --positive"
-            what = way_out if one.dataset.benchmark is None else f"an anomaly in {one.title}"
-            print(f"no pixel is {what}", file=sys.stderr)
+            print(f"no pixel is {way_out if options.images is not None else f'an anomaly in {title}'}", file=sys.stderr)

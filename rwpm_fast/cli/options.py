@@ -1,28 +1,30 @@
-"""Options that several sub-commands share."""
+"""Options that several sub-commands share, and the settings that they make."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..ops.settings import DEFAULTS
+from ..ops.settings import COMMAND_DEFAULTS, WalkSettings
 
-# Default and help. With the tolerance, DABNet's AP, AuROC and FPR95 on RoadAnomaly are those of the exact walk to four
-# digits, in a sixteenth of the time.
-WALK_SETTINGS = {
-    "alpha": (DEFAULTS.alpha, "probability to go on, in [0, 1]"),
-    "steps": (DEFAULTS.steps, "number of transitions"),
-    "temperature": (DEFAULTS.temperature, "softmax temperature"),
-    "parts": (DEFAULTS.parts, "cut the map into N x N sub-maps, 1: uncut"),
-    "tolerance": (1e-4, "mass a row may drop, 0: exact"),
+WALK_OPTIONS = {
+    "alpha": "continuing probability, in [0, 1]",
+    "steps": "number of transitions",
+    "temperature": "softmax temperature",
+    "parts": "cut the map into N x N sub-maps, 1: uncut",
+    "tolerance": "mass that a row may drop, 0: exact",
 }
 
 
 def add_walk_options(parser: argparse.ArgumentParser) -> None:
+    """Add the settings of the walk, and what walks."""
     group = parser.add_argument_group("walk")
-    for name, (default, meaning) in WALK_SETTINGS.items():
+    for name, meaning in WALK_OPTIONS.items():
+        default = getattr(COMMAND_DEFAULTS, name)
         group.add_argument(f"--{name}", type=type(default), help=f"{meaning} (default: {default})")
     group.add_argument("--calibrate", action="store_true", help="calibrate scores across the sub-maps")
     group.add_argument(
@@ -40,18 +42,22 @@ def add_walk_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def given_walk_settings(options: argparse.Namespace) -> dict[str, Any]:
-    """Settings of the walk that were typed."""
-    return {name: value for name in WALK_SETTINGS if (value := getattr(options, name)) is not None}
+def walk_overrides(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings of the walk that were given."""
+    return {name: value for name in WALK_OPTIONS if (value := getattr(options, name)) is not None}
 
 
-def walk_settings(options: argparse.Namespace) -> dict[str, Any]:
-    """All settings of the walk."""
-    return {name: default for name, (default, _) in WALK_SETTINGS.items()} | given_walk_settings(options)
+def walk_settings(options: argparse.Namespace) -> WalkSettings:
+    """Return all settings of the walk.
+
+    Raises:
+        ValueError: a setting outside its range.
+    """
+    return replace(COMMAND_DEFAULTS, **walk_overrides(options))
 
 
 def scorer_settings(options: argparse.Namespace) -> dict[str, Any]:
-    """How a scorer walks, beside the walk's own settings."""
+    """Return the arguments of a scorer other than network, score and walk."""
     return {
         "walk_values": options.walk_values,
         "calibrated": options.calibrate,
@@ -60,6 +66,7 @@ def scorer_settings(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def add_network_options(parser: argparse.ArgumentParser) -> None:
+    """Add the network, its weights and device, and the number of threads."""
     group = parser.add_argument_group("network")
     group.add_argument("--network", default="compact", help="which network (default: compact)")
     group.add_argument(
@@ -71,64 +78,29 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
     add_threads_option(group)
 
 
-def add_threads_option(group) -> None:
+def add_threads_option(group: argparse._ActionsContainer) -> None:
+    """Add the number of threads to a parser or group."""
     group.add_argument("--threads", type=int, help="threads to use (default: torch's)")
 
 
-def set_threads(threads: int | None) -> None:
-    """Have torch use so many threads; None leaves its own number."""
-    import torch
+class Renamed(argparse.Action):
+    """An option under its old name: it works as the new one, whose ``dest`` it shares, with a warning."""
 
-    if threads is None:
-        return
-    if threads < 1:
-        raise ValueError(f"--threads: expected 1 or more, got {threads}")
-    torch.set_num_threads(threads)
+    def __init__(self, option_strings: Sequence[str], dest: str, **settings: Any) -> None:
+        super().__init__(option_strings, dest, help=argparse.SUPPRESS, default=argparse.SUPPRESS, **settings)
 
-
-def load_network(options: argparse.Namespace, name: str | None = None, weights: Path | None = None):
-    """A network, the one that the options describe where none is named, on their device, with threads set."""
-    from .. import networks
-
-    set_threads(options.threads)
-    device = torch_device(options.device)
-    which = (options.network, options.weights) if name is None else (name, weights)
-    return networks.load(*which).to(device)
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Warn and set the new option."""
+        warn_renamed(f"{option_string}", f"--{self.dest.replace('_', '-')}")
+        setattr(namespace, self.dest, values)
 
 
-def torch_device(name: str):
-    """The torch device of that name.
-
-    Raises:
-        ValueError: there is none, or it cannot be used here.
-    """
-    import torch
-
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"--device: {name!r} cannot be used: {str(error).splitlines()[0]}") from error
-
-
-def load_scorer(options: argparse.Namespace, score: str | None = None):
-    """The scorer that the options describe."""
-    from ..ops.maps import Walk
-    from ..scoring.scorer import Scorer
-
-    walk = Walk(**walk_settings(options))
-    return Scorer(load_network(options), score, walk, **scorer_settings(options))
-
-
-def given(options: argparse.Namespace, add_arguments: Callable[[argparse.ArgumentParser], None]) -> list[str]:
-    """The options that differ from their defaults, as typed; ``add_arguments`` made them."""
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    words = []
-    for action in parser._actions:
-        value = getattr(options, action.dest, None)
-        if value is None or value == action.default:
-            continue
-        words.append(action.option_strings[0])
-        if not isinstance(value, bool):
-            words += map(str, value if isinstance(value, list) else [value])
-    return words
+def warn_renamed(old: str, new: str) -> None:
+    """Print that an option or value has a new name."""
+    print(f"DeprecationWarning: {old} is now called {new}; the old name will be removed", file=sys.stderr)

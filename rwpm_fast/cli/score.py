@@ -1,6 +1,6 @@
 """Score photos: an anomaly map (.npy, float32) and a panel (.png) for each.
 
-Every file is written whole or not at all. A photo that fails is reported, and the others still run.
+Every file is written atomically. A photo that fails is reported, and the others still run.
 """
 
 from __future__ import annotations
@@ -8,10 +8,15 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..io.files import make_folder
-from ..io.progress import progress, say
-from .options import add_network_options, add_walk_options, load_scorer
+from ..io.progress import progress
+from .loading import load_scorer
+from .options import add_network_options, add_walk_options
+
+if TYPE_CHECKING:
+    from ..scoring.scorer import Scorer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,10 +37,12 @@ def run(options: argparse.Namespace) -> int:
         by_stem[photo.stem] = photo
     make_folder(options.out, "--out")
 
+    from tqdm import tqdm
+
     scorer = load_scorer(options, options.score)
     for photo in progress(photos, "score"):
         try:
-            say(_score(scorer, photo, options))
+            tqdm.write(_score(scorer, photo, options), file=sys.stdout)
         except (ValueError, OSError) as error:
             failed += 1
             print(f"{photo}: {error}", file=sys.stderr)
@@ -44,26 +51,26 @@ def run(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _find(given: list[str]) -> tuple[list[Path], int]:
-    """The photos behind the arguments, and how many arguments led to none."""
+def _find(arguments: list[str]) -> tuple[list[Path], int]:
+    """Find the photos behind the arguments, and count the arguments without any."""
     from ..io.images import ImageError, find_images
 
     photos: dict[Path, None] = {}
     errors = []
-    for path in given:
+    for path in arguments:
         try:
             photos.update(dict.fromkeys(find_images(path)))
         except ImageError as error:
             errors.append(str(error))
     if not photos:
         raise ImageError("; ".join(errors))
-    for error in errors:
-        print(error, file=sys.stderr)
+    for message in errors:
+        print(message, file=sys.stderr)
     return list(photos), len(errors)
 
 
-def _score(scorer, path: Path, options: argparse.Namespace) -> str:
-    """Score one photo and write its files; the line to say about it."""
+def _score(scorer: Scorer, path: Path, options: argparse.Namespace) -> str:
+    """Score one photo and write its files; return a line about it."""
     import numpy as np
     import torch
 

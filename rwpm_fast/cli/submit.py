@@ -1,6 +1,6 @@
 """Score photos into the files that the servers and toolkits of Fishyscapes and SegmentMeIfYouCan read.
 
-Every file is written whole or not at all. A run that was stopped goes on: what is there with the same settings is kept.
+Every file is written atomically. An interrupted run resumes: files of the same settings are kept.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from pathlib import Path
 from ..io.files import make_folder
 from ..io.progress import progress
 from .datasets import add_dataset_options, open_dataset
-from .options import add_network_options, add_walk_options, load_scorer
+from .loading import load_scorer
+from .options import add_network_options, add_walk_options, warn_renamed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,12 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     smiyc.add_argument("outputs", type=Path, metavar="OUTPUTS", help="folder for the results, made if missing")
     smiyc.add_argument("--method", required=True, help="name of the method in the toolkit")
     smiyc.add_argument(
-        "--rescale", default="spread", help="spread scores over float16's numbers, or none (default: %(default)s)"
+        "--rescale", default="equalize", help="equalize scores over float16's numbers, or none (default: %(default)s)"
     )
-    smiyc.add_argument("--masks", type=float, metavar="THRESHOLD", help="write masks of scores above it too")
+    smiyc.add_argument("--masks", type=float, metavar="THRESHOLD", help="also write masks of the scores above it")
     for target in (fishyscapes, smiyc):
         target.add_argument("--score", default="energy", help="anomaly score (default: %(default)s)")
-        target.add_argument("--force", action="store_true", help="delete earlier results and score all anew")
+        target.add_argument("--force", action="store_true", help="delete earlier results and score all photos again")
         add_network_options(target)
         add_walk_options(target)
 
@@ -60,18 +61,22 @@ def _fishyscapes(options: argparse.Namespace) -> dict[Path, str]:
 def _smiyc(options: argparse.Namespace) -> dict[Path, str]:
     from ..submission import submit_smiyc
 
+    rescale = options.rescale
+    if rescale == "spread":
+        warn_renamed("--rescale spread", "--rescale equalize")
+        rescale = "equalize"
     dataset = open_dataset(options)
     make_folder(options.outputs, "OUTPUTS")
-    done = submit_smiyc(
+    submission = submit_smiyc(
         load_scorer(options, options.score),
         dataset,
         options.outputs,
         options.method,
-        rescale=options.rescale,
+        rescale=rescale,
         mask_threshold=options.masks,
         force=options.force,
         progress=lambda items: progress(items, "submit"),
     )
-    print(f"{done.written} maps written to {done.folder}, {done.kept} were there")
-    print(done.report.text())
-    return done.failures
+    print(f"{submission.written} maps written to {submission.folder}, {submission.kept} were there")
+    print(submission.report.text())
+    return submission.failures

@@ -1,9 +1,8 @@
-"""Data sets of anomaly segmentation: finding their files in any usual layout, reading their labels, checking them."""
+"""Data sets of anomaly segmentation: find their files in any usual layout, read their labels, check them."""
 
 from .benchmarks import BENCHMARKS
 from .checking import Check, check
-from .dataset import Dataset, folders
-from .dataset import open_dataset as open
+from .dataset import Dataset, folders, open_dataset
 from .frames import Frame, LabelValues
 
-__all__ = ["BENCHMARKS", "Check", "Dataset", "Frame", "LabelValues", "check", "folders", "open"]
+__all__ = ["BENCHMARKS", "Check", "Dataset", "Frame", "LabelValues", "check", "folders", "open_dataset"]

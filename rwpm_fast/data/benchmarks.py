@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .frames import LabelValues
 from .layouts import Layout
 
 
-def _everything(ids: Sequence[str]) -> list[str]:
+def _every_frame(ids: Sequence[str]) -> list[str]:
     return list(ids)
 
 
@@ -18,15 +18,15 @@ class Split:
     """Part of a data set.
 
     Attributes:
-        count: published number of frames; None where none is.
-        select: ids of the split among the sorted ids of all frames; raises ValueError where it cannot tell.
-        folder: what stands for ``{split}`` in a layout's patterns.
+        count: published number of frames; None if none is published.
+        select: picks the ids of the split from the sorted ids of all frames; raises ValueError if it cannot.
+        folder: replaces ``{split}`` in a layout's patterns.
         labeled: whether its labels are public.
-        smiyc_name: the SMIYC data set under whose name outputs for these frames are stored; None where there is none.
+        smiyc_name: the SMIYC data set under whose name outputs for these frames are stored; None if there is none.
     """
 
     count: int | None
-    select: Callable[[Sequence[str]], list[str]] = _everything
+    select: Callable[[Sequence[str]], list[str]] = _every_frame
     folder: str = ""
     labeled: bool = True
     smiyc_name: str | None = None
@@ -38,10 +38,10 @@ class Protocol:
 
     Attributes:
         values: meaning of the label values.
-        size: height and width that frames are resized to; None for their own.
-        ids: what stands for ``{ids}`` in a layout's patterns.
+        size: height and width that frames are resized to; None to keep their own.
+        ids: replaces ``{ids}`` in a layout's patterns.
         splits: splits that differ from the benchmark's.
-        layouts: names of the layouts that it can read; None for all.
+        layouts: names of the layouts that this protocol can read; None for all.
     """
 
     values: LabelValues
@@ -60,10 +60,10 @@ class Benchmark:
         layouts: the layouts that it comes in.
         splits: by name.
         protocols: "official" and "rwpm", the latter as the released RWPM code reads it.
-        default_split: None where the folder has to tell.
+        default_split: name of the split to use by default; None if it depends on the folder that is found.
         track: the component metric's track in ``rwpm_fast.metrics.TRACKS``; None without component metrics.
-        preset: the benchmark in ``rwpm_fast.presets.BENCHMARKS`` whose walk fits; None where none does. Fishyscapes
-            Static, for which nothing is published, takes that of Fishyscapes Lost & Found.
+        preset: the benchmark in ``rwpm_fast.presets.BENCHMARKS`` whose walk to use; None if there is none. Nothing is
+            published for Fishyscapes Static; it uses that of Fishyscapes Lost & Found.
     """
 
     title: str
@@ -75,25 +75,22 @@ class Benchmark:
     preset: str | None = None
 
 
-_USUAL = LabelValues.of()
-_USUAL_PROTOCOLS = {"official": Protocol(_USUAL), "rwpm": Protocol(_USUAL)}
+_DEFAULT_VALUES = LabelValues.from_values()
+_DEFAULT_PROTOCOLS = {"official": Protocol(_DEFAULT_VALUES), "rwpm": Protocol(_DEFAULT_VALUES)}
 
 
 def _packs(pebal: tuple[str, ...], balanced_energy: tuple[str, ...], split: str) -> tuple[Layout, ...]:
-    """Layouts of the packs that PEBAL and Balanced Energy read."""
-    files = {"photos": "original/{id}.*", "labels": "labels/{id}.png", "splits": (split,)}
-    return (
-        Layout("pebal", places=("", *pebal), **files),
-        Layout("balanced_energy", places=balanced_energy, **files),
-    )
+    """Layouts of the archives that PEBAL and Balanced Energy read."""
+    layout = Layout("pebal", "original/{id}.*", "labels/{id}.png", subfolders=("", *pebal), splits=(split,))
+    return layout, replace(layout, name="balanced_energy", subfolders=balanced_energy)
 
 
 def _mask2anomaly(folder: str, splits: tuple[str, ...]) -> Layout:
-    return Layout("mask2anomaly", "images/{id}.*", "labels_masks/{id}.png", places=("", folder), splits=splits)
+    return Layout("mask2anomaly", "images/{id}.*", "labels_masks/{id}.png", subfolders=("", folder), splits=splits)
 
 
 def _plain(name: str, splits: tuple[str, ...]) -> Layout:
-    return Layout("plain", "images/{id}.*", "labels/{id}.png", places=("", name), splits=splits)
+    return Layout("plain", "images/{id}.*", "labels/{id}.png", subfolders=("", name), splits=splits)
 
 
 _LOST_AND_FOUND_TREES = ("", "LostAndFound", "lost_and_found", "dataset_LostAndFound")
@@ -106,14 +103,14 @@ _FISHYSCAPES_LOST_AND_FOUND = Benchmark(
             "official",
             _LOST_AND_FOUND_PHOTOS,
             "{number}_{id}_labels.png",
-            places=("", "fishyscapes_lostandfound"),
+            subfolders=("", "fishyscapes_lostandfound"),
             sources=_LOST_AND_FOUND_TREES,
         ),
         Layout(
             "rwpm",
             "laf_images/{id}_leftImg8bit.*",
             "fishyscapes_lostandfound/{number}_{id}_labels.png",
-            places=("", "Fishyscapes"),
+            subfolders=("", "Fishyscapes"),
         ),
         *_packs(("LostAndFound", "fishyscapes/LostAndFound"), ("fs_lost_and_found",), "validation"),
         _mask2anomaly("FS_LostFound_full", ("validation",)),
@@ -121,13 +118,13 @@ _FISHYSCAPES_LOST_AND_FOUND = Benchmark(
             "smiyc",
             _LOST_AND_FOUND_PHOTOS,
             "labels/val/{id}_fishy-labels.png",
-            places=("", "dataset_FishyLAF"),
+            subfolders=("", "dataset_FishyLAF"),
             sources=_LOST_AND_FOUND_TREES,
         ),
         _plain("fishyscapes_lost_and_found", ("validation",)),
     ),
     splits={"validation": Split(100, smiyc_name="FishyLAFAnomaly-val")},
-    protocols=_USUAL_PROTOCOLS,
+    protocols=_DEFAULT_PROTOCOLS,
     preset="fishyscapes_lost_and_found",
 )
 
@@ -146,30 +143,32 @@ _FISHYSCAPES_STATIC = Benchmark(
             "rwpm",
             "fs_static_images_{split}/{id}_rgb.*",
             "fs_val_{split}/{id}_labels.png",
-            places=("", "Fishyscapes"),
+            subfolders=("", "Fishyscapes"),
         ),
         *_packs(("Static", "fishyscapes/Static"), ("fs_static",), "validation"),
         _mask2anomaly("fs_static", ("validation",)),
         _plain("fishyscapes_static", ("validation",)),
     ),
     splits={"validation": Split(30), **{version: Split(30, folder=version) for version in ("v1", "v2", "v3")}},
-    protocols=_USUAL_PROTOCOLS,
+    protocols=_DEFAULT_PROTOCOLS,
     default_split=None,
     preset="fishyscapes_lost_and_found",
 )
 
-_ROAD_ANOMALY_VALUES = LabelValues.of(anomaly=(1, 2))  # 2 as published, 1 in the packs
-_ROAD_ANOMALY_FILES = {
-    "photos": "frames/{id}.*",
-    "places": ("", "RoadAnomaly_jpg", "RoadAnomaly/RoadAnomaly_jpg"),
-    "listing": "frame_list.json",
-}
+_ROAD_ANOMALY_VALUES = LabelValues.from_values(anomaly=(1, 2))  # 2 as published, 1 in the methods' archives
+_ROAD_ANOMALY_LAYOUT = Layout(
+    "official",
+    "frames/{id}.*",
+    "frames/{id}.labels/labels_semantic.png",
+    subfolders=("", "RoadAnomaly_jpg", "RoadAnomaly/RoadAnomaly_jpg"),
+    listing="frame_list.json",
+)
 
 _ROAD_ANOMALY = Benchmark(
     title="RoadAnomaly",
     layouts=(
-        Layout("official", labels="frames/{id}.labels/labels_semantic.png", **_ROAD_ANOMALY_FILES),
-        Layout("rwpm", labels="frames/{id}/labels_semantic.png", **_ROAD_ANOMALY_FILES),
+        _ROAD_ANOMALY_LAYOUT,
+        replace(_ROAD_ANOMALY_LAYOUT, name="rwpm", labels="frames/{id}/labels_semantic.png"),
         *_packs(("RoadAnomaly",), ("road_anomaly",), "all"),
         _mask2anomaly("RoadAnomaly", ("all",)),
         _plain("road_anomaly", ("all",)),
@@ -182,11 +181,11 @@ _ROAD_ANOMALY = Benchmark(
 
 
 def _scenes(*scenes: str, exclude: tuple[str, ...] = ()) -> Callable[[Sequence[str]], list[str]]:
-    """Ids of these scenes; a scene is what stands before the first underscore. ``exclude`` names prefixes."""
+    """Select the ids of some scenes, the text before the first underscore, without those of excluded prefixes."""
 
     def select(ids: Sequence[str]) -> list[str]:
         chosen = [i for i in ids if i.split("_")[0] in scenes]
-        return [i for i in chosen if not i.startswith(exclude)]  # no name starts with the empty tuple
+        return [i for i in chosen if not i.startswith(exclude)]  # startswith(()) is False
 
     return select
 
@@ -202,12 +201,12 @@ def _not_validation(ids: Sequence[str]) -> list[str]:
 def _track(
     title: str, folder: str, pack: str, splits: Mapping[str, Split], protocols: Mapping[str, Protocol], name: str
 ) -> Benchmark:
-    places = ("", folder)
+    subfolders = ("", folder)
     return Benchmark(
         title=title,
         layouts=(
-            Layout("official", "images/{id}.*", "labels_masks/{id}_labels_semantic.png", places=places),
-            Layout("rwpm", "images/{id}.*", "label_masks/{id}_labels_semantic.png", places=places),
+            Layout("official", "images/{id}.*", "labels_masks/{id}_labels_semantic.png", subfolders=subfolders),
+            Layout("rwpm", "images/{id}.*", "label_masks/{id}_labels_semantic.png", subfolders=subfolders),
             _mask2anomaly(pack, ("validation",)),
             _plain(name, ("validation",)),
         ),
@@ -227,7 +226,7 @@ _ANOMALY_TRACK = _track(
         "test": Split(100, _not_validation, labeled=False, smiyc_name="AnomalyTrack-all"),
         "all": Split(110, labeled=False, smiyc_name="AnomalyTrack-all"),
     },
-    {"official": Protocol(_USUAL), "rwpm": Protocol(_USUAL, size=(720, 1280))},
+    {"official": Protocol(_DEFAULT_VALUES), "rwpm": Protocol(_DEFAULT_VALUES, size=(720, 1280))},
     "anomaly_track",
 )
 
@@ -236,7 +235,7 @@ _NIGHT, _SNOW = ("driveway",), ("snowstorm1", "snowstorm2")
 
 
 def _test(*without: str) -> Callable[[Sequence[str]], list[str]]:
-    """Ids of test frames, without those of some scenes."""
+    """Select the ids of test frames, without those of some scenes."""
     return lambda ids: [i for i in _not_validation(ids) if i.split("_")[0] not in without]
 
 
@@ -254,13 +253,13 @@ _OBSTACLE_TRACK = _track(
         "no_night": _obstacle_split(382, _test(*_NIGHT)),
         "night": _obstacle_split(30, _scenes(*_NIGHT)),
         "snowstorm": _obstacle_split(55, _scenes(*_SNOW)),
-        "all": _obstacle_split(None, _everything),
+        "all": _obstacle_split(None, _every_frame),
     },
     {
-        "official": Protocol(_USUAL),
-        # its loader takes every file with validation in its name, and all others for the test
+        "official": Protocol(_DEFAULT_VALUES),
+        # The released loader takes every file with "validation" in its name, and all others for the test split.
         "rwpm": Protocol(
-            _USUAL,
+            _DEFAULT_VALUES,
             splits={
                 "validation": _obstacle_split(None, _validation, labeled=True),
                 "test": _obstacle_split(None, _not_validation),
@@ -274,21 +273,21 @@ _TEST_FRAMES = 1203
 _EMPTY_LABELS = frozenset((17, 37, 55, 72, 91, 110, 129, 153, 174, 197, 218, 353, 490, 618, 686, 792, 793))
 _KNOWN = (
     "15_Rechbergstr_Deckenpfronn",  # children
-    "01_Hanns_Klemm_Str_45_000006",  # bicycles, here and below
+    "01_Hanns_Klemm_Str_45_000006",  # bicycles, also in the two below
     "01_Hanns_Klemm_Str_45_000007",
     "10_Schlossberg_9_000004",
 )
 
 
 def _no_known(ids: Sequence[str]) -> list[str]:
-    """The test split as SMIYC takes it: no frames with empty labels, by their place, and no known objects."""
+    """Select the test split of SMIYC: without frames of empty labels, given by position, and without known objects."""
     ids = sorted(ids)
     if len(ids) != _TEST_FRAMES:
         raise ValueError(
             f"split test_no_known: leaves out frames by their place among all {_TEST_FRAMES} of the test split, "
             f"of which {len(ids)} are here; complete them or use split test"
         )
-    return [name for place, name in enumerate(ids) if place not in _EMPTY_LABELS and not name.startswith(_KNOWN)]
+    return [name for index, name in enumerate(ids) if index not in _EMPTY_LABELS and not name.startswith(_KNOWN)]
 
 
 def _lost_and_found(title: str, official: LabelValues, rwpm: LabelValues) -> Benchmark:
@@ -299,7 +298,7 @@ def _lost_and_found(title: str, official: LabelValues, rwpm: LabelValues) -> Ben
                 "official",
                 "leftImg8bit/{split}/*/{id}_leftImg8bit.*",
                 "gtCoarse/{split}/*/{id}_gtCoarse_{ids}.png",
-                places=_LOST_AND_FOUND_TREES,
+                subfolders=_LOST_AND_FOUND_TREES,
             ),
             _mask2anomaly("LostAndFound", ("train", "test")),
             _plain("lost_and_found", ("train", "test")),
@@ -327,12 +326,12 @@ BENCHMARKS: dict[str, Benchmark] = {
     "obstacle_track": _OBSTACLE_TRACK,
     "lost_and_found": _lost_and_found(
         "Lost & Found, whole photos: what is no obstacle is an inlier",
-        LabelValues.of(anomaly=_OBSTACLES, inlier=(0, 1), void=()),
-        LabelValues.of(anomaly=(2,), inlier=(0, 1, 255), void=()),
+        LabelValues.from_values(anomaly=_OBSTACLES, inlier=(0, 1), void=()),
+        LabelValues.from_values(anomaly=(2,), inlier=(0, 1, 255), void=()),
     ),
     "lost_and_found_road": _lost_and_found(
         "Lost & Found, road only: what is neither road nor obstacle is void",
-        LabelValues.of(anomaly=_OBSTACLES, inlier=(1,), void=(0,)),
-        LabelValues.of(anomaly=(2,), inlier=(0, 1), void=(255,)),
+        LabelValues.from_values(anomaly=_OBSTACLES, inlier=(1,), void=(0,)),
+        LabelValues.from_values(anomaly=(2,), inlier=(0, 1), void=(255,)),
     ),
 }

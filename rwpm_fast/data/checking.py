@@ -1,4 +1,4 @@
-"""What is missing or odd in a data set."""
+"""Check a data set: missing files, unexpected sizes, unknown label values."""
 
 from __future__ import annotations
 
@@ -8,24 +8,27 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..io.images import ImageError
+from ..io.text import first_few
 from .dataset import Dataset
 from .frames import ANOMALY, INLIER, VOID, Frame
-
-_NAMED = 5  # files that a line of text names; the dict has them all
 
 
 @dataclass
 class Check:
-    """What was found in a data set.
+    """Findings of :func:`check`.
 
     Attributes:
-        name, root, layout, protocol, split: those of the data set.
+        name: name of the data set.
+        root: the folder that was searched.
+        layout: name of its layout.
+        protocol: name of its protocol.
+        split: name of its split.
         frames: number of frames.
-        expected: published number; None where none is.
-        sizes: "WxH" of the photos' files to number of photos.
+        expected: published number of frames; None if none is published.
+        sizes: "WxH" of the photo files to number of photos.
         pixels: "inlier", "anomaly", "void" to number of pixels in the label files.
-        without_anomaly: frames without an anomalous pixel. No fault: some data sets have them.
-        problems: kind of problem to descriptions, one a file.
+        without_anomaly: ids of frames without an anomalous pixel. Not a problem: some data sets have them.
+        problems: kind of problem to descriptions, one per file.
     """
 
     name: str
@@ -42,15 +45,15 @@ class Check:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is missing or odd."""
+        """Whether there are no problems."""
         return not self.problems
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready form."""
+        """Return a JSON-ready form."""
         return {**asdict(self), "ok": self.ok}
 
     def text(self) -> str:
-        """The same for people, in lines."""
+        """Format the findings for people, in lines."""
         published = "" if self.expected is None else f" ({self.expected} published)"
         lines = [
             f"{self.name}, split {self.split}, layout {self.layout}, protocol {self.protocol}: {self.root}",
@@ -62,21 +65,22 @@ class Check:
             shares = ", ".join(f"{kind} {pixels / total:.2%}" for kind, pixels in self.pixels.items())
             lines.append(f"labels: {shares}; {len(self.without_anomaly)} frames without an anomaly")
         for kind, found in self.problems.items():
-            more = [f"... and {len(found) - _NAMED} more"] if len(found) > _NAMED else []
-            lines += [f"{kind}: {len(found)}", *(f"  {one}" for one in found[:_NAMED] + more)]
+            shown, rest = first_few(found)
+            lines += [f"{kind}: {len(found)}", *(f"  {problem}" for problem in shown)]
+            lines += [f"  ... {rest}"] if rest else []
         lines.append("nothing is missing or odd" if self.ok else f"{sum(map(len, self.problems.values()))} problems")
         return "\n".join(lines)
 
 
 def check(dataset: Dataset, frames: Iterable[Frame] | None = None) -> Check:
-    """Read every photo and label of a data set, and tell what is missing or odd.
+    """Read every photo and label of a data set and list the problems.
 
-    Missing photos and labels, a number of frames that is not the published one, files that cannot be decoded, labels of
-    another size than their photo, label values that mean nothing.
+    Problems are missing photos and labels, a number of frames other than the published one, files that cannot be
+    decoded, labels of another size than their photo, and unknown label values.
 
     Args:
-        dataset: what ``rwpm_fast.data.open`` gives.
-        frames: its frames, for those who wrap them in a progress bar.
+        dataset: result of :func:`rwpm_fast.data.open_dataset`.
+        frames: the frames of ``dataset``, if they are wrapped in a progress bar; None for the frames themselves.
     """
     report = Check(
         dataset.name,

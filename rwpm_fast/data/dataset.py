@@ -1,18 +1,22 @@
-"""A data set on disk as a list of frames: found by looking at the folder, read as a protocol says."""
+"""Data sets on disk as lists of frames: the layout is detected, the protocol says how labels are read."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import TypeVar
 
 from ..io.files import natural_key
 from ..io.images import ImageError, find_images, pair_labels
+from ..io.text import listed
 from ..metrics.pixel import check_label_values
 from .benchmarks import BENCHMARKS, Benchmark, Protocol, Split
 from .frames import Frame, LabelValues
-from .layouts import Found, find
+from .layouts import Found, Layout, find
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -21,14 +25,14 @@ class Dataset:
 
     Attributes:
         name: the data set's name, a key of ``rwpm_fast.data.BENCHMARKS``; "folders" for any two folders.
-        root: the folder that was looked at.
+        root: the folder that was searched.
         layout: name of the layout that was found there.
-        protocol: how the frames are read.
-        split: which frames.
-        frames: those that can be read: with labels, unless the split has none.
-        expected: published number of frames; None where none is.
+        protocol: name of the protocol by which the frames are read.
+        split: name of the split.
+        frames: the frames that can be read: with labels, unless the split has none.
+        expected: published number of frames; None if none is published.
         without_label: photos that lack their label.
-        without_photo: label files that lack their photo (or overlay), and names on the data set's list.
+        without_photo: label files that lack their photo (or overlay), and names on the data set's list without a photo.
     """
 
     name: str
@@ -49,21 +53,20 @@ class Dataset:
 
     @property
     def benchmark(self) -> Benchmark | None:
-        """What is published of it; None for any two folders."""
+        """What is published about it; None for any two folders."""
         return BENCHMARKS.get(self.name)
 
     @property
     def title(self) -> str:
-        """Its name in words."""
-        return self.benchmark.title if self.benchmark is not None else self.name
+        """Its full name, for titles."""
+        return self.name if self.benchmark is None else self.benchmark.title
 
     def require_complete(self) -> None:
-        """Raise ImageError, with the names, where photos or labels are missing."""
+        """Raise ImageError, with the names, if photos or labels are missing."""
         for what, missing in (("labels", self.without_label), ("photos", self.without_photo)):
             if missing:
-                named = ", ".join(Path(name).name for name in missing[:5])
-                more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-                raise ImageError(f"{self.name} in {self.root}: {what} missing for {len(missing)}: {named}{more}")
+                names = listed(Path(name).name for name in missing)
+                raise ImageError(f"{self.name} in {self.root}: {what} missing for {len(missing)}: {names}")
 
 
 def open_dataset(
@@ -75,22 +78,26 @@ def open_dataset(
     layout: str | None = None,
     source: str | PathLike[str] | None = None,
 ) -> Dataset:
-    """Frames of a data set, whatever layout it has on this disk. Folders are listed, files are not opened.
+    """Find the frames of a data set in any of its known layouts. Folders are listed; no file is opened.
 
     Args:
         name: key of ``rwpm_fast.data.BENCHMARKS``.
         root: folder of the data set, or the folder around it.
         protocol: "official", or "rwpm" to read as the released RWPM code does: the Anomaly track resized to 1280x720,
             all frames of the Obstacle track with "validation" in their name, Lost & Found by its train ids.
-        split: which frames; the data set's usual ones when None.
-        layout: name of a layout; the one that fits when None.
-        source: for the official label archives of Fishyscapes, whose photos come from elsewhere: the root of Lost &
-            Found, or of Cityscapes. Looked for below ``root`` when None.
+        split: name of the split; None for the data set's default.
+        layout: name of the layout; None to detect it.
+        source: for the official label archives of Fishyscapes, whose photos come from another data set: the root of
+            Lost & Found, or of Cityscapes. None to search below ``root``.
 
     Raises:
-        ValueError: unknown name, protocol, split or layout, a split that needs frames which are not here, or several
+        ValueError: unknown name, protocol, split or layout, a split that needs frames which are missing, or several
             layouts that fit.
-        ImageError: no such folder, or no layout fits; the message says what was looked for and where.
+        ImageError: no such folder, or no layout fits; the message says what was expected and where.
+
+    Example:
+        >>> dataset = open_dataset("road_anomaly", "datasets")
+        >>> photo, labels = dataset.frames[0].read()  # [H, W, 3] and [H, W], uint8
     """
     benchmark = _choose("name", name, BENCHMARKS)
     rules = _choose("protocol", protocol, benchmark.protocols)
@@ -100,22 +107,23 @@ def open_dataset(
     elif benchmark.default_split is not None:
         splits = {benchmark.default_split: splits[benchmark.default_split]}
     root = Path(root)
-    for folder in (root, *([Path(source)] if source is not None else [])):
+    source = None if source is None else Path(source)
+    for folder in filter(None, (root, source)):
         if not folder.is_dir():
             raise ImageError(f"{name}: no such folder: {folder}")
 
-    searches = _search(benchmark, rules, splits, layout, root, None if source is None else Path(source))
+    searches = _search(benchmark, rules, splits, layout, root, source)
     fitting = [(s, found) for s, found in searches if found.paired]
     if not fitting:
-        # The labels of a test split are kept back; then photos alone make it.
-        fitting = [(s, found) for s, found in searches if not splits[s].labeled and found.photos_alone][:1]
+        # The labels of a test split are not public; then photos without labels suffice.
+        fitting = [(s, found) for s, found in searches if not splits[s].labeled and found.unpaired_photos][:1]
     if not fitting:
-        tried = "".join(f"\n  {f.layout.name}: {f.layout.described()}{_nearly(f)}" for _, f in searches)
+        tried = "".join(f"\n  {f.layout.name}: {f.layout.described()}{_unpaired_text(f)}" for _, f in searches)
         raise ImageError(f"{name}: no layout fits below {root}; looked for{tried}")
     if len(fitting) > 1:
-        found = ", ".join(f"layout {f.layout.name} of split {s}" for s, f in fitting)
-        raise ValueError(f"{name}: several fit below {root}: {found}; choose by layout or split")
-    (chosen, found) = fitting[0]
+        layouts = ", ".join(f"layout {f.layout.name} of split {s}" for s, f in fitting)
+        raise ValueError(f"{name}: several fit below {root}: {layouts}; choose by layout or split")
+    chosen, found = fitting[0]
     return _dataset(name, root, protocol, rules, chosen, splits[chosen], found)
 
 
@@ -125,28 +133,29 @@ def folders(
     *,
     positive: Sequence[int] = (1,),
     negative: Sequence[int] = (0,),
-    photos: int | None = None,
+    limit: int | None = None,
 ) -> Dataset:
-    """Any photos with label PNGs of their stems in another folder.
+    """Make a data set of photos and of label PNGs with the same stems in another folder.
 
     Args:
-        images: what ``rwpm_fast.io.images.find_images`` takes.
+        images: file, folder or glob pattern of photos, or several; see :func:`rwpm_fast.io.images.find_images`.
         labels: folder of label files.
-        positive, negative: label values of anomalies and inliers; every other value is void.
-        photos: the first so many only.
+        positive: label values of anomalies.
+        negative: label values of inliers; every other value is void.
+        limit: use the first ``limit`` photos only; None for all.
 
     Raises:
-        ValueError: label values that are none, or both.
-        ImageError: nothing there, or labels missing.
+        ValueError: no positive or no negative label values, or a value that is both.
+        ImageError: no photos, or labels missing.
     """
     check_label_values(positive, negative)
-    values = LabelValues.of(anomaly=positive, inlier=negative, void=None)
-    pairs = pair_labels(find_images(images)[:photos], labels)
+    values = LabelValues.from_values(anomaly=positive, inlier=negative, void=None)
+    pairs = pair_labels(find_images(images)[:limit], labels)
     frames = tuple(Frame(photo.stem, photo, label, values) for photo, label in pairs)
     return Dataset("folders", Path(labels), "plain", "official", "all", frames)
 
 
-def _choose(what: str, name: str, known):
+def _choose(what: str, name: str, known: Mapping[str, T]) -> T:
     if name not in known:
         raise ValueError(f"{what}: expected one of {', '.join(known)}, got {name!r}")
     return known[name]
@@ -160,34 +169,40 @@ def _search(
     root: Path,
     source: Path | None,
 ) -> list[tuple[str, Found]]:
-    """What each layout that may hold one of the splits finds below the root, with the split's name."""
-    layouts = [one for one in benchmark.layouts if rules.layouts is None or one.name in rules.layouts]
+    """Search for each layout that may hold one of the splits; pairs of the split's name and the files found."""
+    candidates = [c for c in benchmark.layouts if rules.layouts is None or c.name in rules.layouts]
     if layout is not None:
-        _choose("layout", layout, dict.fromkeys(one.name for one in layouts))
-        layouts = [one for one in layouts if one.name == layout]
+        _choose("layout", layout, dict.fromkeys(c.name for c in candidates))
+        candidates = [c for c in candidates if c.name == layout]
     searches = []
     for name, split in splits.items():
-        for one in layouts:
-            # A layout without splits of its own holds those that it has a folder or a choice of names for.
-            if name in one.splits if one.splits is not None else ("{split}" not in one.labels or split.folder):
-                searches.append((name, find(one.filled(split=split.folder, ids=rules.ids), root, source)))
+        for candidate in candidates:
+            if _may_hold(candidate, name, split):
+                searches.append((name, find(candidate.filled(split=split.folder, ids=rules.ids), root, source)))
     if not searches:
-        names = ", ".join(dict.fromkeys(one.name for one in layouts))
+        names = ", ".join(dict.fromkeys(c.name for c in candidates))
         raise ValueError(f"split: {', '.join(splits)} cannot be found in the layout {names}")
     return searches
 
 
-def _nearly(found: Found) -> str:
-    """What was there of a layout that does not fit."""
-    there = {"photos": len(found.photos_alone), "labels": len(found.labels_alone)}
-    some = " and ".join(f"{number} {what}" for what, number in there.items() if number)
-    return f" (found {some}, but no pair)" if some else ""
+def _may_hold(layout: Layout, name: str, split: Split) -> bool:
+    """Whether folders of this layout may hold the split, by a folder of its own or by names that select it."""
+    if layout.splits is not None:
+        return name in layout.splits
+    return "{split}" not in layout.labels or bool(split.folder)
+
+
+def _unpaired_text(found: Found) -> str:
+    """Say how many files of a layout that does not fit were found."""
+    counts = {"photos": len(found.unpaired_photos), "labels": len(found.unpaired_labels)}
+    text = " and ".join(f"{count} {kind}" for kind, count in counts.items() if count)
+    return f" (found {text}, but no pair)" if text else ""
 
 
 def _dataset(
     name: str, root: Path, protocol: str, rules: Protocol, split_name: str, split: Split, found: Found
 ) -> Dataset:
-    ids = sorted({*found.paired, *found.photos_alone, *found.labels_alone}, key=natural_key)
+    ids = sorted({*found.paired, *found.unpaired_photos, *found.unpaired_labels}, key=natural_key)
     kept = ids if found.layout.splits is not None else split.select(ids)
     frames = []
     for frame_id in kept:
@@ -196,10 +211,10 @@ def _dataset(
             files = (photo, label) if overlay is None else (overlay, label)
             background = None if overlay is None else photo
             frames.append(Frame(frame_id, *files, rules.values, background, rules.size))
-        elif not split.labeled and frame_id in found.photos_alone:
-            frames.append(Frame(frame_id, found.photos_alone[frame_id], None, rules.values, None, rules.size))
-    without_label = [found.photos_alone[i] for i in kept if i in found.photos_alone] if split.labeled else []
-    without_photo = [str(found.labels_alone[i]) for i in kept if i in found.labels_alone] + found.listed_alone
+        elif not split.labeled and frame_id in found.unpaired_photos:
+            frames.append(Frame(frame_id, found.unpaired_photos[frame_id], None, rules.values, None, rules.size))
+    without_label = [found.unpaired_photos[i] for i in kept if i in found.unpaired_photos] if split.labeled else []
+    without_photo = [str(found.unpaired_labels[i]) for i in kept if i in found.unpaired_labels] + found.listed_only
     return Dataset(
         name,
         root,

@@ -1,8 +1,9 @@
-"""One photo of a data set with its labels: where the files are, and how they are read."""
+"""A photo of a data set with its labels: the paths of its files, and how they are read."""
 
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,12 +18,12 @@ INLIER, ANOMALY, VOID = 0, 1, 255
 
 @dataclass(frozen=True)
 class LabelValues:
-    """What the values of a label file mean.
+    """Meaning of the values of a label file.
 
     Attributes:
         anomaly: values of anomalies.
         inlier: values of inliers.
-        void: values that count for nothing; None for all others.
+        void: values that are ignored; None for all others.
     """
 
     anomaly: frozenset[int]
@@ -30,15 +31,23 @@ class LabelValues:
     void: frozenset[int] | None
 
     @classmethod
-    def of(cls, *, anomaly=(1,), inlier=(0,), void=(255,)) -> LabelValues:
-        """Label values from any collections of integers; ``void=None`` for all others."""
+    def from_values(
+        cls, *, anomaly: Iterable[int] = (1,), inlier: Iterable[int] = (0,), void: Iterable[int] | None = (255,)
+    ) -> LabelValues:
+        """Make label values of any collections of integers.
+
+        Args:
+            anomaly: values of anomalies.
+            inlier: values of inliers.
+            void: values that are ignored; None for all others.
+        """
         return cls(frozenset(anomaly), frozenset(inlier), None if void is None else frozenset(void))
 
     def map(self, labels: np.ndarray) -> np.ndarray:
-        """Labels [H, W] as 0 inlier, 1 anomaly, 255 void, uint8.
+        """Map labels [H, W] to 0 inlier, 1 anomaly, 255 void, uint8.
 
         Raises:
-            ValueError: values that mean nothing, with the number of their pixels.
+            ValueError: unknown values, with the number of their pixels.
         """
         if unknown := self.unknown(labels):
             found = ", ".join(f"{value} ({pixels} pixels)" for value, pixels in unknown.items())
@@ -49,7 +58,7 @@ class LabelValues:
         return mapped
 
     def unknown(self, labels: np.ndarray) -> dict[int, int]:
-        """Values that mean nothing, and how many pixels have them."""
+        """Count the pixels of each unknown value."""
         if self.void is None:
             return {}
         known = self.anomaly | self.inlier | self.void
@@ -57,7 +66,7 @@ class LabelValues:
         return {int(v): int(n) for v, n in zip(values, pixels, strict=True) if int(v) not in known}
 
     def described(self) -> str:
-        """Such as "0 inlier, 1 anomaly, 255 void"."""
+        """Describe the values, such as "0 inlier, 1 anomaly, 255 void"."""
         parts = [f"{_ranges(self.inlier)} inlier", f"{_ranges(self.anomaly)} anomaly"]
         if self.void is None:
             parts.append("others void")
@@ -68,15 +77,15 @@ class LabelValues:
 
 @dataclass(frozen=True)
 class Frame:
-    """A photo, and its labels where there are any.
+    """A photo, with its labels if there are any.
 
     Attributes:
         id: name in its data set, unique there.
-        photo: the photo's file, or an overlay (``.npz``) that belongs on ``background``.
+        photo: the photo's file, or an overlay (``.npz``) that is added to ``background``.
         label: the label file; None for a photo of a test split.
-        values: what the label file's values mean.
-        background: the photo under an overlay.
-        size: height and width that photo (bilinear) and labels (nearest) are resized to; None for their own.
+        values: meaning of the label file's values.
+        background: the photo under an overlay; None without an overlay.
+        size: height and width that photo (bilinear) and labels (nearest) are resized to; None to keep their own.
     """
 
     id: str
@@ -87,7 +96,7 @@ class Frame:
     size: tuple[int, int] | None = None
 
     def read(self) -> tuple[np.ndarray, np.ndarray]:
-        """Photo [H, W, 3] uint8 and labels [H, W] uint8: 0 inlier, 1 anomaly, 255 void.
+        """Read photo [H, W, 3] uint8 and labels [H, W] uint8: 0 inlier, 1 anomaly, 255 void.
 
         Raises:
             ImageError: one of them is missing or cannot be read, their sizes differ, or labels have unknown values.
@@ -101,15 +110,23 @@ class Frame:
         return self._resized_photo(photo), self._mapped(labels)
 
     def read_image(self) -> np.ndarray:
-        """Photo [H, W, 3] uint8 alone; errors as of ``read``."""
+        """Read the photo alone, [H, W, 3] uint8.
+
+        Raises:
+            ImageError: it is missing or cannot be read.
+        """
         return self._resized_photo(self.stored_photo())
 
     def read_labels(self) -> np.ndarray:
-        """Labels [H, W] uint8 alone, 0 inlier, 1 anomaly, 255 void; errors as of ``read``."""
+        """Read the labels alone, [H, W] uint8: 0 inlier, 1 anomaly, 255 void.
+
+        Raises:
+            ImageError: they are missing or cannot be read, or have unknown values.
+        """
         return self._mapped(self.stored_labels())
 
     def stored_photo(self) -> np.ndarray:
-        """Photo as its files have it, before it is resized; an overlay is composited.
+        """Read the photo in its stored size; an overlay is composited.
 
         Raises:
             ImageError: it cannot be read, or overlay and background do not belong together.
@@ -119,7 +136,7 @@ class Frame:
         return composite(read_image(self.background), self.photo)
 
     def stored_labels(self) -> np.ndarray:
-        """Labels as the file has them, before they are mapped and resized.
+        """Read the labels as stored, neither mapped nor resized.
 
         Raises:
             ImageError: there is no label file, or it cannot be read.
@@ -146,10 +163,17 @@ class Frame:
 
 
 def composite(background: np.ndarray, overlay: Path) -> np.ndarray:
-    """Photo [H, W, 3] uint8 of Fishyscapes Static: background plus the overlay's signed ``rgb``, clipped to 0..255.
+    """Composite a photo of Fishyscapes Static: background plus the overlay's signed ``rgb``, clipped to 0..255.
+
+    Args:
+        background: [H, W, 3] uint8.
+        overlay: npz file with an integer array ``rgb`` [H, W, 3].
+
+    Returns:
+        Photo: [H, W, 3] uint8.
 
     Raises:
-        ImageError: the overlay is missing, no npz file with such an array, or of another size.
+        ImageError: the overlay is missing, not an npz file with such an array, or of another size.
     """
     try:
         with np.load(overlay, allow_pickle=False) as file:
@@ -165,7 +189,7 @@ def composite(background: np.ndarray, overlay: Path) -> np.ndarray:
 
 
 def _ranges(values: frozenset[int]) -> str:
-    """Such as "0, 2..200"."""
+    """Format integers as ranges, such as "0, 2..200"."""
     runs: list[list[int]] = []
     for value in sorted(values):
         if runs and value == runs[-1][1] + 1:

@@ -1,4 +1,4 @@
-"""What scorers gave for photos, kept in a folder or in memory, so that what was cut off goes on."""
+"""Cache of what scorers found in images, in memory or in a folder, so that an interrupted sweep can be resumed."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,59 +20,118 @@ from ..networks import Network
 from ..networks.digest import tensor_digest, weights_digest
 from ..scoring.scorer import Scorer, device_of
 
+_FORMAT = 2  # of the files of DiskCache; files of another format have other keys
 
-class Store(Protocol):
-    """Arrays by key and name."""
+
+@dataclass(frozen=True, eq=False)
+class CacheEntry:
+    """What a scorer found in an image.
+
+    Attributes:
+        score_maps: name of a score to its map [H, W] float32.
+        network_seconds: time of the network, before and after the walk.
+        walk_seconds: time of the walk; 0 without one.
+    """
+
+    score_maps: Mapping[str, np.ndarray]
+    network_seconds: float
+    walk_seconds: float
+
+
+class Cache(Protocol):
+    """Entries by key, as :func:`cache_key` makes it."""
 
     def __contains__(self, key: str) -> bool: ...
 
-    def put(self, key: str, arrays: Mapping[str, np.ndarray]) -> None: ...
+    def put(self, key: str, entry: CacheEntry) -> None:
+        """Store an entry."""
 
-    def get(self, key: str, name: str) -> np.ndarray: ...
+    def score_map(self, key: str, score: str) -> np.ndarray:
+        """Return the map [H, W] float32 of a score."""
+
+    def seconds(self, key: str) -> tuple[float, float]:
+        """Return the times of network and walk."""
 
 
-class Memory:
-    """A store that lasts as long as this object."""
+class MemoryCache:
+    """A cache that lasts as long as this object. Its entries stay in this process: a pickled copy is empty."""
 
     def __init__(self) -> None:
-        self._kept: dict[str, Mapping[str, np.ndarray]] = {}
+        self._entries: dict[str, CacheEntry] = {}
+
+    def __reduce__(self) -> tuple:
+        return MemoryCache, ()
 
     def __contains__(self, key: str) -> bool:
-        return key in self._kept
+        return key in self._entries
 
-    def put(self, key: str, arrays: Mapping[str, np.ndarray]) -> None:
-        self._kept[key] = arrays
+    def put(self, key: str, entry: CacheEntry) -> None:
+        """Store an entry."""
+        self._entries[key] = entry
 
-    def get(self, key: str, name: str) -> np.ndarray:
-        return self._kept[key][name]
+    def score_map(self, key: str, score: str) -> np.ndarray:
+        """Return the map [H, W] float32 of a score.
+
+        Raises:
+            OSError: another process made the entry.
+        """
+        return self._entry(key).score_maps[score]
+
+    def seconds(self, key: str) -> tuple[float, float]:
+        """Return the times of network and walk.
+
+        Raises:
+            OSError: another process made the entry.
+        """
+        entry = self._entry(key)
+        return entry.network_seconds, entry.walk_seconds
+
+    def _entry(self, key: str) -> CacheEntry:
+        if key not in self._entries:
+            raise OSError(f"{key}: only in the memory of the process that made it; give a cache folder to share it")
+        return self._entries[key]
 
 
-class Folder:
-    """A store of one ``.npz`` file a key, each written whole or not at all."""
+class DiskCache:
+    """A cache of one ``.npz`` file per key, each written atomically."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def __contains__(self, key: str) -> bool:
-        return zipfile.is_zipfile(self._file(key))  # what was cut short elsewhere, by a copy say, is made anew
+        return zipfile.is_zipfile(self._file(key))  # a truncated file, such as of an interrupted copy, is replaced
 
-    def put(self, key: str, arrays: Mapping[str, np.ndarray]) -> None:
-        """Write the file.
+    def put(self, key: str, entry: CacheEntry) -> None:
+        """Write an entry.
 
         Raises:
             OSError: the folder is missing or cannot be written.
         """
-        atomic_write(self._file(key), lambda file: np.savez(file, **arrays))
+        seconds = np.array([entry.network_seconds, entry.walk_seconds])
+        arrays: dict[str, Any] = {_array_name(score): score_map for score, score_map in entry.score_maps.items()}
+        atomic_write(self._file(key), lambda file: np.savez(file, **arrays, seconds=seconds))
 
-    def get(self, key: str, name: str) -> np.ndarray:
-        """Read an array.
+    def score_map(self, key: str, score: str) -> np.ndarray:
+        """Read the map [H, W] float32 of a score.
 
         Raises:
-            OSError: the file is damaged.
+            OSError: the file is missing or damaged.
         """
+        return self._read(key, _array_name(score))
+
+    def seconds(self, key: str) -> tuple[float, float]:
+        """Read the times of network and walk.
+
+        Raises:
+            OSError: the file is missing or damaged.
+        """
+        network, walk = self._read(key, "seconds")
+        return float(network), float(walk)
+
+    def _read(self, key: str, array: str) -> np.ndarray:
         try:
             with np.load(self._file(key)) as file:
-                return file[name]
+                return file[array]
         except (zipfile.BadZipFile, ValueError, KeyError, EOFError) as error:
             raise OSError(f"{self._file(key)}: damaged ({error}); delete it and run again") from error
 
@@ -79,34 +139,46 @@ class Folder:
         return self._path / f"{key}.npz"
 
 
-def identity(network: Network, scores: Sequence[str]) -> bytes:
-    """Digest of all but photo and walk that makes maps and times what they are."""
+def _array_name(score: str) -> str:
+    """Return the name of a score map in a file, where it cannot be mistaken for the times."""
+    return f"score_{score}"
+
+
+def fingerprint(network: Network, scores: Sequence[str]) -> bytes:
+    """Digest everything but image and walk that score maps and times depend on."""
     settings = {name: value for name, value in vars(network).items() if isinstance(value, (str, bool))}
     photo = torch.arange(3 * 64 * 96, dtype=torch.int32).remainder(251).to(torch.uint8).reshape(1, 3, 64, 96)
     return _digest(
         {
+            "format": _FORMAT,
             "versions": [__version__, torch.__version__],
             "isa": isa(),
             "threads": torch.get_num_threads(),
             "device": device_of(network).type,
             "network": [network.name, settings],
             "weights": weights_digest(network),
-            # The functions and numbers behind it have no names to ask for.
+            # Functions and constants of the preprocessing cannot be digested; its result for one image can.
             "preprocessing": tensor_digest(network.preprocess(photo.to(device_of(network)))),
             "scores": sorted(scores),
         }
     )
 
 
-def walk_identity(scorer: Scorer) -> bytes:
-    """Digest of a scorer's walk, which its ``repr`` stands for; without a walk its settings do not matter."""
+def walk_fingerprint(scorer: Scorer) -> bytes:
+    """Digest a scorer's walk, which its ``repr`` describes; without a walk its other settings do not matter."""
     settings = [scorer.walk_values, scorer.calibrated, scorer.walk_padding]
     return _digest([repr(scorer.walk), *(settings if scorer.walk is not None else [])])
 
 
-def key(frame_id: str, photo: np.ndarray, *identities: bytes) -> str:
-    """Key of what a photo gave."""
-    digest = hashlib.sha256(b"".join(identities) + str(photo.shape).encode() + photo.tobytes()).hexdigest()
+def cache_key(frame_id: str, photo: np.ndarray, *fingerprints: bytes) -> str:
+    """Make the key of a scorer's entry for an image.
+
+    Args:
+        frame_id: id of the frame, which leads the key.
+        photo: [H, W, 3] uint8.
+        fingerprints: of :func:`fingerprint` and :func:`walk_fingerprint`.
+    """
+    digest = hashlib.sha256(b"".join(fingerprints) + str(photo.shape).encode() + photo.tobytes()).hexdigest()
     return f"{frame_id}-{digest[:16]}"
 
 

@@ -1,4 +1,4 @@
-"""What a walk did to the photos of a data set, one by one: figures and pictures for the report."""
+"""Effect of a walk on each image of a data set: metrics and pictures for the report."""
 
 from __future__ import annotations
 
@@ -10,175 +10,192 @@ from itertools import chain
 
 from ..metrics import PixelResult
 from ..viz.figures import figure_bytes, panel
-from ..viz.html import Markup, image, table
-from .results import Line, Outcome
-from .runner import Photo, Sweep
+from ..viz.html import Markup, table
+from ..viz.html import image as html_image
+from .results import EvaluationResult, ResultRow
+from .runner import ImageResult, Sweep
 
-MOST = 3  # photos in each of the sections that lead
-DPI, QUALITY = 88, 80  # a panel 1144 pixels wide, of some 100 kB
+SECTION_SIZE = 3  # images in each of the leading sections
+DPI, QUALITY = 88, 80  # make a panel 1144 pixels wide, of some 100 kB
 
 
 @dataclass(frozen=True)
-class Change:
-    """A photo without and with the walk.
+class ImageDelta:
+    """Metrics of an image without and with the walk.
 
     Attributes:
-        number: its place in the sweep.
-        photo: the photo.
-        before: its metrics without the walk; None where photos were not measured one by one.
-        after: with the walk.
+        index: position of the image in the sweep.
+        image: the image.
+        metrics: its metrics without and with the walk; None if the sweep has no metrics per image.
     """
 
-    number: int
-    photo: Photo
-    before: PixelResult | None
-    after: PixelResult | None
+    index: int
+    image: ImageResult
+    metrics: tuple[PixelResult, PixelResult] | None
+
+    @property
+    def ap(self) -> float:
+        """AP with the walk, a fraction; NaN without metrics or without an anomaly."""
+        return self.metrics[1].ap if self.metrics else math.nan
 
     @property
     def gain(self) -> float:
-        """What the walk added to AP, a fraction; NaN without metrics or without an anomaly."""
-        return self.after.ap - self.before.ap if self.before and self.after else math.nan
+        """Change of AP by the walk, a fraction; NaN without metrics or without an anomaly."""
+        return self.metrics[1].ap - self.metrics[0].ap if self.metrics else math.nan
 
-    def told(self) -> str:
-        """AP and FPR95 before and after, in percent."""
-        if not (self.before and self.after):
+    def summary(self) -> str:
+        """Return AP and FPR95 without and with the walk, in percent, as text."""
+        if self.metrics is None:
             return "not measured by itself"
-        if not self.before.positives:
+        before, after = self.metrics
+        if not before.positives:
             return "no anomaly"
-        before, after = self.before, self.after
-        ap = f"AP {percent(before.ap)} → {percent(after.ap)} ({self.change()})"
+        ap = f"AP {percent(before.ap)} → {percent(after.ap)} ({self.gain_text()})"
         return f"{ap}, FPR95 {percent(before.fpr95)} → {percent(after.fpr95)}"
 
-    def change(self) -> str:
-        """The gain in percentage points, with its sign."""
+    def gain_text(self) -> str:
+        """Return the gain in percentage points, with its sign."""
         return "-" if math.isnan(self.gain) else f"{100 * self.gain:+.2f}"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two lines of a data set that show what the walk did: one without a walk, one with.
+    """Two rows of a data set that show the effect of the walk: one without a walk, one with.
 
     Attributes:
-        number: place of the data set in the outcome.
-        sweep: behind the lines.
-        before: the line without a walk.
-        after: the line "with", or of several walks that of the highest AP.
+        index: position of the data set in the result.
+        sweep: the sweep behind the rows.
+        before: the row without a walk.
+        after: the row "with", or of several walks the one of the highest AP.
     """
 
-    number: int
+    index: int
     sweep: Sweep
-    before: Line
-    after: Line
+    before: ResultRow
+    after: ResultRow
 
     @classmethod
-    def of(cls, outcome: Outcome, dataset: str) -> Comparison | None:
-        """The comparison of a data set by the score of its first line; None without a line of either kind."""
-        lines = [line for line in outcome.lines if line.dataset == dataset]
-        lines = [line for line in lines if line.score == lines[0].score]
-        plain = [line for line in lines if line.settings is None]
-        walked = [line for line in lines if line.settings is not None]
+    def from_result(cls, result: EvaluationResult, dataset: str) -> Comparison | None:
+        """Compare the rows of a data set by the score of its first row; None without a row of either kind."""
+        rows = [row for row in result.rows if row.dataset == dataset]
+        rows = [row for row in rows if row.score == rows[0].score]
+        plain = [row for row in rows if row.settings is None]
+        walked = [row for row in rows if row.settings is not None]
         if not (plain and walked):
             return None
-        best = max(walked, key=lambda line: (line.label == "with", not math.isnan(line.result.ap), line.result.ap))
-        return cls(list(outcome.sweeps).index(dataset), outcome.sweeps[dataset], plain[0], best)
+        best = max(walked, key=lambda row: (row.label == "with", not math.isnan(row.result.ap), row.result.ap))
+        return cls(list(result.sweeps).index(dataset), result.sweeps[dataset], plain[0], best)
 
     @property
     def walk(self) -> str:
-        """The walk that is compared, such as "the walk" or "tau = 0.01"."""
+        """Name of the walk that is compared, such as "the walk" or "tau = 0.01"."""
         return "the walk" if self.after.label == "with" else self.after.label
 
-    def changes(self) -> list[Change]:
-        """Every photo that is in the results, in order."""
-        keys = [(line.label, line.score) for line in (self.before, self.after)]
-        return [
-            Change(number, photo, *(photo.results.get(key) for key in keys))
-            for number, photo in enumerate(self.sweep.photos)
-            if photo.failure is None
-        ]
+    def deltas(self) -> list[ImageDelta]:
+        """Return the deltas of all images that are in the results, in order."""
+        keys = [(row.label, row.score) for row in (self.before, self.after)]
+        deltas = []
+        for index, image in enumerate(self.sweep.images):
+            if image.failure is None:
+                before, after = (image.results.get(key) for key in keys)
+                deltas.append(ImageDelta(index, image, (before, after) if before and after else None))
+        return deltas
 
-    def leading(self) -> dict[str, list[Change]]:
-        """Heading to the photos that tell most, the most telling first; a photo may come twice."""
-        measured = [change for change in self.changes() if not math.isnan(change.gain)]
-        by_gain = sorted(measured, key=lambda change: change.gain)
-        by_ap = sorted(measured, key=lambda change: change.after.ap)
-        best = by_ap[::-1][:MOST]
+    def leading(self) -> dict[str, list[ImageDelta]]:
+        """Return the sections that lead the report: heading to images, the largest effect first.
+
+        An image may be in two sections.
+        """
+        measured = [delta for delta in self.deltas() if not math.isnan(delta.gain)]
+        by_gain = sorted(measured, key=lambda delta: delta.gain)
+        by_ap = sorted(measured, key=lambda delta: delta.ap)
+        best = by_ap[::-1][:SECTION_SIZE]
         return {
-            "Where the walk helps most": [change for change in by_gain[::-1] if change.gain > 0][:MOST],
-            "Where it hurts most": [change for change in by_gain if change.gain < 0][:MOST],
+            "Where the walk helps most": [delta for delta in by_gain[::-1] if delta.gain > 0][:SECTION_SIZE],
+            "Where it hurts most": [delta for delta in by_gain if delta.gain < 0][:SECTION_SIZE],
             "Best photos": best,
-            "Worst photos": [change for change in by_ap if change not in best][:MOST],
+            "Worst photos": [delta for delta in by_ap if delta not in best][:SECTION_SIZE],
         }
 
-    def panels(self, most: int, progress: Callable[[list[Photo]], Iterable[Photo]]) -> dict[int, bytes]:
-        """Number of a photo to its picture, a WebP file: the leading photos first, then the others in order.
+    def panels(self, limit: int, progress: Callable[[list[ImageResult]], Iterable[ImageResult]]) -> dict[int, bytes]:
+        """Draw the leading images first, then the others in order.
 
-        Every process draws those whose score maps it has, and all get all.
+        Every process draws images of its own shard, and all processes get all pictures.
+
+        Args:
+            limit: largest number of pictures.
+            progress: wraps the images that this process draws.
+
+        Returns:
+            Index of an image to its picture, a WebP file.
         """
-        ordered = dict.fromkeys(change.number for change in chain(*self.leading().values(), self.changes()))
-        chosen = set(list(ordered)[:most])
-        own = self.sweep.processes.share(enumerate(self.sweep.photos))
-        drawn = iter([self._panel(photo) for photo in progress([photo for number, photo in own if number in chosen])])
-        pictures = self.sweep.processes.collect([next(drawn) if number in chosen else None for number, _ in own])
-        return {number: picture for number, picture in enumerate(pictures) if picture is not None}
+        ordered = dict.fromkeys(delta.index for delta in chain(*self.leading().values(), self.deltas()))
+        chosen = set(list(ordered)[:limit])
+        shard = self.sweep.processes.shard(enumerate(self.sweep.images))
+        drawn = iter([self._panel(image) for image in progress([image for index, image in shard if index in chosen])])
+        pictures = self.sweep.processes.all_gather([next(drawn) if index in chosen else None for index, _ in shard])
+        return {index: picture for index, picture in enumerate(pictures) if picture is not None}
 
     def sections(self, pictures: dict[int, bytes]) -> Iterator[str]:
-        """HTML of the photos, each of the pictures once."""
-        changes = self.changes()
-        measured = [change for change in changes if change.before and change.after]
+        """Yield the HTML of the images, each picture once."""
+        deltas = self.deltas()
+        measured = sum(delta.metrics is not None for delta in deltas)
         if measured or pictures:
             yield f"<h3>Photos, {escape(self.before.score)}, without and with {escape(self.walk)}</h3>"
         if measured:
-            yield f"<details open><summary>All {len(measured)}, in percent</summary>"
-            yield f"{self._table(measured, pictures)}</details>"
+            yield f"<details open><summary>All {measured}, in percent</summary>"
+            yield f"{self._table(deltas, pictures)}</details>"
         shown: set[int] = set()
-        for heading, some in self.leading().items():
-            if some:
+        for heading, section in self.leading().items():
+            if section:
                 yield f"<h3>{heading}</h3>"
-            for change in some:
-                if change.number in pictures and change.number not in shown:
-                    shown.add(change.number)
-                    yield self._figure(change, pictures[change.number])
+            for delta in section:
+                if delta.index in pictures and delta.index not in shown:
+                    shown.add(delta.index)
+                    yield self._figure(delta, pictures[delta.index])
                 else:
-                    yield f"<p>{self._name(change, pictures)}: {escape(change.told())}</p>"
-        others = [change for change in changes if change.number in pictures.keys() - shown]
+                    yield f"<p>{self._name(delta, pictures)}: {escape(delta.summary())}</p>"
+        others = [delta for delta in deltas if delta.index in pictures.keys() - shown]
         if shown and others:
             yield "<h3>The other photos</h3>"
-        for change in others:
-            summary = f"<summary>{escape(change.photo.frame.id)}: {escape(change.told())}</summary>"
-            yield f"<details>{summary}{self._figure(change, pictures[change.number])}</details>"
+        for delta in others:
+            summary = f"<summary>{escape(delta.image.frame.id)}: {escape(delta.summary())}</summary>"
+            yield f"<details>{summary}{self._figure(delta, pictures[delta.index])}</details>"
 
-    def _panel(self, photo: Photo) -> bytes:
-        pixels, labels = photo.frame.read()
-        maps = [self.sweep.score_map(photo, line.label, line.score) for line in (self.before, self.after)]
+    def _panel(self, image: ImageResult) -> bytes:
+        pixels, labels = image.frame.read()
+        maps = [self.sweep.score_map(image, row.label, row.score) for row in (self.before, self.after)]
         titles = ("Photo", "Without the walk", f"With {self.walk}", "Difference")
         figure = panel(pixels, *maps, labels=labels, titles=titles)
         figure.set_dpi(DPI)
         return figure_bytes(figure, "webp", quality=QUALITY)
 
-    def _table(self, changes: list[Change], pictures: dict[int, bytes]) -> str:
+    def _table(self, deltas: list[ImageDelta], pictures: dict[int, bytes]) -> str:
         head = ["photo", "AP without", "AP with", "change", "FPR95 without", "FPR95 with"]
         rows = []
-        for change in changes:
-            before, after = change.before, change.after
+        for delta in deltas:
+            if delta.metrics is None:
+                continue
+            before, after = delta.metrics
             ap, fpr95 = (percent(before.ap), percent(after.ap)), (percent(before.fpr95), percent(after.fpr95))
-            rows.append((self._name(change, pictures), *ap, change.change(), *fpr95))
+            rows.append((self._name(delta, pictures), *ap, delta.gain_text(), *fpr95))
         return table(head, rows)
 
-    def _figure(self, change: Change, picture: bytes) -> str:
-        frame_id = change.photo.frame.id
+    def _figure(self, delta: ImageDelta, picture: bytes) -> str:
+        frame_id = delta.image.frame.id
         description = f"{frame_id}: photo, anomaly score without and with {self.walk}, and their difference"
-        caption = f"<figcaption><b>{escape(frame_id)}</b>: {escape(change.told())}</figcaption>"
-        return f'<figure id="{self._anchor(change)}">{caption}{image(picture, description, "webp")}</figure>'
+        caption = f"<figcaption><b>{escape(frame_id)}</b>: {escape(delta.summary())}</figcaption>"
+        return f'<figure id="{self._anchor(delta)}">{caption}{html_image(picture, description, "webp")}</figure>'
 
-    def _name(self, change: Change, pictures: dict[int, bytes]) -> Markup:
-        """The photo's id, a link to its picture where there is one."""
-        name = escape(change.photo.frame.id)
-        return Markup(f'<a href="#{self._anchor(change)}">{name}</a>' if change.number in pictures else name)
+    def _name(self, delta: ImageDelta, pictures: dict[int, bytes]) -> Markup:
+        """Return the image's id, as a link to its picture if there is one."""
+        name = escape(delta.image.frame.id)
+        return Markup(f'<a href="#{self._anchor(delta)}">{name}</a>' if delta.index in pictures else name)
 
-    def _anchor(self, change: Change) -> str:
-        return f"photo-{self.number}-{change.number}"
+    def _anchor(self, delta: ImageDelta) -> str:
+        return f"photo-{self.index}-{delta.index}"
 
 
 def percent(fraction: float) -> str:
-    """A fraction in percent with two decimals, as in the tables; "-" for NaN."""
+    """Format a fraction in percent with two decimals, as in the tables; "-" for NaN."""
     return "-" if math.isnan(fraction) else f"{100 * fraction:.2f}"

@@ -1,4 +1,4 @@
-"""Tables of the RWPM paper and supplement (Zeng & Tomite, ECCV 2024) as data: the walk of each row, its figures."""
+"""Tables of the RWPM paper and supplement (Zeng & Tomite, ECCV 2024) as data: walk and figures of each row."""
 
 from __future__ import annotations
 
@@ -12,34 +12,48 @@ from ..ops.maps import Walk
 from ..presets import BENCHMARKS, METHODS, Preset, preset
 from ..scoring.scorer import MapWalk, Scorer
 
+GRAPHS = {"softmax": Walk, "knn": KnnWalk}
+
 
 @dataclass(frozen=True)
 class Row:
     """A row of a table.
 
     Attributes:
-        label: what the row is called.
-        settings: of its walk, ``calibrated`` among them; ``neighbors`` makes it a k-NN walk. None for no walk.
-        published: figures by column: AuROC, AP and FPR95 in percent, FPS in frames a second of network and walk.
+        label: name of the row.
+        settings: settings of its walk, the arguments of the class in :data:`GRAPHS`, and ``calibrated``, whether scores
+            are calibrated across the sub-maps (False if left out); None for no walk.
+        published: figures by column: AuROC, AP and FPR95 in percent, FPS in frames per second of network and walk.
+        graph: graph of its walk, a key of :data:`GRAPHS`.
     """
 
     label: str
     settings: Mapping[str, Any] | None
     published: Mapping[str, float] = field(default_factory=dict)
+    graph: str = "softmax"
 
     def walk(self) -> MapWalk | None:
-        """The walk itself.
+        """Make the walk; None for a row without one.
 
         Raises:
-            TypeError, ValueError: a setting that is unknown, of another kind, or outside its range.
+            TypeError: a setting that is unknown or of another type.
+            ValueError: a setting outside its range.
         """
         if self.settings is None:
             return None
-        settings = {name: value for name, value in self.settings.items() if name != "calibrated"}
-        return KnnWalk(**settings) if "neighbors" in settings else Walk(**settings)
+        return GRAPHS[self.graph](**{name: value for name, value in self.settings.items() if name != "calibrated"})
 
     def scorer(self, network: Network, **settings: Any) -> Scorer:
-        """Scorer of a network with the row's walk; settings are the scorer's other ones, errors as of ``walk``."""
+        """Make a scorer of a network with the row's walk.
+
+        Args:
+            network: the network.
+            settings: arguments of :class:`rwpm_fast.Scorer` other than walk and calibration; not used without a walk.
+
+        Raises:
+            TypeError: see :meth:`walk`.
+            ValueError: see :meth:`walk`, or the scorer's.
+        """
         if self.settings is None:
             return Scorer(network, walk=None)
         return Scorer(network, walk=self.walk(), calibrated=self.settings.get("calibrated", False), **settings)
@@ -51,10 +65,10 @@ class Table:
 
     Attributes:
         title: number, and what is compared.
-        heading: of the column of labels.
+        heading: heading of the column of labels.
         columns: published columns.
         source: network and data behind the published figures.
-        settings: of every row's walk.
+        settings: settings that the walks of all rows share.
         rows: in the published order.
     """
 
@@ -66,34 +80,34 @@ class Table:
     rows: tuple[Row, ...]
 
     def with_settings(self, **settings: Any) -> list[Row]:
-        """Rows with all settings of their walks.
+        """Return the rows with complete settings.
 
         Args:
-            settings: in the place of the table's; a k-NN walk has no ``tolerance`` and goes without.
+            settings: replace those that the rows share. A k-NN walk has no ``tolerance``; there it is left out.
 
         Raises:
-            ValueError: a setting that sets the rows apart.
+            ValueError: a setting in which the rows differ.
         """
-        apart = {name for row in self.rows for name in row.settings or ()}
-        if clash := sorted(apart & settings.keys()):
+        compared = {name for row in self.rows for name in row.settings or ()}
+        if clash := sorted(compared & settings.keys()):
             raise ValueError(f"{clash[0]}: sets the rows of table {self.title.split(':')[0]} apart; leave it out")
         return [row if row.settings is None else self._complete(row, settings) for row in self.rows]
 
     def _complete(self, row: Row, settings: Mapping[str, Any]) -> Row:
-        walk = {**self.settings, **settings, **row.settings}
-        if "neighbors" in walk:
+        walk = {**self.settings, **settings, **(row.settings or {})}
+        if row.graph == "knn":
             walk.pop("tolerance", None)
         return replace(row, settings=walk)
 
 
 def method_rows(method: str, benchmark: str, published: str = "paper", **settings: Any) -> list[Row]:
-    """Rows of Table S.1: a method without and with the walk, by the settings of Table S.2.
+    """Return the rows of Table S.1 for a method: without and with the walk, with the settings of Table S.2.
 
     Args:
         method: one of ``presets.METHODS``.
         benchmark: one of ``presets.BENCHMARKS``.
         published: "paper", or "released" for the released code's T + 1 transitions.
-        settings: in the place of the published ones.
+        settings: replace the published ones.
 
     Raises:
         ValueError: unknown method, benchmark or ``published``.
@@ -104,9 +118,15 @@ def method_rows(method: str, benchmark: str, published: str = "paper", **setting
 
 
 def settings_rows(benchmark: str, published: str = "paper", **settings: Any) -> list[Row]:
-    """The walks of Table S.2 on a benchmark, for any network; methods with equal settings share a row.
+    """Return the walks of Table S.2 on a benchmark, for any network; methods with equal settings share a row.
 
-    Arguments and errors as of :func:`method_rows`.
+    Args:
+        benchmark: one of ``presets.BENCHMARKS``.
+        published: "paper", or "released" for the released code's T + 1 transitions.
+        settings: replace the published ones.
+
+    Raises:
+        ValueError: unknown benchmark or ``published``.
     """
     names: dict[Preset, list[str]] = {}
     for method, facts in METHODS.items():
@@ -115,14 +135,19 @@ def settings_rows(benchmark: str, published: str = "paper", **settings: Any) -> 
 
 
 def _settings_row(titles: str, walk: Preset, settings: Mapping[str, Any]) -> Row:
-    """A row that tells its walk."""
-    row = Row(titles, {**vars(walk), **settings})
-    told = "alpha {alpha:g}, T {steps}, n {parts}".format(**row.settings)
-    return replace(row, label=f"{titles}: {told}{', calibrated' if row.settings['calibrated'] else ''}")
+    """Make a row whose label names the settings of its walk."""
+    settings = {**vars(walk), **settings}
+    summary = "alpha {alpha:g}, T {steps}, n {parts}".format(**settings)
+    return Row(f"{titles}: {summary}{', calibrated' if settings['calibrated'] else ''}", settings)
 
 
 def published_preset(method: str, benchmark: str, published: str = "paper") -> Preset:
-    """Settings of a method on a benchmark, as in the paper or as the released code runs them.
+    """Return the settings of a method on a benchmark, as in the paper or as the released code runs them.
+
+    Args:
+        method: one of ``presets.METHODS``.
+        benchmark: one of ``presets.BENCHMARKS``.
+        published: "paper", or "released" for the released code's T + 1 transitions.
 
     Raises:
         ValueError: unknown method, benchmark or ``published``.
@@ -134,7 +159,7 @@ def published_preset(method: str, benchmark: str, published: str = "paper") -> P
 
 
 def get(name: str) -> Table:
-    """Table by its name in :data:`TABLES`.
+    """Return a table by its name in :data:`TABLES`.
 
     Raises:
         ValueError: no such table.
@@ -145,7 +170,7 @@ def get(name: str) -> Table:
 
 
 def _figures(figures: tuple[float, ...]) -> dict[str, float]:
-    """Figures of Table S.1 by column; the tracks have no AuROC."""
+    """Return figures of Table S.1 by column; the tracks have no AuROC."""
     return dict(zip(("AuROC", "AP", "FPR95")[-len(figures) :], figures, strict=True))
 
 
@@ -180,7 +205,7 @@ S1 = {
     }.items()
 }
 
-# Tables S.3, S.4 and n are of this benchmark and RbA. The captions give T and n, Table S.2 the alpha.
+# Tables S.3, S.4 and n are of this benchmark and of RbA. Their captions give T and n, Table S.2 gives alpha.
 BENCHMARK = "road_anomaly"
 _RBA = preset("rba", BENCHMARK)
 _SETTINGS = {"alpha": _RBA.alpha, "steps": _RBA.steps, "parts": _RBA.parts}
@@ -191,6 +216,11 @@ def _row(label: str, settings: Mapping[str, Any] | None, *figures: float) -> Row
     return Row(label, settings, dict(zip(("AP", "FPR95", "FPS"), figures, strict=False)))
 
 
+def _knn_row(neighbors: int, *figures: float) -> Row:
+    row = _row(f"k-NN (k = {neighbors})", {"neighbors": neighbors, "weights": "cosine"}, *figures)
+    return replace(row, graph="knn")
+
+
 TABLES = {
     "S3": Table(
         title="S.3: k-NN graph against softmax",
@@ -199,14 +229,14 @@ TABLES = {
         source=_SOURCE,
         settings=_SETTINGS,
         rows=(
-            # How neighbors are weighted is not said. By the softmax of the last row every k would give that row, and
-            # the published ones do not.
-            _row("k-NN (k = 10)", {"neighbors": 10, "weights": "cosine"}, 86.38, 6.57, 0.93),
-            _row("k-NN (k = 20)", {"neighbors": 20, "weights": "cosine"}, 86.65, 6.47, 0.93),
-            _row("k-NN (k = 50)", {"neighbors": 50, "weights": "cosine"}, 86.71, 5.96, 0.93),
-            _row("k-NN (k = 100)", {"neighbors": 100, "weights": "cosine"}, 86.24, 6.00, 0.93),
-            _row("k-NN (k = 200)", {"neighbors": 200, "weights": "cosine"}, 84.61, 6.72, 0.93),
-            _row("k-NN (k = 500)", {"neighbors": 500, "weights": "cosine"}, 81.00, 19.08, 0.93),
+            # The supplement does not say how neighbors are weighted. Weighted by the softmax of the last row, every k
+            # would give the figures of that row, and the published figures differ.
+            _knn_row(10, 86.38, 6.57, 0.93),
+            _knn_row(20, 86.65, 6.47, 0.93),
+            _knn_row(50, 86.71, 5.96, 0.93),
+            _knn_row(100, 86.24, 6.00, 0.93),
+            _knn_row(200, 84.61, 6.72, 0.93),
+            _knn_row(500, 81.00, 19.08, 0.93),
             _row("Softmax (tau = 0.01)", {"temperature": 0.01}, 87.34, 5.27, 2.04),
         ),
     ),

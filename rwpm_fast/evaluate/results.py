@@ -1,4 +1,4 @@
-"""What an evaluation found, as lines beside the published figures: JSON, CSV and Markdown."""
+"""Result of an evaluation: rows of metrics with the published ones, as JSON, CSV and Markdown."""
 
 from __future__ import annotations
 
@@ -8,27 +8,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..io.markdown import markdown_table
 from ..metrics import ComponentResult, PixelResult
+from .distributed import SINGLE_PROCESS, Processes
 from .runner import Sweep
 
-FIGURES = ("AuROC", "AP", "FPR95", "sIoU", "PPV", "mean F1", "FPS", "walk alone, FPS")
+METRICS = ("AuROC", "AP", "FPR95", "sIoU", "PPV", "mean F1", "FPS", "walk alone, FPS")
 
 
 @dataclass(frozen=True)
-class Line:
-    """A score under a walk on a data set.
+class ResultRow:
+    """Metrics of a score under a walk on a data set.
 
     Attributes:
         dataset: title of the data set.
-        label: what the walk is called, unique in the data set.
+        label: name of the walk, unique in the data set.
         score: name in ``rwpm_fast.scores``.
-        settings: of the walk; None without one.
+        settings: settings of the walk; None without one.
         result: pixel metrics.
-        components: component metrics, where they were asked for.
-        network_seconds: time of the network at the median photo.
-        walk_seconds: time of the walk at the median photo, 0 without one.
-        fps: frames a second of network and walk together at the median photo.
-        published: figures of the papers, named as in :data:`FIGURES`, in percent and frames a second.
+        components: component metrics; None if they were not requested.
+        network_seconds: time of the network at the median image.
+        walk_seconds: time of the walk at the median image, 0 without one.
+        fps: frames per second of network and walk together at the median image.
+        published: figures of the papers by name in :data:`METRICS`, in percent and frames per second.
     """
 
     dataset: str
@@ -42,18 +44,18 @@ class Line:
     fps: float
     published: Mapping[str, float] = field(default_factory=dict)
 
-    def figures(self) -> dict[str, float]:
-        """Our figures by name, in percent and frames a second."""
-        figures = {"AuROC": 100 * self.result.auroc, "AP": 100 * self.result.ap, "FPR95": 100 * self.result.fpr95}
+    def metrics(self) -> dict[str, float]:
+        """Return the metrics by name in :data:`METRICS`, in percent and frames per second."""
+        metrics = {"AuROC": 100 * self.result.auroc, "AP": 100 * self.result.ap, "FPR95": 100 * self.result.fpr95}
         if self.components is not None:
             of_components = {"sIoU": self.components.siou, "PPV": self.components.ppv, "mean F1": self.components.f1}
-            figures |= {name: 100 * figure for name, figure in of_components.items()}
-        figures["FPS"] = self.fps
-        figures["walk alone, FPS"] = 1 / self.walk_seconds if self.walk_seconds else float("nan")
-        return figures
+            metrics |= {name: 100 * value for name, value in of_components.items()}
+        metrics["FPS"] = self.fps
+        metrics["walk alone, FPS"] = 1 / self.walk_seconds if self.walk_seconds else float("nan")
+        return metrics
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready form: fractions, seconds, published figures as printed."""
+        """Return a JSON-ready form: fractions, seconds, published figures as printed."""
         return {
             "dataset": self.dataset,
             "label": self.label,
@@ -69,19 +71,19 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """All that an evaluation or a table found.
+class EvaluationResult:
+    """Result of an evaluation or of a table of the papers.
 
     Attributes:
         title: what was evaluated.
-        heading: of the column of labels.
-        columns: names in :data:`FIGURES` to show.
-        command: what to type to get it again.
+        heading: heading of the column of labels.
+        columns: names in :data:`METRICS` to show.
+        command: command line that repeats the evaluation; empty if there is none.
         settings: network, data, threads and more, JSON-ready.
-        lines: in the order to show.
-        sweeps: title of a data set to the sweep behind its lines; a line's label and score are its key there.
-        source: network and data behind the published figures, which is told where there are any.
-        notes: sentences that belong under the table, such as data sets that were not there.
+        rows: in the order to show.
+        sweeps: title of a data set to the sweep behind its rows; label and score of a row are its key there.
+        source: network and data behind the published figures, shown if there are any.
+        notes: sentences for below the table, such as data sets that are missing.
     """
 
     title: str
@@ -89,10 +91,15 @@ class Outcome:
     columns: Sequence[str]
     command: str
     settings: Mapping[str, Any]
-    lines: Sequence[Line]
+    rows: Sequence[ResultRow]
     sweeps: Mapping[str, Sweep]
     source: str = ""
     notes: Sequence[str] = ()
+
+    @property
+    def processes(self) -> Processes:
+        """The processes that share the images."""
+        return next((sweep.processes for sweep in self.sweeps.values()), SINGLE_PROCESS)
 
     @property
     def failures(self) -> dict[str, str]:
@@ -100,67 +107,64 @@ class Outcome:
         return {str(path): why for sweep in self.sweeps.values() for path, why in sweep.failures.items()}
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready form."""
+        """Return a JSON-ready form."""
         return {
             "title": self.title,
             "command": self.command,
             "settings": dict(self.settings),
             "source": self.source,
             "notes": list(self.notes),
-            "lines": [line.as_dict() for line in self.lines],
+            "lines": [row.as_dict() for row in self.rows],
             "failures": self.failures,
         }
 
     def header(self) -> list[str]:
-        """Names of the columns of :meth:`rows`."""
-        some = ["data set"] if len(self.sweeps) > 1 else []
-        return [*some, self.heading, "score", *self.columns, *(f"published {name}" for name in self._published())]
+        """Return the names of the columns of :meth:`cells`."""
+        dataset = ["data set"] if len(self.sweeps) > 1 else []
+        return [*dataset, self.heading, "score", *self.columns, *(f"published {name}" for name in self._published())]
 
-    def rows(self) -> list[list[str]]:
-        """The table as text, our figures before the published ones; "-" where there is none."""
+    def cells(self) -> list[list[str]]:
+        """Return the table as text, our metrics before the published ones; "-" where there is none."""
         published = self._published()
-        rows = []
-        for line in self.lines:
-            figures = line.figures()
-            numbers = [figures.get(name) for name in self.columns] + [line.published.get(name) for name in published]
-            some = [line.dataset] if len(self.sweeps) > 1 else []
-            rows.append([*some, line.label, line.score, *map(_number, numbers)])
-        return rows
+        table = []
+        for row in self.rows:
+            metrics = row.metrics()
+            numbers = [metrics.get(name) for name in self.columns] + [row.published.get(name) for name in published]
+            dataset = [row.dataset] if len(self.sweeps) > 1 else []
+            table.append([*dataset, row.label, row.score, *map(_number, numbers)])
+        return table
 
     def markdown(self) -> str:
-        """The table, with its title, source and notes."""
-        header = self.header()
-        lines = [header, ["---"] * len(header), *self.rows()]
-        table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-        return "\n\n".join([self.title, table, *self.remarks()]) + "\n"
+        """Return the table as Markdown, with its title and footnotes."""
+        return "\n\n".join([self.title, markdown_table(self.header(), self.cells()), *self.footnotes()]) + "\n"
 
-    def remarks(self) -> list[str]:
-        """Sentences under the table: where the published figures are from, if any are shown, and the notes."""
+    def footnotes(self) -> list[str]:
+        """Return the sentences below the table: source of the published figures, if there are any, and the notes."""
         source = [f"Published: {self.source}, for orientation."] if self._published() else []
         return [*source, *self.notes]
 
     def csv(self) -> str:
-        """One line of figures a row, by column name; walk settings in columns of their own."""
-        settings = list(dict.fromkeys(name for line in self.lines for name in line.settings or ()))
+        """Return the metrics as CSV, unrounded, with the walk's settings in columns of their own."""
+        settings = list(dict.fromkeys(name for row in self.rows for name in row.settings or ()))
         published = self._published()
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        ours = [name for name in FIGURES if any(name in line.figures() for line in self.lines)]
+        ours = [name for name in METRICS if any(name in row.metrics() for row in self.rows)]
         writer.writerow(
             ["data set", "label", "score", *settings, *ours, *(f"published {name}" for name in published), "photos"]
         )
-        for line in self.lines:
-            figures, walk = line.figures(), line.settings or {}
+        for row in self.rows:
+            metrics, walk = row.metrics(), row.settings or {}
             writer.writerow(
-                [line.dataset, line.label, line.score, *(walk.get(name, "") for name in settings)]
-                + [figures.get(name, "") for name in ours]
-                + [line.published.get(name, "") for name in published]
-                + [line.result.images]
+                [row.dataset, row.label, row.score, *(walk.get(name, "") for name in settings)]
+                + [metrics.get(name, "") for name in ours]
+                + [row.published.get(name, "") for name in published]
+                + [row.result.images]
             )
         return text.getvalue()
 
     def _published(self) -> list[str]:
-        return [name for name in FIGURES if any(name in line.published for line in self.lines)]
+        return [name for name in METRICS if any(name in row.published for row in self.rows)]
 
 
 def _number(figure: float | None) -> str:

@@ -1,4 +1,4 @@
-"""Pixel and component metrics of one network's scores under several walks, kept photo by photo."""
+"""Pixel and component metrics of one network's scores under several walks, cached image by image."""
 
 from __future__ import annotations
 
@@ -15,85 +15,109 @@ from ..data import Frame
 from ..metrics import ComponentMetrics, ComponentResult, Curve, PixelMetrics, PixelResult, component_metrics
 from ..scores import get
 from ..scoring.scorer import Embedded, Scorer
-from .cache import Folder, Memory, Store, identity, key, walk_identity
-from .distributed import ALONE, Processes
+from .cache import Cache, CacheEntry, DiskCache, MemoryCache, cache_key, fingerprint, walk_fingerprint
+from .distributed import SINGLE_PROCESS, Processes
 
-Key = tuple[str, str]  # name of a scorer, score
+ScoreKey = tuple[str, str]  # name of a scorer, name of a score
 
 
 @dataclass
-class Photo:
-    """What a sweep knows of a photo.
+class ImageResult:
+    """What a sweep found in an image.
 
     Attributes:
         frame: the photo and its labels.
-        failure: why it could not be used; None for a photo that is in every result.
+        failure: why it could not be used; None for an image that is in every result.
         seconds: name of a scorer to the times of network and walk.
-        results: pixel metrics of this photo alone, where they were asked for.
+        results: pixel metrics of this image alone, if requested.
+        cache_keys: name of a scorer to the key of its score maps in the cache.
     """
 
     frame: Frame
     failure: str | None = None
     seconds: dict[str, tuple[float, float]] = field(default_factory=dict)
-    results: dict[Key, PixelResult] = field(default_factory=dict)
-    kept: dict[str, str] = field(default_factory=dict, repr=False)  # name of a scorer to key of the store
+    results: dict[ScoreKey, PixelResult] = field(default_factory=dict)
+    cache_keys: dict[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass
 class Sweep:
-    """Pooled results of several scorers on a set of photos.
+    """Pooled results of several scorers on a set of images.
 
     Attributes:
         results: (name of the scorer, score) to pixel metrics.
-        curves: the same to the curve behind them, thinned to some 1000 points.
-        components: the same to component metrics, where they were asked for.
-        photos: every photo, in order.
-        processes: who shared the photos.
+        curves: (name of the scorer, score) to the curve behind the pixel metrics, thinned to some 1000 points.
+        components: (name of the scorer, score) to component metrics, if requested.
+        images: every image, in order.
+        processes: the processes that share the images.
+        cache: holds the score maps.
     """
 
-    results: dict[Key, PixelResult]
-    curves: dict[Key, Curve]
-    components: dict[Key, ComponentResult]
-    photos: list[Photo]
+    results: dict[ScoreKey, PixelResult]
+    curves: dict[ScoreKey, Curve]
+    components: dict[ScoreKey, ComponentResult]
+    images: list[ImageResult]
     processes: Processes
-    store: Store = field(repr=False)
+    cache: Cache = field(repr=False)
 
     @property
     def failures(self) -> dict[Path, str]:
         """Photos that could not be used, with the reason; they are in no result."""
-        return {photo.frame.photo: photo.failure for photo in self.photos if photo.failure is not None}
+        return {image.frame.photo: image.failure for image in self.images if image.failure is not None}
 
     @property
-    def used(self) -> list[Photo]:
-        """Photos that are in the results."""
-        return [photo for photo in self.photos if photo.failure is None]
+    def used(self) -> list[ImageResult]:
+        """Images that are in the results."""
+        return [image for image in self.images if image.failure is None]
 
-    def score_map(self, photo: Photo, scorer: str, score: str) -> np.ndarray:
-        """Score map [H, W] float32 of a photo of this process's share."""
-        return self.store.get(photo.kept[scorer], score)
+    def score_map(self, image: ImageResult, scorer: str, score: str) -> np.ndarray:
+        """Return the score map [H, W] float32 of an image of this process's shard; of any image with a cache folder.
+
+        Args:
+            image: one of ``used``.
+            scorer: name of the scorer.
+            score: name of the score.
+
+        Raises:
+            OSError: the map is in the memory of another process, or its file is missing or damaged.
+        """
+        return self.cache.score_map(image.cache_keys[scorer], score)
 
     def network_seconds(self, scorer: str) -> float:
-        """Time of the network, before and after a scorer's walk, at the median photo; NaN without photos."""
-        return _median(photo.seconds[scorer][0] for photo in self.used)
+        """Return the median time of the network, before and after a scorer's walk; NaN without images."""
+        return _median(image.seconds[scorer][0] for image in self.used)
 
     def walk_seconds(self, scorer: str) -> float:
-        """Time of a scorer's walk at the median photo, 0 without a walk; NaN without photos."""
-        return _median(photo.seconds[scorer][1] for photo in self.used)
+        """Return the median time of a scorer's walk, 0 without a walk; NaN without images."""
+        return _median(image.seconds[scorer][1] for image in self.used)
 
     def fps(self, scorer: str) -> float:
-        """Frames a second of network and walk together at the median photo; NaN without photos."""
-        return 1 / _median(sum(photo.seconds[scorer]) for photo in self.used)
+        """Return the frames per second of network and walk together at the median image; NaN without images."""
+        return 1 / _median(sum(image.seconds[scorer]) for image in self.used)
 
 
 def evaluate(scorer: Scorer, frames: Iterable[Frame], **settings: Any) -> Sweep:
-    """Score every photo once without and once with the scorer's walk: a sweep of two, "without" and "with".
+    """Score every image without and with the scorer's walk: a sweep of two scorers, "without" and "with".
 
     Args:
-        scorer: network and walk; without a walk the sweep has "without" only.
-        frames, settings: as of :func:`sweep`.
+        scorer: network and walk; if it has no walk, the sweep has "without" only.
+        frames: images with labels, such as a :class:`rwpm_fast.data.Dataset`.
+        settings: further arguments of :func:`sweep`.
+
+    Returns:
+        The sweep, see :func:`sweep`.
+
+    Raises:
+        ValueError: see :func:`sweep`.
+        OSError: see :func:`sweep`.
     """
+    return sweep(without_and_with(scorer), frames, **settings)
+
+
+def without_and_with(scorer: Scorer) -> dict[str, Scorer]:
+    """Return a scorer as "with", preceded by one without its walk as "without", which is alone if it has no walk."""
     scorers = {"without": Scorer(scorer.network, walk=None)}
-    return sweep(scorers if scorer.walk is None else {**scorers, "with": scorer}, frames, **settings)
+    return scorers if scorer.walk is None else {**scorers, "with": scorer}
 
 
 def sweep(
@@ -104,35 +128,35 @@ def sweep(
     cache: Path | None = None,
     fpr_rule: str = "fishyscapes",
     track: str | None = None,
-    by_photo: bool = False,
-    processes: Processes = ALONE,
+    per_image: bool = False,
+    processes: Processes = SINGLE_PROCESS,
     progress: Callable[[list[Frame]], Iterable[Frame]] = iter,
-    on_photo: Callable[[Path, str | None], None] = lambda photo, failure: None,
+    on_image: Callable[[Path, str | None], None] = lambda photo, failure: None,
 ) -> Sweep:
-    """Run the network once a photo, walk its embeddings by every scorer, and pool the pixels of each into one curve.
+    """Run the network once per image, walk its embeddings by every scorer, and pool the pixels of each into one curve.
 
-    What a photo gave is kept, score maps in float32 and times: 4 bytes per photo pixel, scorer and score. In a
-    ``cache`` folder it lasts, one file a photo and scorer, written whole or not at all, and serves again where photo,
-    network and its weights, walk, scores, device, number of threads and versions are the same; labels may change.
+    Score maps (float32, 4 bytes per pixel, scorer and score) and times of every image are cached. In a ``cache`` folder
+    they are kept, one file per image and scorer, written atomically, and are used again if image, network and its
+    weights, walk, scores, device, number of threads and versions are the same; labels may change.
 
     Args:
-        scorers: name to scorer, of one network; their own score names are not used.
-        frames: photos with labels, such as a :class:`rwpm_fast.data.Dataset`.
+        scorers: name to scorer; all share one network. Their own score names are not used.
+        frames: images with labels, such as a :class:`rwpm_fast.data.Dataset`.
         scores: names in ``rwpm_fast.scores``.
-        cache: folder that exists; None keeps all in memory while the result is held.
+        cache: existing folder; None to cache in memory while the result is referenced.
         fpr_rule: how FPR95 is read off the curve; see :class:`rwpm_fast.metrics.PixelMetrics`.
-        track: for component metrics too, one of ``rwpm_fast.metrics.TRACKS``.
-        by_photo: pixel metrics of every photo by itself too.
-        processes: who share the photos; each calls this with the same arguments and gets the same result.
-        progress: wraps this process's frames.
-        on_photo: called after each of them, with the reason if it failed.
+        track: also compute component metrics of this track, one of ``rwpm_fast.metrics.TRACKS``; None for none.
+        per_image: also compute pixel metrics of every image alone.
+        processes: the processes that share the images; each makes the same call and gets the same result.
+        progress: wraps this process's frames, such as in a progress bar.
+        on_image: called after each of them with the path of the photo, and the reason if it failed or None.
 
     Returns:
-        Metrics and curves by scorer and score, times, and the photos that failed. A broken photo does not stop the
+        Metrics and curves by scorer and score, times, and the images that failed. A broken image does not stop the
         others. The metrics do not depend on the number of processes.
 
     Raises:
-        ValueError: no scorers, scorers of different networks, unknown score, rule or track, before any photo is read.
+        ValueError: no scorers, scorers of different networks, unknown score, rule or track, before any image is read.
         OSError: ``cache`` cannot be written, or a file there is damaged; the others stay.
     """
     networks = {id(scorer.network): scorer.network for scorer in scorers.values()}
@@ -145,84 +169,87 @@ def sweep(
     if track is not None:
         ComponentMetrics(0.0, track)
 
-    analyze = _Analyst(scorers, scores, Memory() if cache is None else Folder(cache))
-    own = []
-    for frame in progress(processes.share(frames)):
+    evaluate_frame = _FrameEvaluator(scorers, scores, MemoryCache() if cache is None else DiskCache(cache))
+    shard = []
+    for frame in progress(processes.shard(frames)):
         try:
-            photo = analyze(frame)
+            image = evaluate_frame(frame)
         except ValueError as error:
-            photo = Photo(frame, str(error))
-        on_photo(frame.photo, photo.failure)
-        own.append(photo)
+            image = ImageResult(frame, str(error))
+        on_image(frame.photo, image.failure)
+        shard.append(image)
 
-    swept = Sweep({}, {}, {}, [], processes, analyze.store)
-    used = [photo for photo in own if photo.failure is None]
+    result = Sweep({}, {}, {}, [], processes, evaluate_frame.cache)
+    used = [image for image in shard if image.failure is None]
     for name in scorers:
         for score in scores:
-            _pool(swept, used, (name, score), fpr_rule, track, by_photo)
-    swept.photos = processes.collect(own)
-    return swept
+            _add_metrics(result, used, (name, score), fpr_rule, track, per_image)
+    result.images = processes.all_gather(shard)
+    return result
 
 
-class _Analyst:
-    """Has a network look at a frame, once, and keeps what its scorers find."""
+class _FrameEvaluator:
+    """Runs the network on a frame, once, and caches what its scorers find."""
 
-    def __init__(self, scorers: Mapping[str, Scorer], scores: Sequence[str], store: Store) -> None:
-        self.scorers, self.scores, self.store = scorers, scores, store
+    def __init__(self, scorers: Mapping[str, Scorer], scores: Sequence[str], cache: Cache) -> None:
+        self.scorers, self.scores, self.cache = scorers, scores, cache
         network = next(iter(scorers.values())).network
-        self._identity = identity(network, scores)
-        self._walks = {name: walk_identity(scorer) for name, scorer in scorers.items()}
+        self._fingerprint = fingerprint(network, scores)
+        self._walk_fingerprints = {name: walk_fingerprint(scorer) for name, scorer in scorers.items()}
 
-    def __call__(self, frame: Frame) -> Photo:
-        """The photo, with all that its scorers find in the store.
+    def __call__(self, frame: Frame) -> ImageResult:
+        """Make sure that the entries of all scorers are in the cache.
 
         Raises:
             ValueError: photo or labels cannot be used, a walk does not fit the map, or a score is NaN.
         """
         pixels, _ = frame.read()
-        photo = Photo(frame)
+        image = ImageResult(frame)
         embedded = None
         for name, scorer in self.scorers.items():
-            kept = photo.kept[name] = key(frame.id, pixels, self._identity, self._walks[name])
-            if kept not in self.store:
+            key = cache_key(frame.id, pixels, self._fingerprint, self._walk_fingerprints[name])
+            image.cache_keys[name] = key
+            if key not in self.cache:
                 embedded = embedded or scorer.embed(pixels)
-                self.store.put(kept, self._score(scorer, embedded))
-            network, walk = self.store.get(kept, "seconds")
-            photo.seconds[name] = float(network), float(walk)
-        return photo
+                self.cache.put(key, self._score(scorer, embedded))
+            image.seconds[name] = self.cache.seconds(key)
+        return image
 
     @torch.inference_mode()
-    def _score(self, scorer: Scorer, embedded: Embedded) -> dict[str, np.ndarray]:
-        """A map [H, W] float32 by score, and the times of network and walk."""
+    def _score(self, scorer: Scorer, embedded: Embedded) -> CacheEntry:
         analysis = scorer.analyze_embedded(embedded)
-        arrays = {}
+        score_maps = {}
         for score in self.scores:
-            score_map = arrays[score] = analysis.walked.score(score).cpu().numpy()
+            score_map = score_maps[score] = analysis.walked.score(score).cpu().numpy()
             if np.isnan(score_map).any():
                 raise ValueError(f"{score}: NaN at {np.isnan(score_map).sum()} pixels, with walk {scorer.walk}")
-        return {**arrays, "seconds": np.array([analysis.network_seconds, analysis.walk_seconds])}
+        return CacheEntry(score_maps, analysis.network_seconds, analysis.walk_seconds)
 
 
-def _pool(swept: Sweep, photos: list[Photo], result: Key, fpr_rule: str, track: str | None, by_photo: bool) -> None:
-    """Add the metrics of a scorer and score over all photos of all processes."""
-    processes = swept.processes
+def _add_metrics(
+    sweep: Sweep, shard: list[ImageResult], key: ScoreKey, fpr_rule: str, track: str | None, per_image: bool
+) -> None:
+    """Add the metrics of a scorer and score over the images of all processes to a sweep; ``shard`` are this one's."""
+    processes = sweep.processes
 
     def maps() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        return ((swept.score_map(photo, *result), photo.frame.read_labels()) for photo in photos)
+        return ((sweep.score_map(image, *key), image.frame.read_labels()) for image in shard)
 
-    pooled = PixelMetrics(fpr_rule)  # one at a time, since it holds all its pixels
-    for photo, (score_map, labels) in zip(photos, maps(), strict=True):
-        one = PixelMetrics(fpr_rule)
-        one.update(score_map, labels)
-        if by_photo:
-            photo.results[result] = one.compute()
-        pooled.merge(one)
-    merged = processes.pool(pooled)
-    own = (merged.compute(), merged.curve().thinned()) if merged else None
-    swept.results[result], swept.curves[result] = processes.tell(own)
-    del pooled, merged  # all pixels
+    pooled = PixelMetrics(fpr_rule)  # one score after the other, since it holds all pixels
+    for image, (score_map, labels) in zip(shard, maps(), strict=True):
+        metrics = PixelMetrics(fpr_rule)
+        metrics.update(score_map, labels)
+        if per_image:
+            image.results[key] = metrics.compute()
+        pooled.merge(metrics)
+    merged = processes.reduce(pooled)
+    computed = (merged.compute(), merged.curve().thinned()) if merged else None
+    sweep.results[key], sweep.curves[key] = processes.broadcast(computed)
+    del pooled, merged  # free all pixels
     if track is not None:
-        _, swept.components[result] = component_metrics(maps, track, pool=lambda m: processes.tell(processes.pool(m)))
+        _, sweep.components[key] = component_metrics(
+            maps, track, reduce=lambda metrics: processes.broadcast(processes.reduce(metrics))
+        )
 
 
 def _median(seconds: Iterable[float]) -> float:

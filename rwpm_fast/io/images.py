@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from .files import natural_key
+from .text import listed
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
@@ -158,9 +159,8 @@ def pair_labels(photos: Iterable[Path], labels_dir: str | os.PathLike[str]) -> l
             missing.append(label.name)
         pairs[label] = photo
     if missing:
-        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         raise ImageError(
-            f"{labels_dir}: {len(missing)} of {len(pairs)} labels missing: {', '.join(missing[:5])}{more}; "
+            f"{labels_dir}: {len(missing)} of {len(pairs)} labels missing: {listed(missing)}; "
             "each photo needs the PNG of its stem"
         )
     return [(photo, label) for label, photo in pairs.items()]

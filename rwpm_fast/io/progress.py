@@ -1,4 +1,4 @@
-"""Progress on a terminal."""
+"""Progress bars on a terminal."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from collections.abc import Iterable
 
 
 def progress(items: Iterable, what: str) -> Iterable:
-    """A progress bar when someone watches a terminal, nothing otherwise."""
+    """Wrap items in a progress bar if standard error is a terminal.
+
+    Args:
+        items: what to iterate over.
+        what: name of the work, in front of the bar.
+    """
     from tqdm import tqdm
 
     return tqdm(items, desc=what, unit="photo", disable=not sys.stderr.isatty(), leave=False)
-
-
-def say(text: str) -> None:
-    """A line that does not tear a progress bar."""
-    from tqdm import tqdm
-
-    tqdm.write(text, file=sys.stdout)

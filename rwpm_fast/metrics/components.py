@@ -1,4 +1,4 @@
-"""Component metrics of SegmentMeIfYouCan (SMIYC): how well objects, not pixels, are found."""
+"""Component metrics of SegmentMeIfYouCan (SMIYC): how well objects, not pixels, are detected."""
 
 from __future__ import annotations
 
@@ -18,7 +18,12 @@ THRESHOLDS = np.linspace(0.25, 0.75, 11)
 
 @dataclass(frozen=True)
 class SizeLimits:
-    """Components below so many pixels are left out: predicted ones are dropped, true ones become void."""
+    """Smallest components that count, in pixels.
+
+    Attributes:
+        predicted: smaller predicted components are dropped.
+        true: smaller true components become void.
+    """
 
     predicted: int
     true: int
@@ -40,7 +45,7 @@ class ComponentCounts:
         tp: true components found.
         fn: true components missed.
         fp: predicted components that are false.
-        f1: 2 TP / (2 TP + FN + FP); NaN where nothing is true and nothing predicted.
+        f1: 2 TP / (2 TP + FN + FP); NaN without true and predicted components.
     """
 
     threshold: float
@@ -58,7 +63,7 @@ class ComponentResult:
         siou: mean sIoU of the true components; NaN without any.
         ppv: mean PPV of the predicted components; NaN without any, so that an empty prediction has no precision rather
             than a bad one.
-        f1: mean of F1 over the 11 thresholds 0.25, 0.30 .. 0.75; 0 where one side is empty, NaN where both are.
+        f1: mean of F1 over the 11 thresholds 0.25, 0.30 .. 0.75; 0 if one side is empty, NaN if both are.
         by_threshold: the counts behind ``f1``.
         true: number of true components.
         predicted: number of predicted components.
@@ -76,7 +81,7 @@ class ComponentResult:
     score_threshold: float
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready form."""
+        """Return a JSON-ready form."""
         return asdict(self)
 
 
@@ -117,7 +122,7 @@ class ComponentMetrics:
     """
 
     def __init__(self, threshold: float, track: str = "generic") -> None:
-        """Start with no image.
+        """Create an accumulator without images.
 
         Args:
             threshold: scores above it are predicted anomalies; NaN predicts none.
@@ -135,7 +140,7 @@ class ComponentMetrics:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all images."""
+        """Remove all images."""
         self._images = 0
         self._siou: list[np.ndarray] = []
         self._ppv: list[np.ndarray] = []
@@ -164,14 +169,16 @@ class ComponentMetrics:
             self.update_mask(scores > scores.dtype.type(self._threshold), labels)
 
     def update_mask(self, predicted: Any, labels: Any) -> None:
-        """Add an image whose anomalies are segmented already.
+        """Add an image from a binary mask instead of scores.
 
         Args:
             predicted: [H, W] bool.
-            labels: as of ``update``.
+            labels: [H, W] integer, 0 inlier, 1 anomaly, every other value void.
 
         Raises:
-            TypeError, ValueError, ImportError: as of ``update``.
+            TypeError: wrong kind of values.
+            ValueError: no image, or shapes differ. Nothing is added then.
+            ImportError: SciPy is not installed.
         """
         found = match_components(predicted, labels, self._limits)
         self._siou.append(found.siou)
@@ -187,7 +194,7 @@ class ComponentMetrics:
         """
         if not isinstance(other, ComponentMetrics):
             raise TypeError(f"other: expected ComponentMetrics, got {type(other).__name__}")
-        ours, theirs = (str((m._threshold, m._limits)) for m in (self, other))  # as text, for NaN equals itself there
+        ours, theirs = (str((m._threshold, m._limits)) for m in (self, other))  # as text, where NaN equals NaN
         if ours != theirs:
             raise ValueError(f"other: expected threshold and limits {ours}, got {theirs}")
         self._siou += other._siou
@@ -195,7 +202,7 @@ class ComponentMetrics:
         self._images += other._images
 
     def compute(self) -> ComponentResult:
-        """Metrics of all images added so far; more may follow."""
+        """Compute the metrics of all images added so far; more may be added afterwards."""
         siou = np.concatenate([np.empty(0), *self._siou])
         ppv = np.concatenate([np.empty(0), *self._ppv])
         counts = tuple(_counts(siou, ppv, float(threshold)) for threshold in THRESHOLDS)
@@ -215,39 +222,41 @@ def component_metrics(
     maps: Callable[[], Iterable[tuple[Any, Any]]],
     track: str = "generic",
     *,
-    pool: Callable[[Any], Any] = lambda metrics: metrics,
+    reduce: Callable[[Any], Any] = lambda metrics: metrics,
 ) -> tuple[BinnedPixelResult, ComponentResult]:
-    """The benchmark's two passes: the threshold of the best pixel F1, then the components above it.
+    """Compute component metrics in the benchmark's two passes: threshold of best pixel F1, then components above it.
 
     Args:
-        maps: called twice; gives (scores [H, W], labels [H, W]) of every image, as :class:`ComponentMetrics` takes
-            them. One image is held at a time, so maps that are read from files need no memory to speak of.
+        maps: called twice; returns (scores [H, W], labels [H, W]) of every image, as :class:`ComponentMetrics` takes
+            them. Only one image is held at a time, so maps that are read from files need little memory.
         track: one of ``TRACKS``.
-        pool: merges an accumulator of either pass with those of other processes, where images are shared.
+        reduce: merges an accumulator of either pass with those of other processes, if several share the images.
 
     Returns:
         Binned pixel metrics, and the component metrics at their threshold. Without a valid pixel nothing is predicted.
 
     Raises:
-        TypeError, ValueError, ImportError: as of :meth:`ComponentMetrics.update`.
+        TypeError: wrong kind of numbers.
+        ValueError: unknown track, no image, shapes differ, or a valid pixel has the score NaN.
+        ImportError: SciPy is not installed.
     """
     ComponentMetrics(0.0, track)
     pixels = BinnedPixelMetrics()
     for scores, labels in maps():
         pixels.update(scores, labels)
-    result = pool(pixels).compute()
+    result = reduce(pixels).compute()
     components = ComponentMetrics(result.best_f1_threshold, track)
     for scores, labels in maps():
         components.update(scores, labels)
-    return result, pool(components).compute()
+    return result, reduce(components).compute()
 
 
 def match_components(predicted: Any, labels: Any, limits: SizeLimits) -> Components:
-    """sIoU of the true components of an image and PPV of the predicted ones.
+    """Compute sIoU of the true components of an image and PPV of the predicted ones.
 
     Small predicted components are dropped first. Pixels of small true components then become void for both sides,
-    which may leave a predicted component below its limit; it stays. As in the original, the rest of the image counts
-    as a component here: where fewer pixels than the limit are not anomalous, they all become void.
+    which may leave a predicted component below its limit; it stays. As in the original, the background counts as a
+    component here: if fewer pixels than the limit are not anomalous, they all become void.
 
     Args:
         predicted: [H, W] bool.
@@ -267,7 +276,7 @@ def match_components(predicted: Any, labels: Any, limits: SizeLimits) -> Compone
     if labels.dtype.kind not in "iub" or predicted.dtype != bool:
         raise TypeError(f"labels, predicted: expected integers and bool, got {labels.dtype} and {predicted.dtype}")
     valid = (labels == 0) | (labels == 1)
-    true_map, true_sizes = _label(labels == 1)  # [H, W], [K + 1] with what is no object first
+    true_map, true_sizes = _label(labels == 1)  # [H, W], [K + 1], background first
     predicted_map, predicted_sizes = _label(predicted & valid)
 
     predicted_map = _keep(predicted_map, predicted_sizes >= limits.predicted)
@@ -282,7 +291,7 @@ def match_components(predicted: Any, labels: Any, limits: SizeLimits) -> Compone
     common = objects.sum(1)  # |k n K^|
     union = touched @ predicted_sizes  # |K^|
     elsewhere = touched @ objects.sum(0) - common  # |A|, pixels of K^ on other objects
-    seen = predicted_sizes > 0  # the others lay on small objects alone
+    seen = predicted_sizes > 0  # the others covered small objects only
     return Components(
         siou=common / (sizes + union - common - elsewhere),
         true_sizes=sizes,
@@ -292,7 +301,7 @@ def match_components(predicted: Any, labels: Any, limits: SizeLimits) -> Compone
 
 
 def _label(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Components [H, W] of a mask, numbered from 1, and their sizes, that of the rest first."""
+    """Label the components [H, W] of a mask from 1; with their sizes, that of the background first."""
     components, number = _ndimage().label(mask, structure=np.ones((3, 3)))
     return components, np.bincount(components.ravel(), minlength=number + 1)
 
@@ -306,14 +315,14 @@ def _ndimage():
 
 
 def _keep(components: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """Component map with those of ``kept`` [K + 1] numbered anew from 1; the others join the rest, 0."""
+    """Renumber the components of ``kept`` [K + 1] from 1; the others become background, 0."""
     kept = kept.copy()
     kept[0] = False
     return np.where(kept, np.cumsum(kept), 0)[components]
 
 
 def _overlaps(true_map: np.ndarray, predicted_map: np.ndarray) -> np.ndarray:
-    """Pixels shared by each true and each predicted component [K + 1, P + 1]."""
+    """Count the pixels shared by each true and each predicted component: [K + 1, P + 1]."""
     rows, columns = (int(components.max(initial=0)) + 1 for components in (true_map, predicted_map))
     return np.bincount((true_map * columns + predicted_map).ravel(), minlength=rows * columns).reshape(rows, columns)
 
@@ -326,5 +335,5 @@ def _counts(siou: np.ndarray, ppv: np.ndarray, threshold: float) -> ComponentCou
 
 
 def _mean(values: np.ndarray) -> float:
-    """Mean, the same to the last digit in any order of the images."""
+    """Mean that is bit-identical in any order of the images."""
     return math.fsum(values) / len(values) if len(values) else math.nan

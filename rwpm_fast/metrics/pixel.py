@@ -61,10 +61,10 @@ class PixelMetrics:
     def __init__(
         self, fpr_rule: str = "fishyscapes", *, positive: Sequence[int] = (1,), negative: Sequence[int] = (0,)
     ) -> None:
-        """Start with no image.
+        """Create an accumulator without images.
 
         Args:
-            fpr_rule: one of ``FPR_RULES``; what ``compute`` uses unless told otherwise.
+            fpr_rule: one of ``FPR_RULES``; the default of ``compute``.
             positive: label values of anomalies, (2,) for raw RoadAnomaly labels.
             negative: label values of inliers. Every other value is void.
 
@@ -79,7 +79,7 @@ class PixelMetrics:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all images."""
+        """Remove all images."""
         self._positives = _Scores()
         self._negatives = _Scores()
         self._images = 0
@@ -90,7 +90,7 @@ class PixelMetrics:
 
         Args:
             scores: [..., H, W] float16, float32 or float64 array or tensor; leading axes count images, and a flat array
-                is one image. Infinite scores are ranked; what stands on void pixels does not matter.
+                is one image. Infinite scores are ranked; scores of void pixels are ignored.
             labels: same shape, integer or bool.
 
         Raises:
@@ -118,10 +118,12 @@ class PixelMetrics:
         self._curve = None
 
     def compute(self, fpr_rule: str | None = None) -> PixelResult:
-        """Metrics of all images added so far; more may follow. Asking again, by another rule too, costs no new sort.
+        """Compute the metrics of all images added so far; more may be added afterwards.
+
+        Calling it again, also with another rule, does not sort again.
 
         Args:
-            fpr_rule: one of ``FPR_RULES``; the constructor's when None.
+            fpr_rule: one of ``FPR_RULES``; None for the constructor's.
 
         Raises:
             ValueError: unknown rule.
@@ -140,7 +142,7 @@ class PixelMetrics:
         )
 
     def curve(self) -> Curve:
-        """The curve of all images added so far, with every threshold that matters."""
+        """Compute the curve of all images added so far, with every threshold that matters."""
         if self._curve is None:
             # One type for both: searchsorted would copy the larger array to widen it.
             dtype = np.promote_types(self._positives.dtype, self._negatives.dtype)
@@ -170,36 +172,40 @@ class Curve:
     negatives: int
 
     def thinned(self, points: int = 1000) -> Curve:
-        """Curve for a drawing, of at most so many thresholds, in even steps of either count; the last is kept."""
+        """Thin out the curve for plots, in even steps of both counts; the last threshold is kept.
+
+        Args:
+            points: largest number of thresholds.
+        """
         if len(self.tp) <= points:
             return self
-        # The anomalies are few and the inliers many: steps of one count alone would leave one axis bare.
+        # Anomalies are few and inliers many: even steps of one count alone would leave gaps on the other axis.
         steps = [np.searchsorted(c, np.linspace(0, c[-1], max(points - 1, 0) // 2)) for c in (self.tp, self.fp)]
         kept = np.unique(np.concatenate([*steps, [len(self.tp) - 1]]))
         return Curve(self.tp[kept], self.fp[kept], self.fp_above[kept], self.positives, self.negatives)
 
     def auroc(self) -> float:
-        """Area under the ROC curve by trapezoids: a negative tied with a positive counts half."""
+        """Compute the area under the ROC curve by trapezoids: a negative tied with a positive counts half."""
         if not (self.positives and self.negatives):
             return math.nan
         below = self.negatives - (self.fp + self.fp_above) / 2
         return float(np.dot(np.diff(self.tp, prepend=0), below) / self.positives / self.negatives)
 
     def ap(self) -> float:
-        """Average precision: sum of precision times gain in recall, without interpolation."""
+        """Compute average precision: sum of precision times gain in recall, without interpolation."""
         if not self.positives:
             return math.nan
-        # A threshold above every score has no precision; it gains no recall either.
+        # At a threshold above every score precision is 0 / 0; its gain in recall is 0, so any value will do.
         precision = self.tp / np.maximum(self.tp + self.fp, 1)
         return float(np.dot(np.diff(self.tp, prepend=0), precision) / self.positives)
 
     def fpr95(self, rule: str) -> float:
-        """False positive rate at 95 % true positive rate by one of ``FPR_RULES``."""
+        """Compute the false positive rate at 95 % true positive rate by one of ``FPR_RULES``."""
         if not (self.positives and self.negatives):
             return math.nan
         tpr = self.tp / self.positives
         if rule == "rwpm":
-            false_positives = self.fp[self._first_corner(np.searchsorted(tpr, 0.95, side="right"))]
+            false_positives = self.fp[self._first_corner(int(np.searchsorted(tpr, 0.95, side="right")))]
         elif rule == "pebal":
             false_positives = self._fp_nearest(tpr)
         elif rule == "mask2anomaly":
@@ -209,9 +215,10 @@ class Curve:
         return float(false_positives / self.negatives)
 
     def _first_corner(self, start: int) -> int:
-        """First point from ``start`` on that scikit-learn keeps: the step to it differs from the step after it.
+        """Find the first point from ``start`` on that scikit-learn keeps: one whose step differs from the next.
 
-        It keeps both ends too. The first point needs no care: one step beyond 0.95 leaves no room for an equal one.
+        scikit-learn keeps both ends too. The first point needs no special case: one step beyond 0.95 leaves no room for
+        an equal one.
         """
         gain = np.diff(self.tp, prepend=0)[start:]
         tied = (self.fp - self.fp_above)[start:]
@@ -220,7 +227,7 @@ class Curve:
         return start + int(np.argmax(np.append(corner, True)))
 
     def _fp_nearest(self, tpr: np.ndarray) -> int:
-        """False positives where the recall is nearest to 0.95.
+        """Count the false positives at the recall nearest to 0.95.
 
         PEBAL scans recalls from high to low, so among thresholds of one recall it meets the lowest first: that one has
         every negative above the next positive. The scan begins where recall 1 is first reached.
@@ -230,7 +237,7 @@ class Curve:
         return self.fp[nearest] if nearest == last else self.fp_above[nearest + 1]
 
     def _fp_interpolated(self, tpr: np.ndarray) -> float:
-        """False positives where the straight line between curve points passes 0.95."""
+        """Interpolate the false positives linearly at recall 0.95."""
         above = np.searchsorted(tpr, 0.95, side="right")
         tpr_below = tpr[above - 1] if above else 0.0
         share = (0.95 - tpr_below) / (tpr[above] - tpr_below)
@@ -238,7 +245,7 @@ class Curve:
 
 
 def exact_curve(positives: np.ndarray, negatives: np.ndarray) -> Curve:
-    """Curve over the distinct scores of the positives.
+    """Compute the curve over the distinct scores of the positives.
 
     Args:
         positives: [P] scores, ascending.
@@ -262,7 +269,7 @@ def check_fpr_rule(rule: str) -> None:
 
 
 def check_label_values(positive: Sequence[int], negative: Sequence[int]) -> None:
-    """Raise ValueError unless there are positive and negative label values and none is both."""
+    """Raise ValueError unless there are positive and negative label values, and none that is both."""
     for name, values in (("positive", positive), ("negative", negative)):
         if not len(values):
             raise ValueError(f"{name}: expected at least one label value, got none")
@@ -271,7 +278,11 @@ def check_label_values(positive: Sequence[int], negative: Sequence[int]) -> None
 
 
 def as_images(scores: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Scores and labels as two arrays [images, pixels].
+    """Convert scores and labels to two arrays [images, pixels].
+
+    Args:
+        scores: [..., H, W] array or tensor.
+        labels: array or tensor of the same shape.
 
     Raises:
         TypeError: scores are not float16, float32 or float64, or labels neither integer nor bool.
@@ -293,7 +304,13 @@ def as_images(scores: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
 def split_by_label(
     scores: np.ndarray, labels: np.ndarray, positive: Sequence[int], negative: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Flat copies of the scores of positives and of negatives; all other pixels are void.
+    """Copy the scores of positives and of negatives into two flat arrays; all other pixels are void.
+
+    Args:
+        scores: array of any shape.
+        labels: array of the same shape.
+        positive: label values of positives.
+        negative: label values of negatives.
 
     Raises:
         ValueError: a positive or negative pixel has the score NaN.
@@ -306,10 +323,14 @@ def split_by_label(
 
 
 def as_array(name: str, values: Any) -> np.ndarray:
-    """Array of an array or tensor; ``name`` is for the error.
+    """Convert an array or tensor to an array.
+
+    Args:
+        name: of the argument, for the error.
+        values: the array or tensor.
 
     Raises:
-        TypeError: a tensor of a type that NumPy has not.
+        TypeError: a tensor of a type that NumPy lacks.
     """
     if hasattr(values, "detach"):
         try:
@@ -320,9 +341,9 @@ def as_array(name: str, values: Any) -> np.ndarray:
 
 
 class _Scores:
-    """Scores of one class, in float32 or, once float64 came, in float64.
+    """Scores of one class, in float32, or in float64 once float64 scores were added.
 
-    Small arrays are gathered into large ones early: only these give their memory back to the system when freed, and
+    Small arrays are merged into large ones early: only large ones return their memory to the system when freed, and
     ``pooled`` then needs no second copy of everything.
     """
 
@@ -330,7 +351,7 @@ class _Scores:
 
     def __init__(self) -> None:
         self._chunks: list[np.ndarray] = []
-        self._blocks = 0  # so many chunks, the first ones, are large
+        self._blocks = 0  # number of large chunks, which come first
         self.dtype = np.dtype(np.float32)
 
     def add(self, scores: np.ndarray) -> None:
@@ -345,7 +366,7 @@ class _Scores:
             self.add(chunk)
 
     def pooled(self, dtype: np.dtype) -> np.ndarray:
-        """All scores as one ascending array, which is kept in place of the chunks."""
+        """Return all scores as one ascending array, which replaces the chunks."""
         pooled = np.empty(sum(map(len, self._chunks)), dtype)
         end = len(pooled)
         while self._chunks:

@@ -27,7 +27,7 @@ class BinnedPixelResult:
         ap: average precision, step rule; NaN without positives, 1 without negatives.
         fpr95: false positive rate at the first edge with a true positive rate of 0.95 or more; NaN where ``auroc`` is.
         best_f1: largest F1 over the edges; NaN without a valid pixel.
-        best_f1_threshold: the edge it belongs to, the highest if several; a pixel *at* the edge counted as anomalous.
+        best_f1_threshold: the edge of ``best_f1``, the highest if several; a pixel *at* the edge counts as anomalous.
         positives: number of anomalous pixels.
         negatives: number of inlier pixels.
         images: number of images seen, those without a valid pixel included.
@@ -57,7 +57,7 @@ class BinnedPixelMetrics:
 
     Per image the edges are 384 quantiles of the positives' scores and 384 of the negatives' (fewer if an image has
     fewer such pixels), or with ``bins="uniform"`` the 4096 equal bins of ``PixBinaryClass-uniThr``, for scores in
-    [0, 1]. The edges of all images then serve as the thresholds of one curve. At most 768 (4096) edges with two counts
+    [0, 1]. The edges of all images then are the thresholds of one curve. At most 768 (4096) edges with two counts
     are kept per image, so a data set of any size fits; the numbers differ from the exact ones of ``PixelMetrics`` by
     some 1e-3.
 
@@ -71,7 +71,7 @@ class BinnedPixelMetrics:
     def __init__(
         self, bins: str = "quantile", *, positive: Sequence[int] = (1,), negative: Sequence[int] = (0,)
     ) -> None:
-        """Start with no image.
+        """Create an accumulator without images.
 
         Args:
             bins: "quantile" (the benchmark's metric) or "uniform".
@@ -90,7 +90,7 @@ class BinnedPixelMetrics:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all images."""
+        """Remove all images."""
         self._histograms: list[_Histogram] = []
         self._images = 0
 
@@ -127,7 +127,7 @@ class BinnedPixelMetrics:
         self._images += other._images
 
     def compute(self) -> BinnedPixelResult:
-        """Metrics of all images added so far; more may follow."""
+        """Compute the metrics of all images added so far; more may be added afterwards."""
         thresholds, curve = _pool(self._histograms)
         best_f1, best_f1_threshold = _best_f1(thresholds, curve)
         return BinnedPixelResult(
@@ -148,28 +148,29 @@ class BinnedPixelMetrics:
         else:
             edges = np.unique(np.concatenate([_quantiles(positives), _quantiles(negatives)]))
         tp, fp = _counts(positives, edges), _counts(negatives, edges)
-        # An empty bin is no point of its own on any curve.
+        # An empty bin adds no point to any curve.
         filled = (tp + fp) > 0
         return _Histogram(edges[filled], tp[filled], fp[filled])
 
 
 def _quantiles(scores: np.ndarray) -> np.ndarray:
-    """Equally spaced quantiles of ascending scores, smallest to largest, linearly interpolated, float64."""
+    """Compute equally spaced quantiles of ascending scores, smallest to largest, linearly interpolated, float64."""
     number = min(QUANTILES_PER_CLASS, len(scores))
     if number < 2:
         return scores[:number].astype(np.float64)
-    # Integers: in floating point an edge that should be a score can land just above it, and the score a bin too low.
+    # Integer arithmetic: in floating point an edge that should equal a score can land just above it, and put the score
+    # one bin too low.
     index, remainder = np.divmod(np.arange(number) * (len(scores) - 1), number - 1)
     lower = scores[index].astype(np.float64)
     upper = scores[np.minimum(index + 1, len(scores) - 1)].astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
         between = lower + (upper - lower) * (remainder / (number - 1))
-    # There is no point between a number and an infinite one; the score itself is as good an edge.
+    # Interpolation with an infinite score is not finite; the lower score is an edge as well.
     return np.where(np.isfinite(between), between, lower)
 
 
 def _uniform_edges(positives: np.ndarray, negatives: np.ndarray) -> np.ndarray:
-    """Lower edges of the uniform bins in the type of the scores, as the original has them."""
+    """Compute the lower edges of the uniform bins in the type of the scores, as the original does."""
     edges = np.unique(np.linspace(*UNIFORM_RANGE, UNIFORM_BINS + 1).astype(positives.dtype))
     for scores in (positives, negatives):
         if scores.size and not edges[0] <= scores[0] <= scores[-1] <= edges[-1]:
@@ -180,12 +181,12 @@ def _uniform_edges(positives: np.ndarray, negatives: np.ndarray) -> np.ndarray:
 
 
 def _counts(scores: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Number of ascending scores from each edge up to the next; the last bin has no upper end."""
+    """Count the ascending scores from each edge up to the next; the last bin is open."""
     return np.diff(np.searchsorted(scores, edges), append=len(scores))
 
 
 def _pool(histograms: list[_Histogram]) -> tuple[np.ndarray, Curve]:
-    """Falling thresholds [K] and the curve over them: all edges of all images, equal ones together."""
+    """Merge the edges of all images into falling thresholds [K], equal ones together, and the curve over them."""
     empty = _Histogram(np.empty(0), np.empty(0, np.int64), np.empty(0, np.int64))
     histograms = [empty, *histograms]
     edges = np.concatenate([h.edges for h in histograms])
@@ -205,7 +206,7 @@ def _pool(histograms: list[_Histogram]) -> tuple[np.ndarray, Curve]:
 
 
 def _best_f1(thresholds: np.ndarray, curve: Curve) -> tuple[float, float]:
-    """Largest F1 = 2 TP / (2 TP + FP + FN) and the highest threshold that has it."""
+    """Find the largest F1 = 2 TP / (2 TP + FP + FN) and the highest threshold that reaches it."""
     if not len(thresholds):
         return math.nan, math.nan
     f1 = 2 * curve.tp / (curve.tp + curve.fp + curve.positives)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from os import PathLike
 from pathlib import Path
@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from ..io.text import listed
 
 
 def read_state_dict(path: str | PathLike[str], *, keys: Sequence[str] = ("model", "state_dict")) -> dict[str, Tensor]:
@@ -101,13 +103,6 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], *, name: str, pa
         raise ValueError(f"weights: {path} does not fit {name}: {text}")
     counters = {entry: torch.zeros_like(tensor) for entry, tensor in wanted.items() if _is_counter(entry)}
     network.load_state_dict(counters | dict(state))
-
-
-def listed(names: Iterable[str], most: int = 5) -> str:
-    """The first few names in words."""
-    names = list(names)
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def _is_counter(entry: str) -> bool:

@@ -23,7 +23,7 @@ from transformers.models.mask2former.modeling_mask2former import (
     Mask2FormerPixelDecoderEncoderMultiscaleDeformableAttention as DeformableAttention,
 )
 
-from .checkpoint import listed
+from ..io.text import listed
 
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
 STRIDES = (4, 8, 16, 32)  # of the backbone's stages

@@ -89,3 +89,7 @@ class WalkSettings:
 
 
 DEFAULTS = WalkSettings()
+
+# Of commands and evaluations. With this tolerance, DABNet's AP, AuROC and FPR95 on RoadAnomaly are those of the exact
+# walk to four digits, in a sixteenth of the time.
+COMMAND_DEFAULTS = WalkSettings(tolerance=1e-4)

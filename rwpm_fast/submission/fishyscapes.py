@@ -1,4 +1,4 @@
-"""Results as the Fishyscapes server reads them: an anomaly map and a segmentation per photo, as NumPy files."""
+"""Submissions to the Fishyscapes server: an anomaly map and a segmentation per photo, as NumPy files."""
 
 from __future__ import annotations
 
@@ -11,17 +11,23 @@ import numpy as np
 from ..io.files import atomic_write
 from ..io.images import ImageError, read_image
 from ..scoring.scorer import Scorer
-from .manifest import begin, settings_of, write_record
+from .manifest import open_manifest, settings_of, write_manifest
 
-CLASSES = 20  # values that the server takes in a segmentation: 0..19
+CLASSES = 20  # values that the server accepts in a segmentation: 0..19
 _INPUT = re.compile(r"(\d{4})_.*\.png")
 
 
 def find_inputs(folder: Path) -> dict[str, Path]:
-    """Photos ``DDDD_*.png`` of a folder by their four digits, in order.
+    """Find the photos ``DDDD_*.png`` of a folder.
+
+    Args:
+        folder: where to look.
+
+    Returns:
+        Four digits to photo, in order.
 
     Raises:
-        ImageError: no such folder, no such photo, or two of one number.
+        ImageError: no such folder, no such photo, or two photos of one number.
     """
     if not folder.is_dir():
         raise ImageError(f"{folder}: no such folder")
@@ -37,12 +43,12 @@ def find_inputs(folder: Path) -> dict[str, Path]:
 
 
 def result_paths(folder: Path, number: str) -> tuple[Path, Path]:
-    """Files of a photo's anomaly map and segmentation."""
+    """Return the paths of a photo's anomaly map and segmentation."""
     return folder / f"{number}_anomaly.npy", folder / f"{number}_segmentation.npy"
 
 
 def write_result(folder: Path, number: str, score: np.ndarray, segmentation: np.ndarray) -> None:
-    """Write a photo's two files, each whole or not at all.
+    """Write a photo's two files, each atomically.
 
     Args:
         folder: must exist.
@@ -75,16 +81,16 @@ def submit_fishyscapes(
     force: bool = False,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> dict[Path, str]:
-    """Score photos and write their files; those that are there already are left as they are.
+    """Score photos and write their files; photos that have their files already are skipped.
 
-    ``submission.json`` beside them tells what they were made with.
+    The settings behind the files are recorded in ``submission.json`` in the same folder.
 
     Args:
         scorer: network, walk and score.
-        inputs: what ``find_inputs`` gives.
-        output: folder, which must exist.
-        force: delete the anomaly maps that are there and score all anew.
-        progress: wraps the photos.
+        inputs: four digits to photo; see :func:`find_inputs`.
+        output: folder for the files; must exist.
+        force: delete the anomaly maps of earlier runs and score all photos again.
+        progress: wraps the photos, such as in a progress bar.
 
     Returns:
         Photos that failed, with the reason. They do not stop the others.
@@ -93,9 +99,9 @@ def submit_fishyscapes(
         ValueError: files of an earlier run with other settings.
         OSError: the folder cannot be written.
     """
-    record, settings = output / "submission.json", settings_of(scorer)
-    if begin(record, settings, output.glob("*_anomaly.npy"), force=force) is None:
-        write_record(record, {"settings": settings})
+    manifest, settings = output / "submission.json", settings_of(scorer)
+    if open_manifest(manifest, settings, output.glob("*_anomaly.npy"), force=force) is None:
+        write_manifest(manifest, {"settings": settings})
     failures = {}
     for number, path in progress(inputs.items()):
         if all(file.is_file() for file in result_paths(output, number)):

@@ -1,4 +1,4 @@
-"""Scores in float16 without losing their order: a recorded rescaling, and a report of what the 16 bits cost."""
+"""Scores in float16 that keep their order: a recorded rescaling, and a report of the precision lost."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ import numpy as np
 
 from ..metrics import PixelMetrics
 
-# float16 has as many numbers between 0.5 and 1 as between 2**-14 and 2**-13: even steps are steps of its codes.
-_LARGEST_CODE = 0x3C00  # of 1.0; -1 to 1 has twice as many and the zero
-_TAIL = _LARGEST_CODE // 10  # codes at either end for scores beyond those that were seen
+# float16 has as many numbers between 0.5 and 1 as between 2**-14 and 2**-13, so even steps are steps of its codes.
+_LARGEST_CODE = 0x3C00  # code of 1.0; -1 to 1 has twice as many codes, and the zero
+_TAIL = _LARGEST_CODE // 10  # codes at either end for scores beyond those of the fit
 _BODY = _LARGEST_CODE - _TAIL
-_SAMPLES = 1 << 18  # pixels a map
+_SAMPLES = 1 << 18  # pixels per map
 
 
 @dataclass(frozen=True)
 class Rescaling:
-    """A monotone map of scores to float16 in [-1, 1], the same for all photos, so that their order stays.
+    """A monotone map of scores to float16 in [-1, 1], the same for all photos, that keeps their order.
 
-    float16 resolves scores near 0 well and others badly: energies around -10 end up 0.008 apart. Here every two knots
-    have the same number of float16 codes between them, on a straight line. Knots are even quantiles of scores that were
-    seen, and quantiles that come nearer to the top by equal factors, since anomalies are few and high. Scores beyond
-    the first and last knot approach -1 and 1, infinite ones reach them.
+    float16 resolves scores near 0 well and others badly: energies around -10 end up 0.008 apart. Here the number of
+    float16 codes between neighboring knots is the same everywhere, and the map is linear between knots (histogram
+    equalization). Knots are evenly spaced quantiles of a sample of scores, and quantiles that approach the maximum
+    geometrically, since anomalies are few and high. Scores beyond the first and last knot approach -1 and 1; infinite
+    ones reach them.
 
     Attributes:
         knots: scores, ascending, at least one.
@@ -36,10 +37,10 @@ class Rescaling:
 
     @classmethod
     def fit(cls, score_maps: Iterable[np.ndarray]) -> Rescaling:
-        """The rescaling that spreads the scores of some maps.
+        """Fit the rescaling that equalizes the scores of some maps.
 
         Args:
-            score_maps: [H, W] each, floating point; at most 262 144 evenly spaced pixels of each are looked at.
+            score_maps: [H, W] each, floating point; at most 262 144 evenly spaced pixels of each are used.
 
         Raises:
             ValueError: no finite score.
@@ -53,7 +54,7 @@ class Rescaling:
         return cls(tuple(np.unique(np.quantile(pooled, levels)).tolist()))
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:
-        """Scores of any shape as float16 in [-1, 1]; NaN stays NaN."""
+        """Rescale scores of any shape to float16 in [-1, 1]; NaN stays NaN."""
         knots = np.array(self.knots)
         scores = scores.astype(np.float64)
         known = np.clip(np.nan_to_num(scores), knots[0], knots[-1])
@@ -72,15 +73,18 @@ class Rescaling:
 
 
 def _saturate(excess: np.ndarray) -> np.ndarray:
-    """0 for what is no excess, approaching 1 for a large one."""
+    """Map an excess to [0, 1): 0 for none, approaching 1 for a large one."""
     return 1 - 1 / (1 + np.maximum(excess, 0))
 
 
-def plain_half(scores: np.ndarray) -> np.ndarray:
-    """Scores as float16 by rounding alone.
+def round_to_float16(scores: np.ndarray) -> np.ndarray:
+    """Round scores to float16.
+
+    Args:
+        scores: floating-point array of any shape.
 
     Raises:
-        ValueError: finite scores that float16 cannot hold.
+        ValueError: finite scores that float16 cannot represent.
     """
     with np.errstate(over="ignore"):
         half = scores.astype(np.float16)
@@ -90,8 +94,8 @@ def plain_half(scores: np.ndarray) -> np.ndarray:
     return half
 
 
-class HalfReport:
-    """What float16 does to scores: values that remain distinct, ties, and average precision where there are labels."""
+class Float16Report:
+    """Precision that scores lose in float16: values that remain distinct, ties, and average precision given labels."""
 
     def __init__(self) -> None:
         self._codes = np.zeros(1 << 16, bool)
@@ -104,22 +108,23 @@ class HalfReport:
 
         Args:
             before: [H, W] float32 scores.
-            after: [H, W] float16.
-            labels: [H, W], 0 inlier, 1 anomaly, others void; None without.
+            after: [H, W] float16 scores.
+            labels: [H, W] integer, 0 inlier, 1 anomaly, others void; None if there are none.
 
         Raises:
-            ValueError: shapes differ, or a score is NaN where it counts.
+            ValueError: shapes differ, or a valid pixel has the score NaN.
         """
         if labels is not None:
             for metrics, scores in zip(self._metrics, (before, after), strict=True):
                 metrics.update(scores, labels)
         counts = [np.unique(scores, return_counts=True) for scores in (before, after)]
         self._codes[np.unique(counts[1][0]).view(np.uint16)] = True
-        self._distinct.append(tuple(len(values) for values, _ in counts))
-        self._ties.append(tuple(pixels.max() / before.size for _, pixels in counts))
+        (values_before, pixels_before), (values_after, pixels_after) = counts
+        self._distinct.append((len(values_before), len(values_after)))
+        self._ties.append((pixels_before.max() / before.size, pixels_after.max() / before.size))
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready form: medians over photos, the largest tie of a photo, pooled AP (None without labels)."""
+        """Return a JSON-ready form: medians over photos, largest tie of a photo, pooled AP (None without labels)."""
         if not self._distinct:
             return {"photos": 0}
         before, after = (float(median(column)) for column in zip(*self._distinct, strict=True))
@@ -138,7 +143,7 @@ class HalfReport:
         }
 
     def text(self) -> str:
-        """The same in words."""
+        """Format the report as a sentence."""
         facts = self.as_dict()
         if not facts["photos"]:
             return "float16: nothing written"

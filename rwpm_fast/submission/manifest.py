@@ -1,4 +1,4 @@
-"""What a folder of results was made with, so that a rerun goes on only with the same."""
+"""The manifest of a folder of results: the settings behind them, so that a rerun continues only with the same."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..io.files import atomic_write
+from ..io.files import write_text
 from ..networks.digest import weights_digest
 from ..scoring.scorer import Scorer
 
 
 def settings_of(scorer: Scorer) -> dict[str, Any]:
-    """JSON-ready facts that make the scores what they are."""
+    """Collect all settings that the scores depend on, JSON-ready."""
     return {
         "network": scorer.network.name,
         "weights": weights_digest(scorer.network),
@@ -25,17 +25,22 @@ def settings_of(scorer: Scorer) -> dict[str, Any]:
     }
 
 
-def begin(path: Path, settings: dict[str, Any], results: Iterable[Path], *, force: bool) -> dict[str, Any] | None:
-    """The record of an earlier run to go on from; None to start.
+def open_manifest(
+    path: Path, settings: dict[str, Any], results: Iterable[Path], *, force: bool
+) -> dict[str, Any] | None:
+    """Read the manifest of an earlier run that this run may continue.
 
     Args:
-        path: file of the record.
-        settings: what this run is made with.
-        results: files that earlier runs left.
-        force: delete them and start.
+        path: file of the manifest.
+        settings: the settings of this run.
+        results: result files of earlier runs.
+        force: delete these files and start from scratch.
+
+    Returns:
+        The manifest of the earlier run; None if this run starts from scratch.
 
     Raises:
-        ValueError: the record is of other settings or cannot be read, or there are results without one.
+        ValueError: the manifest is of other settings or cannot be read, or there are results without one.
     """
     if force:
         for result in results:
@@ -43,21 +48,20 @@ def begin(path: Path, settings: dict[str, Any], results: Iterable[Path], *, forc
         return None
     if not path.is_file():
         if left := next(iter(results), None):
-            raise ValueError(f"{path}: missing, so nothing tells what {left.name} beside it was made with; use --force")
+            raise ValueError(f"{path}: missing, so the settings behind {left.name} are unknown; use --force")
         return None
     try:
-        record = json.loads(path.read_text())
-        earlier = record["settings"]
+        manifest = json.loads(path.read_text())
+        earlier = manifest["settings"]
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path}: expected the record of an earlier run ({error!r}); use --force") from error
     if changed := [name for name in settings if earlier.get(name) != settings[name]]:
         raise ValueError(
             f"{path}: an earlier run wrote there with another {', '.join(changed)}; write elsewhere, or use --force"
         )
-    return record
+    return manifest
 
 
-def write_record(path: Path, record: dict[str, Any]) -> None:
-    """Write a record whole or not at all."""
-    text = json.dumps(record, indent=2) + "\n"
-    atomic_write(path, lambda file: file.write(text.encode()))
+def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
+    """Write a manifest atomically."""
+    write_text(path, json.dumps(manifest, indent=2) + "\n")

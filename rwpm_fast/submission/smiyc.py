@@ -1,4 +1,4 @@
-"""Results as the toolkit of SegmentMeIfYouCan reads them: score maps in float16 HDF5 files, optional masks as PNG."""
+"""Submissions to SegmentMeIfYouCan, for its toolkit: score maps in float16 HDF5 files, optional masks as PNG."""
 
 from __future__ import annotations
 
@@ -13,44 +13,48 @@ import numpy as np
 from ..data import Dataset, Frame
 from ..io.files import atomic_write
 from ..scoring.scorer import Scorer
-from .float16 import HalfReport, Rescaling, plain_half
-from .manifest import begin, settings_of, write_record
+from .float16 import Float16Report, Rescaling, round_to_float16
+from .manifest import open_manifest, settings_of, write_manifest
 
-RESCALINGS = ("spread", "none")
-_FITTED_ON = 8  # photos: held in memory while the rescaling is fitted
+RESCALINGS = ("equalize", "none")
+_FIT_FRAMES = 8  # frames that the rescaling is fitted on; their maps are in memory at once
 
 
 @dataclass
 class Submission:
-    """What a run wrote.
+    """Result of :func:`submit_smiyc`.
 
     Attributes:
-        folder: of the score maps.
-        written: number of maps written now.
-        kept: number of maps that were there.
-        report: what float16 did to the maps written now.
+        folder: folder of the score maps.
+        written: number of maps that this run wrote.
+        kept: number of maps that earlier runs wrote.
+        report: precision that the maps of this run lost in float16.
         failures: photos that failed, with the reason.
     """
 
     folder: Path
     written: int = 0
     kept: int = 0
-    report: HalfReport = field(default_factory=HalfReport)
+    report: Float16Report = field(default_factory=Float16Report)
     failures: dict[Path, str] = field(default_factory=dict)
 
 
 def map_path(outputs: Path, method: str, name: str, frame_id: str) -> Path:
-    """File of a score map; ``name`` is SMIYC's name of the data set."""
+    """Return the path of a score map; ``name`` is SMIYC's name of the data set."""
     return outputs / "anomaly_p" / method / name / f"{frame_id}.hdf5"
 
 
 def mask_path(outputs: Path, method: str, name: str, frame_id: str) -> Path:
-    """File of a binary mask."""
+    """Return the path of a binary mask; ``name`` is SMIYC's name of the data set."""
     return outputs / "anomaly_masks" / method / name / f"{frame_id}.png"
 
 
 def write_map(path: Path, scores: np.ndarray) -> None:
-    """Write a float16 map [H, W] as the variable ``value`` of an HDF5 file, gzip level 9, whole or not at all.
+    """Write a map as the variable ``value`` of an HDF5 file, gzip level 9, atomically.
+
+    Args:
+        path: the file; its folder must exist.
+        scores: [H, W] float16.
 
     Raises:
         ValueError: another type or shape, or a NaN.
@@ -68,7 +72,7 @@ def write_map(path: Path, scores: np.ndarray) -> None:
 
 
 def write_mask(path: Path, predicted: np.ndarray) -> None:
-    """Write a mask [H, W] bool as a PNG of 0 and 255, whole or not at all."""
+    """Write a mask [H, W] bool as a PNG of 0 and 255, atomically."""
     from PIL import Image
 
     picture = Image.fromarray(predicted.astype(np.uint8) * 255)
@@ -81,30 +85,33 @@ def submit_smiyc(
     outputs: Path,
     method: str,
     *,
-    rescale: str = "spread",
+    rescale: str = "equalize",
     mask_threshold: float | None = None,
     force: bool = False,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> Submission:
-    """Score the frames of a data set and write their maps; those that are there already are left as they are.
+    """Score the frames of a data set and write their maps; frames that have their files already are skipped.
 
-    Maps lie at ``outputs/anomaly_p/METHOD/DATASET/ID.hdf5``. ``DATASET.json`` beside that folder records what they were
-    made with, and the rescaling to float16, which is fitted on eight frames of the first run and then kept.
+    Maps are written to ``outputs/anomaly_p/METHOD/DATASET/ID.hdf5``. The manifest ``outputs/anomaly_p/METHOD/
+    DATASET.json`` records the settings and the rescaling to float16, which is fitted on eight frames of the first run.
 
     Args:
         scorer: network, walk and score.
-        dataset: of the official protocol, since the toolkit compares at the photos' own size. Its labels, where it has
+        dataset: of the official protocol, since the toolkit compares at the photos' own size. Its labels, if it has
             any, are only used for the report.
         outputs: the toolkit's ``DIR_OUTPUTS``.
         method: name of the method there.
-        rescale: "spread" (:class:`rwpm_fast.submission.Rescaling`) or "none" to round.
-        mask_threshold: write masks too, of scores above it, before they are rescaled; None for none.
-        force: delete the maps that are there and score all anew, with a rescaling fitted anew.
-        progress: wraps the frames.
+        rescale: "equalize" (:class:`rwpm_fast.submission.Rescaling`), or "none" to round.
+        mask_threshold: also write masks of the scores above it, before they are rescaled; None for no masks.
+        force: delete the maps of earlier runs, fit the rescaling again, and score all frames again.
+        progress: wraps the frames, such as in a progress bar.
+
+    Returns:
+        What was written, and the photos that failed. They do not stop the others.
 
     Raises:
-        ValueError: unknown rescaling, a data set that SMIYC has no name for, another protocol, a method that is no
-            name of a folder, or files of an earlier run with other settings.
+        ValueError: unknown rescaling, a data set that SMIYC has no name for, another protocol, a method that cannot
+            name a folder, or files of an earlier run with other settings.
         ImportError: h5py is not installed.
         OSError: a folder cannot be written.
     """
@@ -119,16 +126,17 @@ def submit_smiyc(
     folder.mkdir(parents=True, exist_ok=True)
     if mask_threshold is not None:
         mask_path(outputs, method, name, "").parent.mkdir(parents=True, exist_ok=True)
-    record_path = folder.with_name(f"{name}.json")
+    manifest_path = folder.with_name(f"{name}.json")
     settings = {**settings_of(scorer), "rescale": rescale, "mask_threshold": mask_threshold}
-    record = begin(record_path, settings, folder.glob("*.hdf5"), force=force)
+    manifest = open_manifest(manifest_path, settings, folder.glob("*.hdf5"), force=force)
 
-    def files(frame: Frame) -> list[Path]:
-        mask = [] if mask_threshold is None else [mask_path(outputs, method, name, frame.id)]
-        return [*mask, map_path(outputs, method, name, frame.id)]
+    def is_done(frame: Frame) -> bool:
+        if mask_threshold is not None and not mask_path(outputs, method, name, frame.id).is_file():
+            return False
+        return map_path(outputs, method, name, frame.id).is_file()
 
-    missing = [f for f in dataset if not all(file.is_file() for file in files(f))]
-    done = Submission(folder, kept=len(dataset) - len(missing))
+    missing = [frame for frame in dataset if not is_done(frame)]
+    submission = Submission(folder, kept=len(dataset) - len(missing))
 
     def score(frame: Frame) -> np.ndarray | None:
         try:
@@ -137,38 +145,40 @@ def submit_smiyc(
                 raise ValueError(f"{scorer.score}: NaN at {unranked} pixels")
             return scores
         except ValueError as error:
-            done.failures[frame.photo] = str(error)
+            submission.failures[frame.photo] = str(error)
+            return None
 
     first: dict[str, np.ndarray | None] = {}
-    if record is None:
+    if manifest is None:
         rescaling = None
-        if rescale == "spread" and missing:
-            first = {f.id: score(f) for f in missing[:: -(-len(missing) // _FITTED_ON)]}
+        if rescale == "equalize" and missing:
+            first = {f.id: score(f) for f in missing[:: -(-len(missing) // _FIT_FRAMES)]}
             rescaling = {"knots": Rescaling.fit(m for m in first.values() if m is not None).knots}
-        record = {"settings": settings, "rescaling": rescaling}
-        write_record(record_path, record)
-    to_half = plain_half if record["rescaling"] is None else Rescaling(tuple(record["rescaling"]["knots"]))
+        manifest = {"settings": settings, "rescaling": rescaling}
+        write_manifest(manifest_path, manifest)
+    to_float16: Callable[[np.ndarray], np.ndarray] = round_to_float16
+    if manifest["rescaling"] is not None:
+        to_float16 = Rescaling(tuple(manifest["rescaling"]["knots"]))
 
     for frame in progress(missing):
         scores = first.pop(frame.id) if frame.id in first else score(frame)
         if scores is None:
             continue
         try:
-            half = to_half(scores)
-            done.report.update(scores, half, None if frame.label is None else frame.read_labels())
-            *mask, path = files(frame)
-            if mask:
-                write_mask(*mask, scores > mask_threshold)
-            write_map(path, half)
+            half = to_float16(scores)
+            submission.report.update(scores, half, None if frame.label is None else frame.read_labels())
+            if mask_threshold is not None:
+                write_mask(mask_path(outputs, method, name, frame.id), scores > mask_threshold)
+            write_map(map_path(outputs, method, name, frame.id), half)
         except ValueError as error:
-            done.failures[frame.photo] = str(error)
+            submission.failures[frame.photo] = str(error)
             continue
-        done.written += 1
-    return done
+        submission.written += 1
+    return submission
 
 
 def _smiyc_name(dataset: Dataset) -> str:
-    """SMIYC's name of the data set that outputs are stored under."""
+    """Return SMIYC's name of the data set, under which outputs are stored."""
     split = None if dataset.benchmark is None else dataset.benchmark.splits.get(dataset.split)
     if split is None or split.smiyc_name is None:
         raise ValueError(f"dataset: SegmentMeIfYouCan has no outputs of {dataset.name}, split {dataset.split}")

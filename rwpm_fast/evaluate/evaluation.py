@@ -1,0 +1,240 @@
+"""Run the plan of an evaluation: a sweep per experiment, in one process or several, and their rows of metrics."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import networks
+from ..io.files import make_folder
+from ..networks import Network
+from ..scoring.device import torch_device, use_threads
+from ..scoring.scorer import Scorer, device_of
+from .config import ConfigError, EvaluationConfig
+from .distributed import SINGLE_PROCESS, Processes, from_environment, launch, started
+from .plan import Experiment, Plan, make_plan
+from .results import EvaluationResult, ResultRow
+from .runner import Sweep, sweep, without_and_with
+
+
+def _no_progress(items: Iterable, title: str) -> Iterable:
+    return items
+
+
+def _ignore(*_: Any) -> None:
+    pass
+
+
+def run(
+    config: EvaluationConfig,
+    *,
+    command: str = "",
+    progress: Callable[[Iterable, str], Iterable] = _no_progress,
+    on_image: Callable[[Path, str | None], object] = _ignore,
+    on_result: Callable[[EvaluationResult], object] = _ignore,
+) -> EvaluationResult:
+    """Evaluate networks on data sets; see :class:`EvaluationConfig` for what can be evaluated, and an example.
+
+    All that can be wrong with the config is raised before any work. The functions among the arguments must be picklable
+    if the config starts processes.
+
+    Args:
+        config: what to evaluate and how; it is not changed.
+        command: command line that repeats the evaluation, for the result.
+        progress: wraps the frames of each data set, such as in a progress bar; gets them and the title of the
+            experiment. Called in the first process only.
+        on_image: called after each image with the path of its photo, and the reason if it failed or None.
+        on_result: called with the result in every process while they still share it, such as to render a report; see
+            :attr:`EvaluationResult.processes`.
+
+    Returns:
+        The result, the same in every process. Its score maps can be read if they are in a cache folder or in the memory
+        of this process. An image that failed is in no metric, and does not stop the others.
+
+    Raises:
+        ConfigError: fields that do not go together, a value outside its range, or a device that cannot be used.
+        ImageError: a data set that is not found, or lacks files or labels.
+        TypeError: a setting of the walk of another type.
+        ValueError: an unknown name, a setting of the walk outside its range, or weights that do not fit.
+        OSError: no such weight file, or a cache that cannot be written or is damaged.
+        ConnectionError: another process went away.
+        ChildProcessError: a process of this machine was killed.
+    """
+    return run_plan(make_plan(config), command=command, progress=progress, on_image=on_image, on_result=on_result)
+
+
+def run_plan(
+    plan: Plan,
+    *,
+    command: str = "",
+    progress: Callable[[Iterable, str], Iterable] = _no_progress,
+    on_image: Callable[[Path, str | None], object] = _ignore,
+    on_result: Callable[[EvaluationResult], object] = _ignore,
+) -> EvaluationResult:
+    """Evaluate by a plan: the second half of :func:`run`, for callers that prepare something once the plan is made.
+
+    Args:
+        plan: made by :func:`make_plan`.
+        command: see :func:`run`.
+        progress: see :func:`run`.
+        on_image: see :func:`run`.
+        on_result: see :func:`run`.
+
+    Returns:
+        The result, see :func:`run`.
+
+    Raises:
+        ConfigError: a device that cannot be used.
+        ValueError: weights that do not fit, or ``walk_values`` that the network does not have.
+        OSError: the cache cannot be written, or a file there is damaged.
+        ConnectionError: another process went away.
+        ChildProcessError: a process of this machine was killed.
+    """
+    if plan.config.cache is not None:
+        make_folder(Path(plan.config.cache), "cache")
+    call = partial(_run_shared, plan, command, progress, on_image, on_result)
+    if plan.config.processes > 1 and not started():
+        return launch(plan.config.processes, call)
+    return call()
+
+
+def _run_shared(
+    plan: Plan, command: str, progress: Callable, on_image: Callable, on_result: Callable
+) -> EvaluationResult:
+    """Evaluate in this process, together with the processes that share the images."""
+    with from_environment() as processes, use_threads(plan.config.threads):
+        result = _evaluate(plan, command, processes, progress if processes.first else _no_progress, on_image)
+        on_result(result)
+    unshared = {title: replace(swept, processes=SINGLE_PROCESS) for title, swept in result.sweeps.items()}
+    return replace(result, sweeps=unshared)
+
+
+def _evaluate(
+    plan: Plan, command: str, processes: Processes, progress: Callable, on_image: Callable
+) -> EvaluationResult:
+    device = _device(plan.config, processes)
+    rows: list[ResultRow] = []
+    sweeps: dict[str, Sweep] = {}
+    loaded: dict[tuple[str | Network, Path | None], Network] = {}
+    for experiment in plan.experiments:
+        which = experiment.network, experiment.weights
+        if which not in loaded:
+            loaded.clear()  # one network at a time, since they may be large
+            loaded[which] = _load(experiment, device)
+        swept = _sweep(plan.config, experiment, loaded[which], processes, progress, on_image)
+        sweeps[experiment.title] = swept
+        rows += _result_rows(experiment, swept)
+    return EvaluationResult(
+        title=plan.title,
+        heading=plan.heading,
+        columns=plan.columns,
+        command=command,
+        settings=_settings(plan, processes, device),
+        rows=rows,
+        sweeps=sweeps,
+        source=plan.source,
+        notes=plan.notes,
+    )
+
+
+def _device(config: EvaluationConfig, processes: Processes) -> str:
+    """Return the name of the device: that of a ready network, or the config's, with one GPU per process."""
+    if isinstance(config.network, (Network, Scorer)):
+        return str(device_of(config.network if isinstance(config.network, Network) else config.network.network))
+    name = config.device or "cpu"
+    if processes.count > 1 and name == "cuda":
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
+    try:
+        torch_device(name)
+    except ValueError as error:
+        raise ConfigError("{device}: {reason}", {"reason": str(error).partition(": ")[2]}) from error
+    return name
+
+
+def _load(experiment: Experiment, device: str) -> Network:
+    if isinstance(experiment.network, Network):
+        return experiment.network
+    return networks.load(experiment.network, experiment.weights).to(device)
+
+
+def _sweep(
+    config: EvaluationConfig,
+    experiment: Experiment,
+    network: Network,
+    processes: Processes,
+    progress: Callable,
+    on_image: Callable,
+) -> Sweep:
+    if isinstance(config.network, Scorer):
+        scorers = without_and_with(config.network)
+    else:
+        settings = {"walk_values": config.walk_values, "walk_padding": config.walk_padding}
+        scorers = {row.label: row.scorer(network, **settings) for row in experiment.rows}
+    return sweep(
+        scorers,
+        experiment.frames,
+        scores=config.scores or _usual_scores(config, network),
+        cache=None if config.cache is None else Path(config.cache),
+        fpr_rule=config.fpr_rule,
+        track=experiment.track,
+        per_image=config.per_image,
+        processes=processes,
+        progress=lambda frames: progress(frames, experiment.title),
+        on_image=on_image,
+    )
+
+
+def _usual_scores(config: EvaluationConfig, network: Network) -> list[str]:
+    if isinstance(config.network, Scorer):
+        return [config.network.score]
+    if config.method is not None or config.table is not None:
+        return [network.default_score]
+    return list(dict.fromkeys([network.default_score, "energy", "max_logit"]))
+
+
+def _result_rows(experiment: Experiment, swept: Sweep) -> list[ResultRow]:
+    rows = {row.label: row for row in experiment.rows}
+    scores = list(dict.fromkeys(score for _, score in swept.results))  # one table after the other
+    return [
+        ResultRow(
+            dataset=experiment.title,
+            label=label,
+            score=score,
+            settings=rows[label].settings,
+            result=result,
+            components=swept.components.get((label, score)),
+            network_seconds=swept.network_seconds(label),
+            walk_seconds=swept.walk_seconds(label),
+            fps=swept.fps(label),
+            published=rows[label].published,
+        )
+        for (label, score), result in sorted(swept.results.items(), key=lambda item: scores.index(item[0][1]))
+    ]
+
+
+def _settings(plan: Plan, processes: Processes, device: str) -> dict[str, Any]:
+    runs = []
+    for experiment in plan.experiments:
+        dataset = experiment.dataset
+        names = ("root", "layout", "protocol", "split") if dataset.benchmark is not None else ("root",)
+        place = {"data": dataset.name, **{name: str(getattr(dataset, name)) for name in names}}
+        network = experiment.network_name
+        runs.append({"title": experiment.title, "network": network, **place, "photos": len(experiment.frames)})
+    config = plan.config
+    how = config.network if isinstance(config.network, Scorer) else config
+    return {
+        "runs": runs,
+        "preset": config.preset,
+        "method": config.method,
+        "walk_values": how.walk_values,
+        "walk_padding": how.walk_padding,
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "processes": processes.count,
+    }

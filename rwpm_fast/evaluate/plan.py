@@ -1,0 +1,328 @@
+"""Plan of an evaluation: a config as networks, data sets and the rows of walks to compare on each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from ..baselines import KnnWalk
+from ..data import Dataset, Frame
+from ..metrics import TRACKS, PixelMetrics
+from ..networks import CompactNet, Network
+from ..ops.maps import Walk
+from ..ops.settings import COMMAND_DEFAULTS, WalkSettings
+from ..presets import METHODS
+from ..scores import get
+from ..scoring.scorer import MapWalk, Scorer
+from . import published
+from .config import ConfigError, EvaluationConfig
+from .datasets import open_benchmarks, open_datasets, preset_benchmark
+from .published import Row, Table, method_rows, settings_rows
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One network on one data set, under several walks.
+
+    Attributes:
+        title: title of the data set, preceded by that of the method if there are several methods.
+        dataset: the data set.
+        frames: the frames to use.
+        network: the network, or its name.
+        weights: file with the weights of a named network; None for those in the package.
+        rows: the walks to compare.
+        track: track of the component metrics; None without component metrics.
+    """
+
+    title: str
+    dataset: Dataset
+    frames: Sequence[Frame]
+    network: str | Network
+    weights: Path | None
+    rows: Sequence[Row]
+    track: str | None = None
+
+    @property
+    def network_name(self) -> str:
+        """Name of the network."""
+        return self.network if isinstance(self.network, str) else self.network.name
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All experiments of a config, and how their table is headed.
+
+    Attributes:
+        config: the config.
+        title: what is evaluated.
+        experiments: in the order to run.
+        heading: heading of the column of labels.
+        columns: metrics to show.
+        source: network and data behind the published figures; empty if there are none.
+        notes: sentences for below the table.
+    """
+
+    config: EvaluationConfig
+    title: str
+    experiments: Sequence[Experiment]
+    heading: str = "walk"
+    columns: Sequence[str] = ("AuROC", "AP", "FPR95")
+    source: str = ""
+    notes: Sequence[str] = ()
+
+
+def make_plan(config: EvaluationConfig) -> Plan:
+    """Make the plan of a config, checked as far as possible without loading a network or reading an image.
+
+    Args:
+        config: the config.
+
+    Raises:
+        ConfigError: fields that do not go together, or a value outside its range.
+        ImageError: a data set that is not found, or lacks files or labels.
+        FileNotFoundError: a weight file that does not exist.
+        TypeError: a setting of the walk of another type.
+        ValueError: an unknown name, or a setting of the walk outside its range.
+    """
+    for score in config.scores or ():
+        get(score)
+    PixelMetrics(config.fpr_rule)
+    _check(config)
+    if config.table is None:
+        plan = _one_walk(config)
+    elif config.table in _METHOD_TABLES:
+        plan = _METHOD_TABLES[config.table](config)
+    else:
+        plan = _one_table(config, published.get(config.table))
+    for experiment in plan.experiments:
+        if not isinstance(config.network, Scorer):
+            for row in experiment.rows:
+                row.walk()
+        if experiment.weights is not None and not experiment.weights.exists():
+            raise FileNotFoundError(f"weights: no such file or folder: {experiment.weights}")
+    if len({experiment.title for experiment in plan.experiments}) < len(plan.experiments):
+        raise ConfigError("{datasets}: expected each data set once, since one table cannot tell two of a name apart")
+    return replace(plan, notes=[*plan.notes, *map(_summary, plan.experiments)])
+
+
+def _check(config: EvaluationConfig) -> None:
+    """Check the fields that need no data set."""
+    tables = (*_METHOD_TABLES, *published.TABLES)
+    if config.table is not None and config.table not in tables:
+        facts = {"tables": ", ".join(tables), "got": config.table}
+        raise ConfigError("{table}: expected one of {tables}, got {got!r}", facts)
+    for name in ("limit", "threads", "processes"):
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise ConfigError(f"{{{name}}}: expected 1 or more, got {value}")
+    if config.method is not None and config.method not in METHODS:
+        facts = {"methods": ", ".join(METHODS), "got": config.method}
+        raise ConfigError("{method}: expected one of {methods}, got {got!r}", facts)
+    settings = [field.name for field in fields(WalkSettings)]
+    if unknown := [name for name in config.walk if name not in settings]:
+        facts = {"settings": ", ".join(settings), "got": unknown[0]}
+        raise ConfigError("{walk}: expected settings of {settings}, got {got!r}", facts)
+    if not (config.network is None or isinstance(config.network, str)):
+        _check_ready_network(config)
+    if config.table is not None and config.components:
+        raise ConfigError("{table}: has columns of its own; leave {components} out")
+    if config.table in published.TABLES and config.preset is not None:
+        raise ConfigError("{preset}: table {name} has settings of its own; leave it out", {"name": config.table})
+    if config.table not in _METHOD_TABLES and config.checkpoints is not None:
+        raise ConfigError("{checkpoints}: only for {table} S1; give a network's file by {weights}")
+
+
+def _check_ready_network(config: EvaluationConfig) -> None:
+    """Check that a network that is given, or a scorer, is not to be changed."""
+    excluded = ["weights", "checkpoints", "device"]
+    if isinstance(config.network, Scorer):
+        excluded += ["method", "table", "preset", "walk", "calibrate", "walk_values", "walk_padding"]
+    for field in fields(config):
+        unset = {} if field.name == "walk" else field.default
+        if field.name in excluded and getattr(config, field.name) != unset:
+            kind = type(config.network).__name__
+            raise ConfigError(f"{{{field.name}}}: the {kind} of {{network}} has its own; leave it out")
+
+
+def _one_walk(config: EvaluationConfig) -> Plan:
+    """Plan the scores without and with one walk."""
+    datasets = open_datasets(config)
+    network, weights = _network(config), _weights(config)
+    experiments = [_experiment(config, d.title, d, network, weights, _rows(config, d)) for d in datasets]
+    columns = [*Plan.columns, *(["sIoU", "PPV", "mean F1"] if config.components else [])]
+    plan = Plan(config, " and ".join(experiment.title for experiment in experiments), experiments, columns=columns)
+    if config.preset is None or config.method is None:
+        return plan
+    return replace(plan, source=f"Table S.1, {METHODS[config.method].title}", notes=_borrowed_presets(datasets))
+
+
+def _one_table(config: EvaluationConfig, table: Table) -> Plan:
+    """Plan a table whose rows differ in their walk only."""
+    rows = table.with_settings(**_overrides(config))
+    columns = [*table.columns, *(["walk alone, FPS"] if "FPS" in table.columns else [])]
+    network, weights = _network(config), _weights(config)
+    experiments = [
+        _experiment(config, d.title, d, network, weights, _figures_of(published.BENCHMARK, rows, d))
+        for d in open_datasets(config)
+    ]
+    return Plan(config, f"Table {table.title}", experiments, table.heading, columns, table.source)
+
+
+def _table_s1(config: EvaluationConfig) -> Plan:
+    """Plan every method that has a network, on every benchmark."""
+    datasets, missing = open_benchmarks(config)
+    preset, settings = config.preset or "paper", _overrides(config)
+    experiments = []
+    for method, weights in _checkpoints(config).items():
+        network = METHODS[method].network if config.network is None else _network(config)
+        for dataset, benchmark in datasets:
+            rows = _figures_of(benchmark, method_rows(method, benchmark, preset, **settings), dataset)
+            title = f"{METHODS[method].title}, {dataset.title}"
+            experiments.append(_experiment(config, title, dataset, network, weights, rows))
+    return Plan(
+        config,
+        "Table S.1: the methods without and with the walk",
+        experiments,
+        source="Table S.1; its tracks look like the benchmarks' test sets",
+        notes=[*missing, *_borrowed_presets([dataset for dataset, _ in datasets])],
+    )
+
+
+def _table_s2(config: EvaluationConfig) -> Plan:
+    """Plan the walks of all methods on one network, on every benchmark."""
+    if config.method is not None or config.checkpoints is not None:
+        raise ConfigError("{table} S2: every method's walk on one network; leave {method} and {checkpoints} out")
+    datasets, missing = open_benchmarks(config)
+    preset, settings = config.preset or "paper", _overrides(config)
+    network, weights = _network(config), _weights(config)
+    experiments = [
+        _experiment(config, d.title, d, network, weights, settings_rows(benchmark, preset, **settings))
+        for d, benchmark in datasets
+    ]
+    notes = [*missing, *_borrowed_presets([dataset for dataset, _ in datasets])]
+    return Plan(config, "Table S.2: the walks of the published methods on one network", experiments, notes=notes)
+
+
+_METHOD_TABLES = {"S1": _table_s1, "S2": _table_s2}
+
+
+def _rows(config: EvaluationConfig, dataset: Dataset) -> list[Row]:
+    """Return the rows without and with the walk, of the config's settings, its preset or its scorer."""
+    if isinstance(config.network, Scorer):
+        return _scorer_rows(config.network)
+    if config.preset is None:
+        walk = replace(COMMAND_DEFAULTS, **config.walk)
+        settings = {name: getattr(walk, name) for name in ("alpha", "steps", "temperature", "parts", "tolerance")}
+        return [Row("without", None), Row("with", {**settings, "calibrated": config.calibrate})]
+    benchmark = preset_benchmark(dataset)
+    if benchmark is None:
+        text = "{preset}: nothing is published for {name}; give the walk's settings one by one"
+        raise ConfigError(text, {"name": dataset.name})
+    if config.method is None:
+        facts = {"methods": ", ".join(METHODS)}
+        raise ConfigError("{preset}: expected a {method} whose settings to take, of {methods}", facts)
+    rows = method_rows(config.method, benchmark, config.preset, **_overrides(config))
+    return _figures_of(benchmark, rows, dataset)
+
+
+def _scorer_rows(scorer: Scorer) -> list[Row]:
+    """Return the rows without and with a scorer's walk; their settings are for the record."""
+    if scorer.walk is None:
+        return [Row("without", None)]
+    return [Row("without", None), Row("with", {**_recorded(scorer.walk), "calibrated": scorer.calibrated})]
+
+
+def _recorded(walk: MapWalk) -> dict[str, Any]:
+    if isinstance(walk, Walk):
+        return vars(walk.settings)
+    if isinstance(walk, KnnWalk):
+        settings = {name: value for name, value in vars(walk.settings).items() if name != "tolerance"}
+        return {"neighbors": walk.neighbors, "weights": walk.weights, **settings}
+    return {"walk": repr(walk)}
+
+
+def _figures_of(benchmark: str, rows: list[Row], dataset: Dataset) -> list[Row]:
+    """Return rows of a benchmark, without their published figures if the data set is known to be another one."""
+    is_other = dataset.benchmark is not None and dataset.name != benchmark
+    return [replace(row, published={}) for row in rows] if is_other else rows
+
+
+def _overrides(config: EvaluationConfig) -> dict[str, Any]:
+    """Return the settings that replace those of a preset or table."""
+    calibrated = {"calibrated": True} if config.calibrate else {}
+    return {"tolerance": COMMAND_DEFAULTS.tolerance, **config.walk, **calibrated}
+
+
+def _borrowed_presets(datasets: Sequence[Dataset]) -> list[str]:
+    """Name the data sets that use the published walk of another one."""
+    return [
+        f"Nothing is published for {d.title}; it takes the walk of {preset_benchmark(d)}."
+        for d in datasets
+        if preset_benchmark(d) not in (None, d.name)
+    ]
+
+
+def _network(config: EvaluationConfig) -> str | Network:
+    """Return the network, or its name."""
+    if isinstance(config.network, Scorer):
+        return config.network.network
+    if config.network is not None:
+        return config.network
+    return CompactNet.name if config.method is None else METHODS[config.method].network
+
+
+def _weights(config: EvaluationConfig) -> Path | None:
+    return None if config.weights is None else Path(config.weights)
+
+
+def _checkpoints(config: EvaluationConfig) -> Mapping[str, Path | None]:
+    """Return the methods of Table S.1, each with its network's file."""
+    if config.checkpoints is not None and (config.method is not None or config.weights is not None):
+        raise ConfigError("{checkpoints}: names methods and their weights; leave {method} and {weights} out")
+    if config.method is not None:
+        return {config.method: _weights(config)}
+    if config.checkpoints is None and config.network is not None:
+        return {method: _weights(config) for method in METHODS}
+    if not config.checkpoints:
+        raise ConfigError(
+            "{table} S1: expected {checkpoints} METHOD=FILE ..., or {method} and {weights}, or a {network}"
+        )
+    if unknown := [method for method in config.checkpoints if method not in METHODS]:
+        facts = {"methods": ", ".join(METHODS), "got": unknown[0]}
+        raise ConfigError("{checkpoints}: expected methods of {methods}, got {got!r}", facts)
+    return {method: Path(file) for method, file in config.checkpoints.items()}
+
+
+def _experiment(
+    config: EvaluationConfig,
+    title: str,
+    dataset: Dataset,
+    network: str | Network,
+    weights: Path | None,
+    rows: Sequence[Row],
+) -> Experiment:
+    track = _track(config, dataset) if config.components else None
+    return Experiment(title, dataset, dataset.frames[: config.limit], network, weights, rows, track)
+
+
+def _track(config: EvaluationConfig, dataset: Dataset) -> str:
+    """Return the track of the component metrics."""
+    own = dataset.benchmark and dataset.benchmark.track
+    track = own if config.components is True else config.components
+    if track not in TRACKS:
+        got = f"got {track!r}" if track else f"and {dataset.name} has none of its own"
+        facts = {"tracks": ", ".join(TRACKS), "got": got}
+        raise ConfigError("{components}: expected a track of {tracks}, {got}", facts)
+    return track
+
+
+def _summary(experiment: Experiment) -> str:
+    """Name the network, and the settings that the walks of an experiment share."""
+    text = f"{experiment.title}: {experiment.network_name}, {len(experiment.frames)} photos"
+    walks = [row.settings for row in experiment.rows if row.settings is not None]
+    if not walks:
+        return f"{text}; no walk."
+    shared = {name: value for name, value in walks[0].items() if all(walk.get(name) == value for walk in walks)}
+    return f"{text}; walk: {', '.join(f'{name} {value}' for name, value in shared.items())}."
