@@ -7,14 +7,20 @@ from collections.abc import Iterable
 
 
 def progress(items: Iterable, what: str) -> Iterable:
-    """A progress bar when someone watches a terminal, nothing otherwise."""
+    """Iterate with a progress bar if standard error is a terminal.
+
+    Args:
+        items: what to iterate over, photos.
+        what: label of the bar.
+    """
     from tqdm import tqdm
 
     return tqdm(items, desc=what, unit="photo", disable=not sys.stderr.isatty(), leave=False)
 
 
 def say(text: str) -> None:
-    """A line that does not tear a progress bar."""
+    """Print a line to standard output above any progress bar."""
+
     from tqdm import tqdm
 
     tqdm.write(text, file=sys.stdout)
