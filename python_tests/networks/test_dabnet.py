@@ -113,7 +113,7 @@ def test_missing_array_is_named(tmp_path):
 
 def test_unknown_array_is_named(tmp_path):
     arrays = random_arrays() | {"classifier.0.conv.bias": np.zeros(19, np.float32)}
-    with pytest.raises(ValueError, match=r"unknown: classifier\.0\.conv\.bias$"):
+    with pytest.raises(ValueError, match=r"unexpected: classifier\.0\.conv\.bias$"):
         DABNet.load(saved(tmp_path, arrays))
 
 
@@ -126,9 +126,9 @@ def test_unknown_array_is_named(tmp_path):
     ],
     ids=["shape", "dtype", "nan"],
 )
-def test_unfit_array_is_named(tmp_path, array, text):
+def test_mismatched_array_is_named(tmp_path, array, text):
     arrays = random_arrays() | {"classifier.0.conv.weight": array}
-    with pytest.raises(ValueError, match=rf"unfit: classifier\.0\.conv\.weight .*{text}"):
+    with pytest.raises(ValueError, match=rf"mismatched: classifier\.0\.conv\.weight .*{text}"):
         DABNet.load(saved(tmp_path, arrays))
 
 
@@ -137,7 +137,7 @@ def test_all_problems_are_told_at_once(tmp_path):
     for name in list(arrays)[:8]:
         del arrays[name]
     arrays["surplus"] = np.zeros(1, np.float32)
-    with pytest.raises(ValueError, match=r"missing: .* and 3 more; unknown: surplus$"):
+    with pytest.raises(ValueError, match=r"missing: .* and 3 more; unexpected: surplus$"):
         DABNet.load(saved(tmp_path, arrays))
 
 

@@ -288,7 +288,7 @@ def test_checkpoints(tmp_path, kind, outputs):
         ({"final.6.weight": torch.zeros(())}, r"final\.6\.weight has shape \[\], expected \[20, "),
         ({"final.6.weight": None}, r"missing: final\.6\.weight$"),
         ({"mod2.block1.bn1.0.bias": None}, r"missing: mod2\.block1\.bn1\.0\.bias$"),
-        ({"final.6.bias": torch.zeros(20)}, r"unknown: final\.6\.bias$"),
+        ({"final.6.bias": torch.zeros(20)}, r"unexpected: final\.6\.bias$"),
     ],
 )
 def test_what_does_not_fit_is_named(tmp_path, narrow, change, message):
