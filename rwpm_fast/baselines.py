@@ -203,6 +203,11 @@ class KnnWalk(nn.Module):
         self.weights = weights
         self.settings = WalkSettings(alpha, steps, temperature, parts=parts)
 
+    @property
+    def parts(self) -> int:
+        """n of the paper, as in ``settings``."""
+        return self.settings.parts
+
     def forward(self, embedding_map: Tensor, value_map: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """Walk ``embedding_map`` [B, D, H, W], or ``value_map`` [B, C, H, W] on its graph.
 

@@ -193,6 +193,11 @@ class Walk(nn.Module):
         self.settings = WalkSettings(alpha, steps, temperature, tolerance, parts)
         self.backend = backend
 
+    @property
+    def parts(self) -> int:
+        """n of the paper, as in ``settings``."""
+        return self.settings.parts
+
     def forward(self, embedding_map: Tensor, value_map: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """Walk ``embedding_map`` [B, D, H, W], or ``value_map`` [B, C, H, W] on its graph, where ``mask`` [B, H, W]."""
         return walk_map(
