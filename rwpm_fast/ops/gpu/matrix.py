@@ -16,13 +16,13 @@ class PagedMatrix:
     """S as groups of rows that share their columns, in pages. Made by :func:`build_matrix`.
 
     Attributes:
-        dropped: [n] float32, share of its mass that a row dropped, at most.
+        dropped_mass: [n] float32, share of its mass that a row dropped, at most.
     """
 
     def __init__(self, graph: Graph, pairs: Pairs):
         self._graph = graph
         self._compiled = pairs
-        self.dropped = pairs.dropped[0, : graph.pixels]
+        self.dropped_mass = pairs.dropped[0, : graph.pixels]
 
     def walk(self, values: Tensor, *, alpha: float, steps: int) -> Tensor:
         """Walk values [n, C]; in float64 where they are, on float32 weights. Differentiable."""

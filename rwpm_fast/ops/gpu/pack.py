@@ -9,12 +9,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..settings import cosine_scale
 from .kernels import pack
 from .kernels.tiles import padded_pixels, panels, power_of_two, split
 from .launch import launch
-
-# Factors on the cosines beyond which nothing changes, and float32 would overflow.
-STEEPEST, FLATTEST = 1e30, 1e-30
 
 # Float rounding of a cosine made of products of 16-bit numbers, by half: two pixels make a pair.
 ROUNDING = 2e-6
@@ -92,7 +90,7 @@ def pack_graph(embeddings: Tensor, mask: Tensor | None, temperature: float) -> G
         ROWS=rows,
     )
     most_off = off.amax(1) + ROUNDING if keys.split else torch.full((batch,), ROUNDING, device=off.device)
-    scale = min(max(1 / temperature, FLATTEST), STEEPEST) * math.log2(math.e)
+    scale = cosine_scale(temperature) * math.log2(math.e)
     return Graph(pixels, keys, cut, inverse, valid, most_off, scale)
 
 

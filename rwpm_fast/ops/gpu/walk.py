@@ -76,7 +76,7 @@ def walk(
     Args:
         adjoint: walk by the transpose of S, exactly.
         exact_step: makes an exact transition; :func:`rwpm_fast.ops.gpu.cuda_step.exact_step` may serve in its place.
-        on_phase: called when a phase has been launched: "pack", "compile", "steps".
+        on_phase: called when a phase has been launched: "pack", "build", "steps".
     """
     if steps == 0 or values.numel() == 0 or embeddings.shape[1] < 2:
         return Walked(values.clone(memory_format=torch.contiguous_format), None, None)
@@ -86,7 +86,7 @@ def walk(
     on_phase("pack")
     pairs = select_pairs(graph, tolerance, split=start.split) if tolerance > 0 and not adjoint else None
     sums = row_sums(graph, None if pairs is None else pairs.streams)
-    on_phase("compile")
+    on_phase("build")
     state = take_steps(graph, start, alpha, steps, pairs=pairs, sums=sums, adjoint=adjoint, exact_step=exact_step)
     walked = unpack_state(state, factor, graph, values)
     on_phase("steps")
