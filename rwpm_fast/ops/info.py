@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from ..reference import valid_pixels
 from .settings import WalkSettings
+from .stopwatch import Stopwatch
 
 PHASES = ("pack", "build", "steps")
 _PATHS = ("none", "streaming", "sparse")  # in the order of csrc/walk.h
@@ -92,18 +92,11 @@ class PhaseTimer:
 
     def __init__(self, device: torch.device, phases: Sequence[str] = PHASES) -> None:
         self.seconds = dict.fromkeys(phases, 0.0)
-        self._device = device
-        self._begin = self._now()
+        self._watch = Stopwatch(device)
 
     def __call__(self, phase: str) -> None:
         """Note that a phase has ended and the next one begins."""
-        end = self._now()
-        self.seconds[phase], self._begin = end - self._begin, end
-
-    def _now(self) -> float:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        return time.perf_counter()
+        self.seconds[phase] = self._watch.lap()
 
 
 def split_batch(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +15,7 @@ from .. import scores
 from ..io.images import as_image
 from ..networks import MaskLogits, Network
 from ..networks.precision import at_least_float32
+from ..ops.stopwatch import Stopwatch
 from .geometry import MapGeometry
 from .prediction import DensePrediction, MaskPrediction, Prediction
 
@@ -188,7 +188,7 @@ class Scorer:
             ValueError: see :meth:`analyze`.
         """
         analysis = self.analyze(photo, mask)
-        watch = _Stopwatch(analysis.embedding_map.device)
+        watch = Stopwatch(analysis.embedding_map.device)
         prediction = analysis.walked
         return Scored(
             score=prediction.score(self.score),
@@ -233,7 +233,7 @@ class Scorer:
         if mask is not None:
             mask = _check_mask(mask, size).to(device)
 
-        watch = _Stopwatch(device)
+        watch = Stopwatch(device)
         photos = pixels.to(device).permute(2, 0, 1)[None]
         if network.mirrored:
             photos = torch.cat([photos, photos.flip(-1)])
@@ -250,7 +250,7 @@ class Scorer:
         """
         network, geometry, embedding_map = self.network, embedded.geometry, embedded.embedding_map
         walk = self._walk_on(embedded)
-        watch = _Stopwatch(embedding_map.device)
+        watch = Stopwatch(embedding_map.device)
         walk_seconds = 0.0
         if walk is not None and self._walks == "embeddings":
             embedding_map = walk(None).to(embedding_map.dtype)
@@ -305,23 +305,6 @@ class Scorer:
 def device_of(network: Network) -> torch.device:
     """Return the device of a network's parameters; the CPU for a network without parameters."""
     return next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
-
-
-class _Stopwatch:
-    """Measure seconds between laps, after the work queued on the device has finished."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.started = self._now()
-
-    def lap(self) -> float:
-        started, self.started = self.started, self._now()
-        return self.started - started
-
-    def _now(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
 
 
 def _check_mask(mask: np.ndarray | Tensor, size: tuple[int, int]) -> Tensor:
