@@ -1,49 +1,24 @@
 """Scores and calibration against the golden files of the original implementations."""
 
-import json
-
-import numpy as np
-import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from python_tests.places import CONFORMANCE
+from python_tests import conformance
+from python_tests.conformance import golden, scale_of
 from rwpm_fast import scores
 from rwpm_fast.networks import MaskLogits
 from rwpm_fast.scoring.calibration import calibrate
 from rwpm_fast.scoring.prediction import MaskPrediction
 
 
-def golden(kind, holding=""):
-    """Parametrize over every file of a kind that holds such an array; skipped with a reason where there is none."""
-    folder = CONFORMANCE / kind
-    files = [f for f in sorted(folder.glob("*.npz")) if any(name.startswith(holding) for name in np.load(f))]
-    missing = pytest.mark.skip(reason=f"no conformance files in {folder}; set RWPM_CONFORMANCE to their root")
-    return pytest.mark.parametrize(
-        "path", [pytest.param(f, id=f.stem) for f in files] or [pytest.param(None, marks=missing, id="absent")]
-    )
-
-
 def load(path):
-    with np.load(path) as arrays:
-        return {name: torch.from_numpy(np.asarray(arrays[name])) for name in arrays.files}
-
-
-def scale_of(path, quantity, wanted):
-    """(max_abs, spatial_std) as tabulated, or of the stored array where the table has no entry."""
-    table = CONFORMANCE / "numeric_scale.json"
-    cases = json.loads(table.read_text()) if table.exists() else {}
-    entry = cases.get(path.parent.name, {}).get(path.stem, {}).get(quantity)
-    if entry:
-        return entry["max_abs"], entry["spatial_std"]
-    wanted = wanted.double()
-    return wanted.abs().max().item(), (wanted - wanted.mean((-2, -1), keepdim=True)).square().mean().sqrt().item()
+    return {name: torch.from_numpy(array) for name, array in conformance.load(path).items()}
 
 
 def check(got, wanted, path, quantity):
-    max_abs, spatial_std = scale_of(path, quantity, wanted)
+    scale = scale_of(path, quantity, wanted)
     assert got.shape == wanted.shape
-    assert (got - wanted).abs().max().item() <= min(1e-4 * max_abs, 1e-3 * spatial_std)
+    assert (got - wanted).abs().max().item() <= min(1e-4 * scale["max_abs"], 1e-3 * scale["spatial_std"])
 
 
 def upsampled(mask_logits):

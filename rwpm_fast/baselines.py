@@ -1,7 +1,7 @@
-"""What users would do otherwise, written with torch as they would write it today: the peers of every benchmark.
+"""Baselines of every benchmark: what users would write today with torch alone.
 
-Embeddings [N, D], values [N, C], all pixels valid: the published code knows neither masks nor batches. ``KnnWalk`` puts
-one of them on maps.
+They take embeddings [N, D] and values [N, C] with all pixels valid: the published code has neither masks nor batches.
+:class:`KnnWalk` applies one of them to maps.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from torch.nn import functional as F
 from .ops.maps import partition_edges, walk_blocks
 from .ops.settings import DEFAULTS, WalkSettings, check_settings
 from .ops.validation import check_shapes
+
+__all__ = ["KNN_WEIGHTS", "KnnWalk", "check_weights", "chunked_walk", "dense_walk", "iterate", "knn_walk", "nearest"]
 
 # Elements of a slab of similarities [rows, N]: 256 MiB in float32.
 SLAB = 2**26
@@ -46,7 +48,17 @@ def _similarities(q: Tensor, block: slice) -> Tensor:  # [rows, N], the pixel it
 
 
 def iterate(transition: Callable[[Tensor], Tensor], start: Tensor, alpha: float, steps: int) -> Tensor:
-    """``m <- alpha S m + (1 - alpha) v``, ``steps`` times from ``m = v = start`` [N, C]; ``transition`` gives S m."""
+    """Compute ``m <- alpha S m + (1 - alpha) v``, ``steps`` times from ``m = v``.
+
+    Args:
+        transition: function that multiplies [N, C] by S.
+        start: v, [N, C].
+        alpha: continuing probability, in [0, 1].
+        steps: number of transitions, >= 0.
+
+    Returns:
+        Walked values [N, C].
+    """
     m = start
     for _ in range(steps):
         m = alpha * transition(m) + (1 - alpha) * start
@@ -63,20 +75,27 @@ def dense_walk(
     released: bool = False,
     flush: bool = False,
 ) -> Tensor:
-    """The published way: the transition matrix in memory, then one product a step (equation S.5).
+    """Walk as published: hold the transition matrix in memory, then make one product a step (equation S.5).
 
     The matrix, 4 N^2 bytes in float32, is built a slab of rows at a time, so that it is the only N x N array; the
     released code holds several.
 
     Args:
-        embeddings: [N, D]; values: [N, C] or None for the embeddings.
-        alpha, steps, temperature: as of :func:`rwpm_fast.walk`.
-        released: do as the released code: one transition before the loop and ``steps`` in it, so ``steps + 1`` in all.
-        flush: set subnormal entries of the matrix to zero. At tau = 0.01 many are, they add nothing, and processors
-            multiply them many times slower; nobody's published code does this, but a fair comparison should.
+        embeddings: [N, D].
+        values: [N, C]; the embeddings when None.
+        alpha: continuing probability, in [0, 1].
+        steps: number of transitions, >= 0.
+        temperature: softmax temperature tau > 0.
+        released: make ``steps + 1`` transitions, as the released code does: one before the loop and ``steps`` in it.
+        flush: set subnormal entries of the matrix to zero. At tau = 0.01 there are many; they add nothing, and
+            processors multiply them many times slower. No published code does this, but a fair comparison should.
 
     Returns:
         Walked values [N, C].
+
+    Raises:
+        TypeError: a setting has the wrong type.
+        ValueError: shapes or settings that do not fit, or fewer than two pixels.
     """
     q, start = _start(embeddings, values, alpha, steps, temperature)
     S = q.new_empty(len(q), len(q))
@@ -95,9 +114,21 @@ def chunked_walk(
     steps: int = DEFAULTS.steps,
     temperature: float = DEFAULTS.temperature,
 ) -> Tensor:
-    """The same walk where the matrix does not fit: every slab of it is made anew at every step.
+    """Walk where the matrix does not fit into memory: every slab of it is computed again in every step.
 
-    Args and result as of :func:`dense_walk`.
+    Args:
+        embeddings: [N, D].
+        values: [N, C]; the embeddings when None.
+        alpha: continuing probability, in [0, 1].
+        steps: number of transitions, >= 0.
+        temperature: softmax temperature tau > 0.
+
+    Returns:
+        Walked values [N, C].
+
+    Raises:
+        TypeError: a setting has the wrong type.
+        ValueError: shapes or settings that do not fit, or fewer than two pixels.
     """
     q, start = _start(embeddings, values, alpha, steps, temperature)
 
@@ -108,7 +139,15 @@ def chunked_walk(
 
 
 def nearest(q: Tensor, neighbors: int) -> tuple[Tensor, Tensor]:
-    """Cosines and indices, [N, k] each, of every unit vector's ``neighbors`` most similar others; q: [N, D]."""
+    """Find the most similar other vectors of every unit vector.
+
+    Args:
+        q: [N, D], unit vectors.
+        neighbors: k, from 1 to N - 1.
+
+    Returns:
+        Cosines and indices, [N, k] each.
+    """
     found = [_similarities(q, block).topk(neighbors, dim=-1) for block in _blocks(q)]
     return torch.cat([f.values for f in found]), torch.cat([f.indices for f in found])
 
@@ -124,29 +163,33 @@ def knn_walk(
     temperature: float = DEFAULTS.temperature,
     search: Callable[[Tensor, int], tuple[Tensor, Tensor]] = nearest,
 ) -> Tensor:
-    """The walk on a k-nearest-neighbor graph, the alternative of Table S.3: another operator, not an approximation.
+    """Walk on a k-nearest-neighbor graph, the alternative of Table S.3: another operator, not an approximation.
 
     Every pixel keeps its ``neighbors`` most similar others by cosine. The supplement does not say how they are
     weighted, so there are two ways:
 
     - ``"softmax"`` restricts the softmax at ``temperature`` to them: k = N - 1 is the walk itself.
-    - ``"cosine"`` divides their cosines, negative ones taken for zero, by the sum; a pixel with no positive one goes to
-      all k alike. At small angles this is nearly a plain mean, so k alone keeps noise away, as the text of the
-      supplement has it.
+    - ``"cosine"`` divides their cosines, with negative ones set to zero, by the sum; a pixel without a positive one
+      weights all k equally. At small angles this is nearly a plain mean, so that only k limits the noise, as the
+      supplement says.
 
     Args:
-        embeddings: [N, D]; values: [N, C] or None for the embeddings.
+        embeddings: [N, D].
+        values: [N, C]; the embeddings when None.
         neighbors: k, from 1 to N - 1.
         weights: ``"softmax"`` or ``"cosine"``.
-        alpha, steps, temperature: as of :func:`rwpm_fast.walk`; ``"cosine"`` does not use the temperature.
-        search: what finds the neighbors, another library's in place of :func:`nearest`, whose arguments and result it
-            shares.
+        alpha: continuing probability, in [0, 1].
+        steps: number of transitions, >= 0.
+        temperature: softmax temperature tau > 0; ``"cosine"`` does not use it.
+        search: function that finds the neighbors, with the arguments and the result of :func:`nearest`, such as that of
+            another library.
 
     Returns:
         Walked values [N, C].
 
     Raises:
-        ValueError: ``neighbors`` outside its range, or unknown ``weights``.
+        TypeError: a setting has the wrong type.
+        ValueError: ``neighbors`` or a setting out of its range, unknown ``weights``, or shapes that do not fit.
     """
     check_weights(weights)
     q, start = _start(embeddings, values, alpha, steps, temperature)
@@ -157,7 +200,7 @@ def knn_walk(
         kept = torch.softmax(cosines / temperature, dim=-1)
     else:
         kept = F.normalize(cosines.clamp_min(torch.finfo(q.dtype).tiny), p=1, dim=-1, eps=0)
-    columns, order = columns.sort(-1)  # ascending as CSR wants them
+    columns, order = columns.sort(-1)  # ascending, as CSR requires
     crow = torch.arange(0, columns.numel() + 1, neighbors, device=q.device)
     kept = kept.gather(-1, order)
     with warnings.catch_warnings():
@@ -167,22 +210,29 @@ def knn_walk(
 
 
 def check_weights(weights: str) -> None:
-    """Raise ValueError unless ``weights`` is one of ``KNN_WEIGHTS``."""
+    """Check the name of a weighting.
+
+    Raises:
+        ValueError: ``weights`` is not one of :data:`KNN_WEIGHTS`.
+    """
     if weights not in KNN_WEIGHTS:
         raise ValueError(f"weights: expected one of {', '.join(KNN_WEIGHTS)}, got {weights!r}")
 
 
 class KnnWalk(nn.Module):
-    """:func:`knn_walk` on maps, in the place of ``rwpm_fast.Walk`` between a network and its head.
+    """A module that walks maps by :func:`knn_walk`, to put between a network and its head like :class:`rwpm_fast.Walk`.
 
     Args:
         neighbors: k, 1 or more, and fewer than the pixels of a sub-map.
-        weights: of the neighbors, as of :func:`knn_walk`.
-        alpha, steps, temperature: as of :func:`rwpm_fast.walk`.
-        parts: n of the paper: the map is cut into n x n sub-maps.
+        weights: ``"softmax"`` or ``"cosine"``; see :func:`knn_walk`.
+        alpha: continuing probability, in [0, 1].
+        steps: number of transitions, >= 0.
+        temperature: softmax temperature tau > 0; ``"cosine"`` does not use it.
+        parts: n of the paper: the map is cut into n x n sub-maps; 1: uncut.
 
     Raises:
-        TypeError, ValueError: a setting of another kind, or outside its range.
+        TypeError: a setting has the wrong type.
+        ValueError: a setting is out of its range.
     """
 
     def __init__(
@@ -203,8 +253,21 @@ class KnnWalk(nn.Module):
         self.weights = weights
         self.settings = WalkSettings(alpha, steps, temperature, parts=parts)
 
+    @property
+    def parts(self) -> int:
+        """n of the paper, as in ``settings``."""
+        return self.settings.parts
+
     def forward(self, embedding_map: Tensor, value_map: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-        """Walk ``embedding_map`` [B, D, H, W], or ``value_map`` [B, C, H, W] on its graph.
+        """Walk a map.
+
+        Args:
+            embedding_map: [B, D, H, W].
+            value_map: [B, C, H, W], walked on the graph of the embeddings; the embeddings when None.
+            mask: None, since the k-NN graph takes all pixels.
+
+        Returns:
+            Walked values, [B, C, H, W].
 
         Raises:
             ValueError: a mask, or a sub-map with too few pixels for ``neighbors``.
@@ -215,7 +278,7 @@ class KnnWalk(nn.Module):
         return walk_blocks(self._walk_each, embedding_map, value_map, None, *edges)
 
     def _walk_each(self, embeddings: Tensor, values: Tensor | None, mask: None) -> Tensor:
-        """Embeddings [M, N, D] and values [M, N, C] or None to walked values [M, N, C]."""
+        """Walk embeddings [M, N, D], or values [M, N, C] on their graphs: [M, N, C]."""
         values = embeddings if values is None else values
         s = self.settings
         walk = partial(

@@ -1,4 +1,4 @@
-"""What this installation is made of and what of it can be used here: for bug reports, benchmarks and first runs."""
+"""Facts about this installation and what of it can be used here: for bug reports, benchmarks and first runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _version(package: str) -> str:
 
 
 def processor() -> str:
-    """Name of the processor, as far as the system tells."""
+    """Return the name of the processor, as far as the system knows it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -29,7 +29,7 @@ def processor() -> str:
 
 
 def isa() -> str:
-    """The instruction set that the compiled kernels run with, or why there is none."""
+    """Return the instruction set that the compiled kernels use, or why there is none."""
     try:
         return native.native().chosen_isa()
     except (RuntimeError, ValueError) as error:
@@ -61,7 +61,7 @@ def _torch_parts() -> dict[str, Any]:
 
 
 def info() -> dict[str, Any]:
-    """Facts by name, in the order to print them; values are strings, numbers or lists of strings."""
+    """Collect the facts by name, in the order to print them; values are strings, numbers or lists of strings."""
     reason = native.unsupported_reason()
     build = native.native().build() if reason is None else {}
     return {

@@ -1,4 +1,4 @@
-"""The torch-free compiled module, or why it is not there."""
+"""Load the compiled module that needs no torch, or find out why it cannot be used."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ def _load() -> tuple[ModuleType | None, str | None]:
 
 
 def unsupported_reason() -> str | None:
-    """Why the module cannot be used, with the way out; None when it can."""
+    """Say why the compiled module cannot be used, and what helps; None if it can."""
     return _load()[1]
 
 
 def native() -> ModuleType:
-    """The compiled module ``rwpm_fast._native``.
+    """Return the compiled module ``rwpm_fast._native``.
 
     Raises:
-        RuntimeError: it is not built for this Python; the message says how to build it.
+        RuntimeError: the module is not built for this Python; the message says how to build it.
     """
     module, reason = _load()
     if module is None:
@@ -34,5 +34,5 @@ def native() -> ModuleType:
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Count the cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""The walk for NumPy arrays, without torch: the same CPU kernels."""
+"""The walk for NumPy arrays without torch, by the same CPU kernels."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from .native import cores, native
 from .ops.settings import DEFAULTS, check_settings
 from .ops.validation import check_shapes
 
+__all__ = ["walk"]
+
 
 def walk(
     embeddings: NDArray,
@@ -20,27 +22,28 @@ def walk(
     alpha: float = DEFAULTS.alpha,
     steps: int = DEFAULTS.steps,
     temperature: float = DEFAULTS.temperature,
-    tolerance: float = 0.0,
+    tolerance: float = DEFAULTS.tolerance,
     threads: int | None = None,
 ) -> NDArray:
-    """Random walk with restart on the graph of pixel similarities; see :func:`rwpm_fast.walk` for the definition.
+    """Walk values with restart on the graph of pixel similarities; see :func:`rwpm_fast.walk` for the definition.
 
     Args:
         embeddings: [N, D] or [B, N, D], float16, float32 or float64, any strides.
-        values: [..., N, C], walked on that graph; the embeddings themselves when None.
+        values: [..., N, C], walked on the graph of the embeddings; the embeddings themselves when None.
         mask: [..., N] bool, True = valid; all when None.
-        alpha: probability to go on, in [0, 1].
+        alpha: continuing probability, in [0, 1].
         steps: number of transitions, >= 0.
         temperature: softmax temperature tau > 0.
-        tolerance: mass that a row may drop, in [0, 1); 0 is the exact walk.
-        threads: threads to use, >= 1; every core this process may use when None. The result's bits do not depend on it.
+        tolerance: mass that a row of S may drop, in [0, 1); 0: the exact walk.
+        threads: number of threads, >= 1; all cores that this process may use when None. The bits of the result do not
+            depend on it.
 
     Returns:
         Walked values [..., N, C], C-contiguous, in the values' dtype; computed in float64 when either input is float64,
         in float32 otherwise.
 
     Raises:
-        TypeError: a dtype or type that is not taken.
+        TypeError: a dtype or type that is not supported.
         ValueError: shapes or settings that do not fit.
         RuntimeError: the compiled module is not built.
     """
@@ -73,6 +76,6 @@ def walk(
     settings = {"alpha": alpha, "steps": steps, "temperature": temperature, "tolerance": tolerance, "threads": threads}
     masks = [None] * len(batched(embeddings)) if mask is None else batched(mask)
     for e, v, m, out in zip(batched(embeddings), batched(values), masks, batched(result), strict=True):
-        # Aligned, because fields of packed records have strides that are no whole number of elements.
+        # Aligned, because fields of packed records have strides that are not multiples of the element size.
         out[...] = kernel(np.require(e, dtype, "A"), np.require(v, dtype, "A"), m, **settings)
     return result

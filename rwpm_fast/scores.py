@@ -1,7 +1,7 @@
 """Anomaly scores of class logits and of mask predictions.
 
-Higher means more anomalous everywhere. The class axis is ``dim=-3`` unless told, so [K, H, W] and [B, K, H, W] both
-work. Half-precision inputs are computed, and returned, in float32; other dtypes are kept. Infinite logits count as the
+Higher means more anomalous everywhere. The class axis is ``dim=-3`` by default, so that [K, H, W] and [B, K, H, W] both
+work. Half-precision inputs are computed and returned in float32; other dtypes are kept. Infinite logits count as the
 limit of ever larger ones and give no NaN; NaN stays NaN, at its own pixel.
 
 Equation numbers are those of the supplement of Random Walk on Pixel Manifolds (Zeng & Tomite, ECCV 2024).
@@ -15,12 +15,27 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
+__all__ = [
+    "SCORES",
+    "blurred_energy",
+    "confident_stuff_maps",
+    "energy",
+    "entropy",
+    "gaussian_blur",
+    "get",
+    "mask2anomaly",
+    "mask_class_logits",
+    "max_logit",
+    "max_softmax",
+    "rba",
+]
+
 
 def energy(logits: Tensor, *, dim: int = -3) -> Tensor:
-    """Free energy ``-log sum_k exp(l_k)`` (equation S.1; PEBAL, Balanced Energy).
+    """Compute the free energy ``-log sum_k exp(l_k)`` (equation S.1; PEBAL, Balanced Energy).
 
-    It does not commute with interpolation: bring the logits to image resolution first. Leave out the abstention channel
-    of a 20-channel head.
+    It does not commute with interpolation: up-sample the logits to image resolution first. Leave out the abstention
+    channel of a 20-channel head.
 
     Args:
         logits: [..., K, H, W].
@@ -37,7 +52,9 @@ def energy(logits: Tensor, *, dim: int = -3) -> Tensor:
 
 
 def max_logit(logits: Tensor, *, dim: int = -3) -> Tensor:
-    """Negative largest logit ``-max_k l_k`` (Hendrycks et al., Scaling Out-of-Distribution Detection, ICML 2022).
+    """Compute the negative of the largest logit, ``-max_k l_k``.
+
+    Source: Hendrycks et al., Scaling Out-of-Distribution Detection for Real-World Settings, ICML 2022.
 
     Args:
         logits: [..., K, H, W].
@@ -54,10 +71,11 @@ def max_logit(logits: Tensor, *, dim: int = -3) -> Tensor:
 
 
 def max_softmax(logits: Tensor, *, dim: int = -3) -> Tensor:
-    """Probability not given to the likeliest class, ``1 - max_k softmax(l)_k`` (Hendrycks & Gimpel, ICLR 2017).
+    """Compute the probability of all classes but the likeliest, ``1 - max_k softmax(l)_k`` (Hendrycks & Gimpel, ICLR
+    2017).
 
-    Summed over the other classes instead of subtracted from 1, so confident pixels keep their order down to the
-    smallest float.
+    It is summed over the other classes instead of subtracted from 1, so that confident pixels keep their order down to
+    the smallest float.
 
     Args:
         logits: [..., K, H, W].
@@ -75,7 +93,7 @@ def max_softmax(logits: Tensor, *, dim: int = -3) -> Tensor:
 
 
 def entropy(logits: Tensor, *, normalized: bool = False, dim: int = -3) -> Tensor:
-    """Entropy of the softmax, ``-sum_k p_k log p_k``.
+    """Compute the entropy of the softmax, ``-sum_k p_k log p_k``.
 
     Args:
         logits: [..., K, H, W].
@@ -90,17 +108,17 @@ def entropy(logits: Tensor, *, normalized: bool = False, dim: int = -3) -> Tenso
         ValueError: there are no classes along ``dim``.
     """
     logits = _classes(logits, "logits", dim)
-    lag, weight, others = _relative(logits, dim)
-    # Both terms are >= 0, so nothing cancels where the pixel is confident.
-    nats = others.log1p() - (weight * lag).sum(dim) / (1 + others)
+    relative, weight, others = _relative(logits, dim)
+    # Both terms are >= 0, so that nothing cancels where the pixel is confident.
+    nats = others.log1p() - (weight * relative).sum(dim) / (1 + others)
     return nats / math.log(max(logits.shape[dim], 2)) if normalized else nats
 
 
 def mask_class_logits(class_logits: Tensor, mask_logits: Tensor) -> Tensor:
-    """Class maps ``L_k = sum_q softmax(c_q)_k sigmoid(M_q)`` of a mask-based network (equation S.2).
+    """Compute the class maps ``L_k = sum_q softmax(c_q)_k sigmoid(M_q)`` of a mask-based network (equation S.2).
 
-    The void class comes last; its probability is dropped and the rest is not renormalized. As released, mask logits are
-    up-sampled (bilinear, ``align_corners=False``) before this call, cropped and resized after it.
+    The void class comes last; its probability is dropped and the rest is not renormalized. In the released code mask
+    logits are up-sampled (bilinear, ``align_corners=False``) before this step, and maps are cropped and resized after.
 
     Args:
         class_logits: [..., Q, K + 1].
@@ -119,7 +137,7 @@ def mask_class_logits(class_logits: Tensor, mask_logits: Tensor) -> Tensor:
 
 
 def rba(class_maps: Tensor, *, squash: str = "tanh", dim: int = -3) -> Tensor:
-    """Rejected by all: ``-sum_k squash(L_k)`` (equation S.3; Nayal et al., ICCV 2023).
+    """Compute the score of Rejected by All, ``-sum_k squash(L_k)`` (equation S.3; Nayal et al., ICCV 2023).
 
     Args:
         class_maps: [..., K, H, W], see :func:`mask_class_logits`.
@@ -142,10 +160,10 @@ def rba(class_maps: Tensor, *, squash: str = "tanh", dim: int = -3) -> Tensor:
 def confident_stuff_maps(
     class_logits: Tensor, mask_logits: Tensor, *, threshold: float = 0.95, stuff: Iterable[int] = range(2, 11)
 ) -> Tensor:
-    """Maps ``p_q sigmoid(M_q)`` of the queries that are sure of a stuff class (released Mask2Anomaly).
+    """Compute the maps ``p_q sigmoid(M_q)`` of the queries that are confident of a stuff class (released Mask2Anomaly).
 
-    A query is chosen when its likeliest class, void included, is a stuff class of probability ``p_q > threshold``.
-    Crop and resize the maps as the class maps, then hand both to :func:`mask2anomaly`.
+    A query is chosen if its likeliest class, void included, is a stuff class of probability ``p_q > threshold``. Crop
+    and resize the maps like the class maps, then pass both to :func:`mask2anomaly`.
 
     Args:
         class_logits: [..., Q, K + 1], void last.
@@ -155,7 +173,7 @@ def confident_stuff_maps(
 
     Returns:
         Stuff maps: [..., J, H, W] in [0, 1], in query order, with J the largest number of chosen queries in the batch.
-        An image with fewer is filled up with maps of constant -1, which cropping and resizing leave as they are.
+        An image with fewer is filled up with maps of constant -1, which cropping and resizing do not change.
 
     Raises:
         TypeError: an argument is not a tensor.
@@ -167,9 +185,9 @@ def confident_stuff_maps(
         raise ValueError(f"stuff: expected class indices from 0 to {classes - 1}, got {stuff}")
     probability, label = probabilities.max(-1)  # [..., Q]
     chosen = (probability > threshold) & torch.isin(label, label.new_tensor(stuff))
-    most = int(chosen.sum(-1).max()) if chosen.numel() else 0
+    max_chosen = int(chosen.sum(-1).max()) if chosen.numel() else 0
     chosen, query = chosen.to(torch.uint8).sort(dim=-1, descending=True, stable=True)
-    chosen, query = chosen[..., :most, None, None].bool(), query[..., :most]
+    chosen, query = chosen[..., :max_chosen, None, None].bool(), query[..., :max_chosen]
     masks = masks.gather(-3, query[..., None, None].expand(*query.shape, *masks.shape[-2:]))
     return torch.where(chosen, probability.gather(-1, query)[..., None, None] * masks.sigmoid(), -1.0)
 
@@ -182,11 +200,11 @@ def mask2anomaly(
     squash: str | None = None,
     dim: int = -3,
 ) -> Tensor:
-    """Mask2Anomaly: ``1 - max_k squash(L_k)`` (equation S.4; Rai et al., ICCV 2023).
+    """Compute the score of Mask2Anomaly, ``1 - max_k squash(L_k)`` (equation S.4; Rai et al., ICCV 2023).
 
-    Stuff maps take part in the maximum. With ``refine`` they also set the score to 0 wherever one of them reaches 0.5,
-    in images that have at least two. As released, the scores of an image and of its mirror image (flipped back) are
-    averaged.
+    The maximum includes the stuff maps. With ``refine`` they also set the score to 0 wherever one of them reaches 0.5,
+    in images that have at least two. The released code averages the scores of an image and of its mirror image (flipped
+    back).
 
     Args:
         class_maps: [..., K, H, W] >= 0, see :func:`mask_class_logits`.
@@ -206,7 +224,7 @@ def mask2anomaly(
         raise ValueError(f"squash: expected None or 'sigmoid', got {squash!r}")
     class_maps = _classes(class_maps, "class_maps", dim)
     best = class_maps.amax(dim)
-    surest = None
+    best_stuff = None
     if stuff_maps is not None:
         stuff_maps = _tensor(stuff_maps, "stuff_maps")
         wanted, axis = list(class_maps.shape), dim % class_maps.dim()
@@ -214,22 +232,22 @@ def mask2anomaly(
         if list(stuff_maps.shape) != wanted:
             raise ValueError(f"stuff_maps: expected shape {wanted} to match class_maps, got {list(stuff_maps.shape)}")
         if stuff_maps.shape[dim]:
-            surest = stuff_maps.amax(dim)
-            best = torch.maximum(best, surest.to(best.dtype))
+            best_stuff = stuff_maps.amax(dim)
+            best = torch.maximum(best, best_stuff.to(best.dtype))
     score = 1 - best if squash is None else (-best).sigmoid()  # 1 - sigmoid(x) = sigmoid(-x), without cancellation
-    if surest is None or not refine:
+    if best_stuff is None or not refine:
         return score
-    # A filler is negative at every pixel, so each pixel by itself knows how many maps its image has.
+    # A filler is negative at every pixel, so that the maps of an image can be counted at each pixel by itself.
     several = (stuff_maps >= 0).sum(dim) > 1
-    return score.masked_fill(several & (surest >= 0.5), 0.0)
+    return score.masked_fill(several & (best_stuff >= 0.5), 0.0)
 
 
 def gaussian_blur(score_map: Tensor, *, kernel_size: int = 7, sigma: float = 1.0) -> Tensor:
-    """Gaussian blur with reflection at the border, edge pixel not repeated (last step of released PEBAL scoring).
+    """Blur with a Gaussian, reflected at the border without repeating the edge (last step of released PEBAL scoring).
 
     Args:
         score_map: [..., H, W], both sides larger than ``kernel_size // 2``.
-        kernel_size: odd number of taps.
+        kernel_size: number of taps, odd.
         sigma: standard deviation in pixels, > 0.
 
     Returns:
@@ -263,7 +281,7 @@ def gaussian_blur(score_map: Tensor, *, kernel_size: int = 7, sigma: float = 1.0
 
 
 def blurred_energy(logits: Tensor, *, dim: int = -3) -> Tensor:
-    """Energy, then the 7x7 blur: the released score of PEBAL and Balanced Energy.
+    """Compute the energy and blur it with 7x7 taps: the released score of PEBAL and Balanced Energy.
 
     Args:
         logits: [..., K, H, W], at image resolution, both sides at least 4.
@@ -292,7 +310,10 @@ SCORES: dict[str, Callable[..., Tensor]] = {
 
 
 def get(name: str) -> Callable[..., Tensor]:
-    """Score of that name in :data:`SCORES`.
+    """Return the score of a name.
+
+    Args:
+        name: a key of :data:`SCORES`.
 
     Raises:
         ValueError: no such score.
@@ -303,14 +324,14 @@ def get(name: str) -> Callable[..., Tensor]:
 
 
 def _tensor(values: Tensor, name: str) -> Tensor:
-    """Tensor in at least float32."""
+    """Check that values are a tensor, and cast them to at least float32."""
     if not isinstance(values, Tensor):
         raise TypeError(f"{name}: expected a torch.Tensor, got {type(values).__name__}")
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _classes(values: Tensor, name: str, dim: int) -> Tensor:
-    """Tensor in at least float32 that has classes along ``dim``."""
+    """Check that values have classes along ``dim``, and cast them to at least float32."""
     values = _tensor(values, name)
     if not -values.dim() <= dim < values.dim() or values.shape[dim] == 0:
         raise ValueError(f"{name}: expected at least one class along dim {dim}, got shape {list(values.shape)}")
@@ -318,7 +339,7 @@ def _classes(values: Tensor, name: str, dim: int) -> Tensor:
 
 
 def _queries(class_logits: Tensor, mask_logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Class probabilities [..., Q, K + 1] and mask logits [..., Q, H, W] that belong together."""
+    """Check that logits fit together: class probabilities [..., Q, K + 1] and mask logits [..., Q, H, W]."""
     class_logits, mask_logits = _tensor(class_logits, "class_logits"), _tensor(mask_logits, "mask_logits")
     if class_logits.dim() < 2 or class_logits.shape[-1] < 2:
         raise ValueError(f"class_logits: expected shape [..., Q, K + 1] with K >= 1, got {list(class_logits.shape)}")
@@ -334,10 +355,10 @@ def _queries(class_logits: Tensor, mask_logits: Tensor) -> tuple[Tensor, Tensor]
 
 
 def _relative(logits: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits less their maximum (finite), their exponentials, and the sum of these without the maximum's own 1."""
+    """Logits minus their maximum (finite), their exponentials, and the sum of these without the 1 of the maximum."""
     limit = torch.finfo(logits.dtype).max / 2  # so that no difference overflows, which would make NaN of 0 * inf
     logits = logits.clamp(-limit, limit)
     top, index = logits.max(dim, keepdim=True)
-    lag = logits - top
-    weight = lag.exp()
-    return lag, weight, weight.scatter(dim, index, 0.0).sum(dim)
+    relative = logits - top
+    weight = relative.exp()
+    return relative, weight, weight.scatter(dim, index, 0.0).sum(dim)

@@ -189,14 +189,17 @@ def test_counters_may_be_missing():
     ("change", "message"),
     [
         ({"conv.weight": None, "norm.bias": None}, r"does not fit small: missing: conv\.weight, norm\.bias$"),
-        ({"extra": torch.zeros(1)}, r"unknown: extra$"),
-        ({"conv.bias": torch.zeros(5)}, r"unfit: conv\.bias has shape \[5\], expected \[4\]$"),
+        ({"extra": torch.zeros(1)}, r"unexpected: extra$"),
+        ({"conv.bias": torch.zeros(5)}, r"mismatched: conv\.bias has shape \[5\], expected \[4\]$"),
         ({"conv.bias": torch.zeros(4, dtype=torch.int64)}, r"conv\.bias holds int64, expected floating point$"),
         ({"norm.num_batches_tracked": torch.tensor(1.0)}, r"tracked holds float32, expected integers$"),
         ({"norm.bias": torch.tensor([0, 1, torch.nan, 2])}, r"norm\.bias has entries that are not finite$"),
         ({"norm.bias": torch.full((4,), torch.inf)}, r"norm\.bias has entries that are not finite$"),
         ({"norm.bias": torch.full((4,), 1e300, dtype=torch.float64)}, r"norm\.bias has entries that are not finite$"),
-        ({"conv.bias": None, "b": torch.zeros(1), "norm.bias": torch.zeros(1)}, r"missing: .*; unknown: b; unfit: "),
+        (
+            {"conv.bias": None, "b": torch.zeros(1), "norm.bias": torch.zeros(1)},
+            r"missing: .*; unexpected: b; mismatched: ",
+        ),
     ],
 )
 def test_all_fits_or_nothing_is_loaded(change, message):
@@ -209,7 +212,7 @@ def test_all_fits_or_nothing_is_loaded(change, message):
 
 
 def test_long_lists_are_cut():
-    with pytest.raises(ValueError, match=r"unknown: x0, x1, x2, x3, x4 and 5 more$"):
+    with pytest.raises(ValueError, match=r"unexpected: x0, x1, x2, x3, x4 and 5 more$"):
         fit(small().state_dict() | {f"x{i}": torch.zeros(1) for i in range(10)})
 
 

@@ -5,22 +5,19 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from python_tests.conformance import golden, load, missing, network_input, scale_of
 from python_tests.networks.weight_rule import weights_by_rule
 from python_tests.places import CONFORMANCE
 from rwpm_fast import Scorer, Walk, networks, scores
 from rwpm_fast.networks import CITYSCAPES_CLASSES, DABNet, DeepLabWRN38
 from rwpm_fast.networks.checkpoint import load_state
-
-GOLDEN = CONFORMANCE / "deeplab_wrn38"
-golden = pytest.mark.skipif(
-    not GOLDEN.is_dir(), reason=f"no conformance files in {GOLDEN}; set RWPM_CONFORMANCE to their root"
-)
 
 
 def with_weights_by_rule(network: DeepLabWRN38, prefix: str) -> DeepLabWRN38:
@@ -35,8 +32,17 @@ def build(outputs: int, prefix: str) -> DeepLabWRN38:
 
 
 @pytest.fixture(scope="module")
-def original() -> DeepLabWRN38:
-    return build(20, "branch1.")
+def original():
+    """Build the network whose classifier has so many outputs, with weights by the rule; the last one is kept."""
+    built = {}
+
+    def get(outputs: int) -> DeepLabWRN38:
+        if outputs not in built:
+            built.clear()
+            built[outputs] = build(outputs, next(prefix for _, n, prefix in map(described, MANIFESTS) if n == outputs))
+        return built[outputs]
+
+    return get
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +58,22 @@ def images(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
 
 
-@golden
+MANIFESTS = sorted((CONFORMANCE / "manifests").glob("deeplab_wrn38*.json"))
+CLASSIFIER = "final.6.weight"
+
+
+def described(manifest: Path) -> tuple[dict[str, list], int, str]:
+    """Entries of a manifest, outputs of its classifier, and what stands before the names of its entries."""
+    entries = json.loads(manifest.read_text())
+    name = next(name for name in entries if name.endswith(CLASSIFIER))
+    return entries, entries[name][0][0], name.removesuffix(CLASSIFIER)
+
+
 @pytest.mark.parametrize(
-    ("manifest", "outputs", "prefix"), [("pebal_20", 20, "branch1."), ("nvidia_19", 19, "")], ids=["pebal", "nvidia"]
+    "manifest", MANIFESTS or [pytest.param(None, marks=missing("manifests"))], ids=lambda path: path and path.stem
 )
-def test_keys_and_shapes_are_those_of_the_manifest(manifest, outputs, prefix):
-    wanted = json.loads((CONFORMANCE / "manifests" / f"deeplab_wrn38_{manifest}.json").read_text())
+def test_keys_and_shapes_are_those_of_the_manifest(manifest):
+    wanted, outputs, prefix = described(manifest)
     with torch.device("meta"):
         state = DeepLabWRN38(outputs).state_dict()
     got = {prefix + name: [list(t.shape), str(t.dtype).removeprefix("torch.")] for name, t in state.items()}
@@ -68,7 +84,7 @@ QUANTITIES = {"embedding": "emb", "logits_up": "logits", "energy_raw": "e_raw", 
 NAME = re.compile(r"(?P<quantity>.*?)(?:_(?P<channels>ch_stride\d+)|_(?P<pixels>(?:pix_)?stride\d+)|_f64)*")
 
 
-def check_golden(stem: str, name: str, wanted: np.ndarray, results: dict[str, torch.Tensor]) -> None:
+def check_golden(path: Path, name: str, wanted: np.ndarray, results: dict[str, torch.Tensor]) -> None:
     """An array of a golden file against our result of that quantity, at the pixels and channels that were kept."""
     quantity, channels, pixels = NAME.fullmatch(name).groups()
     every, step = (int(re.search(r"\d+", text)[0]) if text else 1 for text in (channels, pixels))
@@ -77,7 +93,7 @@ def check_golden(stem: str, name: str, wanted: np.ndarray, results: dict[str, to
     assert got.shape == wanted.shape, name
 
     quantity = QUANTITIES.get(quantity, quantity)
-    scale = json.loads((CONFORMANCE / "numeric_scale.json").read_text())["deeplab_wrn38"][stem][quantity]
+    scale = scale_of(path, quantity, wanted)
     tolerance = 1e-4 * scale["max_abs"]
     if quantity.startswith(("e_", "logits")):
         tolerance = min(tolerance, 1e-3 * scale["spatial_std"])
@@ -109,40 +125,14 @@ def run(network: DeepLabWRN38, x: torch.Tensor, monkeypatch) -> dict[str, torch.
     }
 
 
-@golden
-@pytest.mark.parametrize("stem", ["net20_64x128", "net20_75x141"])
+@golden("deeplab_wrn38")
 @torch.inference_mode()
-def test_reproduces_the_original(original, stem, monkeypatch):
-    with np.load(GOLDEN / f"{stem}.npz") as file:
-        results = run(original, torch.from_numpy(file["input"]), monkeypatch)
-        names = [name for name in file.files if name != "input"]
-        assert len(names) == 11
-        for name in names:
-            check_golden(stem, name, file[name], results)
-
-
-@golden
-@torch.inference_mode()
-def test_reproduces_the_original_with_19_outputs(monkeypatch):
-    stem = "net19_64x128"
-    with np.load(GOLDEN / f"{stem}.npz") as file:
-        results = run(build(19, ""), torch.from_numpy(file["input"]), monkeypatch)
-        check_golden(stem, "logits_up_stride2", file["logits_up_stride2"], results)
-
-
-@golden
-@torch.inference_mode()
-def test_reproduces_the_original_where_all_rates_reach(original, monkeypatch):
-    stem = "net20_304x608"
-    x = np.random.Generator(np.random.PCG64(103)).standard_normal((1, 3, 304, 608)).astype(np.float32)
-    with np.load(GOLDEN / f"{stem}.npz") as file:
-        np.testing.assert_array_equal(x.ravel()[:8], file["input_first8"])
-        np.testing.assert_allclose(np.abs(x).sum(dtype=np.float64), file["input_sum_abs"], rtol=1e-12)
-        results = run(original, torch.from_numpy(x), monkeypatch)
-        names = [name for name in file.files if not name.startswith("input")]
-        assert len(names) == 6
-        for name in names:
-            check_golden(stem, name, file[name], results)
+def test_reproduces_the_original(path, original, monkeypatch):
+    arrays = {name: array for name, array in load(path).items() if not name.startswith("input")}
+    outputs = next(array.shape[1] for name, array in arrays.items() if name.startswith("logits"))
+    results = run(original(outputs), network_input(path), monkeypatch)
+    for name, wanted in arrays.items():
+        check_golden(path, name, wanted, results)
 
 
 def test_contract():
@@ -288,7 +278,7 @@ def test_checkpoints(tmp_path, kind, outputs):
         ({"final.6.weight": torch.zeros(())}, r"final\.6\.weight has shape \[\], expected \[20, "),
         ({"final.6.weight": None}, r"missing: final\.6\.weight$"),
         ({"mod2.block1.bn1.0.bias": None}, r"missing: mod2\.block1\.bn1\.0\.bias$"),
-        ({"final.6.bias": torch.zeros(20)}, r"unknown: final\.6\.bias$"),
+        ({"final.6.bias": torch.zeros(20)}, r"unexpected: final\.6\.bias$"),
     ],
 )
 def test_what_does_not_fit_is_named(tmp_path, narrow, change, message):

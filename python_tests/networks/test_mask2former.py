@@ -357,11 +357,11 @@ def test_unfit_checkpoints_are_refused(tmp_path, rba):
     with pytest.raises(ValueError, match=rf"does not fit rba_swin_b: missing: {qkv}$"):
         SmallRbA.load(saved(tmp_path, state))
     state[qkv] = torch.zeros(8, 8)
-    with pytest.raises(ValueError, match=rf"unfit: {qkv} has shape \[8, 8\], expected \[24, 8\]$"):
+    with pytest.raises(ValueError, match=rf"mismatched: {qkv} has shape \[8, 8\], expected \[24, 8\]$"):
         SmallRbA.load(saved(tmp_path, state))
     state[qkv] = torch.zeros(24, 8)
     state["sem_seg_head.predictor.ood_pred.weight"] = torch.zeros(2, 8)
-    with pytest.raises(ValueError, match=r"unknown: sem_seg_head\.predictor\.ood_pred\.weight$"):
+    with pytest.raises(ValueError, match=r"unexpected: sem_seg_head\.predictor\.ood_pred\.weight$"):
         SmallRbA.load(saved(tmp_path, state))
 
 
@@ -372,7 +372,8 @@ def test_checkpoint_of_the_wrong_method(tmp_path, rba):
     with pytest.raises(ValueError, match=text + r"mask2anomaly, and besides backbone\.patch_embed\."):
         SmallMask2Anomaly.load(saved(tmp_path, checkpoint(rba)))
     standard_model = checkpoint(networks.Mask2Former(swin(decoder_layers=2, levels=3)))
-    with pytest.raises(ValueError, match=r"does not fit rba_swin_b: missing: .*adapter_2.*; unknown: .*input_proj\.1"):
+    text = r"does not fit rba_swin_b: missing: .*adapter_2.*; unexpected: .*input_proj\.1"
+    with pytest.raises(ValueError, match=text):
         SmallRbA.load(saved(tmp_path, standard_model))
     with pytest.raises(ValueError, match="weights of another network"):
         SmallRbA.load(saved(tmp_path, {"branch1.final.6.weight": torch.zeros(20, 256, 1, 1)}))

@@ -1,33 +1,15 @@
-"""The walk against the golden files: a float64 oracle, and what the released code gave."""
+"""The walk against golden files: what its definition gives in float64, and what the released code gave."""
 
 import json
 import re
 
-import numpy as np
 import pytest
 import torch
 
 import rwpm_fast
+from python_tests.conformance import golden, load, network_input
 from python_tests.helpers import relative_error
-from python_tests.places import CONFORMANCE
 from rwpm_fast import baselines, reference
-
-# random_* files hold no input: it is drawn from this seed, as the folder's README says.
-SEEDS = {"random_16x24": (201, (1, 256, 16, 24)), "random_18x26": (202, (1, 256, 18, 26))}
-
-
-def golden(kind):
-    folder = CONFORMANCE / kind
-    files = sorted(folder.glob("*.npz"))
-    missing = pytest.mark.skip(reason=f"no conformance files in {folder}; set RWPM_CONFORMANCE to their root")
-    return pytest.mark.parametrize(
-        "path", [pytest.param(f, id=f.stem) for f in files] or [pytest.param(None, marks=missing, id="absent")]
-    )
-
-
-def load(path):
-    with np.load(path) as arrays:
-        return {name: arrays[name] for name in arrays.files}
 
 
 def numpy_walk(embeddings, values, *, mask, **settings):
@@ -50,7 +32,7 @@ def triton_walk(embeddings, values, *, mask, **settings):
     return rwpm_fast.walk(e, v, mask=m, backend="triton", **settings).cpu()
 
 
-def check_walk(path, walk, dtype, relative_error):
+def check_walk(path, walk, dtype):
     case = load(path)
     meta = json.loads(str(case["meta"]))
     settings = {name: meta[name] for name in ("alpha", "steps", "temperature")}
@@ -71,23 +53,23 @@ def check_walk(path, walk, dtype, relative_error):
     assert relative_error(got[finite], expected[finite]) <= tolerance
 
 
-@golden("walk")
+@golden("walk", own=True)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("walk", [reference.walk, torch_walk], ids=["reference", "torch"])
 def test_conformance_plain_torch(path, walk, dtype):
-    check_walk(path, walk, dtype, relative_error)
+    check_walk(path, walk, dtype)
 
 
-@golden("walk")
+@golden("walk", own=True)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("walk", [compiled_walk, numpy_walk], ids=["op", "numpy"])
 def test_conformance_compiled(path, walk, dtype, isa):
-    check_walk(path, walk, dtype, relative_error)
+    check_walk(path, walk, dtype)
 
 
-@golden("walk")
+@golden("walk", own=True)
 def test_conformance_triton(path):
-    check_walk(path, triton_walk, torch.float32, relative_error)
+    check_walk(path, triton_walk, torch.float32)
 
 
 @golden("walk")
@@ -146,16 +128,6 @@ def test_conformance_within_the_certificate(path, isa, tolerance):
     assert error <= (graph.error_bound(**settings) + rounding) * largest
 
 
-def released_input(path, case):
-    if "input" in case:
-        return torch.from_numpy(case["input"])
-    seed, shape = SEEDS[path.stem]
-    x = np.random.Generator(np.random.PCG64(seed)).standard_normal(shape).astype(np.float32)
-    np.testing.assert_array_equal(x.ravel()[:8], case["input_first8"])
-    np.testing.assert_allclose(np.abs(x.astype(np.float64)).sum(), case["input_abs_sum"], rtol=1e-12)
-    return torch.from_numpy(x)
-
-
 def outputs(case):
     """(name, in float64, n, TT, alpha, tau) of every stored output; of its channels every 8th is kept, or 32nd."""
     for name in case:
@@ -182,9 +154,9 @@ def check_released(got, wanted, double, kept):
 @pytest.mark.parametrize("backend", ["cpu", "torch"])
 def test_conformance_released_maps(path, backend):
     case = load(path)
-    x = released_input(path, case)
+    x = network_input(path)
     names = list(outputs(case))
-    assert len(names) >= 9
+    assert names
     for name, double, n, released_steps, alpha, tau in names:
         embedding_map = cropped(x.double() if double else x, n)
         settings = {"alpha": alpha, "temperature": tau, "steps": released_steps + 1, "backend": backend}
@@ -199,7 +171,7 @@ def test_conformance_released_maps(path, backend):
 @golden("rwpm_released")
 def test_conformance_released_baseline(path):
     case = load(path)
-    x = released_input(path, case)
+    x = network_input(path)
     for name, double, n, released_steps, alpha, tau in outputs(case):
         embedding_map = cropped(x.double() if double else x, n)
         value_map = embedding_map[:, :: 32 if double else 8]
@@ -218,7 +190,7 @@ def test_conformance_released_baseline(path):
 @golden("rwpm_released")
 def test_conformance_released_transition(path):
     case = load(path)
-    x = released_input(path, case)
+    x = network_input(path)
     height, width = x.shape[-2] // 4, x.shape[-1] // 4
     pixels = x[0, :, :height, :width].flatten(1).T
     # Probabilities are at most 1; the released code's float32 logits are good to about 1e-5.

@@ -283,7 +283,7 @@ def test_csr_of_a_graph_that_streams(dtype):
 
 
 def test_csr_has_a_budget(monkeypatch):
-    monkeypatch.setattr(transitions, "MOST_DENSE_ENTRIES", 19 * 20)
+    monkeypatch.setattr(transitions, "MAX_DENSE_ENTRIES", 19 * 20)
     assert rwpm_fast.transition(manifold(20, 4)).to_csr().shape == (20, 20)
     with pytest.raises(ValueError, match="to_csr: expected a sparse graph or at most 380 pairs, got 420 pairs"):
         rwpm_fast.transition(manifold(21, 4)).to_csr()

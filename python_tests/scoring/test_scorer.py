@@ -148,6 +148,18 @@ def test_blur_comes_after_calibration(photo):
     assert torch.equal(analysis.plain.score("blurred_energy"), scores.blurred_energy(analysis.plain.full_logits))
 
 
+class HalvedWalk(ReferenceWalk):
+    """A walk that is no ``Walk``: scorers need nothing of it but its call and ``parts``."""
+
+    parts = 2
+
+
+def test_calibrates_across_the_parts_of_any_walk(photo):
+    walked = Scorer(TinyNetwork(), walk=HalvedWalk(), calibrated=True).analyze(photo).walked
+    assert walked.edges == ([0, 12, 24], [0, 18, 36])
+    assert Scorer(TinyNetwork(), walk=HalvedWalk()).analyze(photo).walked.edges is None
+
+
 def test_network_names_its_score(photo):
     class Named(TinyNetwork):
         default_score = "max_logit"

@@ -1,1 +1,1 @@
-"""Files in and out: images, results written whole or not at all, progress on a terminal."""
+"""Read images, write results whole or not at all, and show progress on a terminal."""

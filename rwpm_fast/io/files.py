@@ -1,4 +1,4 @@
-"""Files of results: written whole or not at all, their folders checked before the work, names in natural order.
+"""Write files of results whole or not at all, check their folders before the work, and sort names in natural order.
 
 Needs neither torch nor NumPy.
 """
@@ -16,8 +16,8 @@ from typing import Any, BinaryIO
 
 
 def natural_key(name: str | os.PathLike[str]) -> tuple[list[str | int], str]:
-    """Key that sorts names as people do: frame 9 before frame 10."""
-    # Splitting at runs of digits alternates text and number, so that only like is compared with like.
+    """Sort key for natural order: frame 9 before frame 10."""
+    # Splitting at runs of digits alternates text and number, so that text is only compared with text.
     pieces = re.split(r"(\d+)", str(name).lower())
     return [int(piece) if i % 2 else piece for i, piece in enumerate(pieces)], str(name)
 
@@ -27,14 +27,14 @@ def atomic_write(path: str | os.PathLike[str], write: Callable[[BinaryIO], objec
 
     Args:
         path: the file, replaced if it exists.
-        write: gets a binary file to write the content to.
+        write: called with a binary file, writes the content to it.
 
     Raises:
         OSError: the folder is missing or not writable, or the disk is full. The message names ``path``; an old file
             stays, and nothing else is left behind.
     """
     path = Path(path)
-    # In the same folder, since a file can be renamed whole only within its file system.
+    # In the same folder, since a file can be renamed atomically only within its file system.
     temporary = path.parent / f".rwpm-{secrets.token_hex(8)}.tmp"
     try:
         with open(temporary, "xb") as file:
@@ -43,7 +43,7 @@ def atomic_write(path: str | os.PathLike[str], write: Callable[[BinaryIO], objec
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno is None:  # NumPy counts bytes and forgets the system's reason
+        if error.errno is None:  # NumPy reports a short write without the system's reason
             raise OSError(f"cannot write {path}: {error}; is the disk full?") from error
         raise OSError(error.errno, f"cannot write {path}: {error.strerror}") from error
     finally:
@@ -52,7 +52,16 @@ def atomic_write(path: str | os.PathLike[str], write: Callable[[BinaryIO], objec
 
 
 def make_folder(path: Path, option: str) -> None:
-    """Make a folder for results, or say that none can be written there."""
+    """Make a folder for results if it does not exist.
+
+    Args:
+        path: the folder.
+        option: name of the option that gave the path, for messages.
+
+    Raises:
+        OSError: there can be no folder at this path.
+        PermissionError: the folder is not writable.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -63,14 +72,31 @@ def make_folder(path: Path, option: str) -> None:
 
 
 def make_folder_of(path: Path, option: str) -> None:
-    """The same for a file of results, before the work that they take."""
+    """Make the folder of a file of results, before the work that computes them.
+
+    Args:
+        path: the file.
+        option: name of the option that gave the path, for messages.
+
+    Raises:
+        IsADirectoryError: the path is a folder.
+        OSError: the folder cannot be made or written to.
+    """
     if path.is_dir():
         raise IsADirectoryError(f"{option}: expected a file, got the folder {path}")
     make_folder(path.parent, option)
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON that every parser reads: null stands for numbers that are none."""
+    """Write JSON that every parser reads: null stands for NaN and infinities.
+
+    Args:
+        path: the file, replaced if it exists.
+        content: mappings, lists, tuples, strings, numbers and None, nested as they may be.
+
+    Raises:
+        OSError: see :func:`atomic_write`.
+    """
     write_text(path, json.dumps(_json_ready(content), indent=2, allow_nan=False) + "\n")
 
 
@@ -83,4 +109,5 @@ def _json_ready(content: Any) -> Any:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write text as UTF-8, whole or not at all; see :func:`atomic_write`."""
     atomic_write(path, lambda file: file.write(text.encode()))

@@ -1,4 +1,4 @@
-"""Images and labels: found, read, and brought to [H, W, 3] uint8."""
+"""Find and read images and label images, and convert them to [H, W, 3] uint8."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def read_image(path: str | os.PathLike[str], *, upright: bool = False) -> np.nda
     several frames the first is read.
 
     Args:
-        path: the file; its content, not its suffix, tells the format.
-        upright: turn the photo as its EXIF orientation says. Off by default, since label images are not turned; TIFF
-            files are turned in any case, as Pillow does so by itself.
+        path: the file; the format follows from its content, not from its suffix.
+        upright: rotate the photo as its EXIF orientation says. Off by default, since label images are not rotated; TIFF
+            files are rotated in any case, because Pillow does so by itself.
 
     Returns:
         Photo: [H, W, 3] uint8.
@@ -48,10 +48,13 @@ def read_image(path: str | os.PathLike[str], *, upright: bool = False) -> np.nda
 
 
 def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read a label image: its pixel values, or its palette indices, as they are; of three equal channels the first.
+    """Read the pixel values or palette indices of a label image unchanged; of three equal channels the first.
+
+    Args:
+        path: the file; the format follows from its content, not from its suffix.
 
     Returns:
-        Labels: [H, W] integer, uint8 or wider as the file has it.
+        Labels: [H, W] integer, uint8 or as wide as in the file.
 
     Raises:
         ImageError: the file is missing, not a picture, cut short, or a picture in color.
@@ -66,12 +69,12 @@ def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def as_image(photo: Any) -> np.ndarray:
-    """Any usual form of a photo as RGB.
+    """Convert a photo in any usual form to RGB.
 
     Args:
         photo: a PIL image; an array [H, W, 3], [H, W, 4] (alpha is dropped) or [H, W] (grayscale); or a tensor
             [3, H, W]. Values are uint8, or floating point in 0..255, which is rounded. Floating point in 0..1 is an
-            error: taken for 0..255 it would be a black photo, and nothing would tell.
+            error: read as 0..255 it would be a black photo, without any sign of it.
 
     Returns:
         Photo: [H, W, 3] uint8, RGB, contiguous.
@@ -110,10 +113,13 @@ def as_image(photo: Any) -> np.ndarray:
 
 
 def find_images(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """Photo files behind files, folders and glob patterns.
+    """List the photo files that files, folders and glob patterns stand for.
 
     A folder stands for the photos directly in it, a pattern for those it matches; both in natural order (frame 9 before
-    frame 10) and without hidden files. A file that is named is taken whatever its suffix.
+    frame 10) and without hidden files. A file that is named is used whatever its suffix.
+
+    Args:
+        paths: one or several files, folders or patterns.
 
     Returns:
         Files in the order of ``paths``, each once.
@@ -140,7 +146,14 @@ def find_images(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
 
 def pair_labels(photos: Iterable[Path], labels_dir: str | os.PathLike[str]) -> list[tuple[Path, Path]]:
-    """Each photo with its label image: the PNG of equal stem in ``labels_dir``.
+    """Pair each photo with its label image: the PNG of equal stem in ``labels_dir``.
+
+    Args:
+        photos: photo files.
+        labels_dir: folder of label images.
+
+    Returns:
+        Pairs of photo and label file, in the order of ``photos``.
 
     Raises:
         ImageError: there is no such folder, labels are missing, or two photos share a stem and so a label; the message
@@ -167,12 +180,12 @@ def pair_labels(photos: Iterable[Path], labels_dir: str | os.PathLike[str]) -> l
 
 
 def _open(path: str | os.PathLike[str]) -> Any:
-    """A PIL image with its pixels loaded."""
+    """Open a file as a PIL image and load its pixels."""
     try:
         from PIL import Image, UnidentifiedImageError
     except ImportError as error:
         raise ImportError("reading pictures needs Pillow: pip install 'rwpm_fast[cli]'") from error
-    # Pillow's decoders tell broken content by any of these.
+    # Pillow's decoders report broken content by any of these.
     broken = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
     try:
         with Image.open(path) as picture:
@@ -185,7 +198,8 @@ def _open(path: str | os.PathLike[str]) -> Any:
 
 
 def _rgb(picture: Any, name: str) -> np.ndarray:
-    """PIL image to [H, W, 3] uint8."""
+    """Convert a PIL image to [H, W, 3] uint8."""
+
     if picture.mode == "F":
         raise ImageError(f"{name}: expected 8 or 16 bits a channel, got floating-point pixels")
     if picture.mode.startswith("I"):

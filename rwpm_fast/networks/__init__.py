@@ -35,14 +35,18 @@ NETWORKS: dict[str, type[Network]] = {
 
 
 def load(name: str = CompactNet.name, weights: str | PathLike[str] | None = None) -> Network:
-    """A network by name, with its weights, in evaluation mode on the CPU.
+    """Load a network by name, in evaluation mode on the CPU.
 
     Args:
         name: one of ``NETWORKS``.
         weights: file of weights, or the folder of a transformers model; see ``load`` of the network's class. None for
-            those in the package, which has the compact network's alone.
+            the weights in the package, which are those of the compact network only.
+
+    Returns:
+        The network.
 
     Raises:
+
         ValueError: unknown name, no weights, or weights that do not fit.
         FileNotFoundError: no such file.
     """

@@ -1,4 +1,4 @@
-"""Any torch segmentation model as a ``Network``, by forward hooks on two of its modules."""
+"""Make a ``Network`` of any torch segmentation model, by forward hooks on two of its modules."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from .base import Network
-from .probe import Trial, describe
+from .precision import at_least_float32
+from .probe import ModuleProbe, describe
 
 
 def attach(
@@ -28,7 +29,7 @@ def attach(
     classes: Sequence[str] | None = None,
     trial_size: tuple[int, int] = (128, 192),
 ) -> Attached:
-    """Make a model a network whose pixels can walk between two of its modules.
+    """Wrap a model as a network whose pixels can walk between two of its modules.
 
     One pass over a trial photo of noise shows whether the modules fit: that both are called once, that the embedding
     is a map, that the head reads just that map, and gives logits. The model's own ``forward`` stays as it is.
@@ -38,15 +39,19 @@ def attach(
         embedding: path of the module whose output is the embedding map [B, D, h, w], as in ``model.named_modules()``.
             The map covers the whole photo.
         head: path of the module that turns the map into logits [B, K, h, w], called with the map alone.
-        preprocess: RGB photos [B, 3, H, W], uint8 or floating point in 0..255, to the model's input; or give
-        mean, std: of RGB in 0..1, three numbers each, subtracted and divided by. ImageNet's are (0.485, 0.456, 0.406)
-            and (0.229, 0.224, 0.225).
-        stride: photo pixels per side of a map pixel; found by the trial pass when None.
-        linear_head: whether the head is linear for each pixel by itself, so that a walk may act on its logits; found by
-            mixing the trial map's pixels before and after the head when None.
+        preprocess: function from RGB photos [B, 3, H, W], uint8 or floating point in 0..255, to the model's input. Give
+            either it or ``mean`` and ``std``.
+        mean: of red, green and blue in 0..1, three numbers that are subtracted; ImageNet's are (0.485, 0.456, 0.406).
+        std: of red, green and blue in 0..1, three positive numbers to divide by; ImageNet's are (0.229, 0.224, 0.225).
+        stride: photo pixels per side of a map pixel; when None it is found in the trial pass.
+        linear_head: whether the head is linear for each pixel by itself, so that a walk may act on its logits; when
+            None it is found by mixing pixels of the trial map before and after the head.
         align_corners: how the model brings logits to the photo's size.
         classes: names of the K classes; "class 0" and so on when None.
         trial_size: height and width of the trial photo, for models that take no other.
+
+    Returns:
+        The network, with ``model`` inside.
 
     Raises:
         TypeError: ``model`` is no module.
@@ -66,12 +71,12 @@ def attach(
     generator = torch.Generator().manual_seed(0)
     photo = torch.randint(0, 256, (1, 3, *trial_size), dtype=torch.uint8, generator=generator)
     weight = next(model.parameters(), torch.empty(0))
-    trial = Trial(model, network.preprocess(photo.to(weight.device)), embedding, head)
-    logits = _apply_alone(trial, network.model.get_submodule(head))
+    probe = ModuleProbe(model, network.preprocess(photo.to(weight.device)), embedding, head)
+    logits = _apply_alone(probe, network.model.get_submodule(head))
 
-    network.stride = _stride(trial_size, trial.map) if stride is None else stride
+    network.stride = _stride(trial_size, probe.map) if stride is None else stride
     network.linear_head = (
-        _commutes(network.model.get_submodule(head), trial.map) if linear_head is None else linear_head
+        _commutes(network.model.get_submodule(head), probe.map) if linear_head is None else linear_head
     )
     count = logits.shape[1]
     network.classes = tuple(f"class {k}" for k in range(count)) if classes is None else tuple(classes)
@@ -81,9 +86,9 @@ def attach(
 
 
 class Attached(Network):
-    """A model with an embedding map and a head found in it by ``attach``.
+    """A model and the paths of its embedding and its head. Made by :func:`rwpm_fast.attach`.
 
-    Embedding map and logits are at least float32 whatever the model runs in, so that a walk is not rounded to it.
+    Embedding map and logits are at least float32 whatever dtype the model runs in, so that a walk loses no digits.
     """
 
     def __init__(
@@ -120,7 +125,7 @@ class Attached(Network):
         try:
             self.model(images)
         except _Reached:
-            return _at_least_float32(found[0])
+            return at_least_float32(found[0])
         finally:
             handle.remove()
         raise RuntimeError(f"embedding: {self.embedding_path!r} was not called in this pass, as it was in the trial's")
@@ -128,17 +133,18 @@ class Attached(Network):
     def head(self, embedding_map: Tensor) -> Tensor:
         head = self.model.get_submodule(self.head_path)
         dtype = next((p.dtype for p in head.parameters()), embedding_map.dtype)
-        return _at_least_float32(head(embedding_map.to(dtype)))
+        return at_least_float32(head(embedding_map.to(dtype)))
 
     @contextmanager
     def walked(self, walk: Callable[..., Tensor]) -> Iterator[nn.Module]:
-        """While the block runs, the model's own ``forward`` classifies walked pixels.
+        """Let the model's own ``forward`` classify walked pixels while the block runs.
 
-        The head gets the walked map, or, where it is linear, its logits walk, which is the same and cheaper. Other
-        readers of the map see it as it was. Gradients flow through the walked values, not through the graph.
+        The head gets the walked map; where the head is linear its logits walk instead, which gives the same and is
+        cheaper. Other modules that read the map see it unchanged. Gradients flow through the walked values, not through
+        the graph.
 
         Args:
-            walk: ``rwpm_fast.Walk`` or alike.
+            walk: a walk on maps, such as :class:`rwpm_fast.Walk`.
 
         Yields:
             The model.
@@ -159,16 +165,12 @@ class Attached(Network):
 
 
 class _Reached(BaseException):
-    """Leaves a model's forward once the embedding map is there; no error, so that no ``except Exception`` holds it."""
+    """Raised to leave a model's ``forward`` at the embedding map; not an Exception, which the model might catch."""
 
 
 def _walked(walk: Callable[..., Tensor], embedding_map: Tensor, values: Tensor) -> Tensor:
-    graph = _at_least_float32(embedding_map.detach())  # only values have a gradient
-    return walk(graph, value_map=_at_least_float32(values)).to(values.dtype)
-
-
-def _at_least_float32(map_: Tensor) -> Tensor:
-    return map_.to(torch.promote_types(map_.dtype, torch.float32))
+    graph = at_least_float32(embedding_map.detach())  # only values have a gradient
+    return walk(graph, value_map=at_least_float32(values)).to(values.dtype)
 
 
 def _preprocessing(
@@ -190,20 +192,20 @@ def _preprocessing(
     return mean, std
 
 
-def _apply_alone(trial: Trial, head: nn.Module) -> Tensor:
-    """Logits of the head called with the map alone, which must be those of the model's own pass."""
+def _apply_alone(probe: ModuleProbe, head: nn.Module) -> Tensor:
+    """Call the head with the map alone, and check that its logits are those of the model's own pass."""
     try:
         with torch.no_grad():
-            logits = head(trial.map)
+            logits = head(probe.map)
     except Exception as error:
         raise ValueError(
-            f"head: {trial.head!r} cannot be called with the map {describe(trial.map)} alone ({error})"
+            f"head: {probe.head!r} cannot be called with the map {describe(probe.map)} alone ({error})"
         ) from error
-    same = isinstance(logits, Tensor) and logits.shape == trial.logits.shape
-    if not (same and torch.allclose(logits, trial.logits, rtol=1e-3, atol=1e-3, equal_nan=True)):
+    same = isinstance(logits, Tensor) and logits.shape == probe.logits.shape
+    if not (same and torch.allclose(logits, probe.logits, rtol=1e-3, atol=1e-3, equal_nan=True)):
         raise ValueError(
-            f"head: {trial.head!r} called with the map {describe(trial.map)} alone gives {describe(logits)}, and not "
-            f"what it gives in the model's own pass, {describe(trial.logits)}"
+            f"head: {probe.head!r} called with the map {describe(probe.map)} alone gives {describe(logits)}, and not "
+            f"what it gives in the model's own pass, {describe(probe.logits)}"
         )
     return logits
 
@@ -220,7 +222,7 @@ def _stride(size: tuple[int, int], embedding_map: Tensor) -> int:
 
 
 def _commutes(head: nn.Module, embedding_map: Tensor) -> bool:
-    """Whether mixing pixels before a head is mixing them after it, as for a linear head of each pixel by itself."""
+    """Whether mixing pixels before the head gives the same as after it, as for a head that is linear pixel by pixel."""
     generator = torch.Generator().manual_seed(0)
     map_ = embedding_map.to("cpu", torch.float64)
     wide = 3 * map_.abs().max().clamp(min=1) * torch.randn(map_.shape, generator=generator, dtype=map_.dtype)
@@ -236,8 +238,9 @@ def _commutes(head: nn.Module, embedding_map: Tensor) -> bool:
         return bool((head(mix(pixels)) - mix(logits)).abs().max() <= 1e-9 * logits.abs().max())
 
     try:
-        # In float64, where rounding cannot pass for a bend. A head that cannot run there counts as bent: walking the
-        # map is right for every head.
+        # In float64, where rounding cannot look like a nonlinearity. A head that cannot run in float64 counts as
+        # nonlinear: walking the map is right for every head.
+
         head = deepcopy(head).to("cpu", torch.float64)
         with torch.no_grad():
             return commutes(map_) and commutes(wide)

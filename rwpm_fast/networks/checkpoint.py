@@ -1,4 +1,4 @@
-"""Weight files, and what it takes for a network to accept one: every entry fits, or nothing is loaded."""
+"""Read weight files and load them into a network: every entry fits, or nothing is loaded."""
 
 from __future__ import annotations
 
@@ -18,15 +18,19 @@ from ..io.text import listed
 
 
 def read_state_dict(path: str | PathLike[str], *, keys: Sequence[str] = ("model", "state_dict")) -> dict[str, Tensor]:
-    """Named tensors of a weight file, on the CPU, in the dtypes they are stored in.
+    """Read the named tensors of a weight file, on the CPU, in the dtypes they are stored in.
 
-    The suffix tells the format: ``.npz``, ``.safetensors`` (if that package is installed), anything else as
-    ``torch.save`` writes it. Nothing in a file is executed: pickled objects other than tensors, containers and numbers
-    are refused. Tensors of a torch file may still lie in the file: they are read when used.
+    The format follows from the suffix: ``.npz``, ``.safetensors`` (if that package is installed), anything else is
+    read as ``torch.save`` writes it. Nothing in a file is executed: pickled objects other than tensors, containers and
+    numbers are refused. Tensors of a torch file may be mapped from the file: they are read when used.
 
     Args:
         path: weight file.
-        keys: entries of a torch file that may hold the tensors; the first that is there does, else the file itself.
+        keys: entries of a torch file that may hold the tensors. The first one present is used; without any, the file
+            itself is the dictionary of tensors.
+
+    Returns:
+        Tensors by name.
 
     Raises:
         OSError: there is no such file (``FileNotFoundError``), or it cannot be opened.
@@ -35,7 +39,7 @@ def read_state_dict(path: str | PathLike[str], *, keys: Sequence[str] = ("model"
     """
     path = Path(path)
     try:
-        with path.open("rb"):  # so that a missing file is told as such, whatever the format
+        with path.open("rb"):  # so that a missing file gives the same error in every format
             pass
     except OSError as error:
         raise type(error)(f"weights: expected a weight file, got {path}: {error.strerror}") from error
@@ -53,7 +57,14 @@ def read_state_dict(path: str | PathLike[str], *, keys: Sequence[str] = ("model"
 def strip_prefixes(
     state: Mapping[str, Tensor], prefixes: Sequence[str] = ("module.", "branch1.", "model.")
 ) -> dict[str, Tensor]:
-    """The same tensors under names that begin with none of the prefixes, which wrappers of a network put in front.
+    """Remove the prefixes that wrappers of a network put before the names of its tensors.
+
+    Args:
+        state: tensors by name.
+        prefixes: prefixes to remove, repeatedly and in any order.
+
+    Returns:
+        The same tensors under names that begin with none of the prefixes.
 
     Raises:
         ValueError: two names become one.
@@ -70,33 +81,33 @@ def strip_prefixes(
 
 
 def load_state(network: nn.Module, state: Mapping[str, Tensor], *, name: str, path: str | PathLike[str]) -> None:
-    """Fill parameters and buffers, each of them or none; floating-point entries are cast to the network's dtype.
+    """Fill all parameters and buffers of a network, or none; floating-point entries are cast to the network's dtype.
 
     The counters of batch norm, which older files lack and inference never reads, may be missing; they become 0.
 
     Args:
         network: any module.
         state: tensors under the names of ``network.state_dict()``.
-        name: the network's name, for messages.
-        path: where the tensors are from, for messages.
+        name: name of the network, for messages.
+        path: file of the tensors, for messages.
 
     Raises:
-        ValueError: an entry is missing, unknown, of another shape, not of floating point or not finite. The message
+        ValueError: an entry is missing, unexpected, of another shape, not of floating point or not finite. The message
             names the entries.
     """
     wanted = network.state_dict()
-    strangers = [entry for entry in state if entry not in wanted]
-    known = len(state) - len(strangers)
-    if strangers and 2 * known < len(wanted):
+    unexpected_keys = [entry for entry in state if entry not in wanted]
+    known = len(state) - len(unexpected_keys)
+    if unexpected_keys and 2 * known < len(wanted):
         raise ValueError(
             f"weights: {path} holds weights of another network: it has {known} of the {len(wanted)} entries of {name}, "
-            f"and besides {listed(strangers)}; choose the network that they are of"
+            f"and besides {listed(unexpected_keys)}; choose the network that they are of"
         )
-    unfit = (_misfit(entry, state[entry], tensor) for entry, tensor in wanted.items() if entry in state)
+    mismatched = (_mismatch(entry, state[entry], tensor) for entry, tensor in wanted.items() if entry in state)
     problems = {
         "missing": [entry for entry in wanted if entry not in state and not _is_counter(entry)],
-        "unknown": sorted(strangers),
-        "unfit": sorted(filter(None, unfit)),
+        "unexpected": sorted(unexpected_keys),
+        "mismatched": sorted(filter(None, mismatched)),
     }
     if any(problems.values()):
         text = "; ".join(f"{kind}: {listed(entries)}" for kind, entries in problems.items() if entries)
@@ -109,8 +120,8 @@ def _is_counter(entry: str) -> bool:
     return entry.rpartition(".")[-1] == "num_batches_tracked"
 
 
-def _misfit(entry: str, tensor: Tensor, wanted: Tensor) -> str | None:
-    """What is wrong with an entry, in words; None if nothing is."""
+def _mismatch(entry: str, tensor: Tensor, wanted: Tensor) -> str | None:
+    """Text that says how an entry differs from what the network wants; None if it fits."""
     if tensor.shape != wanted.shape:
         return f"{entry} has shape {list(tensor.shape)}, expected {list(wanted.shape)}"
     if tensor.is_floating_point() != wanted.is_floating_point():
@@ -122,7 +133,7 @@ def _misfit(entry: str, tensor: Tensor, wanted: Tensor) -> str | None:
 
 
 def _read_npz(path: Path) -> dict[str, Tensor]:
-    # np.load takes whatever is neither zip nor npy for a pickle, and refuses it with a text about pickles.
+    # np.load treats any file that is neither zip nor npy as a pickle, and its error speaks of pickles.
     if not zipfile.is_zipfile(path):
         raise ValueError(f"weights: expected an npz file, got {path}, which is none or is cut short")
     state, broken = {}, []
@@ -152,7 +163,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_torch(path: Path, keys: Sequence[str]) -> dict[str, Tensor]:
-    # Files of torch before 1.6 are no zip archives, and only those can be mapped.
+    # Only zip archives can be mapped; files of torch before 1.6 are none.
     mapped = zipfile.is_zipfile(path)
     if mapped and (damaged := _damaged(path)):
         raise ValueError(
@@ -177,22 +188,22 @@ def _read_torch(path: Path, keys: Sequence[str]) -> dict[str, Tensor]:
             f"weights: expected a dict of tensors in {path}, by itself or under {' or '.join(map(repr, keys))}, "
             f"got {type(content).__name__}"
         )
-    strangers = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
-    if strangers:
+    not_tensors = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
+    if not_tensors:
         raise ValueError(
             f"weights: expected a dict of tensors in {path}, by itself or under {' or '.join(map(repr, keys))}, "
-            f"but {listed(strangers)} hold none"
+            f"but {listed(not_tensors)} hold none"
         )
     return dict(content)
 
 
 def _damaged(path: Path) -> list[str]:
-    """Entries of a zip archive whose content is not what was written, which torch does not look at."""
+    """List the entries of a zip archive whose checksum does not match their content; torch does not check this."""
     damaged = []
     try:
         with zipfile.ZipFile(path) as archive:
             for entry in archive.infolist():
-                if entry.CRC == 0:  # torch.save can be told to leave them out
+                if entry.CRC == 0:  # torch.save has an option that leaves the checksums out
                     continue
                 try:
                     with archive.open(entry) as content:
@@ -213,11 +224,12 @@ def _not_torch(path: Path) -> ValueError:
 
 
 def _numpy_numbers() -> AbstractContextManager[None]:
-    """Let NumPy numbers through, such as the accuracy that many a checkpoint holds beside its tensors."""
-    if torch.__version__ < (2, 6):  # knows no function under the name that a file has for it
+    """Allow NumPy numbers in a file, such as the accuracy that many checkpoints hold besides their tensors."""
+    if torch.__version__ < (2, 6):  # cannot allow a function under another name than its own
         return nullcontext()
     scalar = np.float64(0).__reduce__()[0]
     dtypes = {type(np.dtype(kind)) for kind in (*np.typecodes["AllInteger"], *np.typecodes["Float"], "?")}
-    # NumPy 2 moved the function; files name it where it was when they were written.
+    # NumPy 2 moved the function; a file has the name of the NumPy that wrote it.
+
     places = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
     return torch.serialization.safe_globals([*((scalar, place) for place in places), np.dtype, *dtypes])

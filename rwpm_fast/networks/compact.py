@@ -1,7 +1,7 @@
-"""A small segmentation network of our own, whose weights are part of the package: any road photo is scored at once.
+"""A small segmentation network whose weights are part of the package, so that any road photo can be scored at once.
 
-Depthwise separable residual blocks at strides 4, 8, 16 and 32, the coarse ones for context. Its weights come from the
-code in ``training/``: DABNet's outputs on real photos, and rendered scenes.
+Depthwise separable residual blocks at strides 4, 8, 16 and 32, the coarse ones for context. Its weights are made by
+:mod:`rwpm_fast.training` from DABNet's outputs on real photos and from rendered scenes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .cityscapes import CITYSCAPES_CLASSES
 WEIGHTS = Path(__file__).with_suffix(".npz")
 
 EMBEDDING = 160  # channels
-LARGEST = 832  # pixels of the longer side: larger photos are made as small as those of the training
+MAX_SIDE = 832  # pixels of the longer side: larger photos are reduced to the size of those of the training
 
 
 class Conv(nn.Conv2d):
@@ -36,7 +36,7 @@ class Conv(nn.Conv2d):
 
     @torch.no_grad()
     def fold(self) -> None:
-        """Put the batch norm's statistics into weight and bias."""
+        """Fold the batch norm's statistics into weight and bias."""
         if self.norm is None:
             return
         factor = self.norm.weight / (self.norm.running_var + self.norm.eps).sqrt()
@@ -46,7 +46,7 @@ class Conv(nn.Conv2d):
 
 
 class Down(nn.Module):
-    """Half the size, more channels."""
+    """Halve the size and change the number of channels."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class Down(nn.Module):
 
 
 class Block(nn.Module):
-    """A depthwise and a pointwise convolution beside the input."""
+    """Residual block: a depthwise and a pointwise convolution, added to the input."""
 
     def __init__(self, channels: int, dilation: int = 1) -> None:
         super().__init__()
@@ -70,8 +70,10 @@ class Block(nn.Module):
 
 
 class CompactNet(Network):
-    """For the 19 Cityscapes classes: 160 channels of embedding at stride 8, a linear head. Photos of any size; what has
-    a side of more than 832 pixels is made smaller first."""
+    """Network for the 19 Cityscapes classes with 160 channels of embedding at stride 8 and a linear head.
+
+    It takes photos of any size; those with a side of more than 832 pixels are reduced first.
+    """
 
     name = "compact"
     classes = CITYSCAPES_CLASSES
@@ -94,11 +96,22 @@ class CompactNet(Network):
 
     @classmethod
     def load(cls, weights: str | PathLike[str] = WEIGHTS) -> CompactNet:
-        """The network with the weights of the package, or those of another npz file; see ``Network.load``."""
+        """Load the weights of the package, or those of another file.
+
+        Args:
+            weights: weight file; see :func:`rwpm_fast.networks.checkpoint.read_state_dict` for the formats.
+
+        Returns:
+            The network, in evaluation mode on the CPU.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: the file is no weight file, or its tensors are not those of the network; the message names them.
+        """
         return super().load(weights)
 
     def input_size(self, photo_size: tuple[int, int]) -> tuple[int, int]:
-        part = min(1.0, LARGEST / max(photo_size))
+        part = min(1.0, MAX_SIDE / max(photo_size))
         height, width = (max(8, round(side * part)) for side in photo_size)
         return height, width
 
@@ -121,14 +134,15 @@ class CompactNet(Network):
         return self.classifier(embedding_map)
 
     def normalize(self) -> CompactNet:
-        """Put a batch norm behind every convolution, for training."""
+        """Add a batch norm after every convolution, for training."""
         for module in self.modules():
             if isinstance(module, Conv):
                 module.norm = nn.BatchNorm2d(module.out_channels, momentum=0.05)
         return self
 
     def fold(self) -> CompactNet:
-        """Take the batch norms into the convolutions, which then do the same in evaluation mode."""
+        """Fold the batch norms into the convolutions, which then compute the same in evaluation mode."""
+
         for module in self.modules():
             if isinstance(module, Conv):
                 module.fold()

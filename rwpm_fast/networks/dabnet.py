@@ -18,7 +18,7 @@ PIXEL_MEAN = (72.39239876, 82.90891754, 73.15835921)  # of Cityscapes, RGB, 0..2
 
 
 class FrozenBatchNorm(nn.Module):
-    """Batch norm with fixed statistics; unlike ``nn.BatchNorm2d`` it counts no batches, as the weight files do not."""
+    """Batch norm with fixed statistics; unlike ``nn.BatchNorm2d`` it counts no batches, which weight files lack too."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -32,6 +32,8 @@ class FrozenBatchNorm(nn.Module):
 
 
 class BNPReLU(nn.Module):
+    """Batch norm, then PReLU with a slope for each channel."""
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.bn = FrozenBatchNorm(channels)
@@ -65,7 +67,7 @@ class Conv(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Halves the size. Where it widens, max-pooled inputs make up for the channels that the convolution leaves out."""
+    """Halve the size. Where the channels grow, the max-pooled input is concatenated to the convolution's output."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -108,8 +110,10 @@ def _dab_block(number: int, channels: int, dilations: tuple[int, ...]) -> nn.Seq
 
 
 class DABNet(Network):
-    """DABNet for the 19 Cityscapes classes, for inference: photos of any size, an embedding map of 259 channels at
-    stride 8, a linear head without bias."""
+    """DABNet for the 19 Cityscapes classes, for inference.
+
+    It takes photos of any size, and has an embedding map of 259 channels at stride 8 and a linear head without bias.
+    """
 
     name = "dabnet"
     classes = CITYSCAPES_CLASSES

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from .base import Network
 from .checkpoint import load_state, read_state_dict, strip_prefixes
 from .cityscapes import CITYSCAPES_CLASSES
+from .precision import at_least_float32
 
 PIXEL_MEAN, PIXEL_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, RGB, 0..1
 
@@ -30,7 +31,7 @@ STAGES = {
 }
 ASPP_RATES = (12, 24, 36)
 
-# What checkpoints hold besides the network: weights of losses, and biases of heads that only training has.
+# Entries of checkpoints besides the network: weights of losses, and biases of heads that exist in training only.
 TRAINING_ONLY = ("criterion", "aux", "dsn")
 
 
@@ -77,7 +78,7 @@ class Block(nn.Module):
 
 
 class ASPP(nn.Module):
-    """The photo's mean, a 1x1 and three dilated 3x3 convolutions, side by side."""
+    """The photo's mean, a 1x1 and three dilated 3x3 convolutions, concatenated."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -94,11 +95,11 @@ class DeepLabWRN38(Network):
     """DeepLabV3+ on WideResNet38 for the 19 Cityscapes classes, for inference: photos of any size, an embedding map of
     256 channels >= 0 at stride 2, a linear head without bias.
 
-    Logits are those of the 19 classes, which the scores of PEBAL and Balanced Energy look at; the 20th output, which
-    their training adds for abstention, is among ``all_logits``.
+    Logits are those of the 19 classes, from which PEBAL and Balanced Energy compute their scores; the 20th output,
+    which their training adds for abstention, is among ``all_logits``.
 
     Embedding map and logits are float32 also where the network itself runs in half precision, by ``network.half()``,
-    ``network.bfloat16()`` or autocast, so that a walk is not rounded to it.
+    ``network.bfloat16()`` or autocast, so that a walk loses no digits.
 
     Args:
         outputs: rows of the classifier, 20, or 19 for the Cityscapes network that training started from.
@@ -137,11 +138,21 @@ class DeepLabWRN38(Network):
 
     @classmethod
     def load(cls, weights: str | PathLike[str], *, width: int = 64) -> DeepLabWRN38:
-        """The network with weights from a checkpoint of PEBAL, of Balanced Energy or of the Cityscapes network they
-        start from, in evaluation mode on the CPU.
+        """Load a checkpoint of PEBAL, of Balanced Energy or of the Cityscapes network that their training starts from.
 
-        Prefixes that wrappers put before names, and what only training needs, are left away. The classifier has 19 or
-        20 rows, as the file has. Arguments and errors are those of ``Network.load``; ``width`` as above.
+        Prefixes that wrappers put before names, and entries that only training needs, are dropped. The classifier has
+        as many rows as the file, 19 or 20.
+
+        Args:
+            weights: weight file; see :func:`rwpm_fast.networks.checkpoint.read_state_dict` for the formats.
+            width: channels of the first convolution, 64 in published weights.
+
+        Returns:
+            The network, in evaluation mode on the CPU.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: the file is no weight file, or its tensors are not those of the network; the message names them.
         """
         state = {
             name: tensor
@@ -150,7 +161,7 @@ class DeepLabWRN38(Network):
         }
         classifier = state.get("final.6.weight")
         outputs = 19 if classifier is not None and classifier.shape[:1] == (19,) else 20
-        # On "meta" nothing is drawn at random that the file replaces anyway.
+        # On "meta" no random weights are drawn, which the file would replace.
         with torch.device("meta"):
             network = cls(outputs, width)
         network.to_empty(device="cpu")
@@ -158,27 +169,31 @@ class DeepLabWRN38(Network):
         return network.eval()
 
     def preprocess(self, photos: Tensor) -> Tensor:
-        weight = self.mod1.conv1.weight  # tells dtype and device
+        weight = self.mod1.conv1.weight  # for its dtype and device
         mean, std = (weight.new_tensor(values).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
         return (photos.to(weight.dtype) / 255).sub_(mean).div_(std)
 
     def embed(self, images: Tensor) -> Tensor:
         x = self.mod2(F.max_pool2d(self.mod1(images), 3, stride=2, padding=1))  # [B, 128, H / 2, W / 2]
         size = x.shape[-2:]
-        fine = self.bot_fine(x)  # [B, 48, H / 2, W / 2]; made early, so that the wider map is not kept
+        fine = self.bot_fine(x)  # [B, 48, H / 2, W / 2]; computed early, so that the wider map is not kept
         x = self.mod3(F.max_pool2d(x, 3, stride=2, padding=1))  # [B, 256, H / 4, W / 4]
         x = self.mod7(self.mod6(self.mod5(self.mod4(x))))  # [B, 4096, H / 8, W / 8]
         x = self.bot_aspp(self.aspp(x))  # [B, 256, H / 8, W / 8]
         x = torch.cat([fine, F.interpolate(x, size, mode="bilinear", align_corners=True)], dim=1)
         for layer in self.final[:6]:  # one by one, so that no map outlives the layer that reads it
             x = layer(x)  # [B, 256, H / 2, W / 2]
-        return x.to(torch.promote_types(x.dtype, torch.float32))
+        return at_least_float32(x)
 
     def head(self, embedding_map: Tensor) -> Tensor:
         return self._classify(embedding_map, self.final[6].weight[: len(self.classes)])
 
     def all_logits(self, embedding_map: Tensor) -> Tensor:
-        """Embedding map [B, 256, h, w] to all outputs of the classifier [B, 19 or 20, h, w]; the 20th is abstention."""
+        """Compute all outputs of the classifier, [B, 19 or 20, h, w], from the embedding map [B, 256, h, w].
+
+        The 20th output is abstention.
+        """
+
         return self._classify(embedding_map, self.final[6].weight)
 
     def _classify(self, embedding_map: Tensor, weight: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The layout of detectron2's Mask2Former checkpoints, which RbA's and Mask2Anomaly's share."""
+"""The layout of detectron2's Mask2Former checkpoints, which those of RbA and Mask2Anomaly share."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-# What published files hold besides: weights of the training loss, a table that follows from the window's size, and a
-# convolution of Mask2Anomaly that nothing runs.
+# Entries of published files that inference does not read: weights of the training loss, a table that follows from the
+# window's size, and a convolution of Mask2Anomaly that is never called.
 _UNUSED = re.compile(
     r"criterion\.empty_weight"
     r"|backbone\.layers\.\d+\.blocks\.\d+\.attn\.relative_position_index"
@@ -19,7 +19,7 @@ _UNUSED = re.compile(
 
 _DECODER_LAYER = r"^decoder\.layers\.(\d+)\."
 
-# Parts of a transformers model, where detectron2 has them, and how names differ inside: each rule applies, in order.
+# Prefix of a part in transformers, its prefix in detectron2, and rules that rename the rest, applied in order.
 _PARTS = (
     (
         "model.pixel_level_module.encoder.",
@@ -84,21 +84,24 @@ _PARTS = (
 
 
 class Detectron2State:
-    """The state of a transformers Mask2Former under the names, and in the shapes, that detectron2 gives it.
+    """The state of a transformers Mask2Former under the names and in the shapes of detectron2.
 
-    One tensor there may be three here: queries, keys and values of an attention.
+    One tensor of detectron2 may be three here: queries, keys and values of an attention.
+
+    Args:
+        model: the transformers model.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         places = defaultdict(list)
         for name in model.state_dict():
-            if (theirs := _their_name(name)) is not None:
+            if (theirs := _detectron2_name(name)) is not None:
                 places[theirs].append(name)
         self.places = {theirs: sorted(names, key=_thirds) for theirs, names in places.items()}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Every entry that inference reads."""
+        """Return every entry that inference reads."""
         ours = self.model.state_dict()
         return {
             theirs: ours[names[0]] if len(names) == 1 else torch.cat([ours[name] for name in names])
@@ -106,7 +109,7 @@ class Detectron2State:
         }
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Fill the model with entries as ``state_dict`` has them."""
+        """Fill the model from entries under the names of ``state_dict``."""
         ours = self.model.state_dict()
         for theirs, names in self.places.items():
             parts = [state[theirs]] if len(names) == 1 else state[theirs].chunk(len(names))
@@ -115,12 +118,12 @@ class Detectron2State:
 
 
 def used(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The entries of a detectron2 checkpoint without those that inference does not read."""
+    """Drop the entries of a detectron2 checkpoint that inference does not read."""
     return {name: tensor for name, tensor in state.items() if not _UNUSED.fullmatch(name)}
 
 
-def _their_name(name: str) -> str | None:
-    """Where detectron2 has the entry, or has it as a part; None for the loss's own."""
+def _detectron2_name(name: str) -> str | None:
+    """Name of detectron2's entry that is, or contains, this entry of transformers; None for entries of the loss."""
     for ours, theirs, rules in _PARTS:
         if name.startswith(ours):
             name = name.removeprefix(ours)
@@ -131,6 +134,7 @@ def _their_name(name: str) -> str | None:
 
 
 def _thirds(name: str) -> int:
-    """Which third of an attention's input projection the entry is."""
+    """Index of the third of an attention's input projection that the entry is: queries, keys, values."""
+
     found = re.search(r"\.([qkv])_proj\.", name)
     return "qkv".index(found[1]) if found else 0

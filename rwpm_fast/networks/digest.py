@@ -1,4 +1,4 @@
-"""What tells two networks apart whose names are the same: digests of their tensors."""
+"""Digests of a network's tensors, which distinguish networks of the same name."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from torch import Tensor, nn
 
 
 def tensor_digest(tensor: Tensor) -> str:
-    """SHA-256 of a tensor's elements, as hexadecimal digits."""
+    """Compute the SHA-256 of a tensor's elements, as hexadecimal digits."""
     return hashlib.sha256(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes()).hexdigest()
 
 
 def weights_digest(network: nn.Module) -> str:
-    """SHA-256 of all parameters and buffers, with their names, as hexadecimal digits."""
+    """Compute the SHA-256 of all parameters and buffers and of their names, as hexadecimal digits."""
+
     digest = hashlib.sha256()
     for name, tensor in network.state_dict().items():
         digest.update(f"{name} {tensor_digest(tensor)} ".encode())

@@ -4,7 +4,7 @@ The pixel embedding map is the output of the pixel decoder's ``mask_features`` (
 linear layer: signed, unbounded, at stride 4 of the padded input. The transformer decoder reads it twice: for the
 attention masks of each layer, and for the final masks, which are linear in it.
 
-Needs transformers and SciPy, which are asked for when a network is made.
+Needs transformers and SciPy, which are imported when a network is made.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from os import PathLike
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch.nn.functional as F
@@ -34,7 +35,8 @@ class Mask2Former(Network):
     Args:
         model: the transformers model.
         classes: names of its classes; by default those of its configuration.
-        pixel_mean, pixel_std: of the three channels, RGB, 0..255.
+        pixel_mean: of red, green and blue, 0..255.
+        pixel_std: standard deviation of red, green and blue, 0..255.
     """
 
     name = "mask2former"
@@ -63,7 +65,7 @@ class Mask2Former(Network):
     def preprocess(self, photos: Tensor) -> Tensor:
         size, photos = tuple(photos.shape[-2:]), photos.float()
         if (shown := self.input_size(size)) != size:
-            # As Pillow does it, which the published code resizes with: antialiased, each pass rounded, halves up.
+            # As Pillow, which the published code uses: antialiased, rounded after each pass, halves up.
             for step in ((size[0], shown[1]), shown):
                 photos = F.interpolate(photos, step, mode="bilinear", align_corners=False, antialias=True)
                 photos = (photos + 0.5).floor()
@@ -83,9 +85,15 @@ class Mask2Former(Network):
 
     @classmethod
     def load(cls, weights: str | PathLike[str]) -> Mask2Former:
-        """The network in a folder that ``save_pretrained`` wrote, in evaluation mode on the CPU.
+        """Load the network in a folder that ``save_pretrained`` wrote.
 
-        Nothing is downloaded. Mean and standard deviation are those of ``preprocessor_config.json``, if it is there.
+        Nothing is downloaded. Mean and standard deviation are those of ``preprocessor_config.json``, if there is one.
+
+        Args:
+            weights: the folder.
+
+        Returns:
+            The network, in evaluation mode on the CPU.
 
         Raises:
             FileNotFoundError: there is no such folder, or no ``config.json`` in it.
@@ -111,9 +119,9 @@ class Mask2Former(Network):
 
 
 class Detectron2Network(Mask2Former):
-    """A network whose published checkpoints are detectron2's, for the 19 Cityscapes classes.
+    """A network for the 19 Cityscapes classes whose published checkpoints have the layout of detectron2.
 
-    ``Detectron2State(network.model)`` of :mod:`rwpm_fast.networks.detectron2` shows it under their names.
+    ``Detectron2State(network.model)`` of :mod:`rwpm_fast.networks.detectron2` gives its state in that layout.
     """
 
     def __init__(self) -> None:
@@ -121,15 +129,21 @@ class Detectron2Network(Mask2Former):
 
     @classmethod
     def build(cls) -> nn.Module:
-        """The transformers model with weights drawn at random."""
+        """Build the transformers model with random weights."""
         raise NotImplementedError
 
     @classmethod
     def load(cls, weights: str | PathLike[str]) -> Detectron2Network:
-        """The network with the weights of a detectron2 checkpoint, in evaluation mode on the CPU.
+        """Load the weights of a detectron2 checkpoint.
 
-        Entries that inference does not read (of the training loss, ``fusion_layer``) may be there or not; any other
-        must be there once.
+        Entries that inference does not read (of the training loss, ``fusion_layer``) may be missing; any other must be
+        there once.
+
+        Args:
+            weights: weight file; see :func:`rwpm_fast.networks.checkpoint.read_state_dict` for the formats.
+
+        Returns:
+            The network, in evaluation mode on the CPU.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -144,7 +158,7 @@ class Detectron2Network(Mask2Former):
 
 class RbASwinB(Detectron2Network):
     """Rejected by All (Nayal et al., ICCV 2023), the released models ``swin_b_1dl*``: Swin-B, one decoder layer, one
-    deformable level; the one the walk was published with."""
+    deformable level. The walk was published with this network."""
 
     name = "rba_swin_b"
 
@@ -170,7 +184,8 @@ class RbASwinL(Detectron2Network):
 
 class Mask2Anomaly(Detectron2Network):
     """Mask2Anomaly (Rai et al., ICCV 2023) as released: ResNet-50, three deformable levels, nine decoder layers with
-    global masked attention; photos resized to a shorter side of 1024, and averaged with their mirror image."""
+    global masked attention. Photos are resized to a shorter side of 1024, and their scores are averaged with those of
+    the mirror image."""
 
     name = "mask2anomaly"
     mirrored = True
@@ -191,10 +206,10 @@ class Mask2Anomaly(Detectron2Network):
         return height, width
 
 
-def _parts():
-    """The module that needs transformers."""
+def _parts() -> ModuleType:
+    """Import the module that needs transformers."""
     try:
-        # Asked for here, since transformers itself only tells when it computes.
+        # transformers needs SciPy too, but says so only when it computes.
         import scipy  # noqa: F401
 
         from . import mask2former_model

@@ -1,7 +1,7 @@
-"""Mask2Former (Cheng et al., CVPR 2022, arXiv 2112.01527) of the parts of Hugging Face transformers, with what its
-descendants change: how many levels the deformable encoder takes, and global masked attention.
+"""Mask2Former (Cheng et al., CVPR 2022, arXiv 2112.01527) built from Hugging Face transformers, with what its
+descendants change: the number of levels that the deformable encoder reads, and global masked attention.
 
-Only this module needs transformers; importing it without raises ImportError.
+Only this module needs transformers; importing it without them raises ImportError.
 """
 
 from __future__ import annotations
@@ -28,12 +28,19 @@ from ..io.text import listed
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
 STRIDES = (4, 8, 16, 32)  # of the backbone's stages
 
-# Entries of Swin that inference does not read; files have them or not.
+# Entries of Swin that inference does not read and that a file may lack.
 UNREAD = re.compile(r"\.swin\.layernorm\.|\.relative_position_index$")
 
 
 def swin(*, width: int, depths: tuple[int, ...], heads: tuple[int, ...], window: int) -> PretrainedConfig:
-    """Swin transformer (Liu et al., ICCV 2021) as a backbone of four stages."""
+    """Configure a Swin transformer (Liu et al., ICCV 2021) as a backbone of four stages.
+
+    Args:
+        width: channels of the first stage; each later stage has twice as many.
+        depths: blocks of each stage.
+        heads: attention heads of each stage.
+        window: side of the attention windows, in patches.
+    """
     return SwinConfig(
         embed_dim=width,
         depths=list(depths),
@@ -45,7 +52,12 @@ def swin(*, width: int, depths: tuple[int, ...], heads: tuple[int, ...], window:
 
 
 def resnet(*, depths: tuple[int, ...] = (3, 4, 6, 3), width: int = 64) -> PretrainedConfig:
-    """ResNet with bottlenecks (He et al., CVPR 2016) that stride in their 3 x 3 convolutions; ResNet-50 by default."""
+    """Configure a ResNet (He et al., CVPR 2016) with bottlenecks that stride in their 3 x 3 convolutions.
+
+    Args:
+        depths: blocks of each stage; those of ResNet-50 by default.
+        width: channels of the stem.
+    """
     return ResNetConfig(
         embedding_size=width,
         hidden_sizes=[4 * width * 2**stage for stage in range(4)],
@@ -64,25 +76,25 @@ def mask2former(
     global_masked_attention: bool = False,
     **settings,
 ) -> Mask2FormerForUniversalSegmentation:
-    """A network with weights drawn at random, in evaluation mode.
+    """Build a network with random weights, in evaluation mode.
 
     Args:
-        backbone: of four stages with strides 4, 8, 16, 32.
+        backbone: configuration of four stages with strides 4, 8, 16, 32.
         classes: K, without void.
-        decoder_layers: of the transformer decoder, as many as there are.
-        levels: backbone stages that the deformable encoder takes, from the coarsest, 1 to 3; the others join in the
-            feature pyramid.
+        decoder_layers: number of layers of the transformer decoder.
+        levels: backbone stages that the deformable encoder reads, counted from the coarsest, 1 to 3; the others enter
+            in the feature pyramid.
         global_masked_attention: see :class:`GlobalMaskedAttention`.
-        settings: further ones of ``Mask2FormerConfig``.
+        settings: further arguments of ``Mask2FormerConfig``.
     """
     config = Mask2FormerConfig(
         num_labels=classes,
         decoder_layers=decoder_layers + 1,  # counts the prediction before the first layer
-        # Read for one thing: how many levels the pyramid adds to the finest one of the deformable encoder.
+        # Used for one thing only: how many levels the pyramid adds to the finest one of the deformable encoder.
         feature_strides=[max(stride, STRIDES[-levels]) for stride in STRIDES],
         **settings,
     )
-    config.backbone_config = backbone  # set here, since the constructor warns of all but Swin
+    config.backbone_config = backbone  # set here, since the constructor warns of any backbone but Swin
     model = Mask2FormerForUniversalSegmentation(config)
     if isinstance(backbone, SwinConfig):
         model.model.pixel_level_module.encoder.swin.layernorm = nn.Identity()  # its output is not used
@@ -95,7 +107,10 @@ def mask2former(
 
 
 def pretrained(folder: Path) -> Mask2FormerForUniversalSegmentation:
-    """The network that ``save_pretrained`` wrote, in evaluation mode.
+    """Load the network that ``save_pretrained`` wrote, in evaluation mode.
+
+    Args:
+        folder: with ``config.json`` and the weights.
 
     Raises:
         OSError: there are no weights in the folder.
@@ -103,7 +118,7 @@ def pretrained(folder: Path) -> Mask2FormerForUniversalSegmentation:
     """
     library = logging.getLogger("transformers")
     level = library.level
-    library.setLevel(logging.ERROR)  # what does not fit is told below, where it matters
+    library.setLevel(logging.ERROR)  # mismatches are reported below, where they matter
     try:
         model, report = Mask2FormerForUniversalSegmentation.from_pretrained(
             folder, local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True
@@ -123,8 +138,13 @@ def pretrained(folder: Path) -> Mask2FormerForUniversalSegmentation:
 
 
 class GlobalMaskedAttention(nn.Module):
-    """Cross-attention of Mask2Anomaly (Rai et al., ICCV 2023): to the foreground of a query's mask, and by a second
-    attention to its background; the sum of both. In place of ``nn.MultiheadAttention``."""
+    """Cross-attention of Mask2Anomaly (Rai et al., ICCV 2023): one attention to the foreground of a query's mask plus
+    a second one to its background. It takes the place of ``nn.MultiheadAttention``.
+
+    Args:
+        channels: of queries, keys and values.
+        heads: number of attention heads of each of the two.
+    """
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
@@ -134,17 +154,29 @@ class GlobalMaskedAttention(nn.Module):
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor, key_padding_mask: None = None
     ) -> tuple[Tensor, None]:
-        """Queries [Q, B, C], keys and values [N, B, C], ``attn_mask`` [B * heads, Q, N] bool, True where a pixel is no
-        foreground and all False for a mask without any; to [Q, B, C]."""
-        outside = ~attn_mask
-        outside &= ~outside.all(-1, keepdim=True)  # a query with nothing to see sees everything
+        """Attend to the foreground and to the background of every query.
+
+        Args:
+            query: [Q, B, C].
+            key: [N, B, C].
+            value: [N, B, C].
+            attn_mask: [B * heads, Q, N] bool, True where a pixel is no foreground of the query; all False for a query
+                without foreground.
+            key_padding_mask: not used.
+
+        Returns:
+            Attended values [Q, B, C], and None in place of the attention weights.
+        """
+        in_foreground = ~attn_mask
+        in_foreground &= ~in_foreground.all(-1, keepdim=True)  # without background, attend to all pixels
         front, _ = self.foreground(query, key, value, attn_mask=attn_mask, need_weights=False)
-        back, _ = self.background(query, key, value, attn_mask=outside, need_weights=False)
+        back, _ = self.background(query, key, value, attn_mask=in_foreground, need_weights=False)
         return front + back, None
 
 
 def _set_levels(model: Mask2FormerForUniversalSegmentation, levels: int) -> None:
-    """Have encoder and decoder work on the coarsest levels alone."""
+    """Restrict encoder and decoder to the coarsest levels."""
+
     pixels, queries = model.model.pixel_level_module.decoder, model.model.transformer_module
     pixels.num_feature_levels = queries.num_feature_levels = queries.decoder.num_feature_levels = levels
     pixels.input_projections = pixels.input_projections[:levels]  # from the coarsest

@@ -1,4 +1,4 @@
-"""One pass of a model over a trial photo: whether an embedding and a head named by paths are what they should be."""
+"""Check two modules of a model, an embedding and a head named by their paths, in one pass over a trial photo."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-LISTED = 6  # candidates in a message
+MAX_CANDIDATES = 6  # in a message
 
 
-class Trial:
-    """A pass of a model in which the head reads just what the embedding gives, or an error that tells what to take.
+class ModuleProbe:
+    """Run a model once and record what its embedding and its head give, if the head reads only the embedding.
 
     Args:
         model: in evaluation mode.
-        images: its input.
-        embedding, head: paths of modules.
+        images: input of the model, [B, ...].
+        embedding: path of the module whose output is the embedding map.
+        head: path of the module that turns the map into logits.
 
     Attributes:
         map: output of the embedding, [B, D, h, w].
         logits: output of the head, [B, K, h', w'].
 
     Raises:
-        ValueError: see ``rwpm_fast.attach``.
+        ValueError: the modules do not fit; the message names others to use. See :func:`rwpm_fast.attach`.
     """
 
     def __init__(self, model: nn.Module, images: Tensor, embedding: str, head: str) -> None:
@@ -33,7 +34,7 @@ class Trial:
         self.images = images
         self.embedding = embedding
         self.head = head
-        self.shapes: dict[str, list[int]] = {}  # of maps, by path, in the order of their making
+        self.shapes: dict[str, list[int]] = {}  # of maps by path, in the order in which they are computed
         self.calls: dict[str, int] = defaultdict(int)
         self.map = self.read = self.logits = None
 
@@ -47,10 +48,10 @@ class Trial:
                     f"{role}: expected {what} from {path!r}, got {describe(output)}; {self._candidates(path)}"
                 )
         if not _same(self.read, self.map):
-            raise ValueError(self._other_reading())
+            raise ValueError(self._describe_head_input())
 
     def _run(self, record: Any) -> None:
-        """The pass, with ``record(path, inputs, output)`` told of every module's call."""
+        """Run the model and call ``record(path, inputs, output)`` at every call of a module."""
         handles = [
             module.register_forward_hook(
                 lambda _module, inputs, output, path=path: record(path, inputs, output)  # its None keeps the output
@@ -89,9 +90,9 @@ class Trial:
             )
 
     def _candidates(self, path: str) -> str:
-        """Modules that may be meant, in words: close names, then layers that give maps, the last one first."""
+        """Text that lists modules that may be meant: close names, then layers that give maps, the last one first."""
         modules = dict(self.model.named_modules())
-        names = get_close_matches(path, [name for name in modules if name], n=LISTED, cutoff=0.7)
+        names = get_close_matches(path, [name for name in modules if name], n=MAX_CANDIDATES, cutoff=0.7)
         maps = [
             name
             for name in reversed(self.shapes)
@@ -101,32 +102,34 @@ class Trial:
         if names:
             parts.append(f"close names: {', '.join(map(self._with_shape, names))}")
         if maps:
-            parts.append(f"convolutions that give maps, last first: {', '.join(map(self._with_shape, maps[:LISTED]))}")
+            listed = ", ".join(map(self._with_shape, maps[:MAX_CANDIDATES]))
+            parts.append(f"convolutions that give maps, last first: {listed}")
         return "; ".join(parts) or "no module of it gives a map"
 
     def _with_shape(self, path: str) -> str:
         return f"{path} {self.shapes[path]}" if path in self.shapes else path
 
-    def _other_reading(self) -> str:
-        """What the head reads in place of the embedding, in words."""
-        givers: dict[str, None] = {}
+    def _describe_head_input(self) -> str:
+        """Text that says what the head reads in place of the embedding."""
+        sources: dict[str, None] = {}
 
         def compare(path: str, _inputs: tuple[Any, ...], output: Any) -> None:
             if path not in ("", self.head) and _same(self.read, output):
-                givers[path] = None
+                sources[path] = None
 
         self._run(compare)
         text = (
             f"head: {self.head!r} reads {describe(self.read)}, which is not what {self.embedding!r} gives, "
             f"{describe(self.map)}; "
         )
-        if givers:
-            return text + f"it is what {' and '.join(map(repr, givers))} give: take one as embedding"
+        if sources:
+            return text + f"it is what {' and '.join(map(repr, sources))} give: take one as embedding"
         return text + "no module gives it: take as head a module that holds all that follows the embedding"
 
 
 def describe(value: Any) -> str:
-    """Shape of a tensor, kind of anything else."""
+    """Text with the shape of a tensor, or the type of anything else."""
+
     return f"shape {list(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
 
 

@@ -1,5 +1,5 @@
-"""The operator: ``torch.ops.rwpm.walk`` and what is built on it; imported without torch, which its modules need."""
+"""The operator ``torch.ops.rwpm.walk`` and what is built on it. This file needs no torch; the modules in it do."""
 
 
 class FallbackWarning(UserWarning):
-    """The walk runs in plain torch because the compiled library cannot serve."""
+    """Warns that the walk runs in plain torch, because the compiled library cannot be used."""

@@ -1,60 +1,89 @@
-"""The backends of the walk, one object each: compiled kernels on the CPU, Triton's, CUDA C++, plain torch.
+"""The backends of the walk, one object each: compiled CPU kernels, Triton kernels, CUDA C++ kernels, plain torch.
 
-Nothing here needs Triton or a GPU until a backend that does is asked to walk.
+Importing this module needs neither Triton nor a GPU: a backend imports its kernels when it is first asked for them.
 """
 
 from __future__ import annotations
 
-import time
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from types import ModuleType
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from . import cpu_matrix, eager, library
-from .info import WalkInfo, info_of_table, timed
+from .info import Infos, PhaseTimer, WalkInfo, eager_info, infos_from_table, join_batch, split_batch
 from .settings import WalkSettings
 from .torch_version import OLDEST_TRITON_OP, too_old
 
-Infos: TypeAlias = WalkInfo | tuple[WalkInfo, ...]  # of one image, or of each of a batch
-
 
 class Matrix(Protocol):
-    """S over the n pixels of a graph; its rows dropped the shares ``dropped_mass`` [n] of their mass, at most."""
+    """The sparse matrix S over the n pixels of a graph.
+
+    Attributes:
+        dropped_mass: [n] float32, share of its exact mass that a row dropped, at most.
+    """
 
     dropped_mass: Tensor
 
-    def walk(self, values: Tensor, *, alpha: float, steps: int) -> Tensor: ...
-    def pairs(self) -> tuple[Tensor, Tensor, Tensor]: ...
+    def walk(self, values: Tensor, *, alpha: float, steps: int) -> Tensor:
+        """Walk values [n, C]; float64 values in float64, on float32 weights. Differentiable."""
+        ...
+
+    def pairs(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Row, column and weight of every pair, [kept] each."""
+        ...
 
 
 class Backend(Protocol):
-    """Walks checked tensors: embeddings [N, D] or [B, N, D], values [.., N, C] or None, mask [.., N] or None."""
+    """One way to run a walk.
 
-    name: str
+    All methods take checked tensors: ``embeddings`` [N, D] or [B, N, D], ``values`` [..., N, C] or None for the
+    embeddings, ``mask`` [..., N] bool or None for all pixels.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name that ``backend=`` of :func:`rwpm_fast.walk` takes."""
+        ...
 
     def unsupported_reason(self, embeddings: Tensor, values: Tensor | None) -> str | None:
-        """Why it cannot walk such tensors, with the way out; None when it can."""
+        """Say why this backend cannot walk such tensors, and what helps; None if it can."""
+        ...
 
     def walk(self, embeddings: Tensor, values: Tensor | None, mask: Tensor | None, settings: WalkSettings) -> Tensor:
-        """Walked values."""
+        """Walk values; see :func:`rwpm_fast.walk`."""
+        ...
 
     def walk_with_info(
         self, embeddings: Tensor, values: Tensor | None, mask: Tensor | None, settings: WalkSettings
     ) -> tuple[Tensor, Infos]:
-        """Walked values, and what the walk did."""
+        """Walk values, and report what the walk did."""
+        ...
 
     def build_matrix(
         self, embeddings: Tensor, valid: Tensor, *, temperature: float, tolerance: float, width: int
     ) -> Matrix | None:
-        """S of the valid pixels [N] of embeddings [N, D], ``width`` (0: not known) in a row of their map; None where it
-        would stream."""
+        """Build the sparse matrix of one image's graph.
+
+        Args:
+            embeddings: [N, D].
+            valid: [N] bool, the pixels of the graph.
+            temperature: softmax temperature tau > 0.
+            tolerance: mass that a row of S may drop, in (0, 1).
+            width: pixels in a row of the map; 0: not known.
+
+        Returns:
+            The matrix; None if the graph is too dense for one, or the backend has none.
+        """
+        ...
 
 
-class _Cpu:
+class CpuBackend:
+    """The compiled kernels on the CPU."""
+
     name = "cpu"
 
     def unsupported_reason(self, embeddings: Tensor, values: Tensor | None) -> str | None:
@@ -64,13 +93,14 @@ class _Cpu:
         return None if reason is None else f"the compiled library is out of use: {reason}"
 
     def walk(self, embeddings: Tensor, values: Tensor | None, mask: Tensor | None, settings: WalkSettings) -> Tensor:
-        return torch.ops.rwpm.walk.default(embeddings, values, mask, **settings.of_operator())
+        return torch.ops.rwpm.walk.default(embeddings, values, mask, **settings.operator_kwargs())
 
     def walk_with_info(
         self, embeddings: Tensor, values: Tensor | None, mask: Tensor | None, settings: WalkSettings
     ) -> tuple[Tensor, Infos]:
-        result, table = torch.ops.rwpm.walk_with_info.default(embeddings, values, mask, **settings.of_operator())
-        return result, info_of_table(table, batched=embeddings.dim() == 3)
+        operator = torch.ops.rwpm.walk_with_info.default
+        walked, table = operator(embeddings, values, mask, **settings.operator_kwargs())
+        return walked, infos_from_table(table, batched=embeddings.dim() == 3)
 
     def build_matrix(
         self, embeddings: Tensor, valid: Tensor, *, temperature: float, tolerance: float, width: int
@@ -78,53 +108,13 @@ class _Cpu:
         return cpu_matrix.build_matrix(embeddings, valid, temperature=temperature, tolerance=tolerance, width=width)
 
 
-class _Eager:
+class EagerBackend:
+    """Plain torch on any device. It always streams."""
+
     name = "torch"
 
     def unsupported_reason(self, embeddings: Tensor, values: Tensor | None) -> str | None:
         return None
-
-    def walk(self, embeddings: Tensor, values: Tensor | None, mask: Tensor | None, settings: WalkSettings) -> Tensor:
-        return eager.walk(embeddings, values, mask, settings)
-
-    def walk_with_info(
-        self, embeddings: Tensor, values: Tensor | None, mask: Tensor | None, settings: WalkSettings
-    ) -> tuple[Tensor, Infos]:
-        return timed(self.walk, embeddings, values, mask, settings)
-
-    def build_matrix(self, embeddings: Tensor, valid: Tensor, **settings: Any) -> None:
-        return None
-
-
-@cache
-def load_triton() -> tuple[ModuleType | None, str | None]:
-    """The module of Triton's operators and None, or None and why it cannot be had, with the way out."""
-    if (reason := too_old(OLDEST_TRITON_OP)) is not None:
-        return None, reason
-    try:
-        from .gpu import op
-    except ImportError as error:
-        return None, f"{error}; install Triton: pip install triton"
-    return op, None
-
-
-def _device(t: Tensor):
-    return torch.cuda.device(t.device) if t.is_cuda else nullcontext()
-
-
-class _Triton:
-    name = "triton"
-
-    def unsupported_reason(self, embeddings: Tensor, values: Tensor | None) -> str | None:
-        op, reason = load_triton()
-        if op is None:
-            return reason
-        if not embeddings.is_cuda and not op.INTERPRETED:
-            return (
-                f"expected tensors on a GPU, got {embeddings.device}; TRITON_INTERPRET=1 runs the kernels anywhere, "
-                "slowly"
-            )
-        return op.unsupported_reason(embeddings, embeddings if values is None else values)
 
     def walk(
         self,
@@ -135,55 +125,110 @@ class _Triton:
         *,
         adjoint: bool = False,
     ) -> Tensor:
-        with _device(embeddings):
-            return load_triton()[0].walk(embeddings, values, mask, **settings.of_operator(), adjoint=adjoint)
+        return eager.walk(embeddings, values, mask, settings, adjoint=adjoint)
 
     def walk_with_info(
         self, embeddings: Tensor, values: Tensor | None, mask: Tensor | None, settings: WalkSettings
     ) -> tuple[Tensor, Infos]:
-        """Image by image, and waiting for the device after every phase to see its time."""
-        if embeddings.dim() == 3:
-            parts = [
-                self.walk_with_info(
-                    e, None if values is None else values[b], None if mask is None else mask[b], settings
-                )
-                for b, e in enumerate(embeddings)
-            ]
-            empty = embeddings if values is None else values
-            results = [result for result, _ in parts]
-            return torch.stack(results) if results else empty.new_empty(empty.shape), tuple(info for _, info in parts)
+        walked = []
+        for image in split_batch(embeddings, values, mask):
+            timer = PhaseTimer(embeddings.device, ("walk",))
+            result = eager.walk(*image, settings)
+            timer("walk")
+            walked.append((result, eager_info(*image, settings, timer.seconds)))
+        return join_batch(walked, embeddings if values is None else values)
 
-        seconds = {"pack": 0.0, "compile": 0.0, "steps": 0.0}
+    def build_matrix(
+        self, embeddings: Tensor, valid: Tensor, *, temperature: float, tolerance: float, width: int
+    ) -> Matrix | None:
+        return None
 
-        def now() -> float:
-            if embeddings.is_cuda:
-                torch.cuda.synchronize(embeddings.device)
-            return time.perf_counter()
 
-        begun = now()
+@cache
+def load_triton() -> tuple[ModuleType | None, str | None]:
+    """Import the module of the Triton operators.
 
-        def on_phase(phase: str) -> None:
-            nonlocal begun
-            seconds[phase], begun = now() - begun, now()
+    Returns:
+        The module and None, or None and why it cannot be imported, with what helps.
+    """
+    if (reason := too_old(OLDEST_TRITON_OP)) is not None:
+        return None, reason
+    try:
+        from .gpu import op
+    except ImportError as error:
+        return None, f"{error}; install Triton: pip install triton"
+    return op, None
 
-        with _device(embeddings):
-            result, stats = self._walk_with_stats(embeddings, values, mask, settings, on_phase)
-        return result, WalkInfo(**stats, seconds=seconds)
 
-    def _walk_with_stats(self, embeddings, values, mask, settings: WalkSettings, on_phase):
-        return load_triton()[0].walk_with_stats(embeddings, values, mask, **settings.of_operator(), on_phase=on_phase)
+def _triton_operators() -> ModuleType:
+    module, reason = load_triton()
+    if module is None:
+        raise RuntimeError(reason)
+    return module
+
+
+def _on_device_of(tensor: Tensor) -> AbstractContextManager[Any]:
+    """Make the device of a tensor the current one, on which Triton launches."""
+    return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
+
+
+class TritonBackend:
+    """The Triton kernels, on a GPU or in Triton's interpreter."""
+
+    name = "triton"
+
+    def unsupported_reason(self, embeddings: Tensor, values: Tensor | None) -> str | None:
+        operators, reason = load_triton()
+        if operators is None:
+            return reason
+        if not embeddings.is_cuda and not operators.INTERPRETED:
+            return (
+                f"expected tensors on a GPU, got {embeddings.device}; TRITON_INTERPRET=1 runs the kernels anywhere, "
+                "slowly"
+            )
+        return operators.unsupported_reason(embeddings, embeddings if values is None else values)
+
+    def walk(
+        self,
+        embeddings: Tensor,
+        values: Tensor | None,
+        mask: Tensor | None,
+        settings: WalkSettings,
+        *,
+        adjoint: bool = False,
+    ) -> Tensor:
+        options = settings.operator_kwargs() | {"adjoint": adjoint}
+        with _on_device_of(embeddings):
+            return _triton_operators().walk(embeddings, values, mask, **options)
+
+    def walk_with_info(
+        self, embeddings: Tensor, values: Tensor | None, mask: Tensor | None, settings: WalkSettings
+    ) -> tuple[Tensor, Infos]:
+        """Walk image by image, waiting for the device after every phase to measure its time."""
+        walked = []
+        options = settings.operator_kwargs() | self._info_options()
+        for image in split_batch(embeddings, values, mask):
+            timer = PhaseTimer(embeddings.device)
+            with _on_device_of(embeddings):
+                result, stats = _triton_operators().walk_with_stats(*image, **options, on_phase=timer)
+            walked.append((result, WalkInfo(**stats, seconds=timer.seconds)))
+        return join_batch(walked, embeddings if values is None else values)
+
+    def _info_options(self) -> dict[str, Any]:
+        """Further arguments of the operators' ``walk_with_stats``."""
+        return {}
 
     def build_matrix(
         self, embeddings: Tensor, valid: Tensor, *, temperature: float, tolerance: float, width: int
     ) -> Matrix | None:
         from .gpu.matrix import build_matrix
 
-        with _device(embeddings):
+        with _on_device_of(embeddings):
             return build_matrix(embeddings[valid], temperature=temperature, tolerance=tolerance)
 
 
-class _Cuda(_Triton):
-    """Triton's, but for exact transitions in 16 bits, which CUDA C++ makes."""
+class CudaBackend(TritonBackend):
+    """The Triton kernels, except that exact transitions in 16 bits run in CUDA C++."""
 
     name = "cuda"
 
@@ -194,19 +239,26 @@ class _Cuda(_Triton):
 
         return cuda_step.unsupported_dtype(embeddings, values)
 
-    def walk(self, embeddings: Tensor, values: Tensor | None, mask: Tensor | None, settings: WalkSettings) -> Tensor:
-        with _device(embeddings):
-            return load_triton()[0].walk_by_cuda(embeddings, values, mask, **settings.of_operator())
+    def walk(
+        self,
+        embeddings: Tensor,
+        values: Tensor | None,
+        mask: Tensor | None,
+        settings: WalkSettings,
+        *,
+        adjoint: bool = False,
+    ) -> Tensor:
+        options = settings.operator_kwargs() | {"adjoint": adjoint}
+        with _on_device_of(embeddings):
+            return _triton_operators().walk_by_cuda(embeddings, values, mask, **options)
 
-    def _walk_with_stats(self, embeddings, values, mask, settings: WalkSettings, on_phase):
+    def _info_options(self) -> dict[str, Any]:
         from .gpu import cuda_step
 
-        return load_triton()[0].walk_with_stats(
-            embeddings, values, mask, **settings.of_operator(), on_phase=on_phase, exact_step=cuda_step.exact_step
-        )
+        return {"exact_step": cuda_step.exact_step}
 
 
-CPU, TRITON, CUDA, EAGER = _Cpu(), _Triton(), _Cuda(), _Eager()
+CPU, TRITON, CUDA, EAGER = CpuBackend(), TritonBackend(), CudaBackend(), EagerBackend()
 BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (CPU, TRITON, CUDA, EAGER)}
 CHOICES = ("auto", *BACKENDS)
 
@@ -221,7 +273,12 @@ def check_backend(backend: str) -> None:
         raise ValueError(f"backend: expected one of {', '.join(CHOICES)}, got {backend!r}")
 
 
-def automatic(embeddings: Tensor, values: Tensor | None = None) -> Backend:
-    """What "auto" means for such tensors: the compiled kernels of their device, else plain torch."""
+def choose_backend(embeddings: Tensor, values: Tensor | None = None) -> Backend:
+    """Return the backend that "auto" stands for: the compiled kernels for the tensors' device, or else plain torch.
+
+    Args:
+        embeddings: [..., N, D].
+        values: [..., N, C]; the embeddings when None.
+    """
     backend = TRITON if embeddings.is_cuda else CPU
     return EAGER if backend.unsupported_reason(embeddings, values) is not None else backend

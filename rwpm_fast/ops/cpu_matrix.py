@@ -1,7 +1,7 @@
-"""``torch.ops.rwpm.transition`` and ``transition_walk``: fake kernels and the gradient.
+"""The sparse matrix on the CPU: ``torch.ops.rwpm.transition`` builds it, ``transition_walk`` walks it.
 
-Both are compiled only (``csrc/bindings/torch_transition.cpp``); where the library cannot serve,
-:mod:`rwpm_fast.ops.graph` streams.
+Both exist in compiled code only (``csrc/bindings/torch_transition.cpp``); without the library
+:mod:`rwpm_fast.ops.graph` streams. Here are their fake kernels and the gradient.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .settings import DEFAULTS, check_graph_settings, check_walk_settings
 
 
 class GroupedMatrix:
-    """S as groups of four rows that share their columns: what ``torch.ops.rwpm.transition`` makes.
+    """S as groups of four rows that share their columns: the result of ``torch.ops.rwpm.transition``.
 
     Attributes:
         dropped_mass: [n] float32, share of its mass that a row dropped, at most.
@@ -23,20 +23,21 @@ class GroupedMatrix:
     def __init__(self, order: Tensor, group_start: Tensor, column: Tensor, weight: Tensor, dropped: Tensor):
         """
         Args:
-            order: [n], the pixels of the matrix's rows; by rows is `dropped` too.
-            group_start: [groups + 1].
-            column: [entries].
-            weight: [entries, 4].
+            order: [n] int64, the pixel of each row of the matrix.
+            group_start: [groups + 1] int64, first entry of each group.
+            column: [entries] int32.
+            weight: [entries, 4] float32, of the four rows of a group.
+            dropped: [n] float32, dropped mass of each row of the matrix.
         """
         self._parts = order, group_start, column, weight
         self.dropped_mass = torch.empty_like(dropped).index_copy_(0, order, dropped)
 
     def walk(self, values: Tensor, *, alpha: float, steps: int) -> Tensor:
-        """Walk values [n, C]; in float64 where they are, on float32 weights. Differentiable."""
+        """Walk values [n, C]; see :class:`rwpm_fast.ops.backends.Matrix`."""
         return torch.ops.rwpm.transition_walk.default(*self._parts, values, alpha=alpha, steps=steps)
 
     def pairs(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Row, column and weight of every pair: [kept] each."""
+        """Row, column and weight of every pair, [kept] each."""
         order, group_start, column, weight = self._parts
         group = torch.arange(len(group_start) - 1).repeat_interleave(group_start.diff())  # [entries]
         entry, row = weight.nonzero(as_tuple=True)
@@ -46,7 +47,18 @@ class GroupedMatrix:
 def build_matrix(
     embeddings: Tensor, valid: Tensor, *, temperature: float, tolerance: float, width: int
 ) -> GroupedMatrix | None:
-    """Of the valid pixels [N] of embeddings [N, D], ``width`` (0: guessed) to a row of the map; None if it streams."""
+    """Build the sparse matrix of a graph.
+
+    Args:
+        embeddings: [N, D].
+        valid: [N] bool, the pixels of the graph.
+        temperature: softmax temperature tau > 0.
+        tolerance: mass that a row of S may drop, in (0, 1).
+        width: pixels in a row of the map; 0: guessed.
+
+    Returns:
+        The matrix; None if the graph is too dense for one.
+    """
     order, *matrix, dropped = torch.ops.rwpm.transition.default(
         embeddings, valid, temperature=temperature, tolerance=tolerance, width=width
     )

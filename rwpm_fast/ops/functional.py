@@ -1,4 +1,4 @@
-"""``rwpm_fast.walk``: the operator with its checks, a choice of backend, and a report of what it did."""
+"""``rwpm_fast.walk``: the operator with checks, a choice of backend, and information on what it did."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor
 
-from . import registration as registration  # the operator, for those who import this module alone
-from .backends import BACKENDS, Infos, automatic, check_backend
+from . import registration as registration  # registers the operator
+from .backends import BACKENDS, check_backend, choose_backend
+from .info import Infos
 from .settings import DEFAULTS, WalkSettings
 from .validation import NO_EMBEDDING_GRADIENT, check_inputs
 
@@ -31,20 +32,20 @@ def walk(
     backend: str = "auto",
     return_info: bool = False,
 ) -> Tensor | tuple[Tensor, Infos]:
-    """Random walk with restart on the graph of pixel similarities (equation S.5 of the RWPM supplement).
+    """Walk values with restart on the graph of pixel similarities (equation S.5 of the RWPM supplement).
 
-    ``m <- alpha S m + (1 - alpha) v``, ``steps`` times from ``m = v``; ``S`` is the softmax over cosines of the
-    embeddings at ``temperature`` with self-affinity removed. A pixel that is masked out, or whose embedding or value is
-    not finite, is no part of the graph and keeps its value. Memory grows with N (D + C), never with N^2; at most 256
-    MiB hold cosines that steps keep for later ones. On a GPU a tolerance takes N^2 / 512 bytes beside, a bit for every
-    pixel and group of 64. The compiled kernels give the same bits at any number of threads, and Triton's in any run on
-    one device. Autocast changes no dtype.
+    The walk is ``m <- alpha S m + (1 - alpha) v``, ``steps`` times from ``m = v``; ``S`` is the softmax over cosines of
+    the embeddings at ``temperature`` with self-affinity removed. A pixel that is masked out, or whose embedding or
+    value is not finite, is no part of the graph and keeps its value. Memory grows with N (D + C), never with N^2; up to
+    256 MiB hold cosines that steps keep for later ones. On a GPU a tolerance takes another N^2 / 512 bytes, a bit for
+    every pixel and group of 64. The compiled kernels give the same bits at any number of threads, and Triton's in any
+    run on one device. Autocast changes no dtype.
 
     Args:
         embeddings: [N, D] or [B, N, D], float32, float64, float16 or bfloat16, any strides.
-        values: [..., N, C], walked on that graph; the embeddings themselves when None.
+        values: [..., N, C], walked on the graph of the embeddings; the embeddings themselves when None.
         mask: [..., N] bool, True = valid; all when None.
-        alpha: probability to go on, in [0, 1].
+        alpha: continuing probability, in [0, 1].
         steps: number of transitions, >= 0. The released code does T + 1 for its T.
         temperature: softmax temperature tau > 0.
         tolerance: mass that a row of S may drop, in [0, 1). 0 is the exact walk, streamed. Above 0 the compiled float32
@@ -52,10 +53,10 @@ def walk(
             tau = 0.01 it is), and stream where it is not. No value is then off by more than
             ``2 * steps * tolerance * max|v|``, and most are by far less.
         backend: "auto" (the compiled kernels on the CPU, Triton's on a GPU, plain torch where they cannot serve), "cpu"
-            or "triton" (these or an error), "cuda" (Triton's, but for exact transitions in 16 bits, which CUDA C++
-            makes), "torch" (plain torch, any device).
-        return_info: return what the walk did beside its result: a :class:`rwpm_fast.ops.info.WalkInfo`, for a batch a
-            tuple of them.
+            or "triton" (these or an error), "cuda" (Triton's, except that exact transitions in 16 bits run in CUDA
+            C++), "torch" (plain torch, any device).
+        return_info: also return information on the walk: a :class:`rwpm_fast.ops.info.WalkInfo`, for a batch a tuple
+            of them.
 
     Returns:
         Walked values [..., N, C], contiguous, in the values' dtype; computed in float64 when either input is float64,
@@ -63,7 +64,7 @@ def walk(
         are kept in float16 between the steps. Differentiable with respect to the values.
 
     Raises:
-        TypeError: a dtype or type that is not taken.
+        TypeError: a dtype or type that is not supported.
         ValueError: shapes, devices or settings that do not fit.
         NotImplementedError: the embeddings require a gradient.
         RuntimeError: ``backend`` names kernels that cannot serve; the message says why.
@@ -75,12 +76,12 @@ def walk(
     check_backend(backend)
     if backend == "auto":
         if not return_info:
-            return torch.ops.rwpm.walk.default(embeddings, values, mask, **settings.of_operator())
-        return automatic(embeddings, values).walk_with_info(embeddings, values, mask, settings)
+            return torch.ops.rwpm.walk.default(embeddings, values, mask, **settings.operator_kwargs())
+        return choose_backend(embeddings, values).walk_with_info(embeddings, values, mask, settings)
     if backend != "cpu" and values is not None and values.requires_grad and torch.is_grad_enabled():
         raise NotImplementedError(f'values: backend="{backend}" gives no gradient; use backend="auto"')
     chosen = BACKENDS[backend]
     if (reason := chosen.unsupported_reason(embeddings, values)) is not None:
         raise RuntimeError(f'backend="{backend}": {reason}')
-    walked = chosen.walk_with_info if return_info else chosen.walk
-    return walked(embeddings, values, mask, settings)
+    run = chosen.walk_with_info if return_info else chosen.walk
+    return run(embeddings, values, mask, settings)

@@ -1,4 +1,4 @@
-"""The graph built once and walked many times: :func:`transition` and the :class:`Transition` that it makes."""
+"""A graph that is built once and walked many times: :func:`transition` and its result, :class:`Transition`."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import torch
 from torch import Tensor
 
 from ..reference import valid_pixels
-from .backends import Matrix, automatic
+from .backends import Matrix, choose_backend
 from .settings import DEFAULTS, check_graph_settings, check_walk_settings
 from .solver import Solution, check_solver, solve
 from .validation import NO_EMBEDDING_GRADIENT, check_shapes, check_tensors
 
-# Entries up to which to_csr() writes down a graph that streams: 128 MiB of float32 weights and int32 columns.
-MOST_DENSE_ENTRIES = 2**24
+# Entries up to which to_csr() writes out a graph that streams: 128 MiB of float32 weights and int32 columns.
+MAX_DENSE_ENTRIES = 2**24
 
 
 class Transition:
-    """The transition matrix S of one image's graph, to be walked, solved, or looked into. Made by :func:`transition`.
+    """The transition matrix S of one image's graph, to be walked, solved or inspected. Made by :func:`transition`.
 
     Attributes:
         pixels: number of pixels of the graph.
-        path: "sparse" (a compiled matrix), or "streaming" (every weight is made anew where it is needed: the graph is
-            too dense for a sparse matrix, the tolerance is 0, the pixels are few, the embeddings are float64, or the
-            kernels are out of use).
+        path: "sparse" (S is held as a sparse matrix), or "streaming" (every weight is computed again where it is
+            needed: the graph is too dense for a sparse matrix, the tolerance is 0, the pixels are few, the embeddings
+            are float64, or no kernel can run).
         kept_per_row: [N] int64, pairs that each row keeps; 0 for a pixel that is no part of the graph.
         dropped_mass: [N] float32, upper bound of the share of its exact mass that each row dropped before it was
             renormalized; 0 where nothing was.
@@ -42,8 +42,10 @@ class Transition:
     ):
         """
         Args:
-            valid: [N] bool, pixels of the graph.
-            matrix: over the graph's n pixels; else `embeddings`: [n, D].
+            valid: [N] bool, True for the n pixels of the graph.
+            temperature: softmax temperature tau > 0.
+            matrix: S over the n pixels; None for a graph that streams.
+            embeddings: [n, D], of the n pixels, for a graph that streams; else None.
         """
         index = valid.nonzero().squeeze(-1)
         self.pixels = len(index)
@@ -70,15 +72,16 @@ class Transition:
         return f"Transition({self.path}, {self.pixels} pixels, {int(self.kept_per_row.sum())} pairs)"
 
     def walk(self, values: Tensor, *, alpha: float = DEFAULTS.alpha, steps: int = DEFAULTS.steps) -> Tensor:
-        """``m <- alpha S m + (1 - alpha) v``, ``steps`` times from ``m = v``: :func:`rwpm_fast.walk` on this graph.
+        """Walk values on this graph: ``m <- alpha S m + (1 - alpha) v``, ``steps`` times from ``m = v``.
 
-        The result of a walk with the same embeddings, mask, temperature and tolerance, bit for bit where both take the
-        sparse path in float32. There a pixel whose value is not finite leaves the graph; here the graph is fixed, and
-        such a value is an error. float64 values are walked in float64, on float32 weights if the path is sparse.
+        The result equals that of :func:`rwpm_fast.walk` with the same embeddings, mask, temperature and tolerance, bit
+        for bit where both take the sparse path in float32. In that function a pixel whose value is not finite leaves
+        the graph; here the graph is fixed, and such a value is an error. float64 values are walked in float64, on
+        float32 weights if the path is sparse.
 
         Args:
             values: [N, C], float32, float64, float16 or bfloat16, any strides; finite in every pixel of the graph.
-            alpha: probability to go on, in [0, 1].
+            alpha: continuing probability, in [0, 1].
             steps: number of transitions, >= 0.
 
         Returns:
@@ -86,37 +89,40 @@ class Transition:
             value, whatever it is. Differentiable with respect to the values.
 
         Raises:
-            TypeError: a dtype or type that is not taken.
+            TypeError: a dtype or type that is not supported.
             ValueError: shapes, devices or settings that do not fit, or a value in the graph that is not finite.
         """
         check_walk_settings(alpha, steps)
-        inside = self._inside(values)
-        return self._outside(values, self._step(inside, alpha=alpha, steps=steps))
+        walked = self._step(self._gather_valid(values), alpha=alpha, steps=steps)
+        return self._scatter_valid(values, walked)
 
     def solve(
         self, values: Tensor, *, alpha: float = DEFAULTS.alpha, rtol: float = 1e-6, max_iterations: int = 1000
     ) -> Solution:
-        """The limit of the walk, ``m = (1 - alpha) (I - alpha S)^-1 v``: m^inf of equation S.6 of the RWPM supplement.
+        """Solve for the limit of the walk, ``m = (1 - alpha) (I - alpha S)^-1 v``, m^inf of equation S.6 of the RWPM
+        supplement.
 
-        Iterated in float64 by :func:`rwpm_fast.ops.solver.solve`, which says how and why; about 9 times fewer
-        transitions than the walk itself would need. A graph that streams makes every weight anew in each of them.
+        :func:`rwpm_fast.ops.solver.solve` iterates in float64 and explains the method, which takes about 9 times fewer
+        transitions than the walk itself. A graph that streams computes every weight again in each of them.
 
         Args:
-            values: as of :meth:`walk`.
-            alpha: probability to go on, in [0, 1).
-            rtol: residual to reach, > 0; see :class:`Solution`. Not much below 1e-15 / (1 - alpha) can be had.
-            max_iterations: transitions to make at most, >= 1.
+            values: [N, C], float32, float64, float16 or bfloat16, any strides; finite in every pixel of the graph.
+            alpha: continuing probability, in [0, 1).
+            rtol: residual to reach, > 0; see :class:`rwpm_fast.ops.solver.Solution`. Residuals much below
+                1e-15 / (1 - alpha) cannot be reached.
+            max_iterations: transitions at most, >= 1.
 
         Returns:
-            The solution with its residual; ``converged`` is False where ``max_iterations`` came first. A pixel that is
-            no part of the graph keeps its value.
+            The solution with its residual; ``converged`` is False if ``max_iterations`` came first. A pixel that is no
+            part of the graph keeps its value.
 
         Raises:
             NotImplementedError: the values require a gradient.
-            TypeError, ValueError: as of :meth:`walk`.
+            TypeError: a dtype or type that is not supported.
+            ValueError: shapes, devices or settings that do not fit, or a value in the graph that is not finite.
         """
         check_solver(alpha, rtol, max_iterations)
-        start = self._inside(values).double()  # [n, C]
+        start = self._gather_valid(values).double()  # [n, C]
         if values.requires_grad and torch.is_grad_enabled():
             raise NotImplementedError("values: solve() gives no gradient; pass values.detach(), or use walk()")
         if start.numel() == 0:
@@ -131,13 +137,13 @@ class Transition:
             rtol=rtol,
             max_iterations=max_iterations,
         )
-        return Solution(self._outside(values, solution.to(values.dtype)), residual, iterations, residual <= rtol)
+        return Solution(self._scatter_valid(values, solution.to(values.dtype)), residual, iterations, residual <= rtol)
 
     def error_bound(self, *, alpha: float = DEFAULTS.alpha, steps: float = DEFAULTS.steps) -> float:
-        """Certificate of what dropping pairs can do to a walk: no value is off by more than this times ``max|v|``.
+        """Bound the error that dropped pairs cause in a walk: no value is off by more than this times ``max|v|``.
 
-        ``2 delta (alpha + alpha^2 + ... + alpha^steps)``, at most 2, with delta the largest dropped mass; in exact
-        arithmetic, so that the rounding of float32 comes on top.
+        The bound is ``2 delta (alpha + alpha^2 + ... + alpha^steps)``, at most 2, with delta the largest dropped mass.
+        It holds in exact arithmetic; the rounding of float32 comes on top.
 
         Proof. Let row i of S keep the pairs P and drop the mass d_i; R is S with its rows renormalized. R_i - S_i is
         S_i d_i / (1 - d_i) on P, which sums to d_i, and -S_i off P, which sums to -d_i. So for any x,
@@ -149,8 +155,12 @@ class Transition:
         certificate.
 
         Args:
-            alpha: as walked, in [0, 1].
-            steps: as walked; ``math.inf`` for :meth:`solve`, whose residual comes on top.
+            alpha: continuing probability of the walk, in [0, 1].
+            steps: transitions of the walk, >= 0; ``math.inf`` for :meth:`solve`, whose residual comes on top.
+
+        Raises:
+            TypeError: a setting has the wrong type.
+            ValueError: a setting is out of its range.
         """
         check_walk_settings(alpha, 0 if steps == math.inf else steps)
         delta = float(self.dropped_mass.max()) if self.pixels else 0.0
@@ -160,12 +170,15 @@ class Transition:
         return min(2 * delta * powers, 2.0)
 
     def to_csr(self) -> Tensor:
-        """S as a sparse CSR tensor [N, N] over all pixels, float32 (float64 if the embeddings are), int32 indices.
+        """Write out S as a sparse CSR tensor over all pixels.
 
         Rows sum to 1. A pixel that is no part of the graph has a single 1 on the diagonal, so that walking keeps its
         value. For SciPy::
 
             scipy.sparse.csr_array((S.values(), S.col_indices(), S.crow_indices()), S.shape)
+
+        Returns:
+            S: [N, N], float32 (float64 if the embeddings are), with int32 indices.
 
         Raises:
             ValueError: the graph streams and has more than 2^24 pairs.
@@ -183,11 +196,11 @@ class Transition:
         return torch.sparse_csr_tensor(*parts, (total, total), check_invariants=False)
 
     def _dense_pairs(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Every pair of the streamed S, as of the compiled matrix."""
+        """Row, column and weight of every pair of a graph that streams: [pairs] each."""
         n = self.pixels
-        if n * (n - 1) > MOST_DENSE_ENTRIES:
+        if n * (n - 1) > MAX_DENSE_ENTRIES:
             raise ValueError(
-                f"to_csr: expected a sparse graph or at most {MOST_DENSE_ENTRIES} pairs, got {n * (n - 1)} pairs of "
+                f"to_csr: expected a sparse graph or at most {MAX_DENSE_ENTRIES} pairs, got {n * (n - 1)} pairs of "
                 f"{n} pixels in a graph that streams; a tolerance above 0 makes it sparse where few pairs matter"
             )
         identity = torch.eye(n, dtype=self._embeddings.dtype, device=self._embeddings.device)
@@ -195,32 +208,33 @@ class Transition:
         row, column = (identity == 0).nonzero(as_tuple=True)
         return row, column, self._step(identity, alpha=1.0, steps=1)[row, column]
 
-    def _inside(self, values: Tensor) -> Tensor:
-        """The graph's values [n, C], checked."""
+    def _gather_valid(self, values: Tensor) -> Tensor:
+        """Check values [N, C] and return those of the graph's pixels, [n, C]."""
         check_tensors(values=values)
         device, total = self._valid.device, len(self._valid)
         if values.dim() != 2 or len(values) != total:
             raise ValueError(f"values: expected shape [{total}, C], got {list(values.shape)}")
         if values.device != device:
             raise ValueError(f"values: expected the embeddings' device {device}, got {values.device}")
-        inside = values if self._index is None else values[self._index]
-        # What is compiled cannot branch on data; the sparse operator refuses by itself.
-        if not torch.compiler.is_compiling() and not (finite := inside.isfinite().all(-1)).all():
+        gathered = values if self._index is None else values[self._index]
+        # Code under torch.compile cannot branch on data; the sparse operator checks by itself.
+        if not torch.compiler.is_compiling() and not (finite := gathered.isfinite().all(-1)).all():
             raise ValueError(
                 f"values: expected finite numbers in the pixels of the graph, got {int((~finite).sum())} pixels with "
                 "others; leave them out of the graph with mask=values.isfinite().all(-1)"
             )
-        return inside
+        return gathered
 
-    def _outside(self, values: Tensor, inside: Tensor) -> Tensor:
-        """The values [N, C] with those of the graph replaced."""
-        return inside if self._index is None else values.contiguous().index_copy(0, self._index, inside)
+    def _scatter_valid(self, values: Tensor, gathered: Tensor) -> Tensor:
+        """Return values [N, C] with those of the graph's pixels replaced by [n, C]."""
+        return gathered if self._index is None else values.contiguous().index_copy(0, self._index, gathered)
 
-    def _step(self, inside: Tensor, *, alpha: float, steps: int) -> Tensor:
+    def _step(self, gathered: Tensor, *, alpha: float, steps: int) -> Tensor:
+        """Walk values [n, C] of the graph's pixels."""
         settings = {"alpha": alpha, "steps": steps}
         if self._matrix is not None:
-            return self._matrix.walk(inside, **settings)
-        return torch.ops.rwpm.walk.default(self._embeddings, inside, None, **settings, temperature=self._temperature)
+            return self._matrix.walk(gathered, **settings)
+        return torch.ops.rwpm.walk.default(self._embeddings, gathered, None, **settings, temperature=self._temperature)
 
 
 def transition(
@@ -231,23 +245,23 @@ def transition(
     tolerance: float = 1e-4,
     shape: tuple[int, int] | None = None,
 ) -> Transition:
-    """Build the graph of pixel similarities once, to walk it many times: other values, other settings, the closed form.
+    """Build the graph of pixel similarities once, to walk it many times: other values, other settings, the limit.
 
     Args:
-        embeddings: [N, D], float32, float64, float16 or bfloat16, any strides; a batch is one call for each entry.
-            float16 and bfloat16 are computed in float32. float64 streams: the sparse matrix is of float32.
+        embeddings: [N, D], float32, float64, float16 or bfloat16, any strides; for a batch call it for each entry.
+            float16 and bfloat16 are computed in float32. float64 streams, because sparse matrices are of float32.
         mask: [N] bool, True = valid; all when None. A pixel that is masked out, or whose embedding is not finite, is no
             part of the graph.
         temperature: softmax temperature tau > 0.
         tolerance: mass that a row of S may drop, in [0, 1); 0 streams. See :func:`rwpm_fast.walk`.
-        shape: (H, W) of the map whose pixels come row by row; guessed when None. A hint that may save time: which pairs
-            are kept may differ by it, the tolerance holds whatever it is.
+        shape: (H, W) of the map whose pixels are given row by row; guessed when None. A hint that may save time: which
+            pairs are kept may depend on it, but the tolerance always holds.
 
     Returns:
-        The graph; the embeddings may change afterwards.
+        The graph, which does not change with the embeddings afterwards.
 
     Raises:
-        TypeError: a dtype or type that is not taken.
+        TypeError: a dtype or type that is not supported.
         ValueError: shapes, devices or settings that do not fit.
         NotImplementedError: the embeddings require a gradient.
     """
@@ -266,13 +280,13 @@ def transition(
     valid = valid_pixels(embeddings, None, mask)
     if valid.sum() < 2:
         valid = torch.zeros_like(valid)  # a pixel without another keeps its value
-    inside = embeddings[valid]  # [n, D], a copy
+    gathered = embeddings[valid]  # [n, D], a copy
     matrix = None
-    if tolerance > 0 and len(inside) > 0 and inside.dtype != torch.float64:
+    if tolerance > 0 and len(gathered) > 0 and gathered.dtype != torch.float64:
         width = 0 if shape is None else int(shape[1])
-        backend = automatic(inside)
+        backend = choose_backend(gathered)
         matrix = backend.build_matrix(embeddings, valid, temperature=temperature, tolerance=tolerance, width=width)
-    return Transition(valid, temperature, matrix=matrix, embeddings=inside if matrix is None else None)
+    return Transition(valid, temperature, matrix=matrix, embeddings=gathered if matrix is None else None)
 
 
 def _check_map_shape(shape: tuple[int, int], pixels: int) -> None:

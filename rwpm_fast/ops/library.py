@@ -1,4 +1,4 @@
-"""The compiled CPU operators: loaded, or the reason why they cannot be had."""
+"""Load the compiled CPU operators, or find out why they cannot be used."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ LIBRARY = Path(__file__).parents[1] / "librwpm_ops.so"
 
 
 def has_kernel(key: str) -> bool:
-    """Whether ``rwpm::walk`` is registered for a dispatch key."""
+    """Whether a kernel of ``rwpm::walk`` is registered for a dispatch key, such as "CPU"."""
     return hasattr(torch.ops.rwpm, "walk") and torch._C._dispatch_has_kernel_for_dispatch_key("rwpm::walk", key)
 
 
 @cache
 def unsupported_reason() -> str | None:
-    """Why the compiled CPU operators are not in use, with the way out; None when they are. Loads them on first use."""
-    # A second load would not raise but end the process: a schema can be defined once.
+    """Load the compiled CPU operators on the first call, and say why they cannot be used; None if they can."""
+    # A second load would not raise but end the process: a schema can be defined only once.
     if has_kernel("CPU"):
         return None
     if hasattr(torch.ops.rwpm, "walk"):

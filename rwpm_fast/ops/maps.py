@@ -1,4 +1,4 @@
-"""The walk on maps: sub-maps, masks, and values beside the embeddings."""
+"""The walk on maps [B, D, H, W]: sub-maps, masks, and values that walk on the graph of other embeddings."""
 
 from __future__ import annotations
 
@@ -19,10 +19,17 @@ from .validation import check_tensors
 
 
 def partition_edges(size: int, parts: int) -> list[int]:
-    """Edges of ``parts`` contiguous runs that cover ``size`` pixels, sizes at most one apart: ``parts + 1`` integers.
+    """Cut ``size`` pixels into contiguous runs whose sizes differ by at most one.
 
     The released code gives every run ``size // parts`` pixels and drops the rest; where ``parts`` divides ``size`` the
     two agree.
+
+    Args:
+        size: pixels along one side of a map, >= 0.
+        parts: number of runs, from 1 to ``size``.
+
+    Returns:
+        Edges of the runs, ``parts + 1`` integers from 0 to ``size``.
 
     Raises:
         TypeError: ``parts`` is no integer.
@@ -51,14 +58,14 @@ def walk_map(
 ) -> Tensor:
     """Walk a map of pixel embeddings, whole or in ``parts`` x ``parts`` contiguous sub-maps (n of the paper).
 
-    Every sub-map is walked by itself. Uneven sizes lose no pixel; sub-maps of one size go as one batch. Masked pixels
-    leave the graph, so that sky or other irrelevant regions cost no time (comment 3 of the RWPM supplement), and keep
-    their values.
+    Every sub-map is walked by itself. Uneven sizes lose no pixel; sub-maps of equal size are walked as one batch.
+    Masked pixels are no part of the graph, so that sky or other irrelevant regions cost no time (comment 3 of the RWPM
+    supplement), and keep their values.
 
     Args:
         embedding_map: [B, D, H, W] or [D, H, W] floating point.
-        value_map: [B, C, H, W] or [C, H, W], walked on the embeddings' graph; the embeddings when None. A linear head
-            commutes with the walk, so walking its 19 logits equals walking 256 channels and applying it after.
+        value_map: [B, C, H, W] or [C, H, W], walked on the graph of the embeddings; the embeddings when None. A linear
+            head commutes with the walk: walking its 19 logits equals walking 256 channels and applying the head after.
         parts: n, from 1 to the shorter side.
         mask: [B, H, W] or [H, W] bool, True = valid; all when None.
         alpha: continuing probability, in [0, 1].
@@ -71,7 +78,10 @@ def walk_map(
         Walked values, [B, C, H, W] or [C, H, W], contiguous.
 
     Raises:
-        TypeError, ValueError, NotImplementedError, RuntimeError: as :func:`rwpm_fast.walk`, in terms of maps.
+        TypeError: a dtype or type that is not supported.
+        ValueError: shapes, devices or settings that do not fit, or more parts than pixels along a side.
+        NotImplementedError: the embeddings require a gradient.
+        RuntimeError: ``backend`` names kernels that cannot serve; the message says why.
     """
     settings = WalkSettings(alpha, steps, temperature, tolerance, parts)
     check_tensors(embedding_map=embedding_map, value_map=value_map, mask=mask)
@@ -92,8 +102,8 @@ def walk_map(
             f"mask: expected shape [{wanted}] to match embedding_map {list(shape)}, got {list(mask.shape)}"
         )
     edges = [partition_edges(side, parts) for side in size]
-    walk_pixels = partial(walk, **settings.of_operator(), backend=backend)
-    # The sparse matrix of a GPU is the smaller the closer the pixels of a group lie; the CPU's kernels see to it.
+    walk_pixels = partial(walk, **settings.operator_kwargs(), backend=backend)
+    # On a GPU the sparse matrix is smaller if the pixels of a group are close together; the CPU kernels reorder pixels.
     by_patches = tolerance > 0 and (embedding_map.is_cuda or backend == "triton")
     if batch:
         return walk_blocks(walk_pixels, embedding_map, value_map, mask, *edges, by_patches=by_patches)
@@ -111,21 +121,23 @@ def walk_blocks(
     *,
     by_patches: bool = False,
 ) -> Tensor:
-    """Cut maps at edges, walk every sub-map by itself, and put the results together; nothing is checked.
+    """Cut maps at edges, walk every sub-map by itself, and join the results. Nothing is checked.
 
     Args:
-        walk_pixels: embeddings [M, N, D], values [M, N, C] or None for the embeddings, and ``mask`` [M, N] bool or None
-            to walked values [M, N, C]. Sub-maps of one size come in one call.
+        walk_pixels: function from embeddings [M, N, D], values [M, N, C] or None for the embeddings, and ``mask``
+            [M, N] bool or None to walked values [M, N, C]. It is called once for all sub-maps of equal size.
         embedding_map: [B, D, H, W].
         value_map: [B, C, H, W] or None.
         mask: [B, H, W] bool or None.
-        rows, columns: edges as of :func:`partition_edges`.
-        by_patches: hand the pixels of a sub-map over patch by patch, and not row by row.
+        rows: increasing edges of the sub-maps from 0 to H; see :func:`partition_edges`.
+        columns: increasing edges of the sub-maps from 0 to W.
+        by_patches: pass the pixels of a sub-map patch by patch instead of row by row; see
+            :mod:`rwpm_fast.ops.pixel_order`.
 
     Returns:
         Walked values, [B, C, H, W], contiguous.
     """
-    blocks = defaultdict(list)  # sub-map size -> where its sub-maps lie
+    blocks = defaultdict(list)  # size of a sub-map -> indices of the sub-maps of that size
     for top, bottom in pairwise(rows):
         for left, right in pairwise(columns):
             blocks[bottom - top, right - left].append((..., slice(top, bottom), slice(left, right)))
@@ -159,7 +171,7 @@ def _from_rows(pixels: Tensor, height: int, width: int) -> Tensor:
 
 
 class Walk(nn.Module):
-    """:func:`walk_map` with its settings, as a module to put between a network and its head.
+    """A module that walks maps by :func:`rwpm_fast.walk_map`, to put between a network and its head.
 
     Args:
         alpha: continuing probability, in [0, 1].
@@ -170,12 +182,12 @@ class Walk(nn.Module):
         backend: one of "auto", "cpu", "triton", "cuda", "torch"; see :func:`rwpm_fast.walk`.
 
     Attributes:
-        settings: the first five, as :class:`rwpm_fast.ops.settings.WalkSettings`.
-        backend: the last.
+        settings: alpha, steps, temperature, tolerance and parts, as :class:`rwpm_fast.ops.settings.WalkSettings`.
+        backend: name of the backend.
 
     Raises:
-        TypeError: a setting of another type.
-        ValueError: a setting out of its range, or no such backend.
+        TypeError: a setting has the wrong type.
+        ValueError: a setting is out of its range, or there is no such backend.
     """
 
     def __init__(
@@ -193,14 +205,28 @@ class Walk(nn.Module):
         self.settings = WalkSettings(alpha, steps, temperature, tolerance, parts)
         self.backend = backend
 
+    @property
+    def parts(self) -> int:
+        """n of the paper, as in ``settings``."""
+        return self.settings.parts
+
     def forward(self, embedding_map: Tensor, value_map: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-        """Walk ``embedding_map`` [B, D, H, W], or ``value_map`` [B, C, H, W] on its graph, where ``mask`` [B, H, W]."""
+        """Walk a map; see :func:`rwpm_fast.walk_map`.
+
+        Args:
+            embedding_map: [B, D, H, W] or [D, H, W].
+            value_map: [B, C, H, W] or [C, H, W]; the embeddings when None.
+            mask: [B, H, W] or [H, W] bool, True = valid; all when None.
+
+        Returns:
+            Walked values, [B, C, H, W] or [C, H, W].
+        """
         return walk_map(
             embedding_map,
             value_map,
             parts=self.settings.parts,
             mask=mask,
-            **self.settings.of_operator(),
+            **self.settings.operator_kwargs(),
             backend=self.backend,
         )
 

@@ -1,8 +1,8 @@
-"""``torch.ops.rwpm.walk`` as torch sees it: schemas, fake kernels, gradients, and the kernels in Python.
+"""Register ``torch.ops.rwpm.walk``: schemas, fake kernels, gradients, and the kernels that are called from Python.
 
-The schema stands in C++ (``csrc/bindings/torch_walk.cpp``). Where that library cannot serve (not built, torch older
-than 2.11, another device), the same operator runs in plain torch: slower, never wrong, and said once in a warning.
-Importing this module registers all of it.
+The compiled library defines the schema (``csrc/bindings/torch_walk.cpp``). Where it cannot be used (not built, torch
+older than 2.11, another device), the same operator runs in plain torch: slower, never wrong, with one warning on a CPU.
+Importing this module registers everything.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from ..reference import valid_pixels
-from . import FallbackWarning, eager, library
-from .backends import TRITON
+from . import FallbackWarning, library
+from .backends import EAGER, TRITON
 from .settings import DEFAULTS, WalkSettings
 from .validation import NO_EMBEDDING_GRADIENT, check_inputs
 
@@ -44,7 +44,7 @@ def _walk_torch(embeddings, values=None, mask=None, *, adjoint=False, **settings
     check_inputs(embeddings, values, mask)
     if embeddings.device.type == "cpu" and (reason := library.unsupported_reason()) is not None:
         _warn_once(reason)
-    return eager.walk(embeddings, values, mask, settings, adjoint=adjoint)
+    return EAGER.walk(embeddings, values, mask, settings, adjoint=adjoint)
 
 
 def _walk_adjoint_torch(gradient, embeddings, mask=None, **settings):
@@ -54,9 +54,8 @@ def _walk_adjoint_torch(gradient, embeddings, mask=None, **settings):
 def _walk_gpu(embeddings, values=None, mask=None, *, adjoint=False, **settings):
     settings = WalkSettings(**settings)
     check_inputs(embeddings, values, mask)
-    if TRITON.unsupported_reason(embeddings, values) is not None:
-        return eager.walk(embeddings, values, mask, settings, adjoint=adjoint)
-    return TRITON.walk(embeddings, values, mask, settings, adjoint=adjoint)
+    backend = TRITON if TRITON.unsupported_reason(embeddings, values) is None else EAGER
+    return backend.walk(embeddings, values, mask, settings, adjoint=adjoint)
 
 
 def _walk_adjoint_gpu(gradient, embeddings, mask=None, **settings):
@@ -64,7 +63,7 @@ def _walk_adjoint_gpu(gradient, embeddings, mask=None, **settings):
 
 
 def _walk_fake(embeddings, values=None, mask=None, **settings):
-    WalkSettings(**settings)  # checked
+    WalkSettings(**settings)  # for its checks
     check_inputs(embeddings, values, mask)
     values = embeddings if values is None else values
     return values.new_empty(values.shape)  # contiguous whatever the values' strides, as the kernel's
@@ -83,7 +82,7 @@ def _keep_for_backward(ctx, inputs, keyword_only_inputs, output) -> None:
     embeddings, values, mask = inputs
     if ctx.needs_input_grad[0]:
         raise NotImplementedError(NO_EMBEDDING_GRADIENT)
-    # What left the graph for its value's sake must stay out of it on the way back.
+    # A pixel that is out of the graph because of its value must stay out of it in the backward pass.
     ctx.save_for_backward(embeddings, valid_pixels(embeddings, values, mask))
     ctx.settings = keyword_only_inputs
 
@@ -124,7 +123,7 @@ if not library.has_kernel("CompositeExplicitAutograd"):
     torch.library.register_autograd(
         "rwpm::walk_adjoint", _double_backward, setup_context=_keep_for_double_backward, lib=_LIBRARY
     )
-    if hasattr(torch.ops.rwpm, "walk_with_info"):  # compiled only: where plain torch serves, Python sees the same
+    if hasattr(torch.ops.rwpm, "walk_with_info"):  # only compiled code defines it: other backends report in Python
         torch.library.register_fake("rwpm::walk_with_info", _walk_with_info_fake, lib=_LIBRARY)
         torch.library.register_autograd(
             "rwpm::walk_with_info", _backward, setup_context=_keep_for_backward, lib=_LIBRARY

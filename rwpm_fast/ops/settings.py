@@ -1,4 +1,4 @@
-"""The settings of a walk: their defaults and their checks, in one place. Needs neither torch nor NumPy."""
+"""The settings of a walk: defaults, checks and limits. Needs neither torch nor NumPy."""
 
 from __future__ import annotations
 
@@ -6,9 +6,25 @@ import math
 from dataclasses import dataclass
 from numbers import Integral, Real
 
+# Limits of the factor on cosines. Beyond them no weight changes, and float32 would overflow or multiply infinity by 0.
+MAX_SCALE, MIN_SCALE = 1e30, 1e-30
+
+
+def cosine_scale(temperature: float) -> float:
+    """Compute the factor that turns cosines into logits: 1 / temperature, within its limits.
+
+    Args:
+        temperature: softmax temperature tau > 0.
+    """
+    return min(max(1 / temperature, MIN_SCALE), MAX_SCALE)
+
 
 def check_graph_settings(temperature: float, tolerance: float = 0.0) -> None:
-    """Check what a graph is made with.
+    """Check the settings of a graph.
+
+    Args:
+        temperature: softmax temperature tau > 0.
+        tolerance: mass that a row of S may drop, in [0, 1).
 
     Raises:
         TypeError: a setting is not a number.
@@ -22,7 +38,11 @@ def check_graph_settings(temperature: float, tolerance: float = 0.0) -> None:
 
 
 def check_walk_settings(alpha: float, steps: int) -> None:
-    """Check how a graph is walked.
+    """Check the settings of a walk on a graph.
+
+    Args:
+        alpha: continuing probability, in [0, 1].
+        steps: number of transitions, >= 0.
 
     Raises:
         TypeError: ``alpha`` is not a number, or ``steps`` not an integer.
@@ -38,7 +58,7 @@ def check_walk_settings(alpha: float, steps: int) -> None:
 
 
 def check_settings(alpha: float, steps: int, temperature: float, tolerance: float = 0.0) -> None:
-    """Check the scalar settings of a walk: both of the above."""
+    """Check all scalar settings; see :func:`check_walk_settings` and :func:`check_graph_settings`."""
     check_walk_settings(alpha, steps)
     check_graph_settings(temperature, tolerance)
 
@@ -51,7 +71,7 @@ def _check_numbers(**settings: float) -> None:
 
 @dataclass(frozen=True)
 class WalkSettings:
-    """How embeddings are walked; checked when made.
+    """Settings of a walk, checked on construction.
 
     Attributes:
         alpha: continuing probability, in [0, 1].
@@ -61,8 +81,8 @@ class WalkSettings:
         parts: n of the paper: the map is cut into n x n sub-maps; 1: uncut.
 
     Raises:
-        TypeError: a setting of another type.
-        ValueError: a setting out of its range.
+        TypeError: a setting has the wrong type.
+        ValueError: a setting is out of its range.
     """
 
     alpha: float = 0.99
@@ -78,8 +98,8 @@ class WalkSettings:
         if self.parts < 1:
             raise ValueError(f"parts: expected 1 or more, got {self.parts}")
 
-    def of_operator(self) -> dict[str, float]:
-        """The keyword arguments of ``torch.ops.rwpm.walk``: all but ``parts``."""
+    def operator_kwargs(self) -> dict[str, float]:
+        """Return the keyword arguments of ``torch.ops.rwpm.walk``: all settings but ``parts``."""
         return {
             "alpha": self.alpha,
             "steps": self.steps,

@@ -1,4 +1,4 @@
-"""Which torch this is, against the oldest that a part needs."""
+"""The version of torch, and the oldest ones that parts of the package need."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ OLDEST_TRITON_OP = (2, 6)  # torch.library.triton_op
 
 
 def too_old(oldest: tuple[int, int]) -> str | None:
-    """Why this torch does not do where ``oldest`` (major, minor) or later is needed; None when it does."""
+    """Say that this torch is too old, with what helps; None if it is not.
+
+    Args:
+        oldest: major and minor version that is needed.
+    """
     version = tuple(int(part) for part in torch.__version__.split(".")[:2])
     if version >= oldest:
         return None

@@ -1,7 +1,7 @@
 """Checks of tensors and arrays shared by all entry points.
 
-A message names the argument, what was wanted, what came and, where there is one, the way out. Shapes are checked
-without torch, so one text serves tensors and arrays.
+A message names the argument, what was expected, what was given and, if there is one, a way out. Shapes are checked
+without torch, so that tensors and arrays get the same messages.
 """
 
 from __future__ import annotations
@@ -18,7 +18,12 @@ NO_EMBEDDING_GRADIENT = (
 
 
 def check_shapes(embeddings, values=None, mask=None) -> None:
-    """Check that embeddings [N, D] or [B, N, D], values [.., N, C] and mask [.., N] belong together.
+    """Check that the shapes of a walk's inputs fit together.
+
+    Args:
+        embeddings: [N, D] or [B, N, D].
+        values: [..., N, C] or None.
+        mask: [..., N] or None.
 
     Raises:
         ValueError: wrong rank, or sizes that disagree.
@@ -42,10 +47,13 @@ def _listed(sizes) -> str:
 
 
 def check_tensors(**tensors: Tensor | None) -> None:
-    """Check kinds, dtypes and devices of tensors by the names that messages shall use; the first sets the device.
+    """Check types, dtypes and devices of tensors.
+
+    Args:
+        tensors: by the names to use in messages. All have to be on the device of the first; None is skipped.
 
     Raises:
-        TypeError: not a strided tensor, or a dtype that is not taken.
+        TypeError: not a strided tensor, or a dtype that is not supported.
         ValueError: devices that differ.
     """
     import torch
@@ -68,6 +76,6 @@ def check_tensors(**tensors: Tensor | None) -> None:
 
 
 def check_inputs(embeddings: Tensor, values: Tensor | None, mask: Tensor | None) -> None:
-    """Check the tensors of a walk: :func:`check_tensors` and :func:`check_shapes`."""
+    """Check the tensors of a walk; see :func:`check_tensors` and :func:`check_shapes`."""
     check_tensors(embeddings=embeddings, values=values, mask=mask)
     check_shapes(embeddings, values, mask)

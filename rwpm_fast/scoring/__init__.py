@@ -1,1 +1,1 @@
-"""From an image to an anomaly map: the network's prediction, padding and sub-maps, scores, calibration."""
+"""Compute anomaly maps of images: prediction of the network, sizes and sub-maps, scores, calibration."""

@@ -1,8 +1,8 @@
-"""Calibration of a score map that was put together from sub-maps.
+"""Calibration of a score map that consists of sub-maps.
 
-Sub-maps that walk apart end up on slightly different scales. Each is multiplied by one factor that makes it meet its
-neighbor at their border (Random Walk on Pixel Manifolds, section 3.4). The released code fixes a 4 x 4 grid; here the
-edges are given.
+Sub-maps that walk separately end up on slightly different scales. Each is multiplied by one factor so that its scores
+meet those of its neighbor at their border (Random Walk on Pixel Manifolds, section 3.4). The released code fixes a
+4 x 4 grid; here the edges are arguments.
 """
 
 from __future__ import annotations
@@ -24,25 +24,26 @@ def calibrate(
     ratio: str = "mean_of_ratios",
     return_factors: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """Scale every sub-map of a score map to meet its neighbors.
+    """Scale every sub-map of a score map so that it meets its neighbors.
 
-    The anchor, bottom row and column ``(columns - 1) // 2``, stays as it is. From there factors are settled up that
-    column and then outward in each row, always against a neighbor that has its factor. A blur comes afterwards.
+    The anchor, bottom row and column ``(columns - 1) // 2``, keeps its scores. From there factors are computed up that
+    column and then outward in each row, always relative to a neighbor that has its factor. Blur the map afterwards, if
+    at all.
 
-    Factors suit scores of one sign that keep away from 0, such as energies. Border elements whose ratio is not finite
+    Factors suit scores of one sign that stay away from 0, such as energies. Border elements whose ratio is not finite
     and positive are left out; a sub-map whose border has none left, or whose factor would leave the range of floats,
     keeps the factor 1. Finite scores stay finite: those that would overflow are set to the largest float.
 
     Args:
         score_map: [..., H, W] floating point; leading axes are separate maps.
-        row_edges: increasing integers from 0 to H, the first row of every sub-map row and H at the end.
-        column_edges: increasing integers from 0 to W, likewise.
-        ratio: how a border becomes one number: "mean_of_ratios" (released), "ratio_of_means" (of magnitudes) or
-            "median" (of ratios), from the most to the least sensitive to single pixels near 0.
+        row_edges: increasing integers from 0 to H: the first row of every row of sub-maps, and H at the end.
+        column_edges: increasing integers from 0 to W: the first column of every column of sub-maps, and W at the end.
+        ratio: how the elements of a border become one number: "mean_of_ratios" (released), "ratio_of_means" (of
+            magnitudes) or "median" (of ratios), from the most to the least sensitive to single pixels near 0.
         return_factors: also return the factors.
 
     Returns:
-        Calibrated map: [..., H, W], new, in the score map's dtype. With ``return_factors`` a pair of it and the
+        Calibrated map: [..., H, W], a copy in the score map's dtype. With ``return_factors`` a pair of it and the
         factors, [..., rows, columns] in at least float32.
 
     Raises:
@@ -60,7 +61,7 @@ def calibrate(
     row_edges = _checked_edges(row_edges, "row_edges", height)
     column_edges = _checked_edges(column_edges, "column_edges", width)
     rows, columns = len(row_edges) - 1, len(column_edges) - 1
-    spine = (columns - 1) // 2
+    spine = (columns - 1) // 2  # the column whose factors come first
 
     dtype = torch.promote_types(score_map.dtype, torch.float32)
     maps = score_map.reshape(math.prod(batch), height, width).to(dtype)  # [B, H, W]
@@ -90,7 +91,8 @@ def _checked_edges(edges: Sequence[int], name: str, size: int) -> list[int]:
 
 
 def _border_ratios(maps: Tensor, edges: list[int], anchor: int, ratio: str) -> Tensor:
-    """Ratios across axis 1, side towards the anchor over side away from it: [B, S, L] to [B, borders]."""
+    """Reduce every border across axis 1 to the ratio of its side towards the anchor to the other: [B, S, L] to
+    [B, borders]."""
     borders = list(enumerate(edges[1:-1]))  # border b lies between parts b and b + 1
     towards = maps[:, [edge if b < anchor else edge - 1 for b, edge in borders]]  # [B, borders, L]
     away = maps[:, [edge - 1 if b < anchor else edge for b, edge in borders]]
@@ -102,7 +104,7 @@ def _border_ratios(maps: Tensor, edges: list[int], anchor: int, ratio: str) -> T
 
 
 def _chain(start: Tensor, ratios: Tensor, anchor: int) -> Tensor:
-    """Factors along a line of parts: ``start`` [...] at the anchor, ``ratios`` [..., borders], result [..., parts]."""
+    """Multiply ratios [..., borders] along a line of parts, from ``start`` [...] at the anchor: [..., parts]."""
     factors = {anchor: start}
     borders = ratios.shape[-1]
     for border in [*range(anchor, borders), *range(anchor - 1, -1, -1)]:
@@ -123,7 +125,7 @@ def _median(ratios: Tensor, towards: Tensor, away: Tensor) -> Tensor:
     return lower + (upper - lower) / 2
 
 
-# Elements left out are NaN; a border with none left reduces to NaN.
+# Elements that are left out are NaN; a border without any other reduces to NaN.
 _REDUCTIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "mean_of_ratios": lambda ratios, towards, away: ratios.nanmean(-1),
     "ratio_of_means": lambda ratios, towards, away: towards.abs().nansum(-1) / away.abs().nansum(-1),

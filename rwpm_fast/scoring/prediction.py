@@ -1,4 +1,4 @@
-"""From what a network's head says to the maps of the photo: class logits, segmentation, anomaly scores."""
+"""Compute the maps of a photo from the output of a network's head: class logits, segmentation, anomaly scores."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .. import scores
 from ..networks import MaskLogits
 from .calibration import calibrate
 
-# Masks of a full photo weigh hundreds of megabytes; so many queries at a time are enough to keep the cores busy.
+# Masks of a full photo take hundreds of megabytes; this many queries at a time are enough to keep the cores busy.
 QUERIES_AT_ONCE = 10
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What the head says of a photo, and the maps that are made of it on demand.
+    """Output of the head for one photo, and the maps that are computed from it on demand.
 
     Attributes:
         size: height and width of the photo.
@@ -33,7 +33,7 @@ class Prediction:
 
     @property
     def value_map(self) -> Tensor:
-        """What the head says of each pixel of the embedding map, [C, h, w]: class logits, or mask logits."""
+        """Output of the head for each pixel of the embedding map, [C, h, w]: class logits, or mask logits."""
         raise NotImplementedError
 
     @property
@@ -47,7 +47,14 @@ class Prediction:
         return self.full_logits.max(0).indices  # argmax takes several times as long on a CPU
 
     def score(self, name: str) -> Tensor:
-        """Anomaly score by its name in ``rwpm_fast.scores``, [H, W] float32, higher is more anomalous."""
+        """Compute an anomaly score, [H, W] float32; higher is more anomalous.
+
+        Args:
+            name: a key of :data:`rwpm_fast.scores.SCORES`.
+
+        Raises:
+            ValueError: no such score.
+        """
         raise NotImplementedError
 
     def _calibrated(self, score: Tensor) -> Tensor:
@@ -60,7 +67,7 @@ class DensePrediction(Prediction):
 
     Attributes:
         logits: [K, h, w], as the head gives them.
-        align_corners: how to up-sample.
+        align_corners: how bilinear up-sampling places the corners.
     """
 
     logits: Tensor
@@ -87,13 +94,13 @@ class MaskPrediction(Prediction):
     """Prediction of a mask head.
 
     As released by RbA and Mask2Anomaly, masks are up-sampled to the network's input first, then squashed and summed
-    into class maps L_k, cropped, and resized to the photo where it was resized; scores come last. With a second view,
-    that of the mirror image, class maps and scores are the average of both.
+    into class maps L_k, cropped, and resized to the photo if the network resized it; scores come last. With a second
+    view, that of the mirror image, class maps and scores are the average of both.
 
     Attributes:
-        logits: of V views, [V, Q, K + 1] and [V, Q, h, w]; the photo's, then those of its mirror image if V is 2.
-        padded_size: height and width of the network's input.
-        input_size: the same without padding.
+        logits: of V views, [V, Q, K + 1] and [V, Q, h, w]: those of the photo, then of its mirror image if V is 2.
+        padded_size: height and width of the network's input, padding included.
+        input_size: height and width of the network's input without padding.
     """
 
     logits: MaskLogits
@@ -118,7 +125,7 @@ class MaskPrediction(Prediction):
 
     @cached_property
     def _class_maps(self) -> list[Tensor]:
-        """L_k of each view, [K, H, W]; kept, since every map starts from them."""
+        """L_k of each view, [K, H, W]; kept, because every map is computed from them."""
         views = range(len(self.logits.class_logits))
         return [self._resized(sum(scores.mask_class_logits(*part) for part in self._queries(view))) for view in views]
 
@@ -126,7 +133,7 @@ class MaskPrediction(Prediction):
         return self._resized(torch.cat([scores.confident_stuff_maps(*part) for part in self._queries(view)]))
 
     def _queries(self, view: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Class logits [q, K + 1] and cropped masks [q, H', W'] of a view, some queries at a time."""
+        """Yield class logits [q, K + 1] and cropped masks [q, H', W'] of a view, a few queries at a time."""
         height, width = self.input_size
         class_logits, mask_logits = (logits[view].split(QUERIES_AT_ONCE) for logits in self.logits)
         for classes, masks in zip(class_logits, mask_logits, strict=True):
@@ -134,14 +141,14 @@ class MaskPrediction(Prediction):
             yield classes.float(), full[:, :height, :width]
 
     def _resized(self, maps: Tensor) -> Tensor:
-        """Maps [C, H', W'] in the photo's size; C may be 0."""
+        """Resize maps [C, H', W'] to the size of the photo; C may be 0."""
         if self.input_size == self.size:
             return maps
         return F.interpolate(maps[:, None], self.size, mode="bilinear", align_corners=False)[:, 0]
 
     @staticmethod
     def _average(views: list[Tensor]) -> Tensor:
-        """Mean of the views [..., H, W], in the photo's frame."""
+        """Average views [..., H, W]; the second is mirrored back first."""
         if len(views) == 1:
             return views[0]
         plain, mirrored = views

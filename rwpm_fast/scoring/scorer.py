@@ -1,8 +1,7 @@
-"""From a photo to an anomaly map: network, walk, head, up-sampling, score."""
+"""Compute the anomaly map of a photo: network, walk, head, up-sampling, score."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,18 +14,31 @@ from torch import Tensor
 from .. import scores
 from ..io.images import as_image
 from ..networks import MaskLogits, Network
-from .padding import graph_mask, photo_edges
+from ..networks.precision import at_least_float32
+from ..ops.stopwatch import Stopwatch
+from .geometry import MapGeometry
 from .prediction import DensePrediction, MaskPrediction, Prediction
 
 
 class MapWalk(Protocol):
-    """A walk on maps, such as ``rwpm_fast.Walk``, in ``parts`` x ``parts`` sub-maps."""
+    """A walk on maps, such as :class:`rwpm_fast.Walk`."""
 
-    parts: int
+    @property
+    def parts(self) -> int:
+        """n of the paper: the map is cut into n x n sub-maps; 1: uncut."""
+        ...
 
     def __call__(self, embedding_map: Tensor, value_map: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-        """Embedding map [B, D, h, w], value map [B, C, h, w] or None for the embeddings, mask [B, h, w] bool or None to
-        walked values [B, C, h, w]."""
+        """Walk values on the graph of an embedding map.
+
+        Args:
+            embedding_map: [B, D, h, w].
+            value_map: [B, C, h, w]; the embeddings when None.
+            mask: [B, h, w] bool, True for pixels of the graph; all when None.
+
+        Returns:
+            Walked values, [B, C, h, w].
+        """
         ...
 
 
@@ -53,26 +65,26 @@ class Scored:
 
 @dataclass(frozen=True, eq=False)
 class Embedded:
-    """A photo as the network embeds it, before any walk; all scorers of that network may start from it.
+    """The embedding map of a photo before any walk, from which all scorers of the same network may start.
 
     Attributes:
-        embedding_map: [V, D, h, w]; V is 2 for a network that also sees the mirror image, else 1.
+        embedding_map: [V, D, h, w]; V is 2 for a network that also reads the mirror image, else 1.
         context: what else the network's decoder reads.
         mask: [H, W] bool, photo pixels that belong to the graph; None for all.
-        size: height and width of the photo.
+        geometry: sizes of the photo, of the network's input and of the map.
         seconds: time of pre-processing and network.
     """
 
     embedding_map: Tensor
     context: Any
     mask: Tensor | None
-    size: tuple[int, int]
+    geometry: MapGeometry
     seconds: float
 
 
 @dataclass(frozen=True, eq=False)
 class Analysis:
-    """One network pass over a photo, seen without and with the walk.
+    """Predictions of a photo without and with the walk, from one pass of the network.
 
     Attributes:
         scorer: the scorer that ran.
@@ -98,30 +110,31 @@ class Analysis:
         """Prediction without the walk."""
         with torch.inference_mode():
             logits = self.scorer.network.decode(self.embedded.embedding_map, self.embedded.context)
-        return self.scorer.predict(logits, self.embedded.size, edges=None)
+        return self.scorer.predict(logits, self.embedded.geometry, edges=None)
 
 
 class Scorer:
-    """Anomaly scores of photos by a network whose pixels walk on their manifold before they are classified.
+    """Score photos with a network whose pixels walk on their manifold before they are classified.
 
     Source: Random Walk on Pixel Manifolds (Zeng & Tomite, ECCV 2024). With a linear head the walk may act on the K
-    logits in place of the D embedding channels, on the graph of the embeddings: it mixes pixels, the head mixes
-    channels, and rows that sum to 1 leave a bias alone, so both give one map and the logits are fewer.
+    logits in place of the D embedding channels, on the graph of the embeddings: the walk mixes pixels, the head mixes
+    channels, and rows that sum to 1 leave a bias as it is, so both give the same map and the logits have fewer
+    channels.
 
-    A mask head is linear in the map only at its end: inside, the map also makes the attention masks of the decoder.
-    Walking the embeddings, as the released code does, moves queries and classes too; walking the masks leaves both.
+    A mask head is linear in the map only in its last layer: the decoder also computes its attention masks from the map.
+    Walking the embeddings, as the released code does, changes queries and classes too; walking the masks leaves both.
 
     Args:
-        network: put into evaluation mode; photos go to the device it is on.
-        score: name in ``rwpm_fast.scores``; None for the one of the network's authors.
-        walk: ``rwpm_fast.Walk`` or alike; None scores without a walk. It computes in at least float32, whatever the
-            network's dtype.
+        network: put into evaluation mode; photos are moved to its device.
+        score: name in :data:`rwpm_fast.scores.SCORES`; None for the score of the network's authors.
+        walk: a walk on maps, such as :class:`rwpm_fast.Walk`; None scores without a walk. It computes in at least
+            float32, whatever the network's dtype.
         walk_values: what walks: ``"embeddings"``; ``"logits"``, linear heads only; ``"masks"``, the final mask logits
-            of mask heads; or ``"auto"``, which takes the logits where the head is linear and else the embeddings, as
-            the published code does.
+            of mask heads; or ``"auto"``, the logits where the head is linear and else the embeddings, as the published
+            code does.
         calibrated: calibrate scores across the sub-maps of a walk with ``parts`` > 1, as the paper does for n > 2.
-        walk_padding: pixels of the embedding map that show nothing but padding belong to the graph, as in the released
-            code.
+        walk_padding: whether pixels of the embedding map that cover nothing but padding belong to the graph, as in the
+            released code.
 
     Raises:
         ValueError: unknown score or ``walk_values``, or values that the network's head does not give.
@@ -164,14 +177,23 @@ class Scorer:
 
     @torch.inference_mode()
     def __call__(self, photo: Any, mask: np.ndarray | Tensor | None = None) -> Scored:
-        """Score one photo; the arguments are those of ``analyze``."""
+        """Score one photo.
+
+        Args:
+            photo: see :meth:`analyze`.
+            mask: see :meth:`analyze`.
+
+        Raises:
+            TypeError: see :meth:`analyze`.
+            ValueError: see :meth:`analyze`.
+        """
         analysis = self.analyze(photo, mask)
-        watch = _Stopwatch(analysis.embedding_map.device)
+        watch = Stopwatch(analysis.embedding_map.device)
         prediction = analysis.walked
         return Scored(
             score=prediction.score(self.score),
             segmentation=prediction.segmentation,
-            map_size=tuple(analysis.embedding_map.shape[-2:]),
+            map_size=analysis.embedded.geometry.map_size,
             network_seconds=analysis.network_seconds,
             walk_seconds=analysis.walk_seconds,
             score_seconds=watch.lap(),
@@ -181,21 +203,28 @@ class Scorer:
         """Run network and walk once; any number of scores, without and with the walk, follow from the result.
 
         Args:
-            photo: anything ``rwpm_fast.io.images.as_image`` takes.
+            photo: a PIL image, an array [H, W, 3] or a tensor [3, H, W] of values in 0..255; see
+                :func:`rwpm_fast.io.images.as_image`.
             mask: [H, W] bool, True for photo pixels that belong to the graph; None for all. A pixel of the embedding
                 map belongs if any photo pixel under it does. The others keep their values and are scored all the same.
 
         Raises:
             TypeError: a photo or mask of another type.
-            ValueError: a photo that ``as_image`` refuses, or a mask of another size.
+            ValueError: a photo of another shape or range, or a mask of another size.
         """
         return self.analyze_embedded(self.embed(photo, mask))
 
     @torch.inference_mode()
     def embed(self, photo: Any, mask: np.ndarray | Tensor | None = None) -> Embedded:
-        """Run the network up to the embedding map, for ``analyze_embedded`` of this and other scorers of the network.
+        """Run the network up to the embedding map, for :meth:`analyze_embedded` of this and other scorers.
 
-        Arguments and errors are those of ``analyze``.
+        Args:
+            photo: see :meth:`analyze`.
+            mask: see :meth:`analyze`.
+
+        Raises:
+            TypeError: see :meth:`analyze`.
+            ValueError: see :meth:`analyze`.
         """
         network = self.network
         pixels = torch.tensor(as_image(photo))  # [H, W, 3]
@@ -204,19 +233,24 @@ class Scorer:
         if mask is not None:
             mask = _check_mask(mask, size).to(device)
 
-        watch = _Stopwatch(device)
+        watch = Stopwatch(device)
         photos = pixels.to(device).permute(2, 0, 1)[None]
         if network.mirrored:
             photos = torch.cat([photos, photos.flip(-1)])
         embedding_map, context = network.encode(network.preprocess(photos))
-        return Embedded(embedding_map, context, mask, size, watch.lap())
+        geometry = MapGeometry.from_network(network, size, tuple(embedding_map.shape[-2:]))
+        return Embedded(embedding_map, context, mask, geometry, watch.lap())
 
     @torch.inference_mode()
     def analyze_embedded(self, embedded: Embedded) -> Analysis:
-        """Walk and classify what ``embed`` gave, of this scorer or of another one with the same network."""
-        network, embedding_map = self.network, embedded.embedding_map
-        walk = None if self.walk is None else self._walk_of(embedded)
-        watch = _Stopwatch(embedding_map.device)
+        """Walk and classify an embedded photo.
+
+        Args:
+            embedded: result of :meth:`embed` of this scorer, or of another one with the same network.
+        """
+        network, geometry, embedding_map = self.network, embedded.geometry, embedded.embedding_map
+        walk = self._walk_on(embedded)
+        watch = Stopwatch(embedding_map.device)
         walk_seconds = 0.0
         if walk is not None and self._walks == "embeddings":
             embedding_map = walk(None).to(embedding_map.dtype)
@@ -228,30 +262,36 @@ class Scorer:
         elif walk is not None and self._walks == "masks":
             logits = logits._replace(mask_logits=walk(logits.mask_logits))
         walk_seconds += watch.lap()
-        edges = None
-        if self.calibrated and self.walk is not None:
-            edges = photo_edges(network, embedded.size, tuple(embedding_map.shape[-2:]), self.walk.settings.parts)
-        prediction = self.predict(logits, embedded.size, edges=edges)
+        edges = geometry.image_edges(self.walk.parts) if self.calibrated and self.walk is not None else None
+        prediction = self.predict(logits, geometry, edges=edges)
         return Analysis(self, embedded, prediction, embedded.seconds + head_seconds, walk_seconds if walk else 0.0)
 
     def predict(
-        self, logits: Tensor | MaskLogits, size: tuple[int, int], *, edges: tuple[list[int], list[int]] | None
+        self, logits: Tensor | MaskLogits, geometry: MapGeometry, *, edges: tuple[list[int], list[int]] | None
     ) -> Prediction:
-        """The prediction for a photo of that size from what the network's decoder gives; ``edges`` as of it."""
-        network = self.network
-        if isinstance(logits, MaskLogits):
-            return MaskPrediction(size, edges, logits, network.padded_size(size), network.input_size(size))
-        return DensePrediction(size, edges, logits[0], network.align_corners)
+        """Wrap the output of the network's decoder as the prediction of a photo.
 
-    def _walk_of(self, embedded: Embedded) -> Callable[[Tensor | None], Tensor]:
-        """The walk on the photo's graph: values [V, C, h, w], or None for the embeddings, to walked values."""
-        embeddings = _at_least_float32(embedded.embedding_map)
-        mask = graph_mask(
-            self.network, embedded.size, tuple(embeddings.shape[-2:]), embedded.mask, padding=self.walk_padding
-        )
+        Args:
+            logits: class logits [1, K, h, w], or the masks of a mask head.
+            geometry: sizes of the photo.
+            edges: edges of the sub-maps in rows and columns of the photo, to calibrate scores across them; None for
+                scores as they are.
+        """
+        if isinstance(logits, MaskLogits):
+            return MaskPrediction(geometry.image_size, edges, logits, geometry.padded_size, geometry.input_size)
+        return DensePrediction(geometry.image_size, edges, logits[0], self.network.align_corners)
+
+    def _walk_on(self, embedded: Embedded) -> Callable[[Tensor | None], Tensor] | None:
+        """Function that walks values [V, C, h, w], or the embeddings for None, on the photo's graph; None without a
+        walk."""
+        walk = self.walk
+        if walk is None:
+            return None
+        embeddings = at_least_float32(embedded.embedding_map)
+        mask = embedded.geometry.graph_mask(embedded.mask, padding=self.walk_padding)
         mask = None if mask is None else mask.to(embeddings.device)
-        return lambda values: self.walk(
-            embeddings, value_map=None if values is None else _at_least_float32(values), mask=mask
+        return lambda values: walk(
+            embeddings, value_map=None if values is None else at_least_float32(values), mask=mask
         )
 
     @property
@@ -263,29 +303,8 @@ class Scorer:
 
 
 def device_of(network: Network) -> torch.device:
-    """The device that a network's parameters are on; the CPU for a network without any."""
+    """Return the device of a network's parameters; the CPU for a network without parameters."""
     return next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
-
-
-def _at_least_float32(values: Tensor) -> Tensor:
-    return values.to(torch.promote_types(values.dtype, torch.float32))
-
-
-class _Stopwatch:
-    """Seconds between laps, with the device's queued work done."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.started = self._now()
-
-    def lap(self) -> float:
-        started, self.started = self.started, self._now()
-        return self.started - started
-
-    def _now(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
 
 
 def _check_mask(mask: np.ndarray | Tensor, size: tuple[int, int]) -> Tensor:

@@ -188,7 +188,7 @@ def test_info(device):
     mask = torch.arange(90, device=device) > 9
     _, info = rwpm_fast.walk(e, mask=mask, backend="triton", return_info=True)
     assert (info.path, info.pixels, info.kept, info.dropped_mass) == ("streaming", 80, 80 * 79, 0.0)
-    assert set(info.seconds) == {"pack", "compile", "steps"}
+    assert set(info.seconds) == {"pack", "build", "steps"}
     _, infos = rwpm_fast.walk(e.expand(2, -1, -1), backend="triton", return_info=True)
     assert [i.pixels for i in infos] == [90, 90]
     assert rwpm_fast.walk(e, backend="triton", steps=0, return_info=True)[1].path == "none"

@@ -9,12 +9,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..settings import cosine_scale
 from .kernels import pack as kernels
 from .kernels.tiles import channel_tiles, padded_pixels, power_of_two, split_channels
 from .launch import launch
-
-# Factors on the cosines beyond which no weight changes, and float32 would overflow.
-MAX_SCALE, MIN_SCALE = 1e30, 1e-30
 
 # Rounding in float32 of a cosine made of products of 16-bit numbers, by half: two pixels make a pair.
 ROUNDING = 2e-6
@@ -65,7 +63,7 @@ class PackedGraph:
         inv_norm: [B, padded].
         valid: [B, padded] int8.
         quant_error: [B]; a cosine of the high halves alone is off by no more than twice this.
-        scale: log2(e) / temperature, within :data:`MIN_SCALE` and :data:`MAX_SCALE` times log2(e).
+        scale: log2(e) / temperature, clamped as :func:`rwpm_fast.ops.settings.cosine_scale` does.
     """
 
     pixels: int
@@ -124,7 +122,7 @@ def pack_graph(embeddings: Tensor, mask: Tensor | None, temperature: float) -> P
         max_quant_error = quant_error.amax(1) + ROUNDING
     else:
         max_quant_error = torch.full((batch,), ROUNDING, device=inv_norm.device)
-    scale = min(max(1 / temperature, MIN_SCALE), MAX_SCALE) * math.log2(math.e)
+    scale = cosine_scale(temperature) * math.log2(math.e)
     return PackedGraph(pixels, keys, split, inv_norm, valid, max_quant_error, scale)
 
 

@@ -105,7 +105,7 @@ def walk_batch(
         tolerance: share of its mass that a row may drop, in [0, 1); 0: the exact walk.
         adjoint: whether to walk by the transpose of S, exactly.
         exact_step: makes an exact transition; :func:`rwpm_fast.ops.gpu.cuda_step.exact_step` may serve in its place.
-        on_phase: called when a phase has been launched: "pack", "compile", "steps".
+        on_phase: called when a phase has been launched: "pack", "build", "steps".
         config: how pairs are screened and selected.
     """
     if steps == 0 or values.numel() == 0 or embeddings.shape[1] < 2:
@@ -118,7 +118,7 @@ def walk_batch(
     if tolerance > 0 and not adjoint:
         pairs = select_pairs(graph, tolerance, has_low=start.has_low, config=config)
     sums = row_sums(graph, None if pairs is None else pairs.dense_blocks)
-    on_phase("compile")
+    on_phase("build")
     state = take_steps(graph, start, alpha, steps, pairs=pairs, sums=sums, adjoint=adjoint, exact_step=exact_step)
     walked = unpack_state(state, factor, graph, values)
     on_phase("steps")
