@@ -116,7 +116,7 @@ def _facts(problem: Problem, kernels: str, tolerance: float) -> Facts:
     """What the same walks report, cut and handed over as Walk does it."""
     case = problem.case
     backend, isa = _split(kernels)
-    settings = replace(case.settings, tolerance=tolerance).of_operator()
+    settings = replace(case.settings, tolerance=tolerance).operator_kwargs()
     infos: list[WalkInfo] = []
 
     def walk_pixels(embeddings: Tensor, values: Tensor, *, mask: None) -> Tensor:
