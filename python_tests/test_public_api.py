@@ -7,6 +7,7 @@ A change of the public API changes that file in the same commit, where a reviewe
 
 import enum
 import inspect
+import re
 from importlib import import_module
 from pathlib import Path
 
@@ -18,7 +19,7 @@ MODULES = ("rwpm_fast", *(f"rwpm_fast.{name}" for name in rwpm_fast._MODULES))
 
 def _signature(value) -> str:
     try:
-        return str(inspect.signature(value))
+        return re.sub(r" at 0x[0-9a-f]+", "", str(inspect.signature(value)))
     except (TypeError, ValueError):
         return ""
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+__all__ = ["BENCHMARKS", "METHODS", "Method", "Preset", "preset"]
+
 
 @dataclass(frozen=True)
 class Preset:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+__all__ = ["transition", "valid_pixels", "walk"]
+
 
 def valid_pixels(embeddings: Tensor, values: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
     """Pixels that belong to the graph, [..., N] bool: let in by the mask, finite in embedding and value."""
