@@ -102,7 +102,7 @@ def dense_walk(
     for block in _blocks(q):
         torch.softmax(_similarities(q, block).div_(temperature), dim=-1, out=S[block])
         if flush:
-            F.threshold_(S[block], torch.finfo(S.dtype).tiny, 0)
+            F.threshold(S[block], torch.finfo(S.dtype).tiny, 0, inplace=True)
     return iterate(lambda m: S @ m, start, alpha, steps + released)
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 from functools import cache
+from importlib import import_module
 from types import ModuleType
 
 
 @cache
 def _load() -> tuple[ModuleType | None, str | None]:
     try:
-        from . import _native
+        return import_module("._native", __package__), None
     except ImportError as error:
         return None, f"{error}; build it with: pip install --no-build-isolation -e . (needs g++ and Python's headers)"
-    return _native, None
 
 
 def unsupported_reason() -> str | None:

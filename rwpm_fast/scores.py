@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -227,7 +228,8 @@ def mask2anomaly(
     best_stuff = None
     if stuff_maps is not None:
         stuff_maps = _tensor(stuff_maps, "stuff_maps")
-        wanted, axis = list(class_maps.shape), dim % class_maps.dim()
+        wanted: list[int | str] = list(class_maps.shape)
+        axis = dim % class_maps.dim()
         wanted[axis] = stuff_maps.shape[axis] if stuff_maps.dim() == class_maps.dim() else "J"
         if list(stuff_maps.shape) != wanted:
             raise ValueError(f"stuff_maps: expected shape {wanted} to match class_maps, got {list(stuff_maps.shape)}")
@@ -235,7 +237,7 @@ def mask2anomaly(
             best_stuff = stuff_maps.amax(dim)
             best = torch.maximum(best, best_stuff.to(best.dtype))
     score = 1 - best if squash is None else (-best).sigmoid()  # 1 - sigmoid(x) = sigmoid(-x), without cancellation
-    if best_stuff is None or not refine:
+    if stuff_maps is None or best_stuff is None or not refine:
         return score
     # A filler is negative at every pixel, so that the maps of an image can be counted at each pixel by itself.
     several = (stuff_maps >= 0).sum(dim) > 1
@@ -276,7 +278,8 @@ def gaussian_blur(score_map: Tensor, *, kernel_size: int = 7, sigma: float = 1.0
         size = blurred.shape[axis]
         reflected = [*range(radius, 0, -1), *range(size), *range(size - 2, size - 2 - radius, -1)]
         padded = blurred.index_select(axis, torch.tensor(reflected, device=blurred.device))
-        blurred = sum(tap / total * padded.narrow(axis, start, size) for start, tap in enumerate(taps))
+        shifted = (tap / total * padded.narrow(axis, start, size) for start, tap in enumerate(taps))
+        blurred = cast(Tensor, sum(shifted))
     return blurred
 
 

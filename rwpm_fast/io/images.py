@@ -88,8 +88,8 @@ def as_image(photo: Any) -> np.ndarray:
     if isinstance(photo, torch.Tensor):
         if photo.dim() != 3 or photo.shape[0] != 3:
             raise ImageError(f"photo: expected a tensor of shape [3, H, W], got {list(photo.shape)}")
-        pixels = photo.detach().permute(1, 2, 0)
-        pixels = (pixels.float() if pixels.is_floating_point() else pixels).cpu().numpy()
+        tensor = photo.detach().permute(1, 2, 0)
+        pixels = (tensor.float() if tensor.is_floating_point() else tensor).cpu().numpy()
     elif isinstance(photo, np.ndarray):
         if photo.ndim != 2 and not (photo.ndim == 3 and photo.shape[2] in (3, 4)):
             raise ImageError(

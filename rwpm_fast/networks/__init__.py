@@ -52,6 +52,8 @@ def load(name: str = CompactNet.name, weights: str | PathLike[str] | None = None
     """
     if name not in NETWORKS:
         raise ValueError(f"network: expected one of {', '.join(sorted(NETWORKS))}, got {name!r}")
-    if weights is None and name != CompactNet.name:
+    if weights is not None:
+        return NETWORKS[name].load(weights)
+    if name != CompactNet.name:
         raise ValueError(f"weights: expected a file with those of {name}; the package has {CompactNet.name}'s alone")
-    return NETWORKS[name].load() if weights is None else NETWORKS[name].load(weights)
+    return CompactNet.load()

@@ -80,8 +80,8 @@ def attach(
     )
     count = logits.shape[1]
     network.classes = tuple(f"class {k}" for k in range(count)) if classes is None else tuple(classes)
-    if len(network.classes) != count:
-        raise ValueError(f"classes: expected {count} names for the {count} logits of {head!r}, got {len(classes)}")
+    if (got := len(network.classes)) != count:
+        raise ValueError(f"classes: expected {count} names for the {count} logits of {head!r}, got {got}")
     return network
 
 
@@ -186,9 +186,10 @@ def _preprocessing(
         if not callable(preprocess):
             raise TypeError(f"preprocess: expected a callable, got {type(preprocess).__name__}")
         return preprocess
-    for name, values in (("mean", mean), ("std", std)):
-        if values is None or len(values) != 3 or (name == "std" and min(values) <= 0):
-            raise ValueError(f"{name}: expected three {'positive ' * (name == 'std')}numbers, got {values}")
+    if mean is None or len(mean) != 3:
+        raise ValueError(f"mean: expected three numbers, got {mean}")
+    if std is None or len(std) != 3 or min(std) <= 0:
+        raise ValueError(f"std: expected three positive numbers, got {std}")
     return mean, std
 
 

@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from os import PathLike
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..io.text import listed
 
@@ -69,7 +70,8 @@ def strip_prefixes(
     Raises:
         ValueError: two names become one.
     """
-    stripped, origin = {}, {}
+    stripped: dict[str, Tensor] = {}
+    origin: dict[str, str] = {}
     for name, tensor in state.items():
         bare = name
         while found := next((prefix for prefix in prefixes if bare.startswith(prefix)), None):
@@ -80,13 +82,21 @@ def strip_prefixes(
     return stripped
 
 
-def load_state(network: nn.Module, state: Mapping[str, Tensor], *, name: str, path: str | PathLike[str]) -> None:
+class HasState(Protocol):
+    """A network, or a view of one under other names."""
+
+    def state_dict(self) -> dict[str, Tensor]: ...
+
+    def load_state_dict(self, state: Mapping[str, Tensor], /) -> object: ...
+
+
+def load_state(network: HasState, state: Mapping[str, Tensor], *, name: str, path: str | PathLike[str]) -> None:
     """Fill all parameters and buffers of a network, or none; floating-point entries are cast to the network's dtype.
 
     The counters of batch norm, which older files lack and inference never reads, may be missing; they become 0.
 
     Args:
-        network: any module.
+        network: a module, or a view of one under other names.
         state: tensors under the names of ``network.state_dict()``.
         name: name of the network, for messages.
         path: file of the tensors, for messages.
@@ -225,7 +235,7 @@ def _not_torch(path: Path) -> ValueError:
 
 def _numpy_numbers() -> AbstractContextManager[None]:
     """Allow NumPy numbers in a file, such as the accuracy that many checkpoints hold besides their tensors."""
-    if torch.__version__ < (2, 6):  # cannot allow a function under another name than its own
+    if torch.__version__ < "2.6":  # cannot allow a function under another name than its own
         return nullcontext()
     scalar = np.float64(0).__reduce__()[0]
     dtypes = {type(np.dtype(kind)) for kind in (*np.typecodes["AllInteger"], *np.typecodes["Float"], "?")}

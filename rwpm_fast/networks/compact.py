@@ -37,11 +37,13 @@ class Conv(nn.Conv2d):
     @torch.no_grad()
     def fold(self) -> None:
         """Fold the batch norm's statistics into weight and bias."""
-        if self.norm is None:
+        norm = self.norm
+        if norm is None:
             return
-        factor = self.norm.weight / (self.norm.running_var + self.norm.eps).sqrt()
+        assert self.bias is not None and norm.running_mean is not None and norm.running_var is not None
+        factor = norm.weight / torch.sqrt(norm.running_var + norm.eps)
         self.weight *= factor[:, None, None, None]
-        self.bias.copy_((self.bias - self.norm.running_mean) * factor + self.norm.bias)
+        self.bias.copy_((self.bias - norm.running_mean) * factor + norm.bias)
         self.norm = None
 
 
@@ -117,8 +119,9 @@ class CompactNet(Network):
 
     def preprocess(self, photos: Tensor) -> Tensor:
         images = photos.to(self.classifier.weight.dtype) / 127.5 - 1
-        size = self.input_size(tuple(images.shape[2:]))
-        if size == tuple(images.shape[2:]):
+        height, width = images.shape[2:]
+        size = self.input_size((height, width))
+        if size == (height, width):
             return images
         return F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
 

@@ -20,6 +20,9 @@ PIXEL_MEAN = (72.39239876, 82.90891754, 73.15835921)  # of Cityscapes, RGB, 0..2
 class FrozenBatchNorm(nn.Module):
     """Batch norm with fixed statistics; unlike ``nn.BatchNorm2d`` it counts no batches, which weight files lack too."""
 
+    running_mean: Tensor
+    running_var: Tensor
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(channels))
@@ -58,7 +61,7 @@ class Conv(nn.Module):
         activate: bool = True,
     ) -> None:
         super().__init__()
-        padding = tuple(dilation * (k // 2) for k in kernel)
+        padding = (dilation * (kernel[0] // 2), dilation * (kernel[1] // 2))
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, groups, bias=False)
         self.bn_prelu = BNPReLU(outputs) if activate else nn.Identity()
 
@@ -119,6 +122,8 @@ class DABNet(Network):
     classes = CITYSCAPES_CLASSES
     stride = 8
     linear_head = True
+
+    pixel_mean: Tensor
 
     def __init__(self) -> None:
         super().__init__()

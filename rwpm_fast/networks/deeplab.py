@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import islice
 from os import PathLike
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -55,7 +57,8 @@ class Block(nn.Module):
         super().__init__()
         self.bn1 = nn.Sequential(*_norm(inputs))
         kernels = (1, 3, 1) if len(outputs) == 3 else (3, 3)
-        layers, channels = OrderedDict(), inputs
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        channels = inputs
         for number, (kernel, out) in enumerate(zip(kernels, outputs, strict=True), 1):
             if number > 1:
                 layers[f"bn{number}"] = nn.Sequential(*_norm(channels))
@@ -113,6 +116,13 @@ class DeepLabWRN38(Network):
     align_corners = True
     default_score = "blurred_energy"
 
+    mod2: nn.Module
+    mod3: nn.Module
+    mod4: nn.Module
+    mod5: nn.Module
+    mod6: nn.Module
+    mod7: nn.Module
+
     def __init__(self, outputs: int = 20, width: int = 64) -> None:
         super().__init__()
         self.mod1 = nn.Sequential(OrderedDict(conv1=_conv(3, width, 3)))
@@ -169,7 +179,7 @@ class DeepLabWRN38(Network):
         return network.eval()
 
     def preprocess(self, photos: Tensor) -> Tensor:
-        weight = self.mod1.conv1.weight  # for its dtype and device
+        weight = next(self.parameters())  # for its dtype and device
         mean, std = (weight.new_tensor(values).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
         return (photos.to(weight.dtype) / 255).sub_(mean).div_(std)
 
@@ -181,12 +191,12 @@ class DeepLabWRN38(Network):
         x = self.mod7(self.mod6(self.mod5(self.mod4(x))))  # [B, 4096, H / 8, W / 8]
         x = self.bot_aspp(self.aspp(x))  # [B, 256, H / 8, W / 8]
         x = torch.cat([fine, F.interpolate(x, size, mode="bilinear", align_corners=True)], dim=1)
-        for layer in self.final[:6]:  # one by one, so that no map outlives the layer that reads it
+        for layer in islice(self.final, 6):  # one by one, so that no map outlives the layer that reads it
             x = layer(x)  # [B, 256, H / 2, W / 2]
         return at_least_float32(x)
 
     def head(self, embedding_map: Tensor) -> Tensor:
-        return self._classify(embedding_map, self.final[6].weight[: len(self.classes)])
+        return self._classify(embedding_map, len(self.classes))
 
     def all_logits(self, embedding_map: Tensor) -> Tensor:
         """Compute all outputs of the classifier, [B, 19 or 20, h, w], from the embedding map [B, 256, h, w].
@@ -194,8 +204,10 @@ class DeepLabWRN38(Network):
         The 20th output is abstention.
         """
 
-        return self._classify(embedding_map, self.final[6].weight)
+        return self._classify(embedding_map)
 
-    def _classify(self, embedding_map: Tensor, weight: Tensor) -> Tensor:
+    def _classify(self, embedding_map: Tensor, outputs: int | None = None) -> Tensor:
+        """Apply the first ``outputs`` rows of the classifier, or all."""
+        weight = cast(nn.Conv2d, self.final[6]).weight[:outputs]
         with torch.autocast(embedding_map.device.type, enabled=False):
             return F.conv2d(embedding_map, weight.to(embedding_map.dtype))

@@ -46,6 +46,8 @@ class Mask2Former(Network):
     padded_to = 32
     default_score = "rba"
 
+    model: Any  # of transformers, whose types are not known without it
+
     def __init__(
         self,
         model: nn.Module,
@@ -57,13 +59,13 @@ class Mask2Former(Network):
         super().__init__()
         self.model = model
         if classes is None:
-            classes = tuple(name for _, name in sorted(model.config.id2label.items()))
+            classes = tuple(name for _, name in sorted(self.model.config.id2label.items()))
         self.classes = classes
         self.pixel_mean = pixel_mean
         self.pixel_std = pixel_std
 
     def preprocess(self, photos: Tensor) -> Tensor:
-        size, photos = tuple(photos.shape[-2:]), photos.float()
+        size, photos = (photos.shape[-2], photos.shape[-1]), photos.float()
         if (shown := self.input_size(size)) != size:
             # As Pillow, which the published code uses: antialiased, rounded after each pass, halves up.
             for step in ((size[0], shown[1]), shown):

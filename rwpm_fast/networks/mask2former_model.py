@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 from torch import Tensor, nn
@@ -74,7 +75,7 @@ def mask2former(
     decoder_layers: int,
     levels: int = 3,
     global_masked_attention: bool = False,
-    **settings,
+    **settings: Any,
 ) -> Mask2FormerForUniversalSegmentation:
     """Build a network with random weights, in evaluation mode.
 

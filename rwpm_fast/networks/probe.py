@@ -36,18 +36,23 @@ class ModuleProbe:
         self.head = head
         self.shapes: dict[str, list[int]] = {}  # of maps by path, in the order in which they are computed
         self.calls: dict[str, int] = defaultdict(int)
-        self.map = self.read = self.logits = None
+        self._embedding_output: Any
+        self._head_input: Any
+        self._head_output: Any
 
-        self._run(self._record)
+        self._run(self._record)  # sets the last three, if the paths are right
         for role, path in (("embedding", embedding), ("head", head)):
             self._check_path(role, path)
-        for role, path, output in (("embedding", embedding, self.map), ("head", head, self.logits)):
+        outputs = (("embedding", embedding, self._embedding_output), ("head", head, self._head_output))
+        for role, path, output in outputs:
             if not isinstance(output, Tensor) or output.dim() != 4:
                 what = "a map [B, D, h, w]" if role == "embedding" else "logits [B, K, h, w]"
                 raise ValueError(
                     f"{role}: expected {what} from {path!r}, got {describe(output)}; {self._candidates(path)}"
                 )
-        if not _same(self.read, self.map):
+        self.map: Tensor = self._embedding_output
+        self.logits: Tensor = self._head_output
+        if not _same(self._head_input, self.map):
             raise ValueError(self._describe_head_input())
 
     def _run(self, record: Any) -> None:
@@ -76,9 +81,9 @@ class ModuleProbe:
             self.shapes[path] = list(output.shape)
         # Copies, because a later layer may work in place.
         if path == self.embedding:
-            self.map = _copy(output)
+            self._embedding_output = _copy(output)
         if path == self.head:
-            self.read, self.logits = _copy(inputs[0] if inputs else None), _copy(output)
+            self._head_input, self._head_output = _copy(inputs[0] if inputs else None), _copy(output)
 
     def _check_path(self, role: str, path: str) -> None:
         if path not in dict(self.model.named_modules(remove_duplicate=False)) or path == "":
@@ -114,12 +119,12 @@ class ModuleProbe:
         sources: dict[str, None] = {}
 
         def compare(path: str, _inputs: tuple[Any, ...], output: Any) -> None:
-            if path not in ("", self.head) and _same(self.read, output):
+            if path not in ("", self.head) and _same(self._head_input, output):
                 sources[path] = None
 
         self._run(compare)
         text = (
-            f"head: {self.head!r} reads {describe(self.read)}, which is not what {self.embedding!r} gives, "
+            f"head: {self.head!r} reads {describe(self._head_input)}, which is not what {self.embedding!r} gives, "
             f"{describe(self.map)}; "
         )
         if sources:

@@ -59,13 +59,13 @@ def build_matrix(
     Returns:
         The matrix; None if the graph is too dense for one.
     """
-    order, *matrix, dropped = torch.ops.rwpm.transition.default(
+    order, group_start, column, weight, dropped = torch.ops.rwpm.transition.default(
         embeddings, valid, temperature=temperature, tolerance=tolerance, width=width
     )
     if len(order) == 0:
         return None
     among_valid = valid.cumsum(0) - 1
-    return GroupedMatrix(among_valid[order], *matrix, dropped)
+    return GroupedMatrix(among_valid[order], group_start, column, weight, dropped)
 
 
 def _transition_fake(embeddings, mask=None, *, temperature=DEFAULTS.temperature, tolerance=1e-4, width=0):
@@ -87,7 +87,7 @@ def _walk_fake(
     return values.new_empty(values.shape)
 
 
-def _keep_for_backward(ctx, inputs, keyword_only_inputs, output) -> None:
+def _keep_for_backward(ctx, inputs, keyword_only_inputs, output):
     *matrix, _ = inputs
     if ctx.needs_input_grad[3]:
         raise NotImplementedError("weight: no gradient with respect to the matrix, only to the values")

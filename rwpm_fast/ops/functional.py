@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, overload
+from typing import Literal, overload
 
 import torch
 from torch import Tensor
@@ -16,10 +16,30 @@ from .validation import NO_EMBEDDING_GRADIENT, check_inputs
 
 @overload
 def walk(
-    embeddings: Tensor, values: Tensor | None = None, *, return_info: Literal[True], **settings: Any
-) -> tuple[Tensor, Infos]: ...
+    embeddings: Tensor,
+    values: Tensor | None = None,
+    *,
+    mask: Tensor | None = None,
+    alpha: float = DEFAULTS.alpha,
+    steps: int = DEFAULTS.steps,
+    temperature: float = DEFAULTS.temperature,
+    tolerance: float = DEFAULTS.tolerance,
+    backend: str = "auto",
+    return_info: Literal[False] = False,
+) -> Tensor: ...
 @overload
-def walk(embeddings: Tensor, values: Tensor | None = None, **settings: Any) -> Tensor: ...
+def walk(
+    embeddings: Tensor,
+    values: Tensor | None = None,
+    *,
+    mask: Tensor | None = None,
+    alpha: float = DEFAULTS.alpha,
+    steps: int = DEFAULTS.steps,
+    temperature: float = DEFAULTS.temperature,
+    tolerance: float = DEFAULTS.tolerance,
+    backend: str = "auto",
+    return_info: Literal[True],
+) -> tuple[Tensor, Infos]: ...
 def walk(
     embeddings: Tensor,
     values: Tensor | None = None,

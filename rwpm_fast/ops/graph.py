@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from functools import cached_property
 from numbers import Integral
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -162,7 +163,7 @@ class Transition:
             TypeError: a setting has the wrong type.
             ValueError: a setting is out of its range.
         """
-        check_walk_settings(alpha, 0 if steps == math.inf else steps)
+        check_walk_settings(alpha, 0 if steps == math.inf else cast(int, steps))
         delta = float(self.dropped_mass.max()) if self.pixels else 0.0
         if delta == 0 or alpha == 0:
             return 0.0
@@ -203,8 +204,9 @@ class Transition:
                 f"to_csr: expected a sparse graph or at most {MAX_DENSE_ENTRIES} pairs, got {n * (n - 1)} pairs of "
                 f"{n} pixels in a graph that streams; a tolerance above 0 makes it sparse where few pairs matter"
             )
-        identity = torch.eye(n, dtype=self._embeddings.dtype, device=self._embeddings.device)
-        identity = identity.to(torch.promote_types(identity.dtype, torch.float32))
+        embeddings = cast(Tensor, self._embeddings)  # which a graph that streams holds
+        dtype = torch.promote_types(embeddings.dtype, torch.float32)
+        identity = torch.eye(n, dtype=dtype, device=embeddings.device)
         row, column = (identity == 0).nonzero(as_tuple=True)
         return row, column, self._step(identity, alpha=1.0, steps=1)[row, column]
 
@@ -231,10 +233,10 @@ class Transition:
 
     def _step(self, gathered: Tensor, *, alpha: float, steps: int) -> Tensor:
         """Walk values [n, C] of the graph's pixels."""
-        settings = {"alpha": alpha, "steps": steps}
         if self._matrix is not None:
-            return self._matrix.walk(gathered, **settings)
-        return torch.ops.rwpm.walk.default(self._embeddings, gathered, None, **settings, temperature=self._temperature)
+            return self._matrix.walk(gathered, alpha=alpha, steps=steps)
+        settings = {"alpha": alpha, "steps": steps, "temperature": self._temperature}
+        return torch.ops.rwpm.walk.default(self._embeddings, gathered, None, **settings)
 
 
 def transition(

@@ -107,8 +107,8 @@ def walk_map(
     by_patches = tolerance > 0 and (embedding_map.is_cuda or backend == "triton")
     if batch:
         return walk_blocks(walk_pixels, embedding_map, value_map, mask, *edges, by_patches=by_patches)
-    maps = (None if map_ is None else map_[None] for map_ in (embedding_map, value_map, mask))
-    return walk_blocks(walk_pixels, *maps, *edges, by_patches=by_patches)[0]
+    value_map, mask = (None if map_ is None else map_[None] for map_ in (value_map, mask))
+    return walk_blocks(walk_pixels, embedding_map[None], value_map, mask, *edges, by_patches=by_patches)[0]
 
 
 def walk_blocks(
@@ -142,23 +142,23 @@ def walk_blocks(
         for left, right in pairwise(columns):
             blocks[bottom - top, right - left].append((..., slice(top, bottom), slice(left, right)))
 
-    def pixels(map_: Tensor | None, where: list) -> Tensor | None:  # -> [len(where) * B, h * w, channels]
-        if map_ is None:
-            return None
+    def pixels(map_: Tensor, where: list) -> Tensor:  # -> [len(where) * B, h * w, channels]
         flat = [to_pixels(map_[block]) for block in where]
         return flat[0] if len(flat) == 1 else torch.cat(flat)
 
     to_pixels, to_map = (pixel_order.to_pixels, pixel_order.to_map) if by_patches else (_by_rows, _from_rows)
-    result = None
     source = embedding_map if value_map is None else value_map
+    result: Tensor | None = None
     for (height, width), where in blocks.items():
+        values = None if value_map is None else pixels(value_map, where)
         valid = None if mask is None else pixels(mask[:, None], where).squeeze(2)
-        walked = walk_pixels(pixels(embedding_map, where), pixels(value_map, where), mask=valid)
+        walked = walk_pixels(pixels(embedding_map, where), values, mask=valid)
         walked = to_map(walked, height, width).unflatten(0, (len(where), len(source)))
         if result is None:
             result = walked.new_empty(source.shape)
         for block, part in zip(where, walked, strict=True):  # part: [B, C, h, w]
             result[block] = part
+    assert result is not None  # edges enclose at least one sub-map
     return result
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,46 +40,62 @@ def _warn_once(reason: str) -> None:
     )
 
 
-def _walk_torch(embeddings, values=None, mask=None, *, adjoint=False, **settings):
-    settings = WalkSettings(**settings)
+def _walk_torch(
+    embeddings: Tensor,
+    values: Tensor | None = None,
+    mask: Tensor | None = None,
+    *,
+    adjoint: bool = False,
+    **settings: Any,
+) -> Tensor:
+    checked = WalkSettings(**settings)
     check_inputs(embeddings, values, mask)
     if embeddings.device.type == "cpu" and (reason := library.unsupported_reason()) is not None:
         _warn_once(reason)
-    return EAGER.walk(embeddings, values, mask, settings, adjoint=adjoint)
+    return EAGER.walk(embeddings, values, mask, checked, adjoint=adjoint)
 
 
-def _walk_adjoint_torch(gradient, embeddings, mask=None, **settings):
+def _walk_adjoint_torch(gradient: Tensor, embeddings: Tensor, mask: Tensor | None = None, **settings: Any) -> Tensor:
     return _walk_torch(embeddings, gradient, mask, **settings, adjoint=True)
 
 
-def _walk_gpu(embeddings, values=None, mask=None, *, adjoint=False, **settings):
-    settings = WalkSettings(**settings)
+def _walk_gpu(
+    embeddings: Tensor,
+    values: Tensor | None = None,
+    mask: Tensor | None = None,
+    *,
+    adjoint: bool = False,
+    **settings: Any,
+) -> Tensor:
+    checked = WalkSettings(**settings)
     check_inputs(embeddings, values, mask)
     backend = TRITON if TRITON.unsupported_reason(embeddings, values) is None else EAGER
-    return backend.walk(embeddings, values, mask, settings, adjoint=adjoint)
+    return backend.walk(embeddings, values, mask, checked, adjoint=adjoint)
 
 
-def _walk_adjoint_gpu(gradient, embeddings, mask=None, **settings):
+def _walk_adjoint_gpu(gradient: Tensor, embeddings: Tensor, mask: Tensor | None = None, **settings: Any) -> Tensor:
     return _walk_gpu(embeddings, gradient, mask, **settings, adjoint=True)
 
 
-def _walk_fake(embeddings, values=None, mask=None, **settings):
+def _walk_fake(embeddings: Tensor, values: Tensor | None = None, mask: Tensor | None = None, **settings: Any) -> Tensor:
     WalkSettings(**settings)  # for its checks
     check_inputs(embeddings, values, mask)
     values = embeddings if values is None else values
     return values.new_empty(values.shape)  # contiguous whatever the values' strides, as the kernel's
 
 
-def _walk_with_info_fake(embeddings, values=None, mask=None, **settings):
+def _walk_with_info_fake(
+    embeddings: Tensor, values: Tensor | None = None, mask: Tensor | None = None, **settings: Any
+) -> tuple[Tensor, Tensor]:
     result = _walk_fake(embeddings, values, mask, **settings)
     return result, result.new_empty((embeddings.shape[0] if embeddings.dim() == 3 else 1, 7), dtype=torch.float64)
 
 
-def _walk_adjoint_fake(gradient, embeddings, mask=None, **settings):
+def _walk_adjoint_fake(gradient: Tensor, embeddings: Tensor, mask: Tensor | None = None, **settings: Any) -> Tensor:
     return _walk_fake(embeddings, gradient, mask, **settings)
 
 
-def _keep_for_backward(ctx, inputs, keyword_only_inputs, output) -> None:
+def _keep_for_backward(ctx: Any, inputs: tuple, keyword_only_inputs: dict[str, Any], output: Any) -> None:
     embeddings, values, mask = inputs
     if ctx.needs_input_grad[0]:
         raise NotImplementedError(NO_EMBEDDING_GRADIENT)
@@ -87,12 +104,12 @@ def _keep_for_backward(ctx, inputs, keyword_only_inputs, output) -> None:
     ctx.settings = keyword_only_inputs
 
 
-def _backward(ctx, gradient: Tensor, *_):
+def _backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[None, Tensor, None]:
     embeddings, valid = ctx.saved_tensors
     return None, torch.ops.rwpm.walk_adjoint.default(gradient, embeddings, valid, **ctx.settings), None
 
 
-def _keep_for_double_backward(ctx, inputs, keyword_only_inputs, output) -> None:
+def _keep_for_double_backward(ctx: Any, inputs: tuple, keyword_only_inputs: dict[str, Any], output: Any) -> None:
     _, embeddings, mask = inputs
     if ctx.needs_input_grad[1]:
         raise NotImplementedError(NO_EMBEDDING_GRADIENT)
@@ -100,7 +117,7 @@ def _keep_for_double_backward(ctx, inputs, keyword_only_inputs, output) -> None:
     ctx.settings = keyword_only_inputs
 
 
-def _double_backward(ctx, gradient: Tensor):
+def _double_backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
     embeddings, mask = ctx.saved_tensors
     return torch.ops.rwpm.walk.default(embeddings, gradient, mask, **ctx.settings), None, None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from numbers import Integral, Real
+from typing import Any
 
 # Limits of the factor on cosines. Beyond them no weight changes, and float32 would overflow or multiply infinity by 0.
 MAX_SCALE, MIN_SCALE = 1e30, 1e-30
@@ -98,7 +99,7 @@ class WalkSettings:
         if self.parts < 1:
             raise ValueError(f"parts: expected 1 or more, got {self.parts}")
 
-    def operator_kwargs(self) -> dict[str, float]:
+    def operator_kwargs(self) -> dict[str, Any]:
         """Return the keyword arguments of ``torch.ops.rwpm.walk``: all settings but ``parts``."""
         return {
             "alpha": self.alpha,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import count
 from numbers import Integral, Real
 
 import torch
@@ -93,7 +92,9 @@ def solve(
     restart = (1 - alpha) * start
     unit = restart.abs().amax(0).clamp_min(torch.finfo(restart.dtype).tiny)  # [C]
     m, previous, omega, plain = start, start, 1.0, False
-    for iteration in count(1):
+    iteration = 0
+    while True:
+        iteration += 1
         correction = restart - m + alpha * transition(m)
         residual = float((correction.abs().amax(0) / unit).max())
         if iteration == 1:

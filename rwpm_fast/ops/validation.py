@@ -6,9 +6,11 @@ without torch, so that tensors and arrays get the same messages.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
 NO_EMBEDDING_GRADIENT = (
@@ -17,7 +19,9 @@ NO_EMBEDDING_GRADIENT = (
 )
 
 
-def check_shapes(embeddings, values=None, mask=None) -> None:
+def check_shapes(
+    embeddings: Tensor | NDArray, values: Tensor | NDArray | None = None, mask: Tensor | NDArray | None = None
+) -> None:
     """Check that the shapes of a walk's inputs fit together.
 
     Args:
@@ -42,7 +46,7 @@ def check_shapes(embeddings, values=None, mask=None) -> None:
         )
 
 
-def _listed(sizes) -> str:
+def _listed(sizes: Iterable[int]) -> str:
     return ", ".join(map(str, sizes))
 
 
@@ -50,7 +54,7 @@ def check_tensors(**tensors: Tensor | None) -> None:
     """Check types, dtypes and devices of tensors.
 
     Args:
-        tensors: by the names to use in messages. All have to be on the device of the first; None is skipped.
+        tensors: by the names to use in messages; None is skipped. All have to be on the device of the first.
 
     Raises:
         TypeError: not a strided tensor, or a dtype that is not supported.
@@ -58,7 +62,7 @@ def check_tensors(**tensors: Tensor | None) -> None:
     """
     import torch
 
-    (first, leader), *_ = tensors.items()
+    first, device = "", None
     for name, t in tensors.items():
         if t is None:
             continue
@@ -71,8 +75,10 @@ def check_tensors(**tensors: Tensor | None) -> None:
                 raise TypeError(f"mask: expected dtype bool, got {t.dtype}")
         elif t.dtype not in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
             raise TypeError(f"{name}: expected dtype float32, float64, float16 or bfloat16, got {t.dtype}")
-        if t.device != leader.device:
-            raise ValueError(f"{name}: expected the {first}' device {leader.device}, got {t.device}")
+        if device is None:
+            first, device = name, t.device
+        if t.device != device:
+            raise ValueError(f"{name}: expected the {first}' device {device}, got {t.device}")
 
 
 def check_inputs(embeddings: Tensor, values: Tensor | None, mask: Tensor | None) -> None:

@@ -11,11 +11,30 @@ import itertools
 import math
 import operator
 from collections.abc import Callable, Sequence
+from typing import Literal, overload
 
 import torch
 from torch import Tensor
 
 
+@overload
+def calibrate(
+    score_map: Tensor,
+    row_edges: Sequence[int],
+    column_edges: Sequence[int],
+    *,
+    ratio: str = "mean_of_ratios",
+    return_factors: Literal[False] = False,
+) -> Tensor: ...
+@overload
+def calibrate(
+    score_map: Tensor,
+    row_edges: Sequence[int],
+    column_edges: Sequence[int],
+    *,
+    ratio: str = "mean_of_ratios",
+    return_factors: Literal[True],
+) -> tuple[Tensor, Tensor]: ...
 def calibrate(
     score_map: Tensor,
     row_edges: Sequence[int],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -127,7 +128,8 @@ class MaskPrediction(Prediction):
     def _class_maps(self) -> list[Tensor]:
         """L_k of each view, [K, H, W]; kept, because every map is computed from them."""
         views = range(len(self.logits.class_logits))
-        return [self._resized(sum(scores.mask_class_logits(*part) for part in self._queries(view))) for view in views]
+        sums = [sum(scores.mask_class_logits(*part) for part in self._queries(view)) for view in views]
+        return [self._resized(cast(Tensor, maps)) for maps in sums]
 
     def _stuff_maps(self, view: int) -> Tensor:
         return self._resized(torch.cat([scores.confident_stuff_maps(*part) for part in self._queries(view)]))

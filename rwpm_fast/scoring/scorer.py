@@ -228,7 +228,7 @@ class Scorer:
         """
         network = self.network
         pixels = torch.tensor(as_image(photo))  # [H, W, 3]
-        size = tuple(pixels.shape[:2])
+        size = (pixels.shape[0], pixels.shape[1])
         device = device_of(network)
         if mask is not None:
             mask = _check_mask(mask, size).to(device)
@@ -238,7 +238,7 @@ class Scorer:
         if network.mirrored:
             photos = torch.cat([photos, photos.flip(-1)])
         embedding_map, context = network.encode(network.preprocess(photos))
-        geometry = MapGeometry.from_network(network, size, tuple(embedding_map.shape[-2:]))
+        geometry = MapGeometry.from_network(network, size, (embedding_map.shape[-2], embedding_map.shape[-1]))
         return Embedded(embedding_map, context, mask, geometry, watch.lap())
 
     @torch.inference_mode()
@@ -257,10 +257,11 @@ class Scorer:
             walk_seconds = watch.lap()
         logits = network.decode(embedding_map, embedded.context)
         head_seconds = watch.lap()
-        if walk is not None and self._walks == "logits":
-            logits = walk(logits)
-        elif walk is not None and self._walks == "masks":
-            logits = logits._replace(mask_logits=walk(logits.mask_logits))
+        if walk is not None and self._walks != "embeddings":
+            if isinstance(logits, MaskLogits):
+                logits = logits._replace(mask_logits=walk(logits.mask_logits))
+            else:
+                logits = walk(logits)
         walk_seconds += watch.lap()
         edges = geometry.image_edges(self.walk.parts) if self.calibrated and self.walk is not None else None
         prediction = self.predict(logits, geometry, edges=edges)
