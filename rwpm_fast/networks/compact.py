@@ -97,11 +97,12 @@ class CompactNet(Network):
         self.classifier = nn.Conv2d(EMBEDDING, len(self.classes), 1)
 
     @classmethod
-    def load(cls, weights: str | PathLike[str] = WEIGHTS) -> CompactNet:
+    def load(cls, weights: str | PathLike[str] | None = None) -> CompactNet:
         """Load the weights of the package, or those of another file.
 
         Args:
-            weights: weight file; see :func:`rwpm_fast.networks.checkpoint.read_state_dict` for the formats.
+            weights: weight file; see :func:`rwpm_fast.networks.checkpoint.read_state_dict` for the formats. None for
+                the weights of the package.
 
         Returns:
             The network, in evaluation mode on the CPU.
@@ -110,7 +111,7 @@ class CompactNet(Network):
             FileNotFoundError: there is no such file.
             ValueError: the file is no weight file, or its tensors are not those of the network; the message names them.
         """
-        return super().load(weights)
+        return super().load(WEIGHTS if weights is None else weights)
 
     def input_size(self, photo_size: tuple[int, int]) -> tuple[int, int]:
         part = min(1.0, MAX_SIDE / max(photo_size))
