@@ -161,6 +161,11 @@ def load_triton() -> tuple[ModuleType | None, str | None]:
 
 
 def _triton_operators() -> ModuleType:
+    """The module of the Triton operators.
+
+    Its functions take plain numbers instead of WalkSettings: in ``torch.ops.rwpm.walk_triton`` under torch.compile they
+    may be symbols, which the checks of WalkSettings refuse.
+    """
     module, reason = load_triton()
     if module is None:
         raise RuntimeError(reason)
