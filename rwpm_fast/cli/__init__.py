@@ -35,16 +35,17 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run a sub-command.
 
+    Args:
+        arguments: words after ``rwpm-fast``; None for those of this process.
+
     Returns:
         0; 1 when a photo failed and the others ran; 2 when nothing could be done, with the reason on standard error;
         130 when it was interrupted.
     """
-    arguments = sys.argv[1:] if arguments is None else arguments
     options = parser().parse_args(arguments)
-    options.typed = arguments
     try:
         return COMMANDS[options.command].run(options)
-    # What a user can mend: a path, a setting, a file, the environment. The rest are defects and keep their traceback.
+    # Errors that users can correct: a path, a setting, a file, the environment. Others keep their traceback.
     except (ValueError, TypeError, OSError, ImportError) as error:
         print(f"rwpm-fast {options.command}: {error}", file=sys.stderr)
         return 2
