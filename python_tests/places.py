@@ -1,4 +1,4 @@
-"""Where golden files and real data lie: as the environment says, else beside the checkout."""
+"""Where golden files and real data lie: named by the environment, or else next to the checkout."""
 
 import os
 from pathlib import Path

@@ -30,8 +30,8 @@ def same(got, wanted):
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "before torch 1.6"])
 def test_torch_files(tmp_path, nested, zipped):
     state = small().state_dict()
-    beside = {"epoch": 3, "optimizer": {"lr": 0.1}, "mean_iu": np.float64(0.8), "n": np.int64(4), "command": "train"}
-    content = state if nested is None else {nested: state, **beside}
+    others = {"epoch": 3, "optimizer": {"lr": 0.1}, "mean_iu": np.float64(0.8), "n": np.int64(4), "command": "train"}
+    content = state if nested is None else {nested: state, **others}
     path = tmp_path / "w.pth"
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
     same(read_state_dict(path), state)

@@ -414,7 +414,7 @@ def test_command_line(tmp_path, capsys):
 
 @pytest.fixture
 def padded_photo(tmp_path, capsys):
-    """Run a sub-command with a small network; beside photos/0001.png, 50 x 70 pixels of 64 x 96, lie its labels."""
+    """Run a sub-command with a small network on photos/0001.png, 50 x 70 pixels of 64 x 96, and its labels."""
     image = pytest.importorskip("PIL.Image")
     standard().model.save_pretrained(tmp_path / "model")
     for folder, pixels in (("photos", photos(50, 70, 3)), ("labels", photos(50, 70) % 2)):

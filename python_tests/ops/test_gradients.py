@@ -8,7 +8,7 @@ import rwpm_fast
 from python_tests.helpers import manifold, relative_error
 from rwpm_fast import reference
 
-FLOAT32, FLOAT64 = 1e-5, 1e-12  # as of test_ops.py
+FLOAT32, FLOAT64 = 1e-5, 1e-12  # as in test_walk.py
 DTYPES = pytest.mark.parametrize(
     ("dtype", "tolerance"), [(torch.float32, FLOAT32), (torch.float64, FLOAT64)], ids=["float32", "float64"]
 )

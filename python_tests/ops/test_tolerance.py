@@ -5,18 +5,13 @@ import pytest
 import torch
 
 import rwpm_fast
-from python_tests.helpers import manifold, relative_error
+from python_tests.helpers import error_of_largest, manifold, relative_error
 from python_tests.places import DATA
 from rwpm_fast import reference
 
 EMBEDDINGS = sorted((DATA / "embeddings").glob("dabnet__*.npz"))
 
 TOLERANCES = [1e-2, 1e-4, 1e-7]
-
-
-def error_of_largest(got, expected, values):
-    """Largest error beside the largest value: what the certificate 2 * steps * tolerance bounds."""
-    return ((got.double() - expected).abs().max() / values.abs().max()).item()
 
 
 @pytest.mark.parametrize("tolerance", TOLERANCES)
