@@ -45,7 +45,7 @@ RWPM_DEVICE void ampere_step(const ExactStep& step, int first_channel, char* sha
   using Tile = AmpereTile<WARPS, KEYS, WIDTH>;
   const int batch = int(blockIdx.z), first_query = int(blockIdx.x) * Tile::rows;
   const int channel = first_channel + int(blockIdx.y) * WIDTH;
-  if (step.dense_blocks && !step.dense_blocks[step.row(batch, first_query) / block_pixels]) return;
+  if (step.streaming_blocks && !step.streaming_blocks[step.row(batch, first_query) / block_pixels]) return;
 
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const int pitch = ampere_pitch(step.channels);
@@ -103,7 +103,7 @@ RWPM_DEVICE void ampere_step(const ExactStep& step, int first_channel, char* sha
     syncthreads();  // the values have arrived, and the keys are no longer needed
     if (first + KEYS < step.padded) load_keys(first + KEYS);
     const int warp_row = rows.first - lane / 4;
-    weigh<KEYS>(scores, step, rows, factors, first, first < warp_row + 16 && warp_row < first + KEYS, lane);
+    make_weights<KEYS>(scores, step, rows, factors, first, first < warp_row + 16 && warp_row < first + KEYS, lane);
     uint32_t weights[KEYS / 16][4];
     pack_weights<KEYS>(weights, scores);
 #pragma unroll

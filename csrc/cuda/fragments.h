@@ -17,7 +17,8 @@ struct RowPair {
   bool valid;            // whether they are to be stored: both are pixels, in the same block
   float logit_scale[2];  // inv_norm times scale
   float row_max[2];
-  float sum_scale[2];  // what accumulated sums are multiplied by
+  float
+      sum_scale[2];  // what accumulated sums are multiplied by: alpha / 2^weight_shift, and inv_row_sum unless adjoint
 };
 
 RWPM_DEVICE RowPair load_rows(const ExactStep& step, int batch, int first) {
@@ -35,11 +36,12 @@ RWPM_DEVICE RowPair load_rows(const ExactStep& step, int batch, int first) {
 // Factors of a tile's keys in shared memory, [KEYS] each: inv_norm and, if adjoint, row_max and inv_row_sum.
 constexpr int factor_count = 3;
 
-// Turns scores (query . key) [.., KEYS] into weights times 2^weight_shift, in place. The minimum keeps the weights of
-// an invalid key finite; its value is zero. And it rounds the logit before the difference: a product fused into the
-// subtraction would not match the row sums, which are of rounded logits.
+// Turns scores (query . key) [.., KEYS] into weights times 2^weight_shift, in place; if ADJOINT also times the key's
+// inv_row_sum. An invalid key is not masked: its value is 0, but its logit may exceed row_max, and inf * 0 would be
+// NaN. The minimum keeps its weight at most 1, and comes before the subtraction, so that the compiler cannot fuse
+// multiplication and subtraction: the result would not match the row sums, which are of rounded logits.
 template <bool ADJOINT, int KEYS>
-RWPM_DEVICE void weigh(float (&scores)[KEYS / 2], const RowPair& rows, const float* factors, int lane) {
+RWPM_DEVICE void make_weights(float (&scores)[KEYS / 2], const RowPair& rows, const float* factors, int lane) {
 #pragma unroll
   for (int group = 0; group < KEYS / 8; ++group) {
     const FloatPair* const column = reinterpret_cast<const FloatPair*>(factors) + group * 4 + lane % 4;
@@ -63,12 +65,12 @@ RWPM_DEVICE void weigh(float (&scores)[KEYS / 2], const RowPair& rows, const flo
 // The same for a tile of keys from pixel `first` on. If `on_diagonal`, the thread's own rows may be among its keys:
 // their weights are set to zero.
 template <int KEYS>
-RWPM_DEVICE void weigh(float (&scores)[KEYS / 2], const ExactStep& step, const RowPair& rows, const float* factors,
-                       int first, bool on_diagonal, int lane) {
+RWPM_DEVICE void make_weights(float (&scores)[KEYS / 2], const ExactStep& step, const RowPair& rows,
+                              const float* factors, int first, bool on_diagonal, int lane) {
   if (step.adjoint)
-    weigh<true, KEYS>(scores, rows, factors, lane);
+    make_weights<true, KEYS>(scores, rows, factors, lane);
   else
-    weigh<false, KEYS>(scores, rows, factors, lane);
+    make_weights<false, KEYS>(scores, rows, factors, lane);
   if (!on_diagonal) return;
   const int diagonal = rows.first - first - lane % 4 * 2;  // column of the upper row, from the thread's first column
 #pragma unroll

@@ -33,8 +33,7 @@ class HopperKernel {
 
   RWPM_DEVICE void run() {
     bool any = false;
-    for (uint32_t i = 0; i < cluster_size; ++i)
-      any |= is_dense(first_query + (int(i) - int(cluster_rank)) * Tile::rows);
+    for (uint32_t i = 0; i < cluster_size; ++i) any |= streams(first_query + (int(i) - int(cluster_rank)) * Tile::rows);
     if (!any) return;  // the same in all blocks of the cluster
     // Where the last tile reaches beyond the pixels no factors are loaded; they must be finite.
     for (uint32_t i = threadIdx.x; i < Tile::factor_stages * Tile::factor_bytes / 4; i += Tile::threads)
@@ -78,8 +77,9 @@ class HopperKernel {
     return Tile::factors_offset + uint32_t(tile % Tile::factor_stages) * Tile::factor_bytes;
   }
 
-  RWPM_DEVICE bool is_dense(int pixel) const {
-    return pixel < step.padded && (!step.dense_blocks || step.dense_blocks[step.row(batch, pixel) / block_pixels]);
+  RWPM_DEVICE bool streams(int pixel) const {
+    return pixel < step.padded &&
+           (!step.streaming_blocks || step.streaming_blocks[step.row(batch, pixel) / block_pixels]);
   }
 
   // Loads box number `chunk` of a tile: to this block, or to the whole cluster by the block whose turn it is.
@@ -188,10 +188,11 @@ class HopperKernel {
     if (uint32_t(lane) < cluster_size) mbarrier_arrive_cluster(empty, uint32_t(lane));
   }
 
-  RWPM_DEVICE void weigh_tile(float (&scores)[KEYS / 2], const RowPair& rows, int tile, int group, int lane) const {
+  RWPM_DEVICE void make_tile_weights(float (&scores)[KEYS / 2], const RowPair& rows, int tile, int group,
+                                     int lane) const {
     const int first = tile * KEYS, group_row = first_query + group * 64;
     const float* factors = reinterpret_cast<const float*>(shared + factors_offset(tile));
-    weigh<KEYS>(scores, step, rows, factors, first, first < group_row + 64 && group_row < first + KEYS, lane);
+    make_weights<KEYS>(scores, step, rows, factors, first, first < group_row + 64 && group_row < first + KEYS, lane);
   }
 
   // After the wait for the product of a tile's keys: its scores may be read, its stage be loaded again.
@@ -204,7 +205,7 @@ class HopperKernel {
   RWPM_DEVICE void process_tile(int tile, const RowPair& rows, int group, int lane, float (&scores)[KEYS / 2],
                                 float (&next_scores)[KEYS / 2], Accumulators& sums) const {
     multiply_keys(tile + 1, group, next_scores);
-    weigh_tile(scores, rows, tile, group, lane);
+    make_tile_weights(scores, rows, tile, group, lane);
     wgmma_wait_group<1>();  // for the previous tile's values, whose product reads the weights
     keep_in_registers(scores);
     if (tile > 0) release_stage(value_empty((tile - 1) % stages), lane);
@@ -216,7 +217,7 @@ class HopperKernel {
 
   RWPM_DEVICE void process_last_tile(const RowPair& rows, int group, int lane, float (&scores)[KEYS / 2],
                                      Accumulators& sums) const {
-    weigh_tile(scores, rows, tiles - 1, group, lane);
+    make_tile_weights(scores, rows, tiles - 1, group, lane);
     wgmma_wait_group<0>();
     keep_in_registers(scores);
     if (tiles > 1) release_stage(value_empty((tiles - 2) % stages), lane);
@@ -224,8 +225,8 @@ class HopperKernel {
     multiply_values(tiles - 1, sums);
   }
 
-  // The main loop where registers hold the scores of two tiles: while a tile is weighed, the products of the next
-  // tile's keys and of the previous tile's values run.
+  // The main loop where registers hold the scores of two tiles: while a tile's weights are made, the products of the
+  // next tile's keys and of the previous tile's values run.
   RWPM_DEVICE void mainloop_overlap_keys(const RowPair& rows, int group, int lane, Accumulators& sums) const {
     float scores[KEYS / 2], next_scores[KEYS / 2];
     multiply_keys(0, group, scores);
@@ -244,15 +245,15 @@ class HopperKernel {
     }
   }
 
-  // The main loop where registers hold the scores of one tile: while it is weighed, only the product of the previous
-  // tile's values runs.
+  // The main loop where registers hold the scores of one tile: while its weights are made, only the product of the
+  // previous tile's values runs.
   RWPM_DEVICE void mainloop_overlap_values(const RowPair& rows, int group, int lane, Accumulators& sums) const {
     {
       float scores[KEYS / 2];
       multiply_keys(0, group, scores);
       wgmma_wait_group<0>();
       finish_keys(0, lane, scores);
-      weigh_tile(scores, rows, 0, group, lane);
+      make_tile_weights(scores, rows, 0, group, lane);
       pack_weights<KEYS>(sums.weights, scores);
     }
     for (int tile = 1; tile < tiles; ++tile) {
@@ -261,7 +262,7 @@ class HopperKernel {
       multiply_values(tile - 1, sums);
       wgmma_wait_group<1>();
       finish_keys(tile, lane, scores);
-      weigh_tile(scores, rows, tile, group, lane);
+      make_tile_weights(scores, rows, tile, group, lane);
       wgmma_wait_group<0>();
       keep_in_registers(scores);  // the product with the values reads the packed weights until here
       release_stage(value_empty((tile - 1) % stages), lane);
@@ -283,7 +284,7 @@ class HopperKernel {
     wgmma_wait_group<0>();
     keep_in_registers(sums.wide);
     keep_in_registers(sums.tail);
-    rows.valid &= is_dense(first_query);
+    rows.valid &= streams(first_query);
     if constexpr (WIDE > 0) store_target<WIDE>(sums.wide, step, batch, rows, channel, lane);
     if constexpr (TAIL > 0) store_target<TAIL>(sums.tail, step, batch, rows, channel + WIDE, lane);
   }

@@ -1,4 +1,4 @@
-// One exact transition of the walk as plain pointers and sizes: for every pixel i of a dense block
+// One exact transition of the walk as plain pointers and sizes: for every pixel i of a block that streams
 //   target_i = alpha * sum_{j != i} S_ij source_j + (1 - alpha) * start_i,
 //   S_ij = exp2(min(scale * cosine_ij - row_max_i, 0)) * inv_row_sum_i,
 //   cosine_ij = key_i . key_j inv_norm_i inv_norm_j,
@@ -23,14 +23,14 @@ constexpr int weight_shift = 15;   // log2 of the factor that keeps the digits o
 using Half = uint16_t;  // the bits of a float16
 
 struct ExactStep {
-  const Half* keys;            // [batch, padded, channels]
-  const float* inv_norm;       // [batch, padded] 1 / norm of a row of keys
-  const float* row_max;        // [batch, padded] largest logit of a row; inf where a row has none
-  const float* inv_row_sum;    // [batch, padded] 1 / sum of exp2(logit - row_max), in [0, 1]
-  const int8_t* dense_blocks;  // [batch, padded / block_pixels] nonzero: compute this block; null: compute all
-  const Half* start;           // [batch, padded, width]
-  const Half* source;          // [batch, padded, width]
-  Half* target;                // [batch, padded, width]; blocks that are not dense are left as they are
+  const Half* keys;                // [batch, padded, channels]
+  const float* inv_norm;           // [batch, padded] 1 / norm of a row of keys
+  const float* row_max;            // [batch, padded] largest logit of a row; inf where a row has none
+  const float* inv_row_sum;        // [batch, padded] 1 / sum of exp2(logit - row_max), in [0, 1]
+  const int8_t* streaming_blocks;  // [batch, padded / block_pixels] nonzero: compute this block; null: compute all
+  const Half* start;               // [batch, padded, width]
+  const Half* source;              // [batch, padded, width]
+  Half* target;                    // [batch, padded, width]; other blocks are left as they are
   int batch, padded;
   int channels, width;  // multiples of 16
   float scale, alpha;

@@ -17,7 +17,7 @@ using rwpm::tests::expect;
 struct Case {
   int batch, padded, pixels, channels, width;
   bool adjoint = false;
-  bool some_blocks = false;  // one block in three is dense
+  bool some_blocks = false;  // one block in three streams
   // So low a temperature that rounding changes logits by an eighth. Keys are whole numbers, whose products are exact,
   // and take five values only, so that every pixel has equal ones.
   bool low_temperature = false;
@@ -27,7 +27,7 @@ struct Case {
 struct TestStep {
   std::vector<Half> keys, start, source, target;
   std::vector<float> inv_norm, row_max, inv_row_sum, expected;
-  std::vector<int8_t> dense_blocks;
+  std::vector<int8_t> streaming_blocks;
   ExactStep step;
 
   explicit TestStep(const Case& c) {
@@ -42,9 +42,9 @@ struct TestStep {
     row_max.assign(rows, std::numeric_limits<float>::infinity());
     inv_row_sum.assign(rows, 0);
     expected.assign(rows * size_t(c.width), 0);
-    dense_blocks.assign(rows / block_pixels, 1);
+    streaming_blocks.assign(rows / block_pixels, 1);
     if (c.some_blocks)
-      for (size_t i = 0; i < dense_blocks.size(); ++i) dense_blocks[i] = i % 3 == 1;
+      for (size_t i = 0; i < streaming_blocks.size(); ++i) streaming_blocks[i] = i % 3 == 1;
     for (int b = 0; b < c.batch; ++b)
       for (int i = 0; i < c.padded; ++i) {
         const size_t row = size_t(b * c.padded + i);
@@ -68,7 +68,7 @@ struct TestStep {
     step.inv_norm = inv_norm.data();
     step.row_max = row_max.data();
     step.inv_row_sum = inv_row_sum.data();
-    step.dense_blocks = c.some_blocks ? dense_blocks.data() : nullptr;
+    step.streaming_blocks = c.some_blocks ? streaming_blocks.data() : nullptr;
     step.start = start.data();
     step.source = source.data();
     step.target = target.data();
@@ -122,12 +122,12 @@ struct TestStep {
     }
   }
 
-  // Weights have a relative error of 2^-11, and so have results. Blocks that are not dense keep what they held.
+  // Weights have a relative error of 2^-11, and so have results. Blocks that do not stream keep what they held.
   void check(const std::string& name) const {
     double max_error = 0;
     bool untouched = true;
     for (size_t i = 0; i < target.size(); ++i) {
-      if (step.dense_blocks && !step.dense_blocks[i / size_t(step.width) / block_pixels]) {
+      if (step.streaming_blocks && !step.streaming_blocks[i / size_t(step.width) / block_pixels]) {
         untouched &= target[i] == 0x7e00;
         continue;
       }
@@ -136,7 +136,7 @@ struct TestStep {
     }
     std::printf("%s: error up to %.1e\n", name.c_str(), max_error);
     expect(max_error < 1.5e-3, name + ": error of " + std::to_string(max_error));
-    expect(untouched, name + ": a block that is not dense was written to");
+    expect(untouched, name + ": a block that does not stream was written to");
   }
 };
 

@@ -44,7 +44,7 @@ def serves():
 def check(serves):
     """One step by a kernel and by Triton from the same state, which is not the start, into memory that holds NaN."""
 
-    def run(kernel, e, v, mask=None, *, alpha=0.9, adjoint=False, dense_blocks=None, temperature=0.05):
+    def run(kernel, e, v, mask=None, *, alpha=0.9, adjoint=False, streaming_blocks=None, temperature=0.05):
         e, v, mask = (None if t is None else t.cuda() for t in (e.half(), v.half(), mask))
         graph, start, _ = pack(e, v, mask, temperature)
         if (reason := cuda_step.unsupported_reason(graph, start, kernel)) is not None:
@@ -54,13 +54,13 @@ def check(serves):
         results = []
         for step in (by_triton.exact_step, lambda *inputs: cuda_step.exact_step(*inputs, kernel=kernel)):
             target = HalfPair(torch.full_like(start.high, torch.nan), None)
-            step(graph, sums, dense_blocks, start, source, target, alpha, adjoint)
+            step(graph, sums, streaming_blocks, start, source, target, alpha, adjoint)
             results.append(target.high)
         torch.cuda.synchronize()
         wanted, got = results
         streamed = torch.ones_like(wanted[..., 0], dtype=torch.bool)
-        if dense_blocks is not None:
-            streamed = (dense_blocks != 0).repeat_interleave(BLOCK, 1)
+        if streaming_blocks is not None:
+            streamed = (streaming_blocks != 0).repeat_interleave(BLOCK, 1)
         assert got[~streamed].isnan().all()
         assert got[streamed].isfinite().all()
         # A logit is the cosine over the temperature, and its rounding is the weight's relative one.
@@ -101,8 +101,9 @@ def test_adjoint_batches_and_masks(check, kernel, values):
 @pytest.mark.parametrize("kernel", OWN_KERNELS)
 @pytest.mark.parametrize("every", [1, 2, 3, 7])
 def test_blocks_that_do_not_stream_are_left_alone(check, kernel, every):
-    dense_blocks = (torch.arange(2 * 7) % every == every - 1).view(2, 7).to(torch.int8).cuda()
-    check(kernel, manifold(2, 7 * BLOCK - 5, 256), manifold(2, 7 * BLOCK - 5, 256, seed=1), dense_blocks=dense_blocks)
+    streaming_blocks = (torch.arange(2 * 7) % every == every - 1).view(2, 7).to(torch.int8).cuda()
+    e, v = (manifold(2, 7 * BLOCK - 5, 256, seed=seed) for seed in (0, 1))
+    check(kernel, e, v, streaming_blocks=streaming_blocks)
 
 
 @pytest.mark.parametrize("kernel", OWN_KERNELS)

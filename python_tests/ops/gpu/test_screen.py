@@ -14,7 +14,7 @@ from rwpm_fast import reference
 from rwpm_fast.ops.gpu.kernels import screen as kernels
 from rwpm_fast.ops.gpu.op import walk_with_stats
 from rwpm_fast.ops.gpu.pack import pack_graph
-from rwpm_fast.ops.gpu.screen import DEFAULT_CONFIG, GROUP, ScreenConfig, first_pass, screen_pairs
+from rwpm_fast.ops.gpu.screen import DEFAULT_CONFIG, GROUP, ScreenConfig, screen_once, screen_pairs
 from rwpm_fast.ops.gpu.tuning import Tile
 
 SCREEN_THRESHOLD, KEEP_THRESHOLD = 2e-5, 1e-4
@@ -26,7 +26,7 @@ def screened(e, mask, tile, config):
     # As if cosines were further off, in each image by something else: at high temperatures the true margins are so
     # small that their absence would not show.
     graph.quant_error *= torch.tensor([20.0, 40.0], device=e.device)
-    return graph, first_pass(graph, tile, TOLERANCE, SCREEN_THRESHOLD, KEEP_THRESHOLD, config)
+    return graph, screen_once(graph, tile, TOLERANCE, SCREEN_THRESHOLD, KEEP_THRESHOLD, config)
 
 
 def logits(graph):
@@ -86,7 +86,7 @@ def test_finds_what_comparing_all_tiles_finds(device, pixels, side, wide, tiles_
         computed = of(subtiles, subtiles.mT)
         return (torch.where(computed & ~kept, share, 0).sum(2, keepdim=True) * margin.exp2())[..., 0][known]
 
-    rounded = (2 * graph.padded // side) / kernels.FIXED_POINT_ONE.value * TOLERANCE * margin.max().exp2()
+    rounded = (2 * graph.padded // side) / kernels.UNITS_PER_TOLERANCE.value * TOLERANCE * margin.max().exp2()
     dropped = found.dropped_mass[known].double()
     assert (
         dropped >= (dropped_in(1e-3, torch.logical_and) * (1 - 1e-4) + pixels * SCREEN_THRESHOLD) * (1 - 1e-6)
@@ -96,7 +96,7 @@ def test_finds_what_comparing_all_tiles_finds(device, pixels, side, wide, tiles_
     ).all()
     largest = torch.where(kept, x, -torch.inf).amax(2)
     some = largest > -torch.inf
-    above = (found.row_max - margin[..., 0])[some]
+    above = (found.max_logit_bound - margin[..., 0])[some]
     assert (above >= largest[some] - 1e-4).all()
     assert (above <= x.amax(2)[some] + 1e-4).all()
 
@@ -116,7 +116,7 @@ def test_a_later_pass_allows_for_its_margins(device):
     unscreened = 400 * screen_threshold
     least, most = (torch.where(some & ~kept, share, 0).sum(2) * 4**margin + unscreened for some in (looked_for, ~kept))
     assert (least > unscreened).any()
-    dropped, largest = found.dropped_mass[:, :400], found.row_max[:, :400]
+    dropped, largest = found.dropped_mass[:, :400], found.max_logit_bound[:, :400]
     assert (dropped >= least * (1 - 1e-5)).all() and (dropped <= most * (1 + 1e-5)).all()
     assert ((largest - margin - x.amax(2)).abs() < 1e-4).all()
 
@@ -162,7 +162,7 @@ def test_rows_with_far_too_small_bounds_go_through_another_pass(device):
 def test_float32_holds_whatever_a_row_drops_in_fixed_point(pixels, tolerance):
     """All pixels for a share just too small to be kept, and the sum of every 64 rounded up."""
     _, keep_threshold = DEFAULT_CONFIG.thresholds(pixels, tolerance)
-    assert pixels * keep_threshold / tolerance * kernels.FIXED_POINT_ONE.value + pixels / 64 < 2**24
+    assert pixels * keep_threshold / tolerance * kernels.UNITS_PER_TOLERANCE.value + pixels / 64 < 2**24
 
 
 @triton.jit

@@ -9,7 +9,7 @@ from rwpm_fast import reference
 from rwpm_fast.ops.gpu import sparse as module
 from rwpm_fast.ops.gpu.pack import pack_graph, pack_state
 from rwpm_fast.ops.gpu.screen import DEFAULT_CONFIG, ScreenConfig
-from rwpm_fast.ops.gpu.sparse import GROUP, WEIGHT_BLOCK, select_pairs
+from rwpm_fast.ops.gpu.sparse import GROUP, WEIGHT_BLOCK, build_pairs
 from rwpm_fast.ops.gpu.tuning import Tile
 
 
@@ -28,7 +28,7 @@ def sparse_walk(device):
 def matrix(e, mask, tolerance, *, has_low=True, temperature=0.01, config=DEFAULT_CONFIG):
     """The pairs kept, their weights as a matrix [N, N] in float64, and the dropped mass [N]."""
     graph = pack_graph(e[None], None if mask is None else mask[None], temperature)
-    pairs = select_pairs(graph, tolerance, has_low=has_low, config=config)
+    pairs = build_pairs(graph, tolerance, has_low=has_low, config=config)
     S = torch.zeros(graph.padded, graph.padded, dtype=torch.float64)
     weights = pairs.weights.to_float().double()
     for group, (begin, count) in enumerate(zip(pairs.begins.tolist(), pairs.counts.tolist(), strict=True)):
@@ -42,7 +42,7 @@ def matrix(e, mask, tolerance, *, has_low=True, temperature=0.01, config=DEFAULT
             block = weights[(begin + first) // WEIGHT_BLOCK].cpu()
             S[rows, some] = block[:, : len(some)]
             assert (block[:, len(some) :] == 0).all()
-        S[rows] *= pairs.inv_row_sum[0, rows, None].double().cpu()
+        S[rows] *= pairs.weight_factor[0, rows, None].double().cpu()
     n = len(e)
     assert (S[n:] == 0).all() and (S[:, n:] == 0).all()
     return pairs, S[:n, :n], pairs.dropped_mass[0, :n].cpu()
@@ -54,7 +54,7 @@ def test_kept_weights_are_exact_and_dropped_mass_is_bounded(device, tolerance, d
     e = road(400, 40).to(dtype)
     mask = torch.arange(400) % 11 > 0
     pairs, S, dropped = matrix(e.to(device), mask.to(device), tolerance, has_low=dtype == torch.float32)
-    assert not pairs.dense_blocks.any()
+    assert not pairs.streaming_blocks.any()
     exact = dense(e, mask)
     assert (S[~mask] == 0).all() and (S[:, ~mask] == 0).all() and (S.diagonal() == 0).all()
     S, exact, dropped = S[mask], exact[mask], dropped[mask]
@@ -126,12 +126,12 @@ def test_a_device_that_is_full_gives_less_room(device, monkeypatch):
         return empty(*shape, **facts)
 
     monkeypatch.setattr(module.HalfPair, "empty", full)
-    pairs = select_pairs(graph, 1e-5, has_low=True)
+    pairs = build_pairs(graph, 1e-5, has_low=True)
     assert asked[0] > 10 and asked[-1] <= 5 and asked == sorted(asked, reverse=True)
-    assert 0 < int(pairs.dense_blocks.sum()) < pairs.dense_blocks.numel()
+    assert 0 < int(pairs.streaming_blocks.sum()) < pairs.streaming_blocks.numel()
     monkeypatch.setattr(module.HalfPair, "empty", lambda *shape, **facts: full(6))
     with pytest.raises(torch.OutOfMemoryError):
-        select_pairs(graph, 1e-5, has_low=True)
+        build_pairs(graph, 1e-5, has_low=True)
 
 
 def test_rows_that_drop_too_much_go_through_another_pass(device):
@@ -141,7 +141,7 @@ def test_rows_that_drop_too_much_go_through_another_pass(device):
         # The first threshold is far too high, and no block streams for another reason.
         config = ScreenConfig(min_kept=0.1, keep_fraction=0.0, max_density=1.0, passes=passes)
         pairs, S, dropped = matrix(e.to(device), None, 1e-5, temperature=0.03, config=config)
-        streaming[passes] = int(pairs.dense_blocks.sum())
+        streaming[passes] = int(pairs.streaming_blocks.sum())
         listed = (S > 0).any(1)
         lost = dense(e, temperature=0.03).where(S == 0, 0).sum(1)
         assert (lost[listed] <= 1e-5).all() and (dropped[listed] <= 1e-5).all()

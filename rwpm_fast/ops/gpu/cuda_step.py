@@ -1,4 +1,4 @@
-"""The exact step in CUDA C++ (``csrc/cuda``), for embeddings and values in float16.
+"""The exact step in CUDA C++ (``csrc/cuda``), for float16 and bfloat16 inputs, packed as float16.
 
 :func:`exact_step` takes what :func:`rwpm_fast.ops.gpu.exact.exact_step` takes and does the same. Row sums are Triton's.
 """
@@ -68,8 +68,8 @@ def unsupported_reason(graph: PackedGraph, state: HalfPair, kernel: str = "auto"
     """Say why :func:`exact_step` cannot serve such a packed graph and state, with the way out; None when it can.
 
     Args:
-        graph: packed embeddings, D up to 512 channels.
-        state: packed values [B, padded, C].
+        graph: packed embeddings, D up to 512 channels, in one half: of float16, bfloat16, or float32 with TF32 allowed.
+        state: packed values [B, padded, C], in one half too.
         kernel: one of :data:`KERNELS`. Those for Hopper take up to 272 channels of embeddings.
 
     Raises:
@@ -80,13 +80,13 @@ def unsupported_reason(graph: PackedGraph, state: HalfPair, kernel: str = "auto"
     if not graph.keys.high.is_cuda:
         return f"expected tensors on a GPU, got {graph.keys.high.device}"
     if graph.keys.has_low or state.has_low:
-        return "embeddings and values: expected float16 or bfloat16, or float32 with TF32 allowed; Triton takes float32"
+        return "embeddings and values: expected float16 or bfloat16, got float32; Triton takes it"
     reason = _load() or torch.ops.rwpm.exact_step_unsupported_reason.default(graph.keys.high, state.high, kernel)
     return reason or None
 
 
 def exact_step(
-    graph: PackedGraph, sums: RowSums, dense_blocks: Tensor | None, start: HalfPair, source: HalfPair,
+    graph: PackedGraph, sums: RowSums, streaming_blocks: Tensor | None, start: HalfPair, source: HalfPair,
     target: HalfPair, alpha: float, adjoint: bool, *, kernel: str = "auto",
 ) -> None:  # fmt: skip
     """Make one exact transition, ``target = alpha S source + (1 - alpha) start``, where :func:`unsupported_reason` is
@@ -95,7 +95,7 @@ def exact_step(
     Args:
         graph: packed embeddings.
         sums: of the graph's rows, [B, padded] each.
-        dense_blocks: [B, padded / 128] int8, blocks of rows that stream; None: all.
+        streaming_blocks: [B, padded / 128] int8, blocks of rows that stream; None: all.
         start: [B, padded, C].
         source: [B, padded, C].
         target: [B, padded, C], written; blocks that do not stream are left as they are.
@@ -110,7 +110,7 @@ def exact_step(
         graph.keys.high,
         graph.inv_norm,
         *sums,
-        dense_blocks,
+        streaming_blocks,
         start.high,
         source.high,
         target.high,

@@ -18,7 +18,7 @@ class RowSums(NamedTuple):
     """What normalizes a row.
 
     Attributes:
-        row_max: [B, padded], largest logit; inf where there is none.
+        row_max: [B, padded], largest logit; inf in invalid rows and where there is none, so that all weights become 0.
         inv_row_sum: [B, padded], one over the sum of the weights exp2(logit - row_max); 0 where there is none.
     """
 
@@ -28,7 +28,7 @@ class RowSums(NamedTuple):
 
 def row_sums(
     graph: PackedGraph,
-    dense_blocks: Tensor | None,
+    streaming_blocks: Tensor | None,
     *,
     window: int | None = None,
     tiles: tuple[Tile, ...] = EXACT_TILES,
@@ -37,9 +37,9 @@ def row_sums(
 
     Args:
         graph: packed embeddings.
-        dense_blocks: [B, padded / 128] int8, blocks of rows to do; None: all.
-        window: sum only over pixels up to so many before and after a row's tile, a multiple of BLOCK, by the keys' high
-            halves; None: over all pixels.
+        streaming_blocks: [B, padded / 128] int8, blocks of rows to do; None: all.
+        window: sum only over a row's tile and so many pixels before and after it in storage order, by the keys' high
+            halves; a multiple of the tiles' columns. None: over all pixels.
         tiles: to choose from, best first.
     """
     graph = graph if window is None else graph.high_only()
@@ -48,14 +48,14 @@ def row_sums(
     launch(
         kernels.row_sums,
         (graph.padded // tile.rows, graph.batch),
-        *(*graph.pointers(), *sums, graph.valid if dense_blocks is None else dense_blocks),
+        *(*graph.pointers(), *sums, graph.valid if streaming_blocks is None else streaming_blocks),
         *(graph.scale, graph.padded, graph.padded if window is None else window),
         D0=graph.channels[0],
         D1=graph.channels[1],
         BM=tile.rows,
         BN=tile.columns,
         BLOCK=BLOCK,
-        SOME_BLOCKS=dense_blocks is not None,
+        ONLY_STREAMING_BLOCKS=streaming_blocks is not None,
         KEYS_HAVE_LOW=graph.keys.has_low,
         num_warps=tile.warps,
         num_stages=tile.stages,
@@ -64,7 +64,7 @@ def row_sums(
 
 
 def exact_step(
-    graph: PackedGraph, sums: RowSums, dense_blocks: Tensor | None, start: HalfPair, source: HalfPair,
+    graph: PackedGraph, sums: RowSums, streaming_blocks: Tensor | None, start: HalfPair, source: HalfPair,
     target: HalfPair, alpha: float, adjoint: bool, *, tiles: tuple[Tile, ...] = EXACT_TILES,
 ) -> None:  # fmt: skip
     """Make one exact transition, ``target = alpha S source + (1 - alpha) start``.
@@ -72,7 +72,7 @@ def exact_step(
     Args:
         graph: packed embeddings.
         sums: of the graph's rows.
-        dense_blocks: [B, padded / 128] int8, blocks of rows that stream; None: all.
+        streaming_blocks: [B, padded / 128] int8, blocks of rows that stream; None: all.
         start: [B, padded, C].
         source: [B, padded, C].
         target: [B, padded, C], written; blocks that do not stream are left as they are.
@@ -88,7 +88,8 @@ def exact_step(
         launch(
             kernels.step,
             (graph.padded // tile.rows, channels.count, graph.batch),
-            *(*graph.keys.pointers(), graph.inv_norm, *sums, graph.valid if dense_blocks is None else dense_blocks),
+            *(*graph.keys.pointers(), graph.inv_norm, *sums),
+            graph.valid if streaming_blocks is None else streaming_blocks,
             *(*start.pointers(), *source.pointers(), *target.pointers()),
             *(graph.scale, alpha, graph.padded, width, channels.first),
             D0=graph.channels[0],
@@ -100,7 +101,7 @@ def exact_step(
             BLOCK=BLOCK,
             KEYS_HAVE_LOW=graph.keys.has_low,
             VALUES_HAVE_LOW=source.has_low,
-            SOME_BLOCKS=dense_blocks is not None,
+            ONLY_STREAMING_BLOCKS=streaming_blocks is not None,
             ADJOINT=adjoint,
             num_warps=tile.warps,
             num_stages=tile.stages,

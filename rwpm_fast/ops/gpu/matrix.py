@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 
 from .pack import PackedGraph, pack_graph, pack_state, unpack_state
-from .sparse import GROUP, Pairs, select_pairs
+from .sparse import GROUP, Pairs, build_pairs
 from .walk import take_steps
 
 
 class BlockSparseMatrix:
-    """S as groups of rows that share their columns, in dense blocks of weights. Made by :func:`build_matrix`.
+    """S as groups of rows that share their columns, in dense weight blocks. Made by :func:`build_matrix`.
 
     Attributes:
-        dropped_mass: [n] float32, share of its mass that a row dropped, at most.
+        dropped_mass: [n] float32, upper bound of the share of its mass that a row dropped.
     """
 
     def __init__(self, graph: PackedGraph, pairs: Pairs):
@@ -45,7 +45,7 @@ class BlockSparseMatrix:
         weight = lists.weights.to_float().transpose(1, 2).reshape(-1, GROUP)  # [capacity, GROUP]
         entry, in_group = (weight[slot] > 0).nonzero(as_tuple=True)
         row = group[entry] * GROUP + in_group
-        return row, column[entry], weight[slot[entry], in_group] * lists.inv_row_sum[0, row]
+        return row, column[entry], weight[slot[entry], in_group] * lists.weight_factor[0, row]
 
     @cached_property
     def _csr(self) -> Tensor:
@@ -60,8 +60,8 @@ class BlockSparseMatrix:
 def build_matrix(embeddings: Tensor, *, temperature: float, tolerance: float) -> BlockSparseMatrix | None:
     """Build S of embeddings [n, D], all valid; None if some rows would stream. Waits for the device."""
     graph = pack_graph(embeddings[None], None, temperature)
-    pairs = select_pairs(graph, tolerance, has_low=True)
-    return None if pairs.dense_blocks.any() else BlockSparseMatrix(graph, pairs)
+    pairs = build_pairs(graph, tolerance, has_low=True)
+    return None if pairs.streaming_blocks.any() else BlockSparseMatrix(graph, pairs)
 
 
 class _Walk(torch.autograd.Function):

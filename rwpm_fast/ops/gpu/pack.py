@@ -62,7 +62,8 @@ class PackedGraph:
         channels: D0 and D1, powers of two whose sum is a row's width.
         inv_norm: [B, padded].
         valid: [B, padded] int8.
-        quant_error: [B]; a cosine of the high halves alone is off by no more than twice this.
+        quant_error: [B], the largest of a pixel; a cosine of the high halves alone is off by no more than twice this.
+            Rounding float32 to one half, where TF32 is allowed, is not in it.
         scale: log2(e) / temperature, clamped as :func:`rwpm_fast.ops.settings.cosine_scale` does.
     """
 
@@ -103,14 +104,14 @@ def pack_graph(embeddings: Tensor, mask: Tensor | None, temperature: float) -> P
     keys = HalfPair.empty(batch, padded, width, has_low=needs_two_halves(embeddings), device=embeddings.device)
     valid = torch.empty(batch, padded, dtype=torch.int8, device=embeddings.device)
     inv_norm = torch.empty(batch, padded, device=embeddings.device)
-    quant_error = torch.empty_like(inv_norm) if keys.has_low else inv_norm
+    rounding_norm = torch.empty_like(inv_norm) if keys.has_low else inv_norm  # without low halves not written
     tile_channels = max(power_of_two(width), power_of_two(channels))
     rows = max(1, 8192 // tile_channels)
     masks = valid if mask is None else mask.view(torch.int8)
     launch(
         kernels.pack_embeddings,
         (-(-padded // rows), batch),
-        *(embeddings, masks, *keys.pointers(), quant_error, inv_norm, valid, pixels, padded, channels),
+        *(embeddings, masks, *keys.pointers(), rounding_norm, inv_norm, valid, pixels, padded, channels),
         *(*embeddings.stride(), *masks.stride()),
         MASKED=mask is not None,
         HAS_LOW=keys.has_low,
@@ -119,11 +120,11 @@ def pack_graph(embeddings: Tensor, mask: Tensor | None, temperature: float) -> P
         ROWS=rows,
     )
     if keys.has_low:
-        max_quant_error = quant_error.amax(1) + ROUNDING
+        quant_error = rounding_norm.amax(1) + ROUNDING
     else:
-        max_quant_error = torch.full((batch,), ROUNDING, device=inv_norm.device)
+        quant_error = torch.full((batch,), ROUNDING, device=inv_norm.device)
     scale = cosine_scale(temperature) * math.log2(math.e)
-    return PackedGraph(pixels, keys, split, inv_norm, valid, max_quant_error, scale)
+    return PackedGraph(pixels, keys, split, inv_norm, valid, quant_error, scale)
 
 
 def pack_state(values: Tensor, graph: PackedGraph, *, check: bool) -> tuple[HalfPair, Tensor]:

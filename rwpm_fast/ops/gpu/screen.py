@@ -1,4 +1,4 @@
-"""Launches of screening, which finds the pairs that may matter, and of the passes of rows that it could not serve."""
+"""Launches of screening, which finds the pairs that matter, and of selecting again for rows that it could not serve."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ class ScreenConfig:
     """How pairs are screened and selected.
 
     At first a pixel keeps the pairs whose share of its row is at least the tolerance over a part of N; rows for which
-    the rest adds up to more keep more in another pass.
+    the rest adds up to more keep more when they are selected again.
 
     Attributes:
         screen_fraction: part of the tolerance that all pairs together may come to that are not looked for, in (0, 1).
         keep_fraction: part of N by which the tolerance is divided for the first threshold of what is kept.
         min_kept: pairs by which it is divided where that part of N is less.
-        passes: of rows over their tolerance, after screening.
-        window: pixels before and after a tile over which row sums are bounded before screening, a multiple of the
-            columns of ``row_sum_tiles``; in patches, those around.
-        tiles_per_program: tiles with which a program of screening compares its own.
+        passes: how often rows over their tolerance are selected again after screening.
+        window: pixels before and after a tile, in storage order, over which row sums are bounded before screening; a
+            multiple of the columns of ``row_sum_tiles``.
+        tiles_per_program: upper bound of the tiles that a program of screening visits, its own included.
         max_density: columns of a group, as a part of N, from which on streaming is no slower.
         row_sum_tiles: for the sums over the window; here and below the first that fits is taken.
-        screen_tiles: for screening, rows and columns of a group or more; without one that fits, the passes serve all
-            rows.
-        select_tiles: for the passes, rows of a group or more.
+        screen_tiles: for screening, rows and columns of a group or more; without one that fits, all rows are
+            left to ``select``.
+        select_tiles: for ``select``, rows of a group or more.
     """
 
     screen_fraction: float = 0.25
@@ -68,15 +68,15 @@ class PairMask(NamedTuple):
 
     Attributes:
         log_keep_threshold: [B, padded], log2 of the share of its row from which on a pair was kept.
-        dropped_mass: [B, padded], share of its mass that a row drops, at most; inf where it is not known.
-        row_max: [B, padded], largest logit, at most; inf where there is none.
+        dropped_mass: [B, padded], upper bound of the share of its mass that a row drops; inf where it is not known.
+        max_logit_bound: [B, padded], upper bound of the largest logit; inf where there is none.
         bits: [B, groups, padded / 32] int32, a bit for each column of a group.
         counts: [B, groups] int32, columns of a group.
     """
 
     log_keep_threshold: Tensor
     dropped_mass: Tensor
-    row_max: Tensor
+    max_logit_bound: Tensor
     bits: Tensor
     counts: Tensor
 
@@ -89,7 +89,7 @@ def screen_pairs(graph: PackedGraph, tolerance: float, config: ScreenConfig = DE
     if tile is None:
         mask = empty_mask(graph, keep_threshold)
     else:
-        mask = first_pass(graph, tile, tolerance, screen_threshold, keep_threshold, config)
+        mask = screen_once(graph, tile, tolerance, screen_threshold, keep_threshold, config)
     tile = select_tile(sum(graph.channels), shared_memory(device), config.select_tiles)
     for number in range(config.passes):
         launch(
@@ -121,7 +121,7 @@ def empty_mask(graph: PackedGraph, keep_threshold: float) -> PairMask:
     )
 
 
-def first_pass(
+def screen_once(
     graph: PackedGraph,
     tile: Tile,
     tolerance: float,
@@ -132,21 +132,22 @@ def first_pass(
     """Screen every pair once. See :mod:`rwpm_fast.ops.gpu.kernels.screen`.
 
     Rows without a bound of their sum, because no other pixel is within the window, and rows of groups that kept too
-    many columns are left as in :func:`empty_mask`: the next pass selects for them.
+    many columns keep dropped_mass = inf, so that ``select`` scans them; their bits, counts and max_logit_bound are
+    overwritten there.
     """
     mask = empty_mask(graph, keep_threshold)
     margin = 2 * graph.scale * graph.quant_error[:, None]
     near = row_sums(graph, None, window=config.window, tiles=config.row_sum_tiles)
     row_lse_bound = near.row_max - near.inv_row_sum.log2() - margin  # [B, padded], inf where there is none
     dropped = torch.zeros_like(row_lse_bound, dtype=torch.int32)
-    row_max = torch.full_like(dropped, torch.iinfo(torch.int32).min)
+    max_logit = torch.full_like(dropped, torch.iinfo(torch.int32).min)
     tiles = graph.padded // tile.rows
-    fixed_point_one = screen_kernels.FIXED_POINT_ONE.value / tolerance
+    units_per_share = screen_kernels.UNITS_PER_TOLERANCE.value / tolerance
     launch(
         screen_kernels.screen,
         (tiles, -(-(tiles // 2 + 1) // config.tiles_per_program), graph.batch),
-        *(*graph.high_pointers(), row_lse_bound, dropped, row_max, mask.bits, mask.counts),
-        *(graph.scale, math.log2(screen_threshold), math.log2(keep_threshold), fixed_point_one, graph.padded),
+        *(*graph.high_pointers(), row_lse_bound, dropped, max_logit, mask.bits, mask.counts),
+        *(graph.scale, math.log2(screen_threshold), math.log2(keep_threshold), units_per_share, graph.padded),
         D0=graph.channels[0],
         D1=graph.channels[1],
         BM=tile.rows,
@@ -154,11 +155,11 @@ def first_pass(
         num_warps=tile.warps,
         num_stages=tile.stages,
     )
-    # Groups that kept too many columns may have started from a poor bound: their rows, too, go through the next pass.
+    # Groups that kept too many columns may have started from a poor bound: their rows, too, are left to select.
     dense = (mask.counts > config.max_density * graph.pixels).repeat_interleave(GROUP, 1)
     known = row_lse_bound.isfinite() & ~dense
-    dropped_mass = dropped * (1 / fixed_point_one) * margin.exp2() + graph.pixels * screen_threshold
+    dropped_mass = dropped * (1 / units_per_share) * margin.exp2() + graph.pixels * screen_threshold
     return mask._replace(
         dropped_mass=torch.where(known, dropped_mass, mask.dropped_mass),
-        row_max=screen_kernels.ordered_int_to_float(row_max) + margin,
+        max_logit_bound=screen_kernels.ordered_int_to_float(max_logit) + margin,
     )

@@ -1,4 +1,4 @@
-"""The pairs of a graph that matter: listed, weighed; and a transition over them."""
+"""The pairs of a graph that matter, listed and weighed, and a transition over them."""
 
 from __future__ import annotations
 
@@ -33,9 +33,10 @@ class Pairs:
         counts: [B * groups] int32, columns of a group.
         columns: [capacity] int32; lists are padded to whole blocks of WEIGHT_BLOCK.
         weights: [capacity / WEIGHT_BLOCK, GROUP, WEIGHT_BLOCK], 2^15 times as large; not normalized.
-        inv_row_sum: [B, padded], one over the sum of a row's weights.
-        dropped_mass: [B, padded], share of its mass that a row drops, at most.
-        dense_blocks: [B, padded / BLOCK] int8, blocks of rows that stream.
+        weight_factor: [B, padded], one over the sum of a row's weights as they are stored, 2^-15 included; not written
+            for groups that stream.
+        dropped_mass: [B, padded], upper bound of the share of its mass that a row drops.
+        streaming_blocks: [B, padded / BLOCK] int8, blocks of rows that stream.
     """
 
     order: Tensor
@@ -43,13 +44,13 @@ class Pairs:
     counts: Tensor
     columns: Tensor
     weights: HalfPair
-    inv_row_sum: Tensor
+    weight_factor: Tensor
     dropped_mass: Tensor
-    dense_blocks: Tensor
+    streaming_blocks: Tensor
 
     def pointers(self) -> tuple[Tensor, ...]:
         """The lists in the order of :mod:`rwpm_fast.ops.gpu.kernels`."""
-        return self.begins, self.counts, self.columns, *self.weights.pointers(), self.inv_row_sum
+        return self.begins, self.counts, self.columns, *self.weights.pointers(), self.weight_factor
 
     def stats(self, graph: PackedGraph) -> dict[str, Any]:
         """Path, pairs that a transition goes over, and largest dropped mass of a batch of one; waits for the device."""
@@ -63,9 +64,7 @@ class Pairs:
         return {"path": path, "kept": kept, "dropped_mass": float(dropped_mass)}
 
 
-def select_pairs(
-    graph: PackedGraph, tolerance: float, *, has_low: bool, config: ScreenConfig = DEFAULT_CONFIG
-) -> Pairs:
+def build_pairs(graph: PackedGraph, tolerance: float, *, has_low: bool, config: ScreenConfig = DEFAULT_CONFIG) -> Pairs:
     """Screen all pairs, list those that matter, and weigh them.
 
     Args:
@@ -81,16 +80,18 @@ def select_pairs(
     columns, weights = allocate_lists(graph, has_low)
     # A block streams if a row of it drops too much, or if its groups' lists are long or find no room.
     over_budget = (mask.dropped_mass > tolerance).view(batch, groups, GROUP).any(2)
-    dense = (over_budget | (mask.counts > config.max_density * pixels)).flatten()
+    streams = (over_budget | (mask.counts > config.max_density * pixels)).flatten()
     counts = mask.counts.flatten()
-    slots = torch.where(dense, 0, (counts + WEIGHT_BLOCK - 1) // WEIGHT_BLOCK * WEIGHT_BLOCK).long()
+    slots = torch.where(streams, 0, (counts + WEIGHT_BLOCK - 1) // WEIGHT_BLOCK * WEIGHT_BLOCK).long()
     end = slots.cumsum(0)
-    dense_blocks = (dense | (end > len(columns))).view(batch, padded // BLOCK, BLOCK // GROUP).any(2)  # [B, blocks]
-    begins = torch.where(dense_blocks.repeat_interleave(BLOCK // GROUP, 1).flatten(), -1, end - slots)
+    streaming_blocks = (streams | (end > len(columns))).view(batch, padded // BLOCK, BLOCK // GROUP).any(2)
+    begins = torch.where(streaming_blocks.repeat_interleave(BLOCK // GROUP, 1).flatten(), -1, end - slots)
 
-    inv_row_sum = torch.empty_like(graph.inv_norm)
+    weight_factor = torch.empty_like(graph.inv_norm)
     order = slots.argsort(descending=True, stable=True)
-    pairs = Pairs(order, begins, counts, columns, weights, inv_row_sum, mask.dropped_mass, dense_blocks.to(torch.int8))
+    pairs = Pairs(
+        order, begins, counts, columns, weights, weight_factor, mask.dropped_mass, streaming_blocks.to(torch.int8)
+    )
     launch(
         select_kernels.list_columns,
         (batch * groups,),
@@ -102,7 +103,7 @@ def select_pairs(
     launch(
         kernels.weigh,
         (batch * groups, GROUP // tile.rows),
-        *(*graph.pointers(), mask.row_max, *pairs.pointers(), graph.scale, padded),
+        *(*graph.pointers(), mask.max_logit_bound, *pairs.pointers(), graph.scale, padded),
         D0=graph.channels[0],
         D1=graph.channels[1],
         GROUP=GROUP,

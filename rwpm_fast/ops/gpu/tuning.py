@@ -45,7 +45,7 @@ def screen_tile(channels: int, shared_memory: int, tiles: tuple[Tile, ...] = SCR
 
 
 def select_tile(channels: int, shared_memory: int, tiles: tuple[Tile, ...] = SELECT_TILES) -> Tile:
-    """For the passes of rows over all pairs."""
+    """For selecting again, by rows over all pairs."""
     return _first(tiles, lambda tile: _bytes_of_keys(tile, channels), shared_memory)
 
 

@@ -12,7 +12,7 @@ from .exact import RowSums, exact_step, row_sums
 from .kernels.tiles import MAX_CHANNELS
 from .pack import HalfPair, PackedGraph, pack_graph, pack_state, unpack_state
 from .screen import DEFAULT_CONFIG, ScreenConfig
-from .sparse import Pairs, select_pairs, sparse_step
+from .sparse import Pairs, build_pairs, sparse_step
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -45,7 +45,7 @@ def take_steps(
         start: [B, padded, C].
         alpha: in [0, 1].
         steps: number of transitions, >= 0.
-        pairs: kept pairs of the rows that are not dense; None: every row streams.
+        pairs: kept pairs of the rows that do not stream; None: every row streams.
         sums: of the rows that stream; None: no row does.
         adjoint: whether to take the transpose of S; without pairs alone.
         exact_step: makes an exact transition; see :func:`walk_batch`.
@@ -59,8 +59,8 @@ def take_steps(
         if pairs is not None:
             sparse_step(pairs, start, state, target, alpha)
         if sums is not None:
-            dense_blocks = None if pairs is None else pairs.dense_blocks
-            exact_step(graph, sums, dense_blocks, start, state, target, alpha, adjoint)
+            streaming_blocks = None if pairs is None else pairs.streaming_blocks
+            exact_step(graph, sums, streaming_blocks, start, state, target, alpha, adjoint)
         state, free = target, (None if state is start else state)
     return state
 
@@ -116,8 +116,8 @@ def walk_batch(
     on_phase("pack")
     pairs = None
     if tolerance > 0 and not adjoint:
-        pairs = select_pairs(graph, tolerance, has_low=start.has_low, config=config)
-    sums = row_sums(graph, None if pairs is None else pairs.dense_blocks)
+        pairs = build_pairs(graph, tolerance, has_low=start.has_low, config=config)
+    sums = row_sums(graph, None if pairs is None else pairs.streaming_blocks)
     on_phase("build")
     state = take_steps(graph, start, alpha, steps, pairs=pairs, sums=sums, adjoint=adjoint, exact_step=exact_step)
     walked = unpack_state(state, factor, graph, values)

@@ -1,6 +1,6 @@
 """The exact walk, streamed: every step computes every weight again, from row sums that were computed once.
 
-The first pass keeps a running maximum and sum, as flash attention does. A step then needs neither. Maximum and sum are
+row_sums keeps a running maximum and sum, as flash attention does. A step then needs neither. Maximum and sum are
 stored separately, and not as one log-sum-exp: that is around 100, where a float32 is good to 1e-5, while the difference
 of a logit and the row's largest is as exact as the logit, and the same in the sum and in the steps.
 """
@@ -24,24 +24,28 @@ def row_sums(
     p_keys_low,
     p_inv_norm,  # [B, padded]
     p_valid,  # [B, padded] int8
-    p_row_max,  # output: [B, padded] largest of scale * cosine over the other pixels; inf where there is none
-    p_inv_row_sum,  # output: [B, padded] 1 / sum of exp2(scale * cosine - row_max); 0 where there is none
-    p_dense_blocks,  # [B, blocks] int8: blocks of BLOCK rows that stream
+    p_row_max,  # output: [B, padded] largest of scale * cosine over the other pixels; inf in isolated and invalid rows
+    p_inv_row_sum,  # output: [B, padded] 1 / sum of exp2(scale * cosine - row_max); 0 where row_max is inf
+    p_streaming_blocks,  # [B, blocks] int8: blocks of BLOCK rows that stream
     scale,
     padded,
-    window,  # pixels before and after its tile that a row sums over, a multiple of BN
+    window,  # pixels before and after its tile, in storage order, that a row sums over; a multiple of BN
     D0: tl.constexpr,
     D1: tl.constexpr,
     BM: tl.constexpr,
     BN: tl.constexpr,
     BLOCK: tl.constexpr,
     KEYS_HAVE_LOW: tl.constexpr,
-    SOME_BLOCKS: tl.constexpr,  # whether only the blocks of p_dense_blocks stream
+    ONLY_STREAMING_BLOCKS: tl.constexpr,  # whether only the blocks of p_streaming_blocks stream
 ):
+    """Compute the maximum and sum of each row's softmax, over all columns or a window of them.
+
+    Grid: (padded / BM, B), tiles of rows.
+    """
     i_batch = tl.program_id(1).to(tl.int64)
     i_row = tl.program_id(0) * BM
-    if SOME_BLOCKS:
-        if tl.load(p_dense_blocks + i_batch * (padded // BLOCK) + i_row // BLOCK) == 0:
+    if ONLY_STREAMING_BLOCKS:
+        if tl.load(p_streaming_blocks + i_batch * (padded // BLOCK) + i_row // BLOCK) == 0:
             return
     p_keys += i_batch * padded * (D0 + D1)
     p_keys_low += i_batch * padded * (D0 + D1)
@@ -68,10 +72,11 @@ def row_sums(
         b_finite_max = tl.where(b_new_max == float("-inf"), 0.0, b_new_max)  # -inf minus -inf would be NaN
         b_sum = b_sum * tl.exp2(b_max - b_finite_max) + tl.sum(tl.exp2(b_logit - b_finite_max[:, None]), 1)
         b_max = b_new_max
-    m_isolated = (b_sum == 0) | (tl.load(p_valid + o_row) == 0)
-    tl.store(p_row_max + i_batch * padded + o_row, tl.where(m_isolated, float("inf"), b_max))
+    # Invalid rows, and valid ones without another valid pixel: their weights all become 0.
+    m_no_pair = (b_sum == 0) | (tl.load(p_valid + o_row) == 0)
+    tl.store(p_row_max + i_batch * padded + o_row, tl.where(m_no_pair, float("inf"), b_max))
     p_out = p_inv_row_sum + i_batch * padded + o_row
-    tl.store(p_out, tl.where(m_isolated, 0.0, 1 / tl.where(m_isolated, 1.0, b_sum)))
+    tl.store(p_out, tl.where(m_no_pair, 0.0, 1 / tl.where(m_no_pair, 1.0, b_sum)))
 
 
 @triton.jit
@@ -81,7 +86,7 @@ def step(
     p_inv_norm,  # [B, padded]
     p_row_max,  # [B, padded]
     p_inv_row_sum,  # [B, padded]
-    p_dense_blocks,  # [B, blocks] int8
+    p_streaming_blocks,  # [B, blocks] int8
     p_start,  # [B, padded, width]
     p_start_low,
     p_source,  # [B, padded, width]
@@ -103,13 +108,17 @@ def step(
     BLOCK: tl.constexpr,
     KEYS_HAVE_LOW: tl.constexpr,
     VALUES_HAVE_LOW: tl.constexpr,
-    SOME_BLOCKS: tl.constexpr,
+    ONLY_STREAMING_BLOCKS: tl.constexpr,
     ADJOINT: tl.constexpr,
 ):
+    """Make one exact transition, or one by the transpose of S: each tile's weights, times the columns' values.
+
+    Grid: (padded / BM, channel tiles, B).
+    """
     i_batch = tl.program_id(2).to(tl.int64)
     i_row = tl.program_id(0) * BM
-    if SOME_BLOCKS:
-        if tl.load(p_dense_blocks + i_batch * (padded // BLOCK) + i_row // BLOCK) == 0:
+    if ONLY_STREAMING_BLOCKS:
+        if tl.load(p_streaming_blocks + i_batch * (padded // BLOCK) + i_row // BLOCK) == 0:
             return
     i_channel = first_channel + tl.program_id(1) * (C0 + C1)
     p_keys += i_batch * padded * (D0 + D1)
@@ -145,9 +154,9 @@ def step(
             b_logit = b_logit * tl.load(p_inv_norm + o_col)[None, :] * b_to_logit[:, None]
             if section == 1:
                 b_logit = tl.where(o_row[:, None] == o_col[None, :], float("-inf"), b_logit)
-            # The minimum, because an invalid column's weight must be finite for its value, zero, to count; and before
-            # the difference, which if fused with a product not yet rounded would not match the sums: those are of
-            # rounded logits.
+            # An invalid key is not masked: its value is 0, but its logit may exceed row_max, and inf * 0 would be NaN.
+            # The minimum keeps its weight at most 1. It comes before the subtraction, so that the compiler cannot fuse
+            # multiplication and subtraction, whose result would differ from the rounded logits that row_sums added.
             if ADJOINT:  # weights S_ji
                 b_col_max = tl.load(p_row_max + o_col)[None, :]
                 b_logit = tl.minimum(b_logit, b_col_max) - b_col_max

@@ -13,11 +13,13 @@ def pack_embeddings(
     p_embeddings,  # [B, pixels, channels] by strides
     p_mask,  # [B, pixels] by strides, int8
     # output
-    p_keys,  # [B, padded, WIDTH]; zero in rows that are invalid. If HAS_LOW unit embeddings, else rows times a power of
-    # two that brings their largest element into [1, 2), so that no digit is lost
-    p_keys_low,  # the same: what rounding to float16 took from the keys
-    p_quant_error,  # [B, padded] the norm of that
-    p_inv_norm,  # [B, padded] 1 / norm of a row of keys, 0 if invalid
+    # Keys and inv_norm are 0 where the mask or a non-finite embedding makes the pixel invalid; pack_values may
+    # invalidate more pixels later and leaves these as they are.
+    p_keys,  # [B, padded, WIDTH]. If HAS_LOW unit embeddings, else rows times a power of two that brings their largest
+    # element into [1, 2), so that no digit is lost
+    p_keys_low,  # the same: what rounding to float16 took from the keys, 2^11 times as large
+    p_rounding_norm,  # [B, padded] norm of (key - its high half), unscaled; written only if HAS_LOW
+    p_inv_norm,  # [B, padded] 1 / norm of a row of keys
     p_valid,  # [B, padded] int8
     pixels,
     padded,
@@ -30,9 +32,13 @@ def pack_embeddings(
     MASKED: tl.constexpr,
     HAS_LOW: tl.constexpr,
     WIDTH: tl.constexpr,
-    CHANNELS: tl.constexpr,  # a power of two, at least WIDTH
+    CHANNELS: tl.constexpr,  # a power of two, not less than WIDTH and channels
     ROWS: tl.constexpr,
 ):
+    """Make keys of embeddings: float16 in one half or two, with norms, validity and rounding errors.
+
+    Grid: (padded / ROWS, B).
+    """
     i_batch = tl.program_id(1).to(tl.int64)
     o_pixel = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     o_channel = tl.arange(0, CHANNELS)
@@ -61,24 +67,24 @@ def pack_embeddings(
         b_norm = tl.maximum(tl.sqrt(tl.sum(b_x * b_x, 1)), 1e-12 * b_factor)
         b_inv_norm = tl.where(m_valid, 1 / b_norm, 0.0)
 
-    o_row = i_batch * padded + o_pixel
+    o_row_out = i_batch * padded + o_pixel
     m_out = (o_pixel[:, None] < padded) & (o_channel[None, :] < WIDTH)
-    o_out = o_row[:, None] * WIDTH + o_channel[None, :]
+    o_out = o_row_out[:, None] * WIDTH + o_channel[None, :]
     b_high = high_half(b_x)
     tl.store(p_keys + o_out, b_high, mask=m_out)
-    tl.store(p_inv_norm + o_row, b_inv_norm, mask=o_pixel < padded)
-    tl.store(p_valid + o_row, m_valid.to(tl.int8), mask=o_pixel < padded)
+    tl.store(p_inv_norm + o_row_out, b_inv_norm, mask=o_pixel < padded)
+    tl.store(p_valid + o_row_out, m_valid.to(tl.int8), mask=o_pixel < padded)
     if HAS_LOW:
         b_rest = b_x - b_high.to(tl.float32)
         tl.store(p_keys_low + o_out, low_half(b_x, b_high), mask=m_out)
-        tl.store(p_quant_error + o_row, tl.sqrt(tl.sum(b_rest * b_rest, 1)), mask=o_pixel < padded)
+        tl.store(p_rounding_norm + o_row_out, tl.sqrt(tl.sum(b_rest * b_rest, 1)), mask=o_pixel < padded)
 
 
 @triton.jit
 def pack_values(
     p_values,  # [B, pixels, channels] by strides
     p_factor,  # [B, channels] float32
-    p_valid,  # [B, padded] int8; if CHECK cleared where a value is not finite
+    p_valid,  # [B, padded] int8; input, and output if CHECK: cleared where a value is not finite
     # output
     p_state,  # [B, padded, width] values times factor, zero if invalid and in channels beyond
     p_state_low,
@@ -94,18 +100,22 @@ def pack_values(
     ROWS: tl.constexpr,
     CHANNELS: tl.constexpr,  # of one iteration
 ):
+    """Make the state of values: each channel times its factor, in one half or two.
+
+    Grid: (padded / ROWS, B).
+    """
     i_batch = tl.program_id(1).to(tl.int64)
     o_pixel = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    o_row = i_batch * padded + o_pixel
+    o_row_out = i_batch * padded + o_pixel
     p_row = p_values + i_batch * batch_stride + o_pixel[:, None].to(tl.int64) * pixel_stride
-    m_valid = tl.load(p_valid + o_row, mask=o_pixel < padded, other=0) != 0
+    m_valid = tl.load(p_valid + o_row_out, mask=o_pixel < padded, other=0) != 0
     if CHECK:
         for i_channel in range(0, channels, CHANNELS):
             o_channel = i_channel + tl.arange(0, CHANNELS)
             m_in = (o_pixel[:, None] < pixels) & (o_channel[None, :] < channels)
             b_x = tl.load(p_row + o_channel[None, :] * channel_stride, mask=m_in, other=0).to(tl.float32)
             m_valid = m_valid & (tl.min((tl.abs(b_x) < float("inf")).to(tl.int32), 1) > 0)
-        tl.store(p_valid + o_row, m_valid.to(tl.int8), mask=o_pixel < padded)
+        tl.store(p_valid + o_row_out, m_valid.to(tl.int8), mask=o_pixel < padded)
     for i_channel in range(0, width, CHANNELS):
         o_channel = i_channel + tl.arange(0, CHANNELS)
         m_in = (o_pixel[:, None] < pixels) & (o_channel[None, :] < channels)
@@ -113,7 +123,7 @@ def pack_values(
         b_factor = tl.load(p_factor + i_batch * channels + o_channel, mask=o_channel < channels, other=0)
         b_x = tl.where(m_valid[:, None], b_x * b_factor[None, :], 0.0)
         m_out = (o_pixel[:, None] < padded) & (o_channel[None, :] < width)
-        o_out = o_row[:, None] * width + o_channel[None, :]
+        o_out = o_row_out[:, None] * width + o_channel[None, :]
         b_high = high_half(b_x)
         tl.store(p_state + o_out, b_high, mask=m_out)
         if HAS_LOW:
@@ -133,6 +143,10 @@ def largest_values(
     ROWS: tl.constexpr,
     CHANNELS: tl.constexpr,  # of one iteration
 ):
+    """Find the largest magnitude of each channel in each block of pixels.
+
+    Grid: (pixels / ROWS, B).
+    """
     i_batch = tl.program_id(1).to(tl.int64)
     o_pixel = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     p_row = p_values + i_batch * batch_stride + o_pixel[:, None].to(tl.int64) * pixel_stride

@@ -2,7 +2,7 @@
 keep.
 
 GROUP pixels that follow each other keep their columns together: neighbors resemble the same pixels, so the union is
-little larger than what one of them needs, its weights are a dense block for the matrix units, and a value is fetched
+little larger than what one of them needs, its weights are dense blocks for the matrix units, and a value is fetched
 once for all. What a row drops is summed up on the way, so that its share is known and not only bounded.
 """
 
@@ -22,7 +22,7 @@ WEIGHT_BLOCK = tl.constexpr(64)  # columns of a block of weights; a list is padd
 
 @triton.jit
 def pack_bitmask(b_selected):
-    """Of pairs [rows, columns], 1 or 0, the columns that any row of a group selected, words [groups, columns / 32]."""
+    """Return the columns that any row of a group selected of [rows, columns], 0 or 1: words [groups, columns / 32]."""
     ROWS: tl.constexpr = b_selected.shape[0]
     WORDS: tl.constexpr = b_selected.shape[1] // 32
     o_bit = tl.arange(0, 32)
@@ -32,7 +32,7 @@ def pack_bitmask(b_selected):
 
 @triton.jit
 def unpack_bitmask(b_word, ROWS: tl.constexpr):
-    """The columns of words [groups, columns / 32] for every row of the groups, [rows, columns], 1 or 0."""
+    """Repeat the bits of words [groups, columns / 32] for every row of the groups: [rows, columns], 0 or 1."""
     WORDS: tl.constexpr = b_word.shape[1]
     b_row_word = tl.broadcast_to(b_word[:, None, :], (ROWS // GROUP, GROUP, WORDS))
     b_bit = (tl.reshape(b_row_word, (ROWS, WORDS))[:, :, None] >> tl.arange(0, 32)[None, None, :]) & 1
@@ -41,7 +41,7 @@ def unpack_bitmask(b_word, ROWS: tl.constexpr):
 
 @triton.jit
 def count_bits(b_word):
-    """Of words [groups, columns / 32] the columns of each group, [groups]."""
+    """Count the columns of each group, [groups], in words [groups, columns / 32]."""
     return tl.sum(tl.sum((b_word[:, :, None] >> tl.arange(0, 32)[None, None, :]) & 1, 2), 1)
 
 
@@ -50,11 +50,11 @@ def select(
     p_keys,  # [B, padded, D0 + D1] float16
     p_inv_norm,  # [B, padded]
     p_valid,  # [B, padded] int8
-    p_quant_error,  # [B] by twice this a cosine may be off
+    p_quant_error,  # [B] a cosine may be off by twice this
     # input and output
     p_log_keep_threshold,  # [B, padded] log2 of the share of its row from which on a pair is kept
-    p_dropped_mass,  # [B, padded] share of its mass that a row drops, at most; inf where it is not known yet
-    p_row_max,  # [B, padded] scale * cosine, at most; inf where there is none
+    p_dropped_mass,  # [B, padded] upper bound of the share of its mass that a row drops; inf where it is not known yet
+    p_max_logit_bound,  # [B, padded] upper bound of scale * cosine; inf where there is none
     p_bits,  # [B, groups, padded / 32] int32: columns of a group
     p_counts,  # [B, groups] int32: their number
     scale,
@@ -68,6 +68,10 @@ def select(
     BM: tl.constexpr,  # a multiple of GROUP
     BN: tl.constexpr,  # a multiple of 32
 ):
+    """Compare the tiles of rows that are over the tolerance with all columns, and rewrite what they keep.
+
+    Grid: (padded / BM, B), tiles of rows.
+    """
     i_batch = tl.program_id(1).to(tl.int64)
     i_row = tl.program_id(0) * BM
     p_keys += i_batch * padded * (D0 + D1)
@@ -77,8 +81,8 @@ def select(
     o_row = i_row + tl.arange(0, BM)
     m_row_valid = tl.load(p_valid + o_row) != 0
     b_log_keep = tl.load(p_log_keep_threshold + o_out)
-    # A cosine may be off by 2 quant_error: a pair is kept if it may weigh enough, a dropped one counts with all that it
-    # may weigh.
+    # A cosine may be off by 2 quant_error: a pair is kept if its largest possible weight reaches the threshold, and a
+    # dropped pair is counted with its largest possible weight.
     margin = 2 * tl.load(p_quant_error + i_batch) * scale
     o_group = i_batch * (padded // GROUP) + i_row // GROUP + tl.arange(0, BM // GROUP)
     if margin > MAX_MARGIN:
@@ -106,9 +110,10 @@ def select(
     words = padded // 32
     p_word = p_bits + o_group[:, None] * words + tl.arange(0, BN // 32)[None, :]
     tiles = padded // BN
-    # From the rows' own tile on, cyclically: neighbors come first, and after them the sum is known well enough.
-    for tile_offset in range(0, tiles):
-        i_col = (i_row // BN + tile_offset) % tiles * BN
+    # From the rows' own tile on, cyclically: neighbors come first, and after them the sum is known well enough. Both
+    # tests use the sum so far, a lower bound: early columns are kept too generously, never too strictly.
+    for i_distance in range(0, tiles):
+        i_col = (i_row // BN + i_distance) % tiles * BN
         o_col = i_col + tl.arange(0, BN)
         p_key = p_keys + tl.cast(o_col, tl.int64) * (D0 + D1)
         b_logit = products(b_query, b_query_tail, b_query, b_query, p_key, p_key, D0, D1, False)
@@ -132,11 +137,11 @@ def select(
             b_dropped = b_dropped * b_rescale + tl.sum(tl.where(unpack_bitmask(b_word, BM) > 0, 0.0, b_weight), 1)
             b_count += count_bits(b_word)
         tl.store(p_word + i_col // 32, b_word)
-    m_isolated = (b_sum == 0) | (m_row_valid == 0)
-    b_share = b_dropped / tl.where(m_isolated, 1.0, b_sum) * tl.exp2(2 * margin)
+    m_no_pair = (b_sum == 0) | (m_row_valid == 0)
+    b_share = b_dropped / tl.where(m_no_pair, 1.0, b_sum) * tl.exp2(2 * margin)
     b_share = b_share + pixels * tl.exp2(log_screen_threshold)
-    tl.store(p_dropped_mass + o_out, tl.where(m_isolated, 0.0, b_share))
-    tl.store(p_row_max + o_out, tl.where(m_isolated, float("inf"), b_max + margin))
+    tl.store(p_dropped_mass + o_out, tl.where(m_no_pair, 0.0, b_share))
+    tl.store(p_max_logit_bound + o_out, tl.where(m_no_pair, float("inf"), b_max + margin))
     tl.store(p_counts + o_group, b_count)
 
 
@@ -151,6 +156,10 @@ def list_columns(
     WORDS: tl.constexpr,
     WEIGHT_BLOCK: tl.constexpr,
 ):
+    """Turn the bits of each group into a list of columns in ascending order.
+
+    Grid: (B * groups).
+    """
     i_group = tl.program_id(0).to(tl.int64)
     begin = tl.load(p_begins + i_group)
     if begin < 0:

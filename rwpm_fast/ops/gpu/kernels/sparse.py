@@ -15,14 +15,14 @@ def weigh(
     p_keys_low,
     p_inv_norm,  # [B, padded]
     p_valid,  # [B, padded] int8
-    p_row_max,  # [B, padded] scale * cosine, at most
+    p_max_logit_bound,  # [B, padded] upper bound of scale * cosine
     p_begins,  # [B * groups] int64: where a group's list begins, -1 for a group that streams
     p_counts,  # [B * groups] int32
     p_columns,  # [capacity] int32
     # output
     p_weights,  # [capacity / WEIGHT_BLOCK, GROUP, WEIGHT_BLOCK], 2^WEIGHT_SHIFT times as large
     p_weights_low,
-    p_inv_row_sum,  # [B, padded] one over the sum of a row's weights as they are stored
+    p_weight_factor,  # [B, padded] 1 / sum of a row's stored weights, with 2^-WEIGHT_SHIFT; only in groups with a list
     scale,
     padded,
     D0: tl.constexpr,
@@ -30,10 +30,14 @@ def weigh(
     GROUP: tl.constexpr,
     WEIGHT_BLOCK: tl.constexpr,
     BM: tl.constexpr,  # rows of a group that a program takes
-    BN: tl.constexpr,  # columns of a block of weights that it takes at once
+    BN: tl.constexpr,  # columns of a weight block that it takes at once
     KEYS_HAVE_LOW: tl.constexpr,
     VALUES_HAVE_LOW: tl.constexpr,
 ):
+    """Compute the exact weights of the listed pairs, in weight blocks, and one over the sum of each row.
+
+    Grid: (B * groups, GROUP / BM).
+    """
     i_group = tl.program_id(0).to(tl.int64)
     begin = tl.load(p_begins + i_group)
     if begin < 0:
@@ -52,7 +56,7 @@ def weigh(
         p_keys, p_keys_low, i_row, D0, D1, BM, KEYS_HAVE_LOW
     )
     b_to_logit = tl.load(p_inv_norm + o_row) * scale
-    b_row_max = tl.load(p_row_max + i_batch * padded + o_row)
+    b_max_logit_bound = tl.load(p_max_logit_bound + i_batch * padded + o_row)
     count = tl.load(p_counts + i_group)
     o_slot = tl.arange(0, BN)
     o_in_block = o_in_group[:, None] * WEIGHT_BLOCK + o_slot[None, :]
@@ -66,7 +70,7 @@ def weigh(
         )  # fmt: skip
         b_logit = b_logit * tl.load(p_inv_norm + o_col)[None, :] * b_to_logit[:, None]
         m_pair = (i_slot + o_slot < count)[None, :] & (o_row[:, None] != o_col[None, :]) & m_row_valid[:, None]
-        b_logit = tl.where(m_pair, tl.minimum(b_logit - b_row_max[:, None], 0.0), float("-inf"))
+        b_logit = tl.where(m_pair, tl.minimum(b_logit - b_max_logit_bound[:, None], 0.0), float("-inf"))
         b_weight = tl.exp2(b_logit + WEIGHT_SHIFT)
         o_weight = (begin + i_slot // WEIGHT_BLOCK * WEIGHT_BLOCK) * GROUP + i_slot % WEIGHT_BLOCK + o_in_block
         b_high = high_half(b_weight)
@@ -77,7 +81,7 @@ def weigh(
             tl.store(p_weights_low + o_weight, b_low)
             b_stored += b_low.to(tl.float32) * LOW_UNIT
         b_sum += tl.sum(b_stored, 1)
-    p_out = p_inv_row_sum + i_batch * padded + o_row
+    p_out = p_weight_factor + i_batch * padded + o_row
     tl.store(p_out, tl.where(b_sum > 0, 1 / tl.where(b_sum > 0, b_sum, 1.0), 0.0))
 
 
@@ -89,7 +93,7 @@ def step(
     p_columns,  # [capacity] int32
     p_weights,  # [capacity / WEIGHT_BLOCK, GROUP, WEIGHT_BLOCK]
     p_weights_low,
-    p_inv_row_sum,  # [B, padded]
+    p_weight_factor,  # [B, padded]
     p_start,  # [B, padded, width]
     p_start_low,
     p_source,  # [B, padded, width]
@@ -107,6 +111,10 @@ def step(
     WEIGHT_BLOCK: tl.constexpr,
     VALUES_HAVE_LOW: tl.constexpr,
 ):
+    """Make one transition over the lists: weight blocks times gathered values.
+
+    Grid: (B * groups, channel tiles).
+    """
     i_group = tl.load(p_order + tl.program_id(0))
     begin = tl.load(p_begins + i_group)
     if begin < 0:
@@ -131,9 +139,9 @@ def step(
         b_acc = add_values(b_acc, b_weight, b_low, p_value, p_value_low, 0, C0, VALUES_HAVE_LOW)
         if C1 > 0:
             b_acc_tail = add_values(b_acc_tail, b_weight, b_low, p_value, p_value_low, C0, C1, VALUES_HAVE_LOW)
-    o_row = i_batch * padded + (i_group % groups) * GROUP + tl.arange(0, GROUP)
-    b_factor = tl.load(p_inv_row_sum + o_row)
-    o_out = o_row * width + i_channel
+    o_row_out = i_batch * padded + (i_group % groups) * GROUP + tl.arange(0, GROUP)
+    b_factor = tl.load(p_weight_factor + o_row_out)
+    o_out = o_row_out * width + i_channel
     store_step(b_acc, b_factor, alpha, o_out, p_start, p_start_low, p_target, p_target_low, 0, C0, VALUES_HAVE_LOW)
     if C1 > 0:
         store_step(

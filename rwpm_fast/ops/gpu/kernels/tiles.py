@@ -10,13 +10,13 @@ import triton.language as tl
 # Pixels are padded to whole blocks, which every tile of pixels divides.
 BLOCK = 128
 MAX_CHANNELS = 512  # of an embedding: a tile of queries stays on the chip
-CHANNEL_TILE = 256  # float16 of a pixel's value that one program carries, and of at most MAX_TAIL channels more
+CHANNEL_TILE = 256  # float16 of a pixel's value that one program carries, and up to MAX_TAIL channels more
 MAX_TAIL = 32
 MIN_SIDE = 16  # of a matrix instruction
 
 
 def power_of_two(size: int) -> int:
-    """The smallest power of two that is at least ``size``."""
+    """Return the smallest power of two that is not less than ``size``."""
     return 1 << max(size - 1, 0).bit_length()
 
 
@@ -44,7 +44,7 @@ class ChannelTiles(NamedTuple):
 
 
 def channel_tiles(channels: int, halves: int) -> list[ChannelTiles]:
-    """Launches that cover value channels: 19 -> 32; 259 -> 256 + 16; 300 -> 256, 64.
+    """Launches that cover value channels: 19 -> 32; 259 -> 256 + 16; 300 -> 256, 32 + 16.
 
     Of values in two halves a program carries half as many channels: the products with low halves are summed
     separately, in as many registers.
@@ -76,11 +76,13 @@ LOW_UNIT = tl.constexpr(2.0**-11)
 
 @triton.jit
 def high_half(b_x):
+    """Round float32 to float16."""
     return b_x.to(tl.float16)
 
 
 @triton.jit
 def low_half(b_x, b_high):
+    """Return what that rounding took, (x - high) / LOW_UNIT, as float16."""
     return ((b_x - b_high.to(tl.float32)) * 2048.0).to(tl.float16)
 
 
@@ -89,9 +91,9 @@ def load_rows(
     p_table, i_row, ROWS: tl.constexpr, FIRST_CHANNEL: tl.constexpr, CHANNELS: tl.constexpr, WIDTH: tl.constexpr
 ):
     """[ROWS, CHANNELS] of a table [.., WIDTH], from row ``i_row`` on."""
-    o_row = tl.arange(0, ROWS)
+    o_in_tile = tl.arange(0, ROWS)
     o_channel = FIRST_CHANNEL + tl.arange(0, CHANNELS)
-    return tl.load(p_table + tl.cast(i_row, tl.int64) * WIDTH + o_row[:, None] * WIDTH + o_channel[None, :])
+    return tl.load(p_table + tl.cast(i_row, tl.int64) * WIDTH + o_in_tile[:, None] * WIDTH + o_channel[None, :])
 
 
 @triton.jit
@@ -126,17 +128,17 @@ def load_queries(
 
 @triton.jit
 def products(
-    b_query,  # [BM, D0]; of load_queries, as the next three
+    b_query,  # [BM, D0]; these four are what load_queries returns
     b_query_tail,  # [BM, D1]
-    b_query_low,
-    b_query_tail_low,
+    b_query_low,  # [BM, D0]
+    b_query_tail_low,  # [BM, D1]
     p_key,  # [BN] pointers to the rows of keys
     p_key_low,  # [BN] and to their low halves
     D0: tl.constexpr,
     D1: tl.constexpr,
     HAS_LOW: tl.constexpr,
 ):
-    """Products of a tile of queries with keys: [BM, BN], float32."""
+    """Return the dot products of a query tile with BN keys, before inv_norm: [BM, BN], float32."""
     p_main = p_key[None, :] + tl.arange(0, D0)[:, None]
     p_main_low = p_key_low[None, :] + tl.arange(0, D0)[:, None]
     b_key = tl.load(p_main)
@@ -170,10 +172,10 @@ def add_values(
 
 @triton.jit
 def store_step(
-    b_acc,  # [BM, C] transition of the values, before it is multiplied by b_factor
+    b_acc,  # [BM, C] sums of weights times values, before they are multiplied by b_factor
     b_factor,  # [BM]
     alpha,
-    o_row,  # [BM] int64: offset of a row's first channel
+    o_first,  # [BM] int64: offset of a row's first channel
     p_start,
     p_start_low,
     p_target,
@@ -182,8 +184,8 @@ def store_step(
     C: tl.constexpr,
     HAS_LOW: tl.constexpr,
 ):
-    """Stores alpha * b_factor * b_acc + (1 - alpha) * start."""
-    o_value = o_row[:, None] + FIRST + tl.arange(0, C)[None, :]
+    """Store alpha * b_factor * b_acc + (1 - alpha) * start."""
+    o_value = o_first[:, None] + FIRST + tl.arange(0, C)[None, :]
     b_start = tl.load(p_start + o_value).to(tl.float32)
     if HAS_LOW:
         b_start += tl.load(p_start_low + o_value).to(tl.float32) * LOW_UNIT
