@@ -38,6 +38,10 @@ def row_sums(
     KEYS_HAVE_LOW: tl.constexpr,
     SOME_BLOCKS: tl.constexpr,  # whether only the blocks of p_dense_blocks stream
 ):
+    """Compute the maximum and sum of each row's softmax, over all columns or a window of them.
+
+    Grid: (padded / BM, B), tiles of rows.
+    """
     i_batch = tl.program_id(1).to(tl.int64)
     i_row = tl.program_id(0) * BM
     if SOME_BLOCKS:
@@ -106,6 +110,10 @@ def step(
     SOME_BLOCKS: tl.constexpr,
     ADJOINT: tl.constexpr,
 ):
+    """Make one exact transition, or one by the transpose of S: each tile's weights, times the columns' values.
+
+    Grid: (padded / BM, channel tiles, B).
+    """
     i_batch = tl.program_id(2).to(tl.int64)
     i_row = tl.program_id(0) * BM
     if SOME_BLOCKS:

@@ -33,6 +33,10 @@ def pack_embeddings(
     CHANNELS: tl.constexpr,  # a power of two, at least WIDTH
     ROWS: tl.constexpr,
 ):
+    """Make keys of embeddings: float16 in one half or two, with norms, validity and rounding errors.
+
+    Grid: (padded / ROWS, B).
+    """
     i_batch = tl.program_id(1).to(tl.int64)
     o_pixel = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     o_channel = tl.arange(0, CHANNELS)
@@ -94,6 +98,10 @@ def pack_values(
     ROWS: tl.constexpr,
     CHANNELS: tl.constexpr,  # of one iteration
 ):
+    """Make the state of values: each channel times its factor, in one half or two.
+
+    Grid: (padded / ROWS, B).
+    """
     i_batch = tl.program_id(1).to(tl.int64)
     o_pixel = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     o_row = i_batch * padded + o_pixel
@@ -133,6 +141,10 @@ def largest_values(
     ROWS: tl.constexpr,
     CHANNELS: tl.constexpr,  # of one iteration
 ):
+    """Find the largest magnitude of each channel in each block of pixels.
+
+    Grid: (pixels / ROWS, B).
+    """
     i_batch = tl.program_id(1).to(tl.int64)
     o_pixel = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     p_row = p_values + i_batch * batch_stride + o_pixel[:, None].to(tl.int64) * pixel_stride

@@ -63,6 +63,10 @@ def screen(
     BM: tl.constexpr,  # pixels of a tile's side, a multiple of GROUP
     BN: tl.constexpr,  # of those the columns computed at once, a multiple of GROUP too
 ):
+    """Compare each pair of pixels once; mark the columns that groups keep and count what their rows drop.
+
+    Grid: (padded / BM, tiles that a row tile takes / tiles of a program, B).
+    """
     i_batch = tl.program_id(2).to(tl.int64)
     row_tile = tl.program_id(0)
     margin = 2 * tl.load(p_quant_error + i_batch) * scale

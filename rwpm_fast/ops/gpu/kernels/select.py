@@ -68,6 +68,10 @@ def select(
     BM: tl.constexpr,  # a multiple of GROUP
     BN: tl.constexpr,  # a multiple of 32
 ):
+    """Compare the tiles of rows that are over the tolerance with all columns, and rewrite what they keep.
+
+    Grid: (padded / BM, B), tiles of rows.
+    """
     i_batch = tl.program_id(1).to(tl.int64)
     i_row = tl.program_id(0) * BM
     p_keys += i_batch * padded * (D0 + D1)
@@ -151,6 +155,10 @@ def list_columns(
     WORDS: tl.constexpr,
     WEIGHT_BLOCK: tl.constexpr,
 ):
+    """Turn the bits of each group into a list of columns in ascending order.
+
+    Grid: (B * groups).
+    """
     i_group = tl.program_id(0).to(tl.int64)
     begin = tl.load(p_begins + i_group)
     if begin < 0:

@@ -34,6 +34,10 @@ def weigh(
     KEYS_HAVE_LOW: tl.constexpr,
     VALUES_HAVE_LOW: tl.constexpr,
 ):
+    """Compute the exact weights of the listed pairs, in dense blocks, and one over the sum of each row.
+
+    Grid: (B * groups, GROUP / BM).
+    """
     i_group = tl.program_id(0).to(tl.int64)
     begin = tl.load(p_begins + i_group)
     if begin < 0:
@@ -107,6 +111,10 @@ def step(
     WEIGHT_BLOCK: tl.constexpr,
     VALUES_HAVE_LOW: tl.constexpr,
 ):
+    """Make one transition over the lists: blocks of weights times gathered values.
+
+    Grid: (B * groups, channel tiles).
+    """
     i_group = tl.load(p_order + tl.program_id(0))
     begin = tl.load(p_begins + i_group)
     if begin < 0:

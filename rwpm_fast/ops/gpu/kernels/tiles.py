@@ -76,11 +76,13 @@ LOW_UNIT = tl.constexpr(2.0**-11)
 
 @triton.jit
 def high_half(b_x):
+    """A float32 rounded to float16."""
     return b_x.to(tl.float16)
 
 
 @triton.jit
 def low_half(b_x, b_high):
+    """What that rounding took, in units of LOW_UNIT."""
     return ((b_x - b_high.to(tl.float32)) * 2048.0).to(tl.float16)
 
 
