@@ -40,18 +40,18 @@ class Context:
     def device(self) -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
 
-    def stage(self) -> Device:
+    def open_device(self) -> Device:
         return open_device(self.device)
 
-    def frame(self, height: int, width: int, **facts) -> Case:
-        return self.sized(Case(height, width, **self._facts(**facts)))
+    def frame(self, height: int, width: int, **settings) -> Case:
+        return self.sized(Case(height, width, **self._case_settings(**settings)))
 
-    def real_frame(self, source: Path, height: int, width: int, **facts) -> Case:
-        return self.sized(Case.from_file(source, (height, width), **self._facts(**facts)))
+    def real_frame(self, source: Path, height: int, width: int, **settings) -> Case:
+        return self.sized(Case.from_file(source, (height, width), **self._case_settings(**settings)))
 
-    def _facts(self, parts: int = 1, steps: int = 20, dtype: str = "float16", **facts) -> dict[str, Any]:
+    def _case_settings(self, parts: int = 1, steps: int = 20, dtype: str = "float16", **settings) -> dict[str, Any]:
         walk = WalkSettings(parts=parts, steps=steps)
-        return {"settings": walk, "dtype": dtype, "smooth": True, "device": self.device, **facts}
+        return {"settings": walk, "dtype": dtype, "smooth": True, "device": self.device, **settings}
 
     def sized(self, frame: Case) -> Case:
         """The frame, or in a dry run a tiny one."""

@@ -36,12 +36,12 @@ DRY_SIZES = ((1, 300, 20, 5), (2, 40, 8, 3))
 
 def machine(context: Context) -> dict[str, Any]:
     """Say what the device is and what it reaches."""
-    stage = context.stage()
+    device = context.open_device()
     smi = ""
     if shutil.which("nvidia-smi"):
         smi = subprocess.run(["nvidia-smi"], capture_output=True, text=True, check=False).stdout
-    facts = stage.facts()
-    rates = {} if context.dry else {"peak_flops": stage.peak_flops(), "copy_bytes": stage.copy_bytes()}
+    facts = device.facts()
+    rates = {} if context.dry else {"peak_flops": device.peak_flops(), "copy_bytes": device.copy_bytes()}
     note(smi or "no nvidia-smi")
     note(json.dumps({"gpu": facts.get("gpu"), "torch": facts["torch"], **rates}, indent=1))
     return {"machine": facts, "nvidia_smi": smi, **rates}

@@ -22,12 +22,12 @@ def rounds(
     context: Context, frames: Frames, patterns: tuple[str, ...], turns: int = 3, seconds: float = 20.0
 ) -> dict[str, Any]:
     """One record of contenders on frames."""
-    stage = context.stage()
+    device = context.open_device()
     limits = Limits(
         seconds=seconds,
-        memory=stage.free_memory(),
+        memory=device.free_memory(),
         rounds=1 if context.dry else turns,
-        measure_memory=stage.is_cuda,  # a processor's takes another process for each
+        measure_memory=device.is_cuda,  # a processor's takes another process for each
     )
     if context.dry:
         patterns = tuple(p for p in patterns if not p.startswith("flex"))  # compiled on a processor for many seconds
@@ -36,9 +36,9 @@ def rounds(
         entrants = fps_entries(frame, TOLERANCES[:1] if context.dry else TOLERANCES)
         keys = [p for p in patterns if any(chosen_quietly(entrants, p))]
         entrants = [c for c in chosen(entrants, keys) if not c.key.endswith("-cpu")]
-        how = {"device": stage, "unit": UNITS["fps"], "cache": context.work / "references", "note": note}
+        how = {"device": device, "unit": UNITS["fps"], "cache": context.work / "references", "note": note}
         compared.append(compare(frame, entrants, limits, **how))
-    facts = {"machine": stage.facts(), **limits.to_json(), "cases": tuple(compared), "kind": "fps"}
+    facts = {"machine": device.facts(), **limits.to_json(), "cases": tuple(compared), "kind": "fps"}
     made = Record(command="python -m bench.gpu", **facts)
     note(markdown(made))
     return {"record": made.to_json(), "tables": markdown(made)}
