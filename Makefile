@@ -74,7 +74,7 @@ endif
 
 test-python: build
 	@echo "== pytest"
-	$(VENV)/bin/python -m pytest --durations=25
+	$(VENV)/bin/python -m pytest -n auto --dist worksteal --durations=25
 
 $(VENV)/docs: $(VENV)/built
 	@echo "== docs: Sphinx into $(VENV)"
