@@ -28,7 +28,7 @@ def test_channel_tiles_cover_every_channel_once(halves):
         end = 0
         for tiles in channel_tiles(channels, halves):
             assert tiles.first == end
-            assert tiles.count >= 1
+            assert tiles.tiles >= 1
             assert 16 <= tiles.main <= CHANNEL_TILE // halves and tiles.tail <= MAX_TAIL
             assert is_power_of_two(tiles.main) and is_power_of_two(tiles.tail)
             end = tiles.end

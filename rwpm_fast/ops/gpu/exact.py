@@ -87,7 +87,7 @@ def exact_step(
         tile = exact_tile(sum(graph.channels) * graph.keys.halves, value_channels, memory, tiles)
         launch(
             kernels.step,
-            (graph.padded // tile.rows, channels.count, graph.batch),
+            (graph.padded // tile.rows, channels.tiles, graph.batch),
             *(*graph.keys.pointers(), graph.inv_norm, *sums),
             graph.valid if streaming_blocks is None else streaming_blocks,
             *(*start.pointers(), *source.pointers(), *target.pointers()),

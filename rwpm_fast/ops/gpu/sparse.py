@@ -148,7 +148,7 @@ def sparse_step(pairs: Pairs, start: HalfPair, source: HalfPair, target: HalfPai
     for channels in channel_tiles(width, source.halves):
         launch(
             kernels.step,
-            (len(pairs.order), channels.count),
+            (len(pairs.order), channels.tiles),
             *(pairs.order, *pairs.pointers(), *start.pointers(), *source.pointers(), *target.pointers()),
             *(alpha, padded, width, channels.first),
             C0=channels.main,

@@ -31,16 +31,16 @@ def split_channels(channels: int) -> tuple[int, int]:
 
 
 class ChannelTiles(NamedTuple):
-    """Value channels of one launch: ``count`` tiles of ``main + tail`` channels, from channel ``first`` on."""
+    """Value channels of one launch: ``tiles`` channel tiles of ``main + tail`` channels, from channel ``first`` on."""
 
     first: int
-    count: int
+    tiles: int
     main: int
     tail: int
 
     @property
     def end(self) -> int:
-        return self.first + self.count * (self.main + self.tail)
+        return self.first + self.tiles * (self.main + self.tail)
 
 
 def channel_tiles(channels: int, halves: int) -> list[ChannelTiles]:
