@@ -5,7 +5,7 @@
 #
 # Instead: each thread counts in float32, whose next number after 2^24 = 16777216 cannot be reached by adding 1. A bin
 # stops there, once a thread, so that the counts depend on the number of threads; torch.bincount with float32 weights
-# does the same. No warning (issue 96613 of pytorch/pytorch, of 2023). Output seen, for 40 million equal scores:
+# does the same. No warning (pytorch/pytorch#96613, of 2023). Output seen, for 40 million equal scores:
 #     numpy.histogram: 40000000
 #     torch.histc, 1 thread: 16777216
 #     torch.histc, 2 threads: 33554432
