@@ -9,8 +9,18 @@ import numpy as np
 import pytest
 import torch
 
+from python_tests import codings
 from rwpm_fast.io.files import atomic_write
-from rwpm_fast.io.images import ImageError, as_image, find_images, pair_labels, read_image, read_labels
+from rwpm_fast.io.images import (
+    ImageError,
+    as_image,
+    find_images,
+    list_images,
+    pair_labels,
+    read_header,
+    read_image,
+    read_labels,
+)
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -23,6 +33,19 @@ def color() -> np.ndarray:
 @pytest.fixture
 def gray() -> np.ndarray:
     return np.random.default_rng(1).integers(0, 256, (5, 7), dtype=np.uint8)
+
+
+# Row 0 lies at the top, top, bottom, bottom, left, right, right, left; column 0 at the side that is left over.
+UPRIGHT = {
+    1: lambda stored: stored,
+    2: lambda stored: stored[:, ::-1],
+    3: lambda stored: stored[::-1, ::-1],
+    4: lambda stored: stored[::-1],
+    5: lambda stored: stored.swapaxes(0, 1),
+    6: lambda stored: np.rot90(stored, -1),
+    7: lambda stored: stored[::-1, ::-1].swapaxes(0, 1),
+    8: lambda stored: np.rot90(stored),
+}
 
 
 def save(array: np.ndarray, path: Path, **options) -> Path:
@@ -61,12 +84,30 @@ class TestReadPhoto:
         with pytest.raises(ImageError, match=r"a\.tif: .*floating-point"):
             read_image(path)
 
-    def test_orientation_is_followed_on_demand(self, tmp_path, color):
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    @pytest.mark.parametrize(
+        ("suffix", "options"),
+        [("png", {}), ("webp", {"lossless": True}), ("tif", {}), ("tif", {"compression": "tiff_lzw"})],
+        ids=["png", "webp", "tif", "tif, compressed"],
+    )
+    def test_orientation_is_followed_on_demand(self, tmp_path, color, orientation, suffix, options):
+        """The numbers say where row 0 and column 0 of the stored pixels belong."""
         exif = Image.Exif()
-        exif[274] = 6  # turned a quarter counter-clockwise: show it turned clockwise
-        path = save(color, tmp_path / "a.png", exif=exif)
+        exif[274] = orientation
+        path = save(color, tmp_path / f"a.{suffix}", exif=exif, **options)
+        upright = UPRIGHT[orientation](color)
         np.testing.assert_array_equal(read_image(path), color)
-        np.testing.assert_array_equal(read_image(path, upright=True), np.rot90(color, -1))
+        np.testing.assert_array_equal(read_image(path, upright=True), upright)
+        header = read_header(path)
+        assert (header.orientation, header.size, header.upright_size) == (orientation, (5, 7), upright.shape[:2])
+
+    def test_orientation_that_cannot_be_read_counts_for_nothing(self, tmp_path, color):
+        for number, exif in enumerate((b"Exif\0\0not TIFF", b"Exif\0\0MM\0*", b"")):
+            path = save(color, tmp_path / f"{number}.png", exif=exif)
+            np.testing.assert_array_equal(read_image(path, upright=True), color)
+        exif = Image.Exif()
+        exif[274] = 9
+        np.testing.assert_array_equal(read_image(save(color, path, exif=exif), upright=True), color)
 
     @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "bmp", "tif"])
     def test_truncated_file_is_named(self, tmp_path, suffix):
@@ -101,24 +142,69 @@ class TestReadPhoto:
 
 class TestReadLabels:
     def test_class_ids_stay(self, tmp_path, gray):
-        labels = read_labels(save(gray, tmp_path / "a.png"))
-        np.testing.assert_array_equal(labels, gray)
-        assert labels.flags.writeable
+        np.testing.assert_array_equal(read_labels(save(gray, tmp_path / "a.png")), gray)
 
     def test_wide_ids_stay(self, tmp_path):
         ids = np.array([[7, 26001]], np.uint16)
         np.testing.assert_array_equal(read_labels(save(ids, tmp_path / "a.png")), ids)
 
-    def test_palette_gives_indices(self, tmp_path):
-        picture = Image.fromarray(np.array([[0, 2, 1]], np.uint8)).convert("P")
-        picture.putpalette([0, 0, 0, 128, 64, 128, 255, 0, 0])
-        picture.save(tmp_path / "a.png")
-        assert read_labels(tmp_path / "a.png").shape == (1, 3)
+    @pytest.mark.parametrize("coding", codings.EXACT)
+    def test_every_coding_gives_what_viewers_show(self, tmp_path, coding):
+        labels = np.random.default_rng(0).choice(np.array([0, 1, 255], np.uint8), (5, 9))
+        codings.EXACT[coding](labels, tmp_path / "a.png")
+        read = read_labels(tmp_path / "a.png")
+        np.testing.assert_array_equal(read, labels)
+        assert read.flags.writeable and read.flags.c_contiguous and read.dtype.isnative
 
-    def test_one_bit(self, tmp_path):
-        labels = read_labels(save(np.array([[True, False]]), tmp_path / "a.png"))
-        assert labels.dtype == np.uint8
-        np.testing.assert_array_equal(labels, [[1, 0]])
+    @pytest.mark.parametrize(("bits", "shown"), [(1, [0, 255]), (2, [0, 85, 170, 255]), (4, range(0, 256, 17))])
+    def test_few_bits_of_gray_span_the_range(self, tmp_path, bits, shown):
+        samples = np.arange(2**bits, dtype=np.uint8)[None]
+        codings.write_png(tmp_path / "a.png", samples, bits)
+        np.testing.assert_array_equal(read_labels(tmp_path / "a.png"), [list(shown)])
+
+    @pytest.mark.parametrize("bits", [1, 2, 4, 8])
+    def test_palette_with_a_color_gives_indices(self, tmp_path, bits):
+        """Also where no pixel has a color: all files of a data set are read alike."""
+        ids = np.arange(2, dtype=np.uint8)[None]
+        palette = [(255, 255, 255), (0, 0, 0), (128, 64, 128)][: 2**bits]
+        if bits == 1:
+            palette[1] = (1, 0, 0)
+        codings.write_png(tmp_path / "a.png", ids, bits, palette)
+        np.testing.assert_array_equal(read_labels(tmp_path / "a.png"), ids)
+        assert read_header(tmp_path / "a.png").indexed
+
+    @pytest.mark.parametrize("bits", [1, 2, 4, 8])
+    def test_palette_of_grays_gives_grays(self, tmp_path, bits):
+        codings.write_png(tmp_path / "a.png", np.array([[0, 1, 1]], np.uint8), bits, [(255, 255, 255), (1, 1, 1)])
+        np.testing.assert_array_equal(read_labels(tmp_path / "a.png"), [[255, 1, 1]])
+        assert not read_header(tmp_path / "a.png").indexed
+
+    def test_index_without_an_entry(self, tmp_path):
+        codings.write_png(tmp_path / "a.png", np.array([[0, 3]], np.uint8), 8, [(0, 0, 0), (1, 1, 1)])
+        with pytest.raises(ImageError, match=r"a\.png: index 3 is beyond the 2 entries of its palette"):
+            read_labels(tmp_path / "a.png")
+
+    @pytest.mark.parametrize("mode", ["LA", "RGBA"])
+    def test_transparent_pixels_are_refused(self, tmp_path, gray, mode):
+        picture = Image.fromarray(gray).convert(mode)
+        picture.putalpha(Image.fromarray(np.where(gray > 99, 255, 0).astype(np.uint8)))
+        picture.save(tmp_path / "a.png")
+        hidden = (gray <= 99).sum()
+        with pytest.raises(ImageError, match=rf"a\.png: expected opaque pixels, got {hidden} that are transparent"):
+            read_labels(tmp_path / "a.png")
+
+    @pytest.mark.parametrize("channels", [2, 3, 4])
+    def test_sixteen_bits_in_several_channels_are_refused(self, tmp_path, channels):
+        """Pillow would cut them to the high byte: nothing but zeros of ids below 256."""
+        codings.write_png(tmp_path / "a.png", np.ones((2, 3, channels), np.uint16), 16)
+        with pytest.raises(ImageError, match=r"a\.png: expected one channel, got several of 16 bits"):
+            read_labels(tmp_path / "a.png")
+
+    def test_orientation_is_not_followed(self, tmp_path, gray):
+        exif = Image.Exif()
+        exif[274] = 6
+        for name, kind in (("a.png", "PNG"), ("b.png", "TIFF")):
+            np.testing.assert_array_equal(read_labels(save(gray, tmp_path / name, format=kind, exif=exif)), gray)
 
     def test_color_is_refused(self, tmp_path, color):
         with pytest.raises(ImageError, match=r"a\.png: expected one channel .* got mode RGB"):
@@ -187,6 +273,30 @@ class TestFindPhotos:
     def test_folder_in_natural_order(self, folder):
         assert [p.name for p in find_images(folder)] == ["frame1.png", "frame9.JPG", "frame10.jpg"]
 
+    def test_what_is_left_out_is_listed(self, folder):
+        for name in (".hidden.txt", "more.HEIC", "Frame2.PPM", "frame3.jfif"):
+            (folder / name).touch()
+        listing = list_images(folder)
+        assert [p.name for p in listing.used][:3] == ["frame1.png", "Frame2.PPM", "frame3.jfif"]
+        assert [p.name for p in listing.unused] == ["more.HEIC", "notes.txt"]
+        assert [p.name for p in list_images([folder, folder / "notes.txt"]).unused] == ["more.HEIC"]
+
+    def test_links(self, folder, tmp_path_factory):
+        """Linked photos and folders are photos and folders; a link to nothing is a photo that cannot be read."""
+        elsewhere = tmp_path_factory.mktemp("elsewhere")
+        (folder / "frame2.png").symlink_to(folder / "frame1.png")
+        (folder / "frame3.png").symlink_to("gone/frame3.png")
+        (folder / "frame4.png").symlink_to(elsewhere)
+        (folder / "frame5.png").symlink_to("frame5.png")
+        (elsewhere / "linked").symlink_to(folder)
+        names = [p.name for p in find_images(elsewhere / "linked")]
+        assert names == ["frame1.png", "frame2.png", "frame3.png", "frame5.png", "frame9.JPG", "frame10.jpg"]
+        assert find_images(folder / "frame3.png") == [folder / "frame3.png"]
+        with pytest.raises(ImageError, match=r"frame3\.png: cannot be read: a link to gone/frame3\.png, which is not"):
+            read_image(folder / "frame3.png")
+        with pytest.raises(ImageError, match=r"frame5\.png: cannot be read"):
+            read_header(folder / "frame5.png")
+
     def test_pattern(self, folder):
         assert [p.name for p in find_images(f"{folder}/frame1*")] == ["frame1.png", "frame10.jpg"]
 
@@ -221,6 +331,18 @@ class TestPairLabels:
         (tmp_path / "0.png").touch()
         with pytest.raises(ImageError, match=r"7 of 8 labels missing: 1\.png, .*5\.png and 2 more"):
             pair_labels([Path(f"{i}.jpg") for i in range(8)], tmp_path)
+
+    def test_suffix_in_any_case(self, tmp_path):
+        (tmp_path / "a.PNG").touch()
+        assert pair_labels([Path("a.jpg")], tmp_path) == [(Path("a.jpg"), tmp_path / "a.PNG")]
+        (tmp_path / "a.png").touch()
+        with pytest.raises(ImageError, match=r"a\.(png|PNG): two label files of one photo; keep one"):
+            pair_labels([Path("a.jpg")], tmp_path)
+
+    def test_labels_of_another_suffix_are_named(self, tmp_path):
+        (tmp_path / "a.tif").touch()
+        with pytest.raises(ImageError, match=r"labels missing: a\.png; .*; files there of another suffix: a\.tif"):
+            pair_labels([Path("a.jpg")], tmp_path)
 
     def test_shared_stem(self, tmp_path):
         (tmp_path / "a.png").touch()

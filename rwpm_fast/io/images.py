@@ -1,21 +1,34 @@
-"""Find and read images and label images, and convert them to [H, W, 3] uint8."""
+"""Find and read images and label images, and convert images to [H, W, 3] uint8."""
 
 from __future__ import annotations
 
 import glob
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from .files import natural_key
+from .listing import IMAGE_SUFFIXES, LABEL_SUFFIXES, Listing, is_dead_link, sift
 from .text import listed
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+# EXIF orientation to the method of PIL.Image.Transpose that turns such a picture upright.
+_TURNS = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+_ORIENTATION = 274  # the tag's number
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error)
 
 
 class ImageError(ValueError):
@@ -30,8 +43,8 @@ def read_image(path: str | os.PathLike[str], *, upright: bool = False) -> np.nda
 
     Args:
         path: the file; the format follows from its content, not from its suffix.
-        upright: rotate the photo as its EXIF orientation says. Off by default, since label images are not rotated; TIFF
-            files are rotated in any case, because Pillow does so by itself.
+        upright: turn the photo as its EXIF orientation says, as viewers do. Off by default: the pixels as they are
+            stored, which is how most label images belong to them; see :class:`rwpm_fast.data.Frame`.
 
     Returns:
         Photo: [H, W, 3] uint8.
@@ -39,16 +52,24 @@ def read_image(path: str | os.PathLike[str], *, upright: bool = False) -> np.nda
     Raises:
         ImageError: the file is missing, not a picture, cut short, or holds floating-point pixels.
     """
-    picture = _open(path)
-    if upright:
-        from PIL import ImageOps
-
-        picture = ImageOps.exif_transpose(picture)
-    return _rgb(picture, f"photo {path}")
+    picture, orientation = _open(path)
+    return _rgb(_turned(picture, orientation) if upright else picture, f"photo {path}")
 
 
 def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read the pixel values or palette indices of a label image unchanged; of three equal channels the first.
+    """Read the values of a label image: the gray levels that viewers show, or the indices of a palette with colors.
+
+    =====================================  ============================================================================
+    coding                                 value of a pixel
+    =====================================  ============================================================================
+    gray, 8 or 16 bits                     as stored
+    gray, 1, 2 or 4 bits                   scaled to 0..255, as readers of PNG do: the set pixels of 1 bit are 255
+    palette of nothing but grays           the gray level
+    palette with a color, used or not      the index
+    color, or gray with alpha              the gray level, where the color channels agree and no pixel is transparent
+    =====================================  ============================================================================
+
+    A label image is read as it is stored, whatever its EXIF orientation.
 
     Args:
         path: the file; the format follows from its content, not from its suffix.
@@ -57,15 +78,61 @@ def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
         Labels: [H, W] integer, uint8 or as wide as in the file.
 
     Raises:
-        ImageError: the file is missing, not a picture, cut short, or a picture in color.
+        ImageError: the file is missing, not a picture, cut short, in color, transparent, or of a coding that Pillow
+            would change.
     """
-    picture = _open(path)
-    labels = np.array(picture)
-    if picture.mode == "RGB" and (labels == labels[..., :1]).all():
+    picture, _ = _open(path)
+    if ";16" in picture.info["rawmode"] and not picture.mode.startswith("I"):
+        raise ImageError(f"labels {path}: expected one channel, got several of 16 bits, which Pillow cuts to 8")
+    if picture.mode == "P":
+        return _palette_labels(picture, path)
+    labels = np.array(picture.convert("L") if picture.mode == "1" else picture)
+    if picture.mode in ("LA", "RGBA"):
+        if hidden := int((labels[..., -1] < 255).sum()):
+            raise ImageError(f"labels {path}: expected opaque pixels, got {hidden} that are transparent; flatten them")
+        labels = labels[..., :-1]
+    if picture.mode in ("LA", "RGB", "RGBA") and (labels == labels[..., :1]).all():
         labels = labels[..., 0]
-    if labels.ndim != 2 or labels.dtype.kind not in "biu":
+    if labels.ndim != 2 or labels.dtype.kind not in "iu":
         raise ImageError(f"labels {path}: expected one channel of integer class ids, got mode {picture.mode}")
-    return labels.astype(np.uint8) if labels.dtype == bool else labels
+    return np.ascontiguousarray(labels, labels.dtype.newbyteorder("="))
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a picture file says of itself before its pixels are decoded.
+
+    Attributes:
+        size: height and width as stored.
+        orientation: EXIF orientation, 1..8; 1 is upright, and from 5 on height and width change places.
+        lossy: whether it is stored as JPEG, which alters values.
+        indexed: whether its labels are indices of a palette with colors.
+    """
+
+    size: tuple[int, int]
+    orientation: int
+    lossy: bool
+    indexed: bool
+
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """Height and width once it is turned upright."""
+        return self.size[::-1] if self.orientation >= 5 else self.size
+
+
+def read_header(path: str | os.PathLike[str]) -> Header:
+    """Read what a picture file says of itself.
+
+    Raises:
+        ImageError: the file is missing or not a picture.
+    """
+    with _opened(path) as picture:
+        orientation = _orientation(picture)
+        width, height = picture.size
+        if picture.format == "TIFF":  # Pillow's size is that of the stored or of the turned picture, by version
+            width, height = (int(picture.tag_v2[tag]) for tag in (256, 257))
+        indexed = picture.mode == "P" and not _is_gray(_palette(picture))
+        return Header((height, width), orientation, picture.format in ("JPEG", "MPO"), indexed)
 
 
 def as_image(photo: Any) -> np.ndarray:
@@ -113,7 +180,12 @@ def as_image(photo: Any) -> np.ndarray:
 
 
 def find_images(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """List the photo files that files, folders and glob patterns stand for.
+    """List the photo files that files, folders and glob patterns stand for; see :func:`list_images`."""
+    return list_images(paths).used
+
+
+def list_images(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> Listing:
+    """List the photo files that files, folders and glob patterns stand for, and the files beside them.
 
     A folder stands for the photos directly in it, a pattern for those it matches; both in natural order (frame 9 before
     frame 10) and without hidden files. A file that is named is used whatever its suffix.
@@ -122,79 +194,172 @@ def find_images(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
         paths: one or several files, folders or patterns.
 
     Returns:
-        Files in the order of ``paths``, each once.
+        Files in the order of ``paths``, each once; those of other suffixes in ``unused``.
 
     Raises:
         ImageError: a path that does not exist, or a folder or pattern without a photo.
     """
     if isinstance(paths, (str, os.PathLike)):
         paths = [paths]
-    found: dict[Path, None] = {}
+    used: dict[Path, None] = {}
+    unused: dict[Path, None] = {}
     for given in paths:
         path = Path(given)
-        if path.is_file():
-            matches = [path]
+        if path.is_file() or is_dead_link(path):
+            found = Listing([path])
         elif path.is_dir():
-            matches = _images_among(path.iterdir())
+            found = sift(path.iterdir(), IMAGE_SUFFIXES)
         else:
-            matches = _images_among(map(Path, glob.glob(str(given), recursive=True)))
-        if not matches:
+            found = sift(map(Path, glob.glob(str(given), recursive=True)), IMAGE_SUFFIXES)
+        if not found.used:
             what = "no photos in this folder" if path.is_dir() else "no such file or folder, nor a pattern with a match"
             raise ImageError(f"{given}: {what} (photos end in {' '.join(IMAGE_SUFFIXES)})")
-        found.update(dict.fromkeys(matches))
-    return list(found)
+        used.update(dict.fromkeys(found.used))
+        unused.update(dict.fromkeys(found.unused))
+    return Listing(list(used), [path for path in unused if path not in used])
 
 
-def pair_labels(photos: Iterable[Path], labels_dir: str | os.PathLike[str]) -> list[tuple[Path, Path]]:
-    """Pair each photo with its label image: the PNG of equal stem in ``labels_dir``.
+@dataclass(frozen=True)
+class Pairing:
+    """Photos and the label images of another folder, joined by their stems.
+
+    Attributes:
+        pairs: photo to label file, in the order of the photos.
+        missing: photos without a label file.
+        labels: stem to every label file of the folder.
+        unused: files of the folder that are no label files by their suffix.
+    """
+
+    pairs: dict[Path, Path]
+    missing: list[Path]
+    labels: dict[str, Path]
+    unused: list[Path]
+
+    def require_complete(self, labels_dir: str | os.PathLike[str]) -> None:
+        """Raise ImageError, with the names, if label files are missing."""
+        if self.missing:
+            others = f"; files there of another suffix: {listed(p.name for p in self.unused)}" if self.unused else ""
+            raise ImageError(
+                f"{labels_dir}: {len(self.missing)} of {len(self.pairs) + len(self.missing)} labels missing: "
+                f"{listed(f'{photo.stem}.png' for photo in self.missing)}; each photo needs the PNG of its stem{others}"
+            )
+
+
+def join_labels(photos: Iterable[Path], labels_dir: str | os.PathLike[str]) -> Pairing:
+    """Join photos with their label images: the PNG of equal stem in ``labels_dir``, its suffix in any case.
 
     Args:
         photos: photo files.
         labels_dir: folder of label images.
 
-    Returns:
-        Pairs of photo and label file, in the order of ``photos``.
-
     Raises:
-        ImageError: there is no such folder, labels are missing, or two photos share a stem and so a label; the message
-            names them.
+        ImageError: there is no such folder, two photos share a stem and so a label, or two labels do.
     """
     labels_dir = Path(labels_dir)
     if not labels_dir.is_dir():
         raise ImageError(f"labels: expected a folder of label PNGs, got {labels_dir}, which is none")
-    pairs: dict[Path, Path] = {}
-    missing = []
+    listing = sift(labels_dir.iterdir(), LABEL_SUFFIXES)
+    pairing = Pairing({}, [], {}, listing.unused)
+    for label in listing.used:
+        if label.stem in pairing.labels:
+            raise ImageError(f"{pairing.labels[label.stem]} and {label}: two label files of one photo; keep one")
+        pairing.labels[label.stem] = label
+    by_stem: dict[str, Path] = {}
     for photo in photos:
-        label = labels_dir / f"{photo.stem}.png"
-        if label in pairs:
-            raise ImageError(f"{photo} and {pairs[label]} would share the label {label}")
-        if not label.is_file():
-            missing.append(label.name)
-        pairs[label] = photo
-    if missing:
-        raise ImageError(
-            f"{labels_dir}: {len(missing)} of {len(pairs)} labels missing: {listed(missing)}; "
-            "each photo needs the PNG of its stem"
-        )
-    return [(photo, label) for label, photo in pairs.items()]
+        if photo.stem in by_stem:
+            raise ImageError(
+                f"{photo} and {by_stem[photo.stem]} would share the label {labels_dir / f'{photo.stem}.png'}"
+            )
+        by_stem[photo.stem] = photo
+        if photo.stem in pairing.labels:
+            pairing.pairs[photo] = pairing.labels[photo.stem]
+        else:
+            pairing.missing.append(photo)
+    return pairing
 
 
-def _open(path: str | os.PathLike[str]) -> Any:
-    """Open a file as a PIL image and load its pixels."""
+def pair_labels(photos: Iterable[Path], labels_dir: str | os.PathLike[str]) -> list[tuple[Path, Path]]:
+    """Pair each photo with its label image; see :func:`join_labels`.
+
+    Returns:
+        Pairs of photo and label file, in the order of ``photos``.
+
+    Raises:
+        ImageError: see :func:`join_labels`, or labels are missing; the message names them.
+    """
+    pairing = join_labels(photos, labels_dir)
+    pairing.require_complete(labels_dir)
+    return list(pairing.pairs.items())
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
+    """Open a file as a PIL image whose pixels are not loaded yet; errors of Pillow become ours."""
     try:
         from PIL import Image, UnidentifiedImageError
     except ImportError as error:
         raise ImportError("reading pictures needs Pillow: pip install 'rwpm_fast[cli]'") from error
     # Pillow's decoders report broken content by any of these.
-    broken = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+    broken = (*_BROKEN, Image.DecompressionBombError)
     try:
-        with Image.open(path) as picture:
-            picture.load()
-            return picture
+        # A file, not a path, which Pillow would map into memory: in TIFF files it then mixes up height and width of
+        # the pixels that are to be turned by a quarter.
+        with open(path, "rb") as file, Image.open(file) as picture:
+            yield picture
     except UnidentifiedImageError as error:
         raise ImageError(f"{path}: not a picture that can be read") from error
     except broken as error:
+        if is_dead_link(path):
+            raise ImageError(f"{path}: cannot be read: a link to {os.readlink(path)}, which is not there") from error
         raise ImageError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _open(path: str | os.PathLike[str]) -> tuple[Any, int]:
+    """Open a file as a PIL image with its pixels as they are stored; and its EXIF orientation."""
+    with _opened(path) as picture:
+        picture.info["rawmode"] = str(picture.tile[0][3]) if picture.tile else ""  # gone once the pixels are loaded
+        if picture.format != "TIFF":
+            picture.load()
+            return picture, _orientation(picture)
+        orientation = _orientation(picture)
+        picture.load()
+        # Pillow has turned it. Turning back is the same method, but for the quarter turns.
+        return _turned(picture, {6: 8, 8: 6}.get(orientation, orientation)), orientation
+
+
+def _orientation(picture: Any) -> int:
+    """Return the EXIF orientation, 1..8; 1 where there is none or none that can be read."""
+    try:
+        orientation = picture.getexif().get(_ORIENTATION)
+    except _BROKEN:  # the pixels may be whole
+        return 1
+    return orientation if orientation in _TURNS else 1
+
+
+def _turned(picture: Any, orientation: int) -> Any:
+    """Turn a picture of an EXIF orientation upright."""
+    from PIL import Image
+
+    return picture if orientation == 1 else picture.transpose(Image.Transpose[_TURNS[orientation]])
+
+
+def _palette_labels(picture: Any, path: str | os.PathLike[str]) -> np.ndarray:
+    """Return the gray levels that a palette of grays stands for, or else the indices."""
+    indices, palette = np.array(picture), _palette(picture)
+    if not _is_gray(palette):
+        return indices
+    if indices.max(initial=0) >= len(palette):
+        raise ImageError(f"labels {path}: index {indices.max()} is beyond the {len(palette)} entries of its palette")
+    return palette[:, 0][indices]
+
+
+def _palette(picture: Any) -> np.ndarray:
+    """Return the palette, [entries, 3] uint8."""
+    return np.array(picture.getpalette("RGB"), np.uint8).reshape(-1, 3)
+
+
+def _is_gray(palette: np.ndarray) -> bool:
+    return bool((palette == palette[:, :1]).all())
 
 
 def _rgb(picture: Any, name: str) -> np.ndarray:
@@ -209,8 +374,3 @@ def _rgb(picture: Any, name: str) -> np.ndarray:
             raise ImageError(f"{name}: expected 16-bit values in 0..65535, got {gray.min()}..{gray.max()}")
         return np.stack([np.round(gray / 257).astype(np.uint8)] * 3, axis=-1)
     return np.array(picture.convert("RGB"))
-
-
-def _images_among(paths: Iterable[Path]) -> list[Path]:
-    photos = (p for p in paths if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".") and p.is_file())
-    return sorted(photos, key=natural_key)

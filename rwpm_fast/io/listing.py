@@ -1,0 +1,62 @@
+"""The files of folders and patterns: which of them are photos or labels, and which are left out.
+
+Needs neither torch nor NumPy.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .files import natural_key
+from .text import listed
+
+# What Pillow reads of the formats that photos are kept in.
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".avif", ".bmp", ".dib", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pnm", ".jp2", ".j2k", ".jpx", ".tga"),
+)
+LABEL_SUFFIXES = (".png",)
+
+
+@dataclass
+class Listing:
+    """Files that were found, each list in natural order (frame 9 before frame 10).
+
+    Attributes:
+        used: files of the wanted suffixes, in any case. Links to files that are gone are among them, so that reading
+            them tells.
+        unused: the other files. Hidden files and folders are in neither list.
+    """
+
+    used: list[Path] = field(default_factory=list)
+    unused: list[Path] = field(default_factory=list)
+
+
+def sift(paths: Iterable[Path], suffixes: Iterable[str]) -> Listing:
+    """Part files by their suffix.
+
+    Args:
+        paths: files, links and folders, such as those of a folder.
+        suffixes: of the files to use, in lower case with their dots.
+    """
+    listing = Listing()
+    for path in sorted(paths, key=natural_key):
+        if not path.name.startswith(".") and (path.is_file() or is_dead_link(path)):
+            (listing.used if path.suffix.lower() in suffixes else listing.unused).append(path)
+    return listing
+
+
+def is_dead_link(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is a link to something that is not there."""
+    return os.path.islink(path) and not os.path.exists(path)
+
+
+def unused_text(unused: Iterable[Path]) -> str:
+    """Say which files were left out of the photos; an empty text if there are none."""
+    names = [path.name for path in unused]
+    if not names:
+        return ""
+    return f"{len(names)} files are no photos by their suffix and not used: {listed(names)}"
