@@ -173,8 +173,9 @@ def test_evaluate_prints_and_writes_pooled_metrics(capsys, tmp_path, weights, ph
 
 def test_evaluate_says_when_no_label_is_positive(capsys, weights, photos):
     status, out, err = evaluate(capsys, weights, photos)
-    assert status == 0 and "| without | energy | - | - | - |" in out
-    assert "no pixel is labeled 1" in err
+    assert (status, out) == (2, "")
+    assert "no pixel is labeled 1; there are inlier values 0 (76.82%), void values 2, 255 (23.18%)" in err
+    assert "--positive" in err
 
 
 def test_labels_of_another_size_are_reported(capsys, weights, photos):

@@ -1,4 +1,4 @@
-"""Read a whole data set and report what is missing or odd."""
+"""Read a whole data set, or two folders, and report what is missing or odd."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ import argparse
 import json
 
 from ..io.progress import progress
-from .datasets import add_dataset_options, open_dataset
+from .datasets import add_dataset_options, add_folder_options, names_folders, open_dataset, open_folders
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_dataset_options(parser, positional=True)
+    add_dataset_options(parser, positional=True, optional=True)
+    add_folder_options(parser)
     parser.add_argument("--json", action="store_true", help="as JSON")
 
 
 def run(options: argparse.Namespace) -> int:
     from ..data import check
 
-    dataset = open_dataset(options)
+    of_folders = names_folders(options, dataset="NAME", root="ROOT")
+    dataset = open_folders(options, complete=False) if of_folders else open_dataset(options)
     report = check(dataset, progress(dataset.frames, "check"))
     print(json.dumps(report.as_dict(), indent=2) if options.json else report.text())
     return 0 if report.ok else 1

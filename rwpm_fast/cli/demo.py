@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"render street {options.seed}, score it, and time the walk against dense torch ...")
         result = demo_scene(options.seed, scorer, command)
     else:
-        result = demo_photo(read_image(options.photo), options.photo.name, scorer, command)
+        result = demo_photo(read_image(options.photo, upright=True), options.photo.name, scorer, command)
 
     report, picture = options.out / "report.html", options.out / "panel.png"
     png = figure_bytes(panel(result.photo, result.before, result.after, labels=result.labels))

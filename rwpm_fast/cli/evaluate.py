@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..io.arguments import non_default_args
 from ..io.files import make_folder, make_folder_of, write_json, write_text
 from ..io.progress import progress
-from .datasets import add_dataset_options
+from .datasets import add_dataset_options, add_folder_options, names_folders, open_folders
 from .options import Renamed, add_network_options, add_walk_options, walk_overrides
 
 if TYPE_CHECKING:
@@ -32,11 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--preset",
     )
     add_dataset_options(parser, positional=False)
-    group = parser.add_argument_group("photos and labels of any two folders, in place of a data set")
-    group.add_argument("--images", type=Path, help="folder of photos")
-    group.add_argument("--labels", type=Path, help="folder of label PNGs with the photos' stems")
-    group.add_argument("--positive", type=int, nargs="+", help="label values of anomalies (default: 1)")
-    group.add_argument("--negative", type=int, nargs="+", help="label values of inliers (default: 0)")
+    add_folder_options(parser)
     group = parser.add_argument_group("what to measure")
     group.add_argument("--limit", type=int, metavar="N", help="the first N photos of each data set only")
     group.add_argument("--photos", type=int, metavar="N", dest="limit", action=Renamed)
@@ -104,6 +100,7 @@ def run(options: argparse.Namespace) -> int:
             progress=progress,
             on_image=_print_failure,
             on_result=partial(_write, options),
+            on_remark=_print_remark,
         )
     except ConfigError as error:
         names = {field.name: f"--{field.name.replace('_', '-')}" for field in fields(EvaluationConfig)}
@@ -147,26 +144,14 @@ def make_config(options: argparse.Namespace) -> EvaluationConfig:
 
 def _data(options: argparse.Namespace) -> dict[str, Any]:
     """Return the fields of the config that say where the photos and labels are."""
-    from ..data import folders
-
-    table_of_benchmarks = options.table in ("S1", "S2")
-    of_folders = [name for name in ("images", "labels", "positive", "negative") if getattr(options, name) is not None]
-    of_datasets = [name for name in ("protocol", "split", "layout", "source") if getattr(options, name) is not None]
-    named = options.dataset is not None or options.root is not None
-    if table_of_benchmarks and of_folders:
-        raise ValueError(
-            f"--{of_folders[0]}: table {options.table} is of data sets; give --root, and --dataset for some of them"
-        )
-    if not table_of_benchmarks:
-        wanted = ("dataset", "root") if named else ("images", "labels")
-        if any(getattr(options, name) is None for name in wanted):
-            raise ValueError("expected --dataset and --root, or --images and --labels")
-        if ignored := of_folders if named else of_datasets:
-            names = ", ".join(f"--{name}" for name in ignored)
-            raise ValueError(f"{names}: not with --{wanted[0]} and --{wanted[1]}")
-        if not named:
-            values = {"positive": options.positive or [1], "negative": options.negative or [0]}
-            return {"datasets": folders(options.images, options.labels, limit=options.limit, **values)}
+    if options.table in ("S1", "S2"):
+        of_folders = ("images", "labels", "positive", "negative", "void")
+        if given := [name for name in of_folders if getattr(options, name) is not None]:
+            raise ValueError(
+                f"--{given[0]}: table {options.table} is of data sets; give --root, and --dataset for some of them"
+            )
+    elif names_folders(options, dataset="--dataset", root="--root"):
+        return {"datasets": open_folders(options, limit=options.limit)}
     return {
         "datasets": options.dataset or (),
         "root": options.root,
@@ -174,6 +159,7 @@ def _data(options: argparse.Namespace) -> dict[str, Any]:
         "split": options.split,
         "layout": options.layout,
         "source": options.source,
+        "orientation": options.orientation,
     }
 
 
@@ -210,6 +196,10 @@ def _prepare_outputs(options: argparse.Namespace, config: EvaluationConfig) -> N
         make_folder(Path(config.cache), "--cache")
 
 
+def _print_remark(remark: str) -> None:
+    print(remark, file=sys.stderr)
+
+
 def _print_failure(photo: Path, failure: str | None) -> None:
     if failure is not None:
         print(failure if str(photo) in failure else f"{photo}: {failure}", file=sys.stderr)
@@ -222,7 +212,7 @@ def _write(options: argparse.Namespace, result: EvaluationResult) -> None:
         print(result.markdown())
         for title in result.sweeps:
             print(_summary(result, title))
-        _warn_of_no_positives(options, result)
+        _warn_of_no_positives(result)
         if options.json is not None:
             write_json(options.json, result.as_dict())
         for path, text in ((options.csv, result.csv()), (options.markdown, result.markdown())):
@@ -251,9 +241,7 @@ def _summary(result: EvaluationResult, title: str) -> str:
     return f"{text}; median network {network:.3f} s, walk ({label}) {walk:.3f} s a photo"
 
 
-def _warn_of_no_positives(options: argparse.Namespace, result: EvaluationResult) -> None:
+def _warn_of_no_positives(result: EvaluationResult) -> None:
     for title, sweep in result.sweeps.items():
         if sweep.used and not any(metrics.positives for metrics in sweep.results.values()):
-            wanted = " or ".join(map(str, options.positive or [1]))
-            way_out = f"labeled {wanted}; name the label value of anomalies with --positive"
-            print(f"no pixel is {way_out if options.images is not None else f'an anomaly in {title}'}", file=sys.stderr)
+            print(f"no pixel is an anomaly in {title}", file=sys.stderr)

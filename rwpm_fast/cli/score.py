@@ -53,17 +53,23 @@ def run(options: argparse.Namespace) -> int:
 
 def _find(arguments: list[str]) -> tuple[list[Path], int]:
     """Find the photos behind the arguments, and count the arguments without any."""
-    from ..io.images import ImageError, find_images
+    from ..io.images import ImageError, list_images
+    from ..io.listing import unused_text
 
     photos: dict[Path, None] = {}
+    unused: dict[Path, None] = {}
     errors = []
     for path in arguments:
         try:
-            photos.update(dict.fromkeys(find_images(path)))
+            found = list_images(path)
+            photos.update(dict.fromkeys(found.used))
+            unused.update(dict.fromkeys(found.unused))
         except ImageError as error:
             errors.append(str(error))
     if not photos:
         raise ImageError("; ".join(errors))
+    if left_out := unused.keys() - photos.keys():
+        print(f"{unused_text(sorted(left_out))}; name a photo of another suffix itself", file=sys.stderr)
     for message in errors:
         print(message, file=sys.stderr)
     return list(photos), len(errors)
@@ -77,7 +83,7 @@ def _score(scorer: Scorer, path: Path, options: argparse.Namespace) -> str:
     from ..io.files import atomic_write
     from ..io.images import read_image
 
-    photo = read_image(path)
+    photo = read_image(path, upright=True)
     analysis = scorer.analyze(photo)
     with torch.inference_mode():
         after = analysis.walked.score(scorer.score).cpu().numpy()

@@ -59,6 +59,7 @@ def _fishyscapes(options: argparse.Namespace) -> dict[Path, str]:
 
 
 def _smiyc(options: argparse.Namespace) -> dict[Path, str]:
+    from ..data.checking import remarks
     from ..submission import submit_smiyc
 
     rescale = options.rescale
@@ -66,6 +67,8 @@ def _smiyc(options: argparse.Namespace) -> dict[Path, str]:
         warn_renamed("--rescale spread", "--rescale equalize")
         rescale = "equalize"
     dataset = open_dataset(options)
+    for remark in remarks(dataset, dataset.frames):
+        print(remark, file=sys.stderr)
     make_folder(options.outputs, "OUTPUTS")
     submission = submit_smiyc(
         load_scorer(options, options.score),

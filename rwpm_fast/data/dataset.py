@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..io.files import natural_key
-from ..io.images import ImageError, find_images, pair_labels
+from ..io.images import ImageError, join_labels, list_images
+from ..io.listing import unused_text
 from ..io.text import listed
 from ..metrics.pixel import check_label_values
 from .benchmarks import BENCHMARKS, Benchmark, Protocol, Split
-from .frames import Frame, LabelValues
+from .frames import ORIENTATIONS, Frame, LabelValues
 from .layouts import Found, Layout, find
 
 T = TypeVar("T")
@@ -32,7 +33,9 @@ class Dataset:
         frames: the frames that can be read: with labels, unless the split has none.
         expected: published number of frames; None if none is published.
         without_label: photos that lack their label.
-        without_photo: label files that lack their photo (or overlay), and names on the data set's list without a photo.
+        without_photo: label files that lack their photo (or overlay).
+        listed_only: names on the data set's own list of photos that are not there.
+        unused: files among the photos that are none by their suffix.
     """
 
     name: str
@@ -44,6 +47,8 @@ class Dataset:
     expected: int | None = None
     without_label: tuple[Path, ...] = ()
     without_photo: tuple[str, ...] = ()
+    listed_only: tuple[str, ...] = ()
+    unused: tuple[Path, ...] = ()
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -62,11 +67,15 @@ class Dataset:
         return self.name if self.benchmark is None else self.benchmark.title
 
     def require_complete(self) -> None:
-        """Raise ImageError, with the names, if photos or labels are missing."""
-        for what, missing in (("labels", self.without_label), ("photos", self.without_photo)):
-            if missing:
-                names = listed(Path(name).name for name in missing)
-                raise ImageError(f"{self.name} in {self.root}: {what} missing for {len(missing)}: {names}")
+        """Raise ImageError, with the names, if photos or labels are missing; of any two folders only if labels are."""
+        missing: dict[str, Sequence[str | Path]] = {"labels": self.without_label}
+        if self.benchmark is not None:
+            missing |= {"photos": self.without_photo, "listed photos": self.listed_only}
+        for what, paths in missing.items():
+            if paths:
+                names = listed(Path(path).name for path in paths)
+                others = f"; {unused_text(self.unused)}" if what != "labels" and self.unused else ""
+                raise ImageError(f"{self.name} in {self.root}: {what} missing for {len(paths)}: {names}{others}")
 
 
 def open_dataset(
@@ -77,6 +86,7 @@ def open_dataset(
     split: str | None = None,
     layout: str | None = None,
     source: str | PathLike[str] | None = None,
+    orientation: str | None = None,
 ) -> Dataset:
     """Find the frames of a data set in any of its known layouts. Folders are listed; no file is opened.
 
@@ -89,16 +99,18 @@ def open_dataset(
         layout: name of the layout; None to detect it.
         source: for the official label archives of Fishyscapes, whose photos come from another data set: the root of
             Lost & Found, or of Cityscapes. None to search below ``root``.
+        orientation: how labels belong to photos with an EXIF orientation; see :class:`Frame`.
 
     Raises:
-        ValueError: unknown name, protocol, split or layout, a split that needs frames which are missing, or several
-            layouts that fit.
+        ValueError: unknown name, protocol, split, layout or orientation, a split that needs frames which are missing,
+            or several layouts that fit.
         ImageError: no such folder, or no layout fits; the message says what was expected and where.
 
     Example:
         >>> dataset = open_dataset("road_anomaly", "datasets")
         >>> photo, labels = dataset.frames[0].read()  # [H, W, 3] and [H, W], uint8
     """
+    _check_orientation(orientation)
     benchmark = _choose("name", name, BENCHMARKS)
     rules = _choose("protocol", protocol, benchmark.protocols)
     splits = {**benchmark.splits, **rules.splits}
@@ -124,7 +136,7 @@ def open_dataset(
         layouts = ", ".join(f"layout {f.layout.name} of split {s}" for s, f in fitting)
         raise ValueError(f"{name}: several fit below {root}: {layouts}; choose by layout or split")
     chosen, found = fitting[0]
-    return _dataset(name, root, protocol, rules, chosen, splits[chosen], found)
+    return _dataset(name, root, protocol, rules, chosen, splits[chosen], found, orientation)
 
 
 def folders(
@@ -133,26 +145,51 @@ def folders(
     *,
     positive: Sequence[int] = (1,),
     negative: Sequence[int] = (0,),
+    void: Sequence[int] | None = None,
+    orientation: str | None = None,
     limit: int | None = None,
+    complete: bool = True,
 ) -> Dataset:
     """Make a data set of photos and of label PNGs with the same stems in another folder.
 
     Args:
-        images: file, folder or glob pattern of photos, or several; see :func:`rwpm_fast.io.images.find_images`.
-        labels: folder of label files.
+        images: file, folder or glob pattern of photos, or several; see :func:`rwpm_fast.io.images.list_images`.
+        labels: folder of label files. Those without a photo are left over and listed as ``without_photo``.
         positive: label values of anomalies.
-        negative: label values of inliers; every other value is void.
+        negative: label values of inliers.
+        void: label values that are ignored, and any other value is an error; None if every other value is void.
+        orientation: how labels belong to photos with an EXIF orientation; see :class:`Frame`.
         limit: use the first ``limit`` photos only; None for all.
+        complete: raise where a photo has no label; else such photos are listed as ``without_label``.
 
     Raises:
-        ValueError: no positive or no negative label values, or a value that is both.
+        ValueError: no positive or no negative label values, a value of two kinds, or an unknown orientation.
         ImageError: no photos, or labels missing.
     """
-    check_label_values(positive, negative)
-    values = LabelValues.from_values(anomaly=positive, inlier=negative, void=None)
-    pairs = pair_labels(find_images(images)[:limit], labels)
-    frames = tuple(Frame(photo.stem, photo, label, values) for photo, label in pairs)
-    return Dataset("folders", Path(labels), "plain", "official", "all", frames)
+    check_label_values(positive, negative, void or ())
+    _check_orientation(orientation)
+    values = LabelValues.from_values(anomaly=positive, inlier=negative, void=void)
+    photos = list_images(images)
+    pairing = join_labels(photos.used[:limit], labels)
+    if complete:
+        pairing.require_complete(labels)
+    stems = {photo.stem for photo in photos.used}
+    return Dataset(
+        "folders",
+        Path(labels),
+        "plain",
+        "official",
+        "all",
+        tuple(Frame(p.stem, p, label, values, orientation=orientation) for p, label in pairing.pairs.items()),
+        without_label=tuple(pairing.missing),
+        without_photo=tuple(str(label) for stem, label in pairing.labels.items() if stem not in stems),
+        unused=tuple(photos.unused),
+    )
+
+
+def _check_orientation(orientation: str | None) -> None:
+    if orientation not in (None, *ORIENTATIONS):
+        raise ValueError(f"orientation: expected {' or '.join(ORIENTATIONS)}, got {orientation!r}")
 
 
 def _choose(what: str, name: str, known: Mapping[str, T]) -> T:
@@ -196,11 +233,19 @@ def _unpaired_text(found: Found) -> str:
     """Say how many files of a layout that does not fit were found."""
     counts = {"photos": len(found.unpaired_photos), "labels": len(found.unpaired_labels)}
     text = " and ".join(f"{count} {kind}" for kind, count in counts.items() if count)
-    return f" (found {text}, but no pair)" if text else ""
+    others = f"; {unused_text(found.unused)}" if found.unused else ""
+    return f" (found {text}, but no pair{others})" if text else ""
 
 
 def _dataset(
-    name: str, root: Path, protocol: str, rules: Protocol, split_name: str, split: Split, found: Found
+    name: str,
+    root: Path,
+    protocol: str,
+    rules: Protocol,
+    split_name: str,
+    split: Split,
+    found: Found,
+    orientation: str | None,
 ) -> Dataset:
     ids = sorted({*found.paired, *found.unpaired_photos, *found.unpaired_labels}, key=natural_key)
     kept = ids if found.layout.splits is not None else split.select(ids)
@@ -208,13 +253,13 @@ def _dataset(
     for frame_id in kept:
         if frame_id in found.paired:
             photo, overlay, label = found.paired[frame_id]
-            files = (photo, label) if overlay is None else (overlay, label)
+            files: tuple[Path, Path | None] = (photo, label) if overlay is None else (overlay, label)
             background = None if overlay is None else photo
-            frames.append(Frame(frame_id, *files, rules.values, background, rules.size))
         elif not split.labeled and frame_id in found.unpaired_photos:
-            frames.append(Frame(frame_id, found.unpaired_photos[frame_id], None, rules.values, None, rules.size))
-    without_label = [found.unpaired_photos[i] for i in kept if i in found.unpaired_photos] if split.labeled else []
-    without_photo = [str(found.unpaired_labels[i]) for i in kept if i in found.unpaired_labels] + found.listed_only
+            files, background = (found.unpaired_photos[frame_id], None), None
+        else:
+            continue
+        frames.append(Frame(frame_id, *files, rules.values, background, rules.size, orientation))
     return Dataset(
         name,
         root,
@@ -223,6 +268,8 @@ def _dataset(
         split_name,
         tuple(frames),
         split.count,
-        tuple(without_label),
-        tuple(without_photo),
+        tuple(found.unpaired_photos[i] for i in kept if split.labeled and i in found.unpaired_photos),
+        tuple(str(found.unpaired_labels[i]) for i in kept if i in found.unpaired_labels),
+        tuple(found.listed_only),
+        tuple(found.unused),
     )

@@ -7,7 +7,8 @@ import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..io.images import IMAGE_SUFFIXES, ImageError
+from ..io.images import ImageError
+from ..io.listing import IMAGE_SUFFIXES, sift
 
 _WILD = re.compile(r"(\{id\}|\{number\}|\*)")
 _GROUPS = {"{id}": r"(?P<id>[^/]+)", "{number}": r"(?P<number>\d+)", "*": r"[^/]*"}
@@ -77,6 +78,7 @@ class Found:
         unpaired_photos: frame id to a photo without a label.
         unpaired_labels: frame id to a label file without its photo or overlay.
         listed_only: names on the data set's own list that have no photo.
+        unused: files among the photos that are none by their suffix.
     """
 
     layout: Layout
@@ -85,6 +87,7 @@ class Found:
     unpaired_photos: dict[str, Path] = field(default_factory=dict)
     unpaired_labels: dict[str, Path] = field(default_factory=dict)
     listed_only: list[str] = field(default_factory=list)
+    unused: list[Path] = field(default_factory=list)
 
 
 def find(layout: Layout, root: Path, source: Path | None = None) -> Found:
@@ -119,10 +122,10 @@ def _count(found: Found) -> int:
 
 
 def _join(layout: Layout, folder: Path, photo_folder: Path) -> Found:
-    photos = _matches(photo_folder, layout.photos, photos=True)  # (number, id) to path; photos have no number
-    labels = _matches(folder, layout.labels)
-    overlays = _matches(folder, layout.overlays) if layout.overlays else {}
     found = Found(layout, folder)
+    photos, found.unused = _matches(photo_folder, layout.photos)  # (number, id) to path; photos have no number
+    labels, _ = _matches(folder, layout.labels)
+    overlays, _ = _matches(folder, layout.overlays) if layout.overlays else ({}, [])
     for (number, name), label in labels.items():
         photo, overlay = photos.get(("", name)), overlays.get((number, ""))
         frame = layout.frame_id.format(id=name, number=number)
@@ -150,20 +153,24 @@ def _names(listing: Path) -> list[str]:
     return names
 
 
-def _matches(folder: Path, pattern: str, *, photos: bool = False) -> dict[tuple[str, str], Path]:
-    """Map (number, id) to the path of each file that matches; "" for the one that the pattern lacks."""
-    pieces = _WILD.split(pattern)
-    regex = re.compile("".join(_GROUPS.get(piece, re.escape(piece)) for piece in pieces))
+def _matches(folder: Path, pattern: str) -> tuple[dict[tuple[str, str], Path], list[Path]]:
+    """Map (number, id) to the path of each file that matches; "" for the one that the pattern lacks.
+
+    Suffixes match in any case; ``*`` as the pattern's stands for those of photos. Second, the files of other suffixes.
+    """
+    stem, _, suffix = pattern.rpartition(".")
+    suffixes = IMAGE_SUFFIXES if suffix == "*" else (f".{suffix}",)
+    pieces = _WILD.split(stem)
+    regex = re.compile("".join(_GROUPS.get(piece, re.escape(piece)) for piece in pieces) + r"\.[^/.]*")
+    found = {
+        path: regex.fullmatch(path.relative_to(folder).as_posix()) for path in folder.glob(_WILD.sub("*", stem) + ".*")
+    }
+    groups = {path: match.groupdict() for path, match in found.items() if match}
+    listing = sift(groups, suffixes)
     matches: dict[tuple[str, str], Path] = {}
-    for path in sorted(folder.glob(_WILD.sub("*", pattern))):
-        match = regex.fullmatch(path.relative_to(folder).as_posix())
-        if match is None or path.name.startswith(".") or not path.is_file():
-            continue
-        if photos and path.suffix.lower() not in IMAGE_SUFFIXES:
-            continue
-        groups = match.groupdict()
-        key = groups.get("number", ""), groups.get("id", "")
+    for path in listing.used:
+        key = groups[path].get("number", ""), groups[path].get("id", "")
         if key in matches:
             raise ImageError(f"{matches[key]} and {path}: two files of one photo; keep one")
         matches[key] = path
-    return matches
+    return matches, listing.unused

@@ -71,6 +71,8 @@ class EvaluationConfig:
         split: split of named data sets; None for their defaults.
         layout: layout of named data sets; None to detect it.
         source: root of Lost & Found or Cityscapes, for Fishyscapes' own archives; None to search below ``root``.
+        orientation: how labels of named data sets belong to photos with an EXIF orientation; see
+            :class:`rwpm_fast.data.Frame`.
         limit: use the first ``limit`` images of each data set only; None for all.
         table: "S1": the methods, each with its network; "S2": the walks of all methods on one network; "S3": k-NN
             graphs; "S4": temperatures; "n": sub-maps. None for no table.
@@ -121,6 +123,7 @@ class EvaluationConfig:
     split: str | None = None
     layout: str | None = None
     source: StrPath | None = None
+    orientation: str | None = None
     limit: int | None = None
 
     table: str | None = None

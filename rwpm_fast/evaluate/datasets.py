@@ -80,7 +80,13 @@ def _find_benchmarks(config: EvaluationConfig) -> tuple[list[Dataset], list[str]
 
 def _open(config: EvaluationConfig, name: str, root: Path) -> Dataset:
     return open_dataset(
-        name, root, protocol=config.protocol, split=config.split, layout=config.layout, source=config.source
+        name,
+        root,
+        protocol=config.protocol,
+        split=config.split,
+        layout=config.layout,
+        source=config.source,
+        orientation=config.orientation,
     )
 
 

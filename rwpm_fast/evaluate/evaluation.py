@@ -18,7 +18,7 @@ from ..scoring.device import torch_device, use_threads
 from ..scoring.scorer import Scorer, device_of
 from .config import ConfigError, EvaluationConfig
 from .distributed import SINGLE_PROCESS, Processes, from_environment, launch, started
-from .plan import Experiment, Plan, make_plan
+from .plan import Experiment, Plan, inspect_data, make_plan
 from .results import EvaluationResult, ResultRow
 from .runner import Sweep, sweep, without_and_with
 
@@ -38,6 +38,7 @@ def run(
     progress: Callable[[Iterable, str], Iterable] = _no_progress,
     on_image: Callable[[Path, str | None], object] = _ignore,
     on_result: Callable[[EvaluationResult], object] = _ignore,
+    on_remark: Callable[[str], object] = _ignore,
 ) -> EvaluationResult:
     """Evaluate networks on data sets; see :class:`EvaluationConfig` for what can be evaluated, and an example.
 
@@ -52,6 +53,8 @@ def run(
         on_image: called after each image with the path of its photo, and the reason if it failed or None.
         on_result: called with the result in every process while they still share it, such as to render a report; see
             :attr:`EvaluationResult.processes`.
+        on_remark: called before the work with what one may not expect of the data, such as files that are not used. It
+            is among the result's notes too. Called in the first process only.
 
     Returns:
         The result, the same in every process. Its score maps can be read if they are in a cache folder or in the memory
@@ -59,14 +62,21 @@ def run(
 
     Raises:
         ConfigError: fields that do not go together, a value outside its range, or a device that cannot be used.
-        ImageError: a data set that is not found, or lacks files or labels.
+        ImageError: a data set that is not found, or lacks files or labels, or has no anomaly by its label values.
         TypeError: a setting of the walk of another type.
         ValueError: an unknown name, a setting of the walk outside its range, or weights that do not fit.
         OSError: no such weight file, or a cache that cannot be written or is damaged.
         ConnectionError: another process went away.
         ChildProcessError: a process of this machine was killed.
     """
-    return run_plan(make_plan(config), command=command, progress=progress, on_image=on_image, on_result=on_result)
+    return run_plan(
+        make_plan(config),
+        command=command,
+        progress=progress,
+        on_image=on_image,
+        on_result=on_result,
+        on_remark=on_remark,
+    )
 
 
 def run_plan(
@@ -76,6 +86,7 @@ def run_plan(
     progress: Callable[[Iterable, str], Iterable] = _no_progress,
     on_image: Callable[[Path, str | None], object] = _ignore,
     on_result: Callable[[EvaluationResult], object] = _ignore,
+    on_remark: Callable[[str], object] = _ignore,
 ) -> EvaluationResult:
     """Evaluate by a plan: the second half of :func:`run`, for callers that prepare something once the plan is made.
 
@@ -85,12 +96,14 @@ def run_plan(
         progress: see :func:`run`.
         on_image: see :func:`run`.
         on_result: see :func:`run`.
+        on_remark: see :func:`run`.
 
     Returns:
         The result, see :func:`run`.
 
     Raises:
         ConfigError: a device that cannot be used.
+        ImageError: labels in any two folders without an anomaly.
         ValueError: weights that do not fit, or ``walk_values`` that the network does not have.
         OSError: the cache cannot be written, or a file there is damaged.
         ConnectionError: another process went away.
@@ -98,17 +111,20 @@ def run_plan(
     """
     if plan.config.cache is not None:
         make_folder(Path(plan.config.cache), "cache")
-    call = partial(_run_shared, plan, command, progress, on_image, on_result)
+    plan = inspect_data(plan)
+    call = partial(_run_shared, plan, command, progress, on_image, on_result, on_remark)
     if plan.config.processes > 1 and not started():
         return launch(plan.config.processes, call)
     return call()
 
 
 def _run_shared(
-    plan: Plan, command: str, progress: Callable, on_image: Callable, on_result: Callable
+    plan: Plan, command: str, progress: Callable, on_image: Callable, on_result: Callable, on_remark: Callable
 ) -> EvaluationResult:
     """Evaluate in this process, together with the processes that share the images."""
     with from_environment() as processes, use_threads(plan.config.threads):
+        for remark in plan.remarks if processes.first else ():
+            on_remark(remark)
         result = _evaluate(plan, command, processes, progress if processes.first else _no_progress, on_image)
         on_result(result)
     unshared = {title: replace(swept, processes=SINGLE_PROCESS) for title, swept in result.sweeps.items()}

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..baselines import KnnWalk
 from ..data import Dataset, Frame
+from ..data.checking import remarks, survey_labels
 from ..metrics import TRACKS, PixelMetrics
 from ..networks import CompactNet, Network
 from ..ops.maps import Walk
@@ -62,6 +63,7 @@ class Plan:
         columns: metrics to show.
         source: network and data behind the published figures; empty if there are none.
         notes: sentences for below the table.
+        remarks: those of the notes that are worth to be told before the work too.
     """
 
     config: EvaluationConfig
@@ -71,6 +73,7 @@ class Plan:
     columns: Sequence[str] = ("AuROC", "AP", "FPR95")
     source: str = ""
     notes: Sequence[str] = ()
+    remarks: Sequence[str] = ()
 
 
 def make_plan(config: EvaluationConfig) -> Plan:
@@ -105,6 +108,31 @@ def make_plan(config: EvaluationConfig) -> Plan:
     if len({experiment.title for experiment in plan.experiments}) < len(plan.experiments):
         raise ConfigError("{datasets}: expected each data set once, since one table cannot tell two of a name apart")
     return replace(plan, notes=[*plan.notes, *map(_summary, plan.experiments)])
+
+
+def inspect_data(plan: Plan) -> Plan:
+    """Read the headers of all photos, and the label files whose values are not published, before any work.
+
+    Args:
+        plan: made by :func:`make_plan`.
+
+    Returns:
+        The plan, with notes and remarks on what is there: label values and their shares, files that are not used.
+
+    Raises:
+        ImageError: labels without an anomaly.
+    """
+    notes: list[str] = []
+    told: list[str] = []
+    for experiment in {id(experiment.dataset): experiment for experiment in plan.experiments}.values():
+        found = remarks(experiment.dataset, experiment.frames)
+        if experiment.dataset.benchmark is None:
+            survey = survey_labels(experiment.frames)
+            survey.require_anomalies()
+            found += survey.remarks()
+            notes.append(f"{experiment.dataset.title}: labels have {survey.shares() or 'nothing that can be read'}.")
+        told += [f"{experiment.dataset.title}: {remark}." for remark in found]
+    return replace(plan, notes=[*plan.notes, *notes, *told], remarks=told)
 
 
 def _check(config: EvaluationConfig) -> None:

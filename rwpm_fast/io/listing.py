@@ -55,8 +55,6 @@ def is_dead_link(path: str | os.PathLike[str]) -> bool:
 
 
 def unused_text(unused: Iterable[Path]) -> str:
-    """Say which files were left out of the photos; an empty text if there are none."""
+    """Say which files were left out of the photos, in a clause."""
     names = [path.name for path in unused]
-    if not names:
-        return ""
     return f"{len(names)} files are no photos by their suffix and not used: {listed(names)}"

@@ -268,13 +268,15 @@ def check_fpr_rule(rule: str) -> None:
         raise ValueError(f"fpr_rule: expected one of {', '.join(FPR_RULES)}, got {rule!r}")
 
 
-def check_label_values(positive: Sequence[int], negative: Sequence[int]) -> None:
-    """Raise ValueError unless there are positive and negative label values, and none that is both."""
+def check_label_values(positive: Sequence[int], negative: Sequence[int], void: Sequence[int] = ()) -> None:
+    """Raise ValueError unless there are positive and negative label values, and none of two kinds."""
     for name, values in (("positive", positive), ("negative", negative)):
         if not len(values):
             raise ValueError(f"{name}: expected at least one label value, got none")
     if both := set(positive) & set(negative):
         raise ValueError(f"positive: expected label values that are not negative too, got {sorted(both)} in both")
+    if both := set(void) & {*positive, *negative}:
+        raise ValueError(f"void: expected label values that are neither positive nor negative, got {sorted(both)}")
 
 
 def as_images(scores: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
