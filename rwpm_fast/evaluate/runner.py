@@ -240,7 +240,7 @@ def _add_metrics(
         metrics = PixelMetrics(fpr_rule)
         metrics.update(score_map, labels)
         if per_image:
-            image.results[key] = metrics.compute()
+            image.results[key] = metrics.curve().result(fpr_rule, images=1)
         pooled.merge(metrics)
     merged = processes.reduce(pooled)
     computed = (merged.compute(), merged.curve().thinned()) if merged else None

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .pixel import as_array
+from .pixel import as_array, check_labels
 from .smiyc import BinnedPixelMetrics, BinnedPixelResult
 
 # An sIoU or PPV of exactly 0.6 counts as below: the benchmark's list has 0.6000000000000001 there.
@@ -150,7 +150,7 @@ class ComponentMetrics:
 
         Args:
             scores: [H, W] floating-point array or tensor, higher = more anomalous.
-            labels: [H, W] integer, 0 inlier, 1 anomaly, every other value void.
+            labels: [H, W] integer, 0 inlier, 1 anomaly, every other value from 0 on void.
 
         Raises:
             TypeError: wrong kind of numbers.
@@ -173,7 +173,7 @@ class ComponentMetrics:
 
         Args:
             predicted: [H, W] bool.
-            labels: [H, W] integer, 0 inlier, 1 anomaly, every other value void.
+            labels: [H, W] integer, 0 inlier, 1 anomaly, every other value from 0 on void.
 
         Raises:
             TypeError: wrong kind of values.
@@ -260,12 +260,12 @@ def match_components(predicted: Any, labels: Any, limits: SizeLimits) -> Compone
 
     Args:
         predicted: [H, W] bool.
-        labels: [H, W] integer, 0 inlier, 1 anomaly, every other value void.
+        labels: [H, W] integer, 0 inlier, 1 anomaly, every other value from 0 on void.
         limits: size limits.
 
     Raises:
         TypeError: wrong kind of values.
-        ValueError: no image, or shapes that differ.
+        ValueError: no image, shapes that differ, or labels below 0.
         ImportError: SciPy is not installed.
     """
     predicted, labels = as_array("predicted", predicted), as_array("labels", labels)
@@ -275,6 +275,7 @@ def match_components(predicted: Any, labels: Any, limits: SizeLimits) -> Compone
         raise ValueError(f"labels: expected shape {list(predicted.shape)} to match scores, got {list(labels.shape)}")
     if labels.dtype.kind not in "iub" or predicted.dtype != bool:
         raise TypeError(f"labels, predicted: expected integers and bool, got {labels.dtype} and {predicted.dtype}")
+    check_labels(labels, positive=(1,), negative=(0,))
     valid = (labels == 0) | (labels == 1)
     true_map, true_sizes = _label(labels == 1)  # [H, W], [K + 1], background first
     predicted_map, predicted_sizes = _label(predicted & valid)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from ..io.text import listed
 
 FPR_RULES = ("fishyscapes", "rwpm", "pebal", "smiyc", "mask2anomaly")
 
@@ -59,23 +62,29 @@ class PixelMetrics:
     """
 
     def __init__(
-        self, fpr_rule: str = "fishyscapes", *, positive: Sequence[int] = (1,), negative: Sequence[int] = (0,)
+        self,
+        fpr_rule: str = "fishyscapes",
+        *,
+        positive: Sequence[int] = (1,),
+        negative: Sequence[int] = (0,),
+        void: Sequence[int] | None = None,
     ) -> None:
         """Create an accumulator without images.
 
         Args:
             fpr_rule: one of ``FPR_RULES``; the default of ``compute``.
-            positive: label values of anomalies, (2,) for raw RoadAnomaly labels.
-            negative: label values of inliers. Every other value is void.
+            positive: label values of anomalies: (2,) for raw RoadAnomaly labels, (-1,) for those of pytorch-ood.
+            negative: label values of inliers.
+            void: label values that are ignored, and any other value is an error; None if every other value from 0 on is
+                void. A negative value has to be named here or above: what is void to one data set is the anomaly to
+                another.
 
         Raises:
-            ValueError: unknown rule, no label value, or one that is both positive and negative.
+            ValueError: unknown rule, no label value, or one of two kinds.
         """
         check_fpr_rule(fpr_rule)
-        check_label_values(positive, negative)
         self._fpr_rule = fpr_rule
-        self._positive = tuple(positive)
-        self._negative = tuple(negative)
+        self._kinds = LabelKinds(positive, negative, void)
         self.reset()
 
     def reset(self) -> None:
@@ -83,6 +92,7 @@ class PixelMetrics:
         self._positives = _Scores()
         self._negatives = _Scores()
         self._images = 0
+        self._kinds.reset()
         self._curve: Curve | None = None
 
     def update(self, scores: Any, labels: Any) -> None:
@@ -95,12 +105,14 @@ class PixelMetrics:
 
         Raises:
             TypeError: wrong kind of numbers.
-            ValueError: shapes differ, or a valid pixel has the score NaN. Nothing is added then.
+            ValueError: shapes differ, a label has no meaning, or a valid pixel has the score NaN. Nothing is added
+                then.
         """
         scores, labels = as_images(scores, labels)
-        positives, negatives = split_by_label(scores, labels, self._positive, self._negative)
+        positives, negatives = self._kinds.split(scores, labels)
         self._positives.add(positives)
         self._negatives.add(negatives)
+        self._kinds.note(labels, positives, negatives)
         self._images += len(scores)
         self._curve = None
 
@@ -114,13 +126,15 @@ class PixelMetrics:
             raise TypeError(f"other: expected PixelMetrics, got {type(other).__name__}")
         self._positives.merge(other._positives)
         self._negatives.merge(other._negatives)
+        self._kinds.merge(other._kinds)
         self._images += other._images
         self._curve = None
 
     def compute(self, fpr_rule: str | None = None) -> PixelResult:
         """Compute the metrics of all images added so far; more may be added afterwards.
 
-        Calling it again, also with another rule, does not sort again.
+        Calling it again, also with another rule, does not sort again. A ``RuntimeWarning`` tells the label values that
+        are there if none of them is positive, or none negative.
 
         Args:
             fpr_rule: one of ``FPR_RULES``; None for the constructor's.
@@ -130,16 +144,8 @@ class PixelMetrics:
         """
         rule = self._fpr_rule if fpr_rule is None else fpr_rule
         check_fpr_rule(rule)
-        curve = self.curve()
-        return PixelResult(
-            auroc=curve.auroc(),
-            ap=curve.ap(),
-            fpr95=curve.fpr95(rule),
-            positives=curve.positives,
-            negatives=curve.negatives,
-            images=self._images,
-            fpr_rule=rule,
-        )
+        self._kinds.warn_of_missing()
+        return self.curve().result(rule, self._images)
 
     def curve(self) -> Curve:
         """Compute the curve of all images added so far, with every threshold that matters."""
@@ -183,6 +189,18 @@ class Curve:
         steps = [np.searchsorted(c, np.linspace(0, c[-1], max(points - 1, 0) // 2)) for c in (self.tp, self.fp)]
         kept = np.unique(np.concatenate([*steps, [len(self.tp) - 1]]))
         return Curve(self.tp[kept], self.fp[kept], self.fp_above[kept], self.positives, self.negatives)
+
+    def result(self, fpr_rule: str, images: int) -> PixelResult:
+        """Compute the metrics of the curve of so many images, FPR95 by one of ``FPR_RULES``."""
+        return PixelResult(
+            auroc=self.auroc(),
+            ap=self.ap(),
+            fpr95=self.fpr95(fpr_rule),
+            positives=self.positives,
+            negatives=self.negatives,
+            images=images,
+            fpr_rule=fpr_rule,
+        )
 
     def auroc(self) -> float:
         """Compute the area under the ROC curve by trapezoids: a negative tied with a positive counts half."""
@@ -268,6 +286,57 @@ def check_fpr_rule(rule: str) -> None:
         raise ValueError(f"fpr_rule: expected one of {', '.join(FPR_RULES)}, got {rule!r}")
 
 
+class LabelKinds:
+    """What the label values of an accumulator mean, and which ones came while a kind is missing.
+
+    Args:
+        positive: label values of positives.
+        negative: label values of negatives.
+        void: label values of all other pixels; None for any from 0 on.
+
+    Raises:
+        ValueError: no positive or no negative label value, or one of two kinds.
+    """
+
+    def __init__(self, positive: Sequence[int], negative: Sequence[int], void: Sequence[int] | None) -> None:
+        check_label_values(positive, negative, void or ())
+        self.positive, self.negative = tuple(positive), tuple(negative)
+        self.void = None if void is None else tuple(void)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all images."""
+        self._missing = {"positive": self.positive, "negative": self.negative}
+        self._seen: set[int] = set()
+
+    def split(self, scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Copy the scores of positives and of negatives; see :func:`split_by_label`."""
+        return split_by_label(scores, labels, self.positive, self.negative, self.void)
+
+    def note(self, labels: np.ndarray, positives: np.ndarray, negatives: np.ndarray) -> None:
+        """Note the labels of an image, and the scores that :meth:`split` gave."""
+        for name, scores in (("positive", positives), ("negative", negatives)):
+            if len(scores):
+                self._missing.pop(name, None)
+        if self._missing:
+            self._seen.update(np.unique(labels).tolist())
+
+    def merge(self, other: LabelKinds) -> None:
+        """Add what another accumulator noted."""
+        self._missing = {name: values for name, values in self._missing.items() if name in other._missing}
+        self._seen |= other._seen
+
+    def warn_of_missing(self) -> None:
+        """Warn the caller's caller of a kind that no label had, with the labels that there were."""
+        for name, values in self._missing.items() if self._seen else ():
+            warnings.warn(
+                f"{name}: no pixel is labeled {' or '.join(map(str, values))}, so metrics are NaN or mean nothing; "
+                f"the labels are {listed(sorted(self._seen), 20)}",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+
+
 def check_label_values(positive: Sequence[int], negative: Sequence[int], void: Sequence[int] = ()) -> None:
     """Raise ValueError unless there are positive and negative label values, and none of two kinds."""
     for name, values in (("positive", positive), ("negative", negative)):
@@ -304,7 +373,11 @@ def as_images(scores: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def split_by_label(
-    scores: np.ndarray, labels: np.ndarray, positive: Sequence[int], negative: Sequence[int]
+    scores: np.ndarray,
+    labels: np.ndarray,
+    positive: Sequence[int],
+    negative: Sequence[int],
+    void: Sequence[int] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Copy the scores of positives and of negatives into two flat arrays; all other pixels are void.
 
@@ -313,15 +386,42 @@ def split_by_label(
         labels: array of the same shape.
         positive: label values of positives.
         negative: label values of negatives.
+        void: label values of all other pixels; None for any from 0 on.
 
     Raises:
-        ValueError: a positive or negative pixel has the score NaN.
+        ValueError: a label has no meaning, or a positive or negative pixel has the score NaN.
     """
+    check_labels(labels, positive, negative, void)
     parts = scores[np.isin(labels, positive)], scores[np.isin(labels, negative)]
     unranked = sum(int(np.isnan(part).sum()) for part in parts)
     if unranked:
         raise ValueError(f"scores: expected no NaN on valid pixels, got {unranked} (mark such pixels void)")
     return parts
+
+
+def check_labels(
+    labels: np.ndarray, positive: Sequence[int], negative: Sequence[int], void: Sequence[int] | None = None
+) -> None:
+    """Raise ValueError if there are labels that are neither positive, negative nor void.
+
+    Args:
+        labels: array of any shape.
+        positive: label values of positives.
+        negative: label values of negatives.
+        void: label values of all other pixels; None for any from 0 on.
+    """
+    if void is None and labels.min(initial=0) >= 0:
+        return
+    unnamed = np.setdiff1d(labels, [*positive, *negative, *(void or ())])
+    if void is None:
+        unnamed = unnamed[unnamed < 0]
+    if len(unnamed):
+        raise ValueError(
+            f"labels: got {listed(unnamed.tolist())}, which {'is' if len(unnamed) == 1 else 'are'} neither positive "
+            f"{list(positive)} nor negative {list(negative)}"
+            + (f" nor void {list(void)}" if void is not None else " and, being below 0, not void unless named")
+            + "; pytorch-ood labels anomalies -1 and void 1 (positive=(-1,) of PixelMetrics)" * (-1 in unnamed)
+        )
 
 
 def as_array(name: str, values: Any) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .pixel import Curve, as_images, check_label_values, split_by_label
+from .pixel import Curve, LabelKinds, as_images
 
 BINS = ("quantile", "uniform")
 
@@ -69,30 +69,35 @@ class BinnedPixelMetrics:
     """
 
     def __init__(
-        self, bins: str = "quantile", *, positive: Sequence[int] = (1,), negative: Sequence[int] = (0,)
+        self,
+        bins: str = "quantile",
+        *,
+        positive: Sequence[int] = (1,),
+        negative: Sequence[int] = (0,),
+        void: Sequence[int] | None = None,
     ) -> None:
         """Create an accumulator without images.
 
         Args:
             bins: "quantile" (the benchmark's metric) or "uniform".
             positive: label values of anomalies.
-            negative: label values of inliers. Every other value is void.
+            negative: label values of inliers.
+            void: label values that are ignored; None for every other value from 0 on, as in ``PixelMetrics``.
 
         Raises:
-            ValueError: unknown bins, no label value, or one that is both positive and negative.
+            ValueError: unknown bins, no label value, or one of two kinds.
         """
         if bins not in BINS:
             raise ValueError(f"bins: expected one of {', '.join(BINS)}, got {bins!r}")
-        check_label_values(positive, negative)
         self._bins = bins
-        self._positive = tuple(positive)
-        self._negative = tuple(negative)
+        self._kinds = LabelKinds(positive, negative, void)
         self.reset()
 
     def reset(self) -> None:
         """Remove all images."""
         self._histograms: list[_Histogram] = []
         self._images = 0
+        self._kinds.reset()
 
     def update(self, scores: Any, labels: Any) -> None:
         """Add an image, or several, each with its own bins.
@@ -104,13 +109,15 @@ class BinnedPixelMetrics:
 
         Raises:
             TypeError: wrong kind of numbers.
-            ValueError: shapes differ, a valid pixel has the score NaN, or one outside the uniform bins. Nothing is
-                added then.
+            ValueError: shapes differ, a label has no meaning, or a valid pixel has the score NaN, or one outside the
+                uniform bins. Nothing is added then.
         """
         scores, labels = as_images(scores, labels)
-        parts = [split_by_label(*image, self._positive, self._negative) for image in zip(scores, labels, strict=True)]
+        parts = [self._kinds.split(*image) for image in zip(scores, labels, strict=True)]
         self._histograms += [self._histogram(*part) for part in parts if part[0].size or part[1].size]
         self._images += len(scores)
+        for image, part in zip(labels, parts, strict=True):
+            self._kinds.note(image, *part)
 
     def merge(self, other: BinnedPixelMetrics) -> None:
         """Add all images of another accumulator, whatever its label values.
@@ -124,10 +131,15 @@ class BinnedPixelMetrics:
         if other._bins != self._bins:
             raise ValueError(f"other: expected {self._bins} bins, got {other._bins}")
         self._histograms.extend(other._histograms)
+        self._kinds.merge(other._kinds)
         self._images += other._images
 
     def compute(self) -> BinnedPixelResult:
-        """Compute the metrics of all images added so far; more may be added afterwards."""
+        """Compute the metrics of all images added so far; more may be added afterwards.
+
+        A ``RuntimeWarning`` tells the label values that are there if none of them is positive, or none negative.
+        """
+        self._kinds.warn_of_missing()
         thresholds, curve = _pool(self._histograms)
         best_f1, best_f1_threshold = _best_f1(thresholds, curve)
         return BinnedPixelResult(
