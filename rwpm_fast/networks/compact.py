@@ -114,16 +114,19 @@ class CompactNet(Network):
         return super().load(WEIGHTS if weights is None else weights)
 
     def input_size(self, photo_size: tuple[int, int]) -> tuple[int, int]:
-        part = min(1.0, MAX_SIDE / max(photo_size))
-        height, width = (max(8, round(side * part)) for side in photo_size)
+        # In whole numbers and without a branch, so that an exported network follows the size of the photo, which is a
+        # symbol there: side * MAX_SIDE / longest rounded, halves to even.
+        longest = torch.sym_max(torch.sym_max(*photo_size), MAX_SIDE)
+        height, width = (
+            torch.sym_max(8, (2 * side * MAX_SIDE + longest - 1 + side * MAX_SIDE // longest % 2) // (2 * longest))
+            for side in photo_size
+        )
         return height, width
 
     def preprocess(self, photos: Tensor) -> Tensor:
         images = photos.to(self.classifier.weight.dtype) / 127.5 - 1
-        height, width = images.shape[2:]
-        size = self.input_size((height, width))
-        if size == (height, width):
-            return images
+        size = self.input_size((images.shape[2], images.shape[3]))
+        # Where the size stays, every bit does. A branch on the size would be frozen by an export.
         return F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
 
     def embed(self, images: Tensor) -> Tensor:

@@ -81,8 +81,10 @@ class Downsample(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv3x3(x)
         if self.pooled:
-            # ceil_mode keeps a last odd row or column, as the padded convolution does; even sizes are not affected.
-            y = torch.cat([y, F.max_pool2d(x, 2, ceil_mode=True)], dim=1)
+            # A last odd row or column is kept, as by the padded convolution. What ceil_mode=True would do, but packages
+            # of AOTInductor that were made from an even size drop it there (torch 2.13).
+            odd = F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2), value=-torch.inf)
+            y = torch.cat([y, F.max_pool2d(odd, 2)], dim=1)
         return self.bn_prelu(y)
 
 

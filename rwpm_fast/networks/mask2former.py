@@ -66,8 +66,10 @@ class Mask2Former(Network):
 
     def preprocess(self, photos: Tensor) -> Tensor:
         size, photos = (photos.shape[-2], photos.shape[-1]), photos.float()
-        if (shown := self.input_size(size)) != size:
-            # As Pillow, which the published code uses: antialiased, rounded after each pass, halves up.
+        shown = self.input_size(size)
+        if type(self).input_size is not Network.input_size:  # by class: a branch on sizes would be frozen by an export
+            # As Pillow, which the published code uses: antialiased, rounded after each pass, halves up. Where the size
+            # stays, whole numbers do.
             for step in ((size[0], shown[1]), shown):
                 photos = F.interpolate(photos, step, mode="bilinear", align_corners=False, antialias=True)
                 photos = (photos + 0.5).floor()
@@ -201,10 +203,12 @@ class Mask2Anomaly(Detectron2Network):
         return parts.mask2former(parts.resnet(), classes=19, decoder_layers=9, global_masked_attention=True)
 
     def input_size(self, photo_size: tuple[int, int]) -> tuple[int, int]:
-        scale = self.shorter_side / min(photo_size)
-        if max(photo_size) * scale > self.longest_side:
-            scale = self.longest_side / max(photo_size)
-        height, width = (int(side * scale + 0.5) for side in photo_size)
+        # side * min(shorter_side / shortest, longest_side / longest), rounded, halves up; in whole numbers and without a
+        # branch, so that an exported network follows the size of the photo, which is a symbol there.
+        shortest, longest = torch.sym_min(*photo_size), torch.sym_max(*photo_size)
+        part = 2 * self.shorter_side * self.longest_side
+        whole = torch.sym_max(shortest * self.longest_side, longest * self.shorter_side)
+        height, width = ((side * part + whole) // (2 * whole) for side in photo_size)
         return height, width
 
 

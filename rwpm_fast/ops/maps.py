@@ -39,7 +39,9 @@ def partition_edges(size: int, parts: int) -> list[int]:
         raise TypeError(f"parts: expected an integer, got {type(parts).__name__}")
     if parts < 1:
         raise ValueError(f"parts: expected 1 or more, got {parts}")
-    if parts > max(size, 1):
+    if parts == 1:  # of a map without pixels too, and no condition on a size that a compiler keeps open
+        return [0, size]
+    if parts > size:
         raise ValueError(f"parts: expected 1 to {max(size, 1)} for a map side of {size} pixels, got {parts}")
     return [size * k // parts for k in range(parts + 1)]
 
@@ -58,7 +60,8 @@ def walk_map(
 ) -> Tensor:
     """Walk a map of pixel embeddings, whole or in ``parts`` x ``parts`` contiguous sub-maps (n of the paper).
 
-    Every sub-map is walked by itself. Uneven sizes lose no pixel; sub-maps of equal size are walked as one batch.
+    Every sub-map is walked by itself. Uneven sizes lose no pixel; sub-maps of equal size are walked as one batch, except
+    under a compiler, which keeps one graph for all sizes.
     Masked pixels are no part of the graph, so that sky or other irrelevant regions cost no time (comment 3 of the RWPM
     supplement), and keep their values.
 
@@ -104,7 +107,9 @@ def walk_map(
     edges = [partition_edges(side, parts) for side in size]
     walk_pixels = partial(walk, **settings.operator_kwargs(), backend=backend)
     # On a GPU the sparse matrix is smaller if the pixels of a group are close together; the CPU kernels reorder pixels.
-    by_patches = tolerance > 0 and (embedding_map.is_cuda or backend == "triton")
+    # The order by patches depends on the size, which a compiler keeps open.
+    on_gpu = embedding_map.is_cuda or backend == "triton"
+    by_patches = tolerance > 0 and on_gpu and not torch.compiler.is_compiling()
     if batch:
         return walk_blocks(walk_pixels, embedding_map, value_map, mask, *edges, by_patches=by_patches)
     value_map, mask = (None if map_ is None else map_[None] for map_ in (value_map, mask))
@@ -125,7 +130,7 @@ def walk_blocks(
 
     Args:
         walk_pixels: function from embeddings [M, N, D], values [M, N, C] or None for the embeddings, and ``mask``
-            [M, N] bool or None to walked values [M, N, C]. It is called once for all sub-maps of equal size.
+            [M, N] bool or None to walked values [M, N, C].
         embedding_map: [B, D, H, W].
         value_map: [B, C, H, W] or None.
         mask: [B, H, W] bool or None.
@@ -137,29 +142,41 @@ def walk_blocks(
     Returns:
         Walked values, [B, C, H, W], contiguous.
     """
-    blocks = defaultdict(list)  # size of a sub-map -> indices of the sub-maps of that size
-    for top, bottom in pairwise(rows):
-        for left, right in pairwise(columns):
-            blocks[bottom - top, right - left].append((..., slice(top, bottom), slice(left, right)))
+    to_pixels, to_map = (pixel_order.to_pixels, pixel_order.to_map) if by_patches else (_by_rows, _from_rows)
+    blocks = [(top, bottom, left, right) for top, bottom in pairwise(rows) for left, right in pairwise(columns)]
 
-    def pixels(map_: Tensor, where: list) -> Tensor:  # -> [len(where) * B, h * w, channels]
-        flat = [to_pixels(map_[block]) for block in where]
+    def pixels(map_: Tensor, where: list[int]) -> Tensor:  # -> [len(where) * B, h * w, channels]
+        flat = [to_pixels(map_[..., top:bottom, left:right]) for top, bottom, left, right in (blocks[k] for k in where)]
         return flat[0] if len(flat) == 1 else torch.cat(flat)
 
-    to_pixels, to_map = (pixel_order.to_pixels, pixel_order.to_map) if by_patches else (_by_rows, _from_rows)
     source = embedding_map if value_map is None else value_map
     result: Tensor | None = None
-    for (height, width), where in blocks.items():
+    for where in _alike(blocks):
         values = None if value_map is None else pixels(value_map, where)
         valid = None if mask is None else pixels(mask[:, None], where).squeeze(2)
         walked = walk_pixels(pixels(embedding_map, where), values, mask=valid)
-        walked = to_map(walked, height, width).unflatten(0, (len(where), len(source)))
+        top, bottom, left, right = blocks[where[0]]
+        walked = to_map(walked, bottom - top, right - left).unflatten(0, (len(where), len(source)))
         if result is None:
             result = walked.new_empty(source.shape)
-        for block, part in zip(where, walked, strict=True):  # part: [B, C, h, w]
-            result[block] = part
+        for k, part in zip(where, walked, strict=True):  # part: [B, C, h, w]
+            top, bottom, left, right = blocks[k]
+            result[..., top:bottom, left:right] = part
     assert result is not None  # edges enclose at least one sub-map
     return result
+
+
+def _alike(blocks: list[tuple[int, int, int, int]]) -> list[list[int]]:
+    """Numbers of the sub-maps, those of equal size together.
+
+    Under a compiler each is alone: sizes may be symbols there, for one graph for all of them, and to ask whether two
+    are equal would fix them.
+    """
+    open_sizes = torch.compiler.is_compiling() or any(isinstance(edge, torch.SymInt) for edge in blocks[-1])
+    groups = defaultdict(list)
+    for k, (top, bottom, left, right) in enumerate(blocks):
+        groups[k if open_sizes else (bottom - top, right - left)].append(k)
+    return list(groups.values())
 
 
 def _by_rows(map_: Tensor) -> Tensor:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 NO_EMBEDDING_GRADIENT = (
     "embeddings: no gradient with respect to the embeddings yet, only to the values; pass embeddings.detach() and, "
-    "where the values are the embeddings, values=embeddings"
+    "where the values are the embeddings, values=embeddings; to export or only to run a network before the walk, "
+    "network.requires_grad_(False)"
 )
 
 
