@@ -77,7 +77,7 @@ def share(options: argparse.Namespace) -> int:
     weights = weights_of(options.weights, options.networks)
     if options.photo is None:
         raise ValueError("--photo: expected the file of a photo of a street; networks and walks run on it")
-    photo = read_image(options.photo)
+    photo = read_image(options.photo, upright=True)
     random = [name for name in options.networks if name != "compact" and name not in weights]
     if random and options.embeddings is None:
         raise ValueError(f"--embeddings: expected a file, for {', '.join(random)}; or give --weights {random[0]}=FILE")

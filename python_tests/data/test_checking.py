@@ -9,6 +9,7 @@ from PIL import Image, PngImagePlugin
 from python_tests.places import DATA
 from rwpm_fast import data
 from rwpm_fast.data import LabelValues
+from rwpm_fast.data.frames import count_values
 from rwpm_fast.io.images import ImageError, read_image
 
 
@@ -124,6 +125,49 @@ def test_any_two_folders(root):
     assert len(data.folders(root / "images", root / "labels", limit=2)) == 2
     with pytest.raises(ValueError, match="positive"):
         data.folders(root / "images", root / "labels", positive=(1,), negative=(1,))
+
+
+def test_left_over_and_missing_labels_of_two_folders(root):
+    for source, target in (("images/0.png", "images/a.png"), ("labels/0.png", "labels/b.png")):
+        (root / target).write_bytes((root / source).read_bytes())
+    (root / "images" / "c.heic").touch()
+    with pytest.raises(ImageError, match=r"1 of 4 labels missing: a\.png"):
+        data.folders(root / "images", root / "labels")
+    dataset = data.folders(root / "images", root / "labels", complete=False)
+    assert [path.name for path in (*dataset.without_label, *dataset.unused)] == ["a.png", "c.heic"]
+    assert dataset.without_photo == (str(root / "labels" / "b.png"),)
+    assert data.folders(root / "images", root / "labels", limit=3).without_photo == dataset.without_photo
+    (root / "images" / "a.png").unlink()
+    data.folders(root / "images", root / "labels").require_complete()
+
+
+def test_two_folders_with_declared_void_values(root):
+    dataset = data.folders(root / "images", root / "labels", void=(255,))
+    assert dataset.frames[1].read_labels()[3].tolist() == [255] * 6
+    Image.fromarray(np.full((4, 6), 9, np.uint8)).save(root / "labels" / "1.png")
+    with pytest.raises(ImageError, match="expected the values 0 inlier, 1 anomaly, 255 void, got 9"):
+        dataset.frames[1].read_labels()
+    for settings, message in (
+        ({"void": (0,)}, "void: expected label values that are neither"),
+        ({"orientation": "left"}, "orientation: expected stored or upright, got 'left'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            data.folders(root / "images", root / "labels", **settings)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32])
+def test_shares_of_label_values(dtype):
+    pixels = count_values(np.array([[0, 0, 0, 0, 1, 2, 3, 3, 3, 255]], dtype))
+    assert pixels == {0: 4, 1: 1, 2: 1, 3: 3, 255: 1}
+    undeclared = LabelValues.from_values(void=None)
+    assert (
+        undeclared.shares(pixels)
+        == "inlier values 0 (40.00%), anomaly values 1 (10.00%), void values 2..3, 255 (50.00%)"
+    )
+    declared = LabelValues.from_values(anomaly=(7,), inlier=(0, 1))
+    assert (
+        declared.shares(pixels) == "inlier values 0, 1 (50.00%), void values 255 (10.00%), unknown values 2..3 (40.00%)"
+    )
 
 
 PUBLISHED = {

@@ -208,6 +208,29 @@ def test_each_layout_is_found_by_looking_and_by_name(tmp_path, name, layout, spl
         assert labels.shape == (4, 6) and set(np.unique(labels)) <= {0, 1, 255}
 
 
+@pytest.mark.parametrize(("name", "layout", "split", "files", "frame_id"), TREES, ids=[f"{t[0]}-{t[1]}" for t in TREES])
+def test_each_layout_tells_what_it_leaves_out(tmp_path, name, layout, split, files, frame_id):
+    """Suffixes match in any case; dead links are photos; hidden files and folders are nothing."""
+    tree(tmp_path, *files, labels=LABELS * (LABELS < 2))
+    (frame,) = data.open_dataset(name, tmp_path, layout=layout)
+    photo, label = (path.rename(path.with_suffix(path.suffix.upper())) for path in (frame.photo, frame.label))
+    other = photo.with_suffix(".heic")
+    other.touch()
+    photo.with_name(f".{photo.name}").touch()
+    photo.with_suffix(".folder").mkdir()
+    dataset = data.open_dataset(name, tmp_path, layout=layout)
+    assert [(frame.id, frame.photo, frame.label) for frame in dataset] == [(frame_id, photo, label)]
+    assert dataset.unused == (other,)
+    dataset.require_complete()
+    assert data.check(dataset).unused == [str(other)]
+
+    photo.unlink()
+    photo.symlink_to("gone.png")
+    report = data.check(data.open_dataset(name, tmp_path, layout=layout))
+    (told,) = report.problems["files that cannot be read"]
+    assert told == f"{photo}: cannot be read: a link to gone.png, which is not there"
+
+
 def test_every_layout_has_a_tree():
     tried = {(name, layout) for name, layout, *_ in TREES} | {("fishyscapes_static", "official")}  # below
     assert tried == {(name, one.name) for name, b in BENCHMARKS.items() for one in b.layouts}
@@ -386,8 +409,11 @@ def test_road_anomaly_has_2_for_anomalies_and_a_list_of_its_photos(tmp_path):
     (tmp_path / "frame_list.json").write_text(json.dumps(["a.jpg", "b.jpg"]))
     dataset = data.open_dataset("road_anomaly", tmp_path)
     np.testing.assert_array_equal(dataset.frames[0].read_labels(), LABELS == 1)
-    with pytest.raises(ImageError, match=r"photos missing for 1: b\.jpg"):
+    assert (dataset.listed_only, dataset.without_photo) == (("b.jpg",), ())
+    with pytest.raises(ImageError, match=r"listed photos missing for 1: b\.jpg"):
         dataset.require_complete()
+    report = data.check(dataset)
+    assert report.problems["listed but not there"] == ["b.jpg"] and "labels without photos" not in report.problems
     for broken in ("[", '{"a": 1}'):
         (tmp_path / "frame_list.json").write_text(broken)
         with pytest.raises(ImageError, match=r"frame_list\.json: expected a JSON list"):

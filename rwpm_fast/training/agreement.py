@@ -72,7 +72,7 @@ def compare(network: Network, teacher: Network, photos: list[Path]) -> Agreement
     counts = np.zeros((size, size), np.int64)
     scorers = [Scorer(segmenter, walk=None) for segmenter in (teacher, network)]
     for path in progress(photos, "compare"):
-        photo = read_image(path)
+        photo = read_image(path, upright=True)
         row, column = (scorer(photo).segmentation.numpy() for scorer in scorers)  # [H, W] each
         counts += np.bincount((row * size + column).ravel(), minlength=size**2).reshape(size, size)
     return Agreement(teacher.classes, counts)

@@ -73,7 +73,7 @@ def teacher_samples(
     samples = []
     paths = [path for folder in folders for path in find_images([folder])]
     for number, path in enumerate(paths):
-        photo = torch.from_numpy(read_image(path)).permute(2, 0, 1)  # [3, H, W]
+        photo = torch.from_numpy(read_image(path, upright=True)).permute(2, 0, 1)  # [3, H, W]
         height, width = (side // 8 * 8 for side in photo.shape[1:])
         image = photo[:, :height, :width].contiguous()
         samples.append(PhotoSample(image, teacher_logits(teacher, image)))
