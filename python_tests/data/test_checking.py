@@ -166,7 +166,7 @@ def test_shares_of_label_values(dtype):
     )
     declared = LabelValues.from_values(anomaly=(7,), inlier=(0, 1))
     assert (
-        declared.shares(pixels) == "inlier values 0, 1 (50.00%), void values 255 (10.00%), unknown values 2..3 (40.00%)"
+        declared.shares(pixels) == "inlier values 0..1 (50.00%), void values 255 (10.00%), unknown values 2..3 (40.00%)"
     )
 
 
