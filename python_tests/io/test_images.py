@@ -101,6 +101,16 @@ class TestReadPhoto:
         header = read_header(path)
         assert (header.orientation, header.size, header.upright_size) == (orientation, (5, 7), upright.shape[:2])
 
+    def test_orientation_behind_the_pixels_of_a_png(self, tmp_path, color):
+        exif = Image.Exif()
+        exif[274] = 3
+        content = save(color, tmp_path / "a.png", exif=exif).read_bytes()
+        start = content.index(b"eXIf") - 4
+        end = start + 12 + int.from_bytes(content[start : start + 4], "big")
+        (tmp_path / "a.png").write_bytes(content[:start] + content[end:-12] + content[start:end] + content[-12:])
+        np.testing.assert_array_equal(read_image(tmp_path / "a.png", upright=True), color[::-1, ::-1])
+        assert read_header(tmp_path / "a.png").orientation == 3
+
     def test_orientation_that_cannot_be_read_counts_for_nothing(self, tmp_path, color):
         for number, exif in enumerate((b"Exif\0\0not TIFF", b"Exif\0\0MM\0*", b"")):
             path = save(color, tmp_path / f"{number}.png", exif=exif)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -127,7 +127,7 @@ def read_header(path: str | os.PathLike[str]) -> Header:
         ImageError: the file is missing or not a picture.
     """
     with _opened(path) as picture:
-        orientation = _orientation(picture)
+        orientation = _orientation(picture, decoded=False)
         width, height = picture.size
         if picture.format == "TIFF":  # Pillow's size is that of the stored or of the turned picture, by version
             width, height = (int(picture.tag_v2[tag]) for tag in (256, 257))
@@ -327,13 +327,37 @@ def _open(path: str | os.PathLike[str]) -> tuple[Any, int]:
         return _turned(picture, {6: 8, 8: 6}.get(orientation, orientation)), orientation
 
 
-def _orientation(picture: Any) -> int:
-    """Return the EXIF orientation, 1..8; 1 where there is none or none that can be read."""
+def _orientation(picture: Any, *, decoded: bool = True) -> int:
+    """Return the EXIF orientation, 1..8; 1 where there is none or none that can be read.
+
+    Args:
+        picture: the picture.
+        decoded: whether its pixels are loaded. Pillow would load those of any PNG for what may stand behind them.
+    """
+    from PIL import Image
+
     try:
-        orientation = picture.getexif().get(_ORIENTATION)
+        whole = decoded or picture.format != "PNG" or _png_goes_on(picture.fp)
+        exif = picture.getexif() if whole else Image.Image.getexif(picture)
+        orientation = exif.get(_ORIENTATION)
     except _BROKEN:  # the pixels may be whole
         return 1
     return orientation if orientation in _TURNS else 1
+
+
+def _png_goes_on(file: BinaryIO) -> bool:
+    """Whether a PNG has EXIF or text behind its pixels; the file's position stays."""
+    position = file.tell()
+    behind = False
+    file.seek(8)
+    while len(head := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        behind = behind or kind == b"IDAT"
+        if behind and kind in (b"eXIf", b"iTXt", b"tEXt", b"zTXt"):
+            break
+        file.seek(length + 4, os.SEEK_CUR)
+    file.seek(position)
+    return len(head) == 8
 
 
 def _turned(picture: Any, orientation: int) -> Any:
