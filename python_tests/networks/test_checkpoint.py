@@ -1,15 +1,22 @@
+"""Loading weights into a network: all or nothing, and all that people save around them."""
+
 from __future__ import annotations
 
-import zipfile
+import argparse
+import re
 from collections import OrderedDict
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from rwpm_fast.networks import DABNet
-from rwpm_fast.networks.checkpoint import load_state, read_state_dict, strip_prefixes
+from rwpm_fast import networks
+from rwpm_fast.cli import main
+from rwpm_fast.networks import CompactNet, DABNet, DeepLabWRN38
+from rwpm_fast.networks.checkpoint import check_finite, load_state, read_state_dict
 
 
 def small() -> nn.Module:
@@ -24,149 +31,6 @@ def same(got, wanted):
     assert got.keys() == wanted.keys()
     for name in wanted:
         assert torch.equal(got[name], wanted[name]), name
-
-
-@pytest.mark.parametrize("nested", [None, "model", "state_dict"])
-@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "before torch 1.6"])
-def test_torch_files(tmp_path, nested, zipped):
-    state = small().state_dict()
-    others = {"epoch": 3, "optimizer": {"lr": 0.1}, "mean_iu": np.float64(0.8), "n": np.int64(4), "command": "train"}
-    content = state if nested is None else {nested: state, **others}
-    path = tmp_path / "w.pth"
-    torch.save(content, path, _use_new_zipfile_serialization=zipped)
-    same(read_state_dict(path), state)
-
-
-def test_the_first_key_that_is_there_counts(tmp_path):
-    path = tmp_path / "w.pt"
-    torch.save({"state_dict": {"a": torch.zeros(1)}, "teacher": {"b": torch.ones(1)}}, path)
-    same(read_state_dict(path, keys=("ema", "teacher", "state_dict")), {"b": torch.ones(1)})
-
-
-def test_npz(tmp_path):
-    state = small().state_dict()
-    np.savez(tmp_path / "w.npz", **{name: tensor.numpy() for name, tensor in state.items()})
-    same(read_state_dict(tmp_path / "w.npz"), state)
-
-
-def test_safetensors(tmp_path):
-    save_file = pytest.importorskip("safetensors.torch").save_file
-    state, path = small().state_dict(), tmp_path / "w.safetensors"
-    save_file(state, path)
-    same(read_state_dict(path), state)
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(ValueError, match=r"expected a safetensors file, got .*w\.safetensors, which is none or is cut"):
-        read_state_dict(path)
-
-
-def test_safetensors_that_are_not_installed(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "safetensors", None)
-    (tmp_path / "w.safetensors").write_bytes(b"")
-    with pytest.raises(ImportError, match="needs safetensors: pip install safetensors"):
-        read_state_dict(tmp_path / "w.safetensors")
-
-
-def test_an_array_that_cannot_be_read_is_named(tmp_path):
-    np.savez(tmp_path / "w.npz", good=np.zeros(3), bad=np.array([{}]), worse=np.array("text"))
-    with pytest.raises(ValueError, match=r"arrays of .*w\.npz cannot be read: bad \(.*, worse \("):
-        read_state_dict(tmp_path / "w.npz")
-
-
-@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "before torch 1.6"])
-def test_torch_file_that_is_cut_short(tmp_path, zipped):
-    path = tmp_path / "w.pth"
-    torch.save({"model": nn.Linear(300, 300).state_dict()}, path, _use_new_zipfile_serialization=zipped)
-    whole = path.read_bytes()
-    for size in (0, 1, 10, 100, len(whole) // 2, len(whole) - 1):
-        path.write_bytes(whole[:size])
-        with pytest.raises(ValueError, match=r"expected a weight file .*, got .*w\.pth, which is none or is cut short"):
-            read_state_dict(path)
-
-
-@pytest.mark.parametrize("suffix", ["npz", "pth"])
-def test_a_file_that_is_damaged(tmp_path, suffix):
-    path, values = tmp_path / f"w.{suffix}", np.arange(1000, dtype=np.float32)
-    if suffix == "npz":
-        np.savez(path, good=values[:5], bad=values)
-    else:
-        torch.save({"good": torch.tensor(values[:5]), "bad": torch.tensor(values)}, path)
-    content = bytearray(path.read_bytes())
-    content[content.index(values[500:510].tobytes())] ^= 1
-    path.write_bytes(content)
-    wanted = {
-        "npz": r"arrays of .*w\.npz cannot be read: bad \(",
-        "pth": r"w\.pth is damaged: the checksums of w/data/1",
-    }
-    with pytest.raises(ValueError, match=wanted[suffix]):
-        read_state_dict(path)
-
-
-def test_files_without_checksums(tmp_path):
-    config = pytest.importorskip("torch.utils.serialization.config", reason="this torch always writes them")
-    state = small().state_dict()
-    with config.patch({"save.compute_crc32": False}):
-        torch.save(state, tmp_path / "w.pth")
-    same(read_state_dict(tmp_path / "w.pth"), state)
-
-
-def test_files_that_are_no_weights(tmp_path):
-    path = tmp_path / "w.pth"
-    np.savez(tmp_path / "a.npz", a=np.zeros(2))
-    with zipfile.ZipFile(tmp_path / "other.zip", "w") as file:
-        file.writestr("readme.txt", "text")
-    contents = (b"text " * 99, b"\x89PNG\r\n\x1a\n" + bytes(99), (tmp_path / "a.npz").read_bytes())
-    for content in (*contents, (tmp_path / "other.zip").read_bytes()):
-        path.write_bytes(content)
-        with pytest.raises(ValueError, match="expected a weight file"):
-            read_state_dict(path)
-
-
-class Danger:
-    def __reduce__(self):
-        return print, ("code of a file ran",)
-
-
-def test_code_in_a_file_is_not_run(tmp_path, capsys):
-    torch.save({"model": {"a": torch.zeros(1)}, "danger": Danger()}, tmp_path / "w.pth")
-    with pytest.raises(ValueError, match=r"holds objects besides tensors, .*weights_only=False"):
-        read_state_dict(tmp_path / "w.pth")
-    assert capsys.readouterr().out == ""
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (torch.zeros(3), "expected a dict of tensors in .*, by itself or under 'model' or 'state_dict', got Tensor"),
-        ({"epoch": 1, "teacher": {}}, "but epoch, teacher hold none"),
-        ({"model": {}}, "holds no tensors"),
-        ({}, "holds no tensors"),
-    ],
-    ids=["tensor", "nothing nested", "empty model", "empty"],
-)
-def test_torch_file_without_tensors(tmp_path, content, message):
-    torch.save(content, tmp_path / "w.pth")
-    with pytest.raises(ValueError, match=message):
-        read_state_dict(tmp_path / "w.pth")
-
-
-def test_no_file(tmp_path):
-    for suffix in ("npz", "pth", "safetensors"):
-        with pytest.raises(FileNotFoundError, match=r"weights: expected a weight file, got .*nowhere"):
-            read_state_dict(tmp_path / f"nowhere.{suffix}")
-    with pytest.raises(IsADirectoryError, match=r"weights: expected a weight file, got .*: Is a directory"):
-        read_state_dict(tmp_path)
-
-
-def test_prefixes_are_stripped_however_they_are_stacked():
-    a, b = torch.zeros(1), torch.ones(1)
-    assert strip_prefixes({"module.branch1.a": a, "b": b}) == {"a": a, "b": b}
-    assert strip_prefixes({"model.module.a": a, "modules.b": b}) == {"a": a, "modules.b": b}
-    assert strip_prefixes({"net.module.a": a}, ["net."]) == {"module.a": a}
-
-
-def test_two_names_that_become_one():
-    with pytest.raises(ValueError, match=r"module\.a and a are both a without their prefixes"):
-        strip_prefixes({"module.a": torch.zeros(1), "a": torch.ones(1)})
 
 
 def test_half_and_double_precision_are_cast():
@@ -233,7 +97,326 @@ def test_fewer_than_half_of_the_entries_are_another_network_only_beside_others()
         fit(state | {"extra": torch.zeros(1)})
 
 
-def test_networks_load_torch_files(tmp_path):
-    state = DABNet().state_dict()
-    torch.save(state, tmp_path / "dabnet.pth")
-    same(DABNet.load(tmp_path / "dabnet.pth").state_dict(), state)
+# Wrappers of torch, optimizers, profilers and trainers: what they make of a state dict. The first ones keep it flat.
+
+
+def prefixed(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {prefix + name: tensor for name, tensor in state.items()}
+
+
+def inside(state: dict[str, Tensor], wrapper: str) -> dict[str, Tensor]:
+    """Put a wrapper around the first module of the network, such as a backbone."""
+    first = next(iter(state)).partition(".")[0] + "."
+    return {re.sub(f"^{re.escape(first)}", first + wrapper, name): tensor for name, tensor in state.items()}
+
+
+def counted(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    counters = {name.rpartition(".")[0] + ".num_batches_tracked" for name in state if name.endswith("running_mean")}
+    return {counter: torch.tensor(1) for counter in counters or {"norm.num_batches_tracked"}} | state
+
+
+def profiled(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    modules = {name.rpartition(".")[0] + "." for name in state} | {""}
+    counts = {f"{module}total_{what}": torch.zeros(1).double() for module in modules for what in ("ops", "params")}
+    return state | counts
+
+
+FLAT = {
+    "bare": dict,
+    "data parallel": lambda state: prefixed(state, "module."),
+    "compiled": lambda state: prefixed(state, "_orig_mod."),
+    "parallel, then compiled": lambda state: prefixed(state, "_orig_mod.module."),
+    "compiled, then parallel": lambda state: prefixed(state, "module._orig_mod."),
+    "a part compiled": lambda state: inside(state, "_orig_mod."),
+    "a part parallel, the whole compiled": lambda state: prefixed(inside(state, "module."), "_orig_mod."),
+    "a part recomputed": lambda state: inside(state, "_checkpoint_wrapped_module."),
+    "below model": lambda state: prefixed(state, "model."),
+    "below net, parallel": lambda state: prefixed(state, "module.net."),
+    "below a name of one's own": lambda state: prefixed(state, "segmenter.student_2."),
+    "with slashes": lambda state: prefixed(state, "model/"),
+    "counters of batches": counted,
+    "a profiler's counts": profiled,
+    "a profiler's counts, parallel": lambda state: prefixed(profiled(state), "module."),
+    "weights of a loss": lambda state: (
+        prefixed(state, "model.") | {"criterion.weight": torch.ones(19), "loss_fn.ce.weight": torch.ones(19)}
+    ),
+    "averaged": lambda state: prefixed(state, "module.") | {"n_averaged": torch.tensor(5)},
+}
+KEYS = (
+    *("model", "state_dict", "model_state_dict", "net", "network", "model_state", "ema", "state_dict_ema", "weights"),
+    "a name of one's own",
+)
+OPTIMIZER = {
+    "state": {i: {"momentum_buffer": torch.zeros(9), "step": torch.tensor(3.0)} for i in range(3)},
+    "param_groups": [{"lr": 0.1, "params": [0, 1, 2]}],
+}
+NESTED = {
+    **{f"under {key}": lambda state, key=key: {key: state} for key in KEYS},
+    "trained": lambda state: {"epoch": 3, "optimizer": OPTIMIZER, "model_state_dict": prefixed(state, "module.")},
+    "lightning": lambda state: {
+        "pytorch-lightning_version": "2.5.0",
+        "callbacks": {"best": {"score": torch.tensor(0.8)}},
+        "optimizer_states": [OPTIMIZER],
+        "state_dict": prefixed(state, "net.") | {"criterion.weight": torch.ones(19)},
+    },
+    "detectron2": lambda state: {"model": state, "iteration": 7, "optimizer": OPTIMIZER},
+    "arguments": lambda state: {"model": state, "args": argparse.Namespace(lr=0.1, sizes=[1, 2])},
+    "NumPy numbers": lambda state: {"state_dict": state, "mean_iu": np.float64(0.8), "epoch": np.int64(3)},
+    "one dictionary twice": lambda state: {"model": state, "state_dict": state},
+    "two levels": lambda state: {"checkpoint": {"model": state, "epoch": 3}},
+    "in a list": lambda state: {"models": [prefixed(state, "module.")]},
+    "a tuple": lambda state: (3, state),
+}
+
+
+def mask_networks():
+    return pytest.importorskip(
+        "python_tests.networks.test_mask2former", exc_type=pytest.skip.Exception, reason="needs transformers and SciPy"
+    )
+
+
+class Subject:
+    """A network of random weights, its state in the layout of its files, and how it is loaded."""
+
+    def __init__(self, network: networks.Network) -> None:
+        self.network = network
+        self.load = type(network).load
+
+    def state(self) -> dict[str, Tensor]:
+        return dict(self.network.state_dict())
+
+    def write(self, state: object, folder: Path, suffix: str) -> Path:
+        return save(state, folder / f"w.{suffix}")
+
+
+def save(state: object, path: Path) -> Path:
+    if path.suffix == ".npz":
+        np.savez(path, **{name: tensor.numpy() for name, tensor in state.items()})
+    elif path.suffix == ".safetensors":
+        pytest.importorskip("safetensors.torch").save_file(state, path)
+    else:
+        torch.save(state, path)
+    return path
+
+
+class NarrowDeepLab(DeepLabWRN38):
+    def __init__(self, outputs: int = 20, width: int = 4) -> None:
+        super().__init__(outputs, width)
+
+    @classmethod
+    def load(cls, weights, **settings):
+        return super().load(weights, width=4, **settings)
+
+
+class Detectron2Subject(Subject):
+    """A network whose files have the layout of detectron2."""
+
+    def state(self) -> dict[str, Tensor]:
+        from rwpm_fast.networks.detectron2 import Detectron2State
+
+        return Detectron2State(self.network.model).state_dict()
+
+
+class FolderSubject(Subject):
+    """A network of transformers, whose files are a folder's."""
+
+    def write(self, state: object, folder: Path, suffix: str) -> Path:
+        self.network.model.config.save_pretrained(folder)
+        save(state, folder / {"pth": "pytorch_model.bin", "safetensors": "model.safetensors"}[suffix])
+        return folder
+
+    def state(self) -> dict[str, Tensor]:
+        return {name.removeprefix("model."): tensor for name, tensor in self.network.state_dict().items()}
+
+
+SUBJECTS = {
+    "compact": lambda: Subject(CompactNet()),
+    "dabnet": lambda: Subject(DABNet()),
+    "deeplab": lambda: Subject(NarrowDeepLab()),
+    "rba": lambda: Detectron2Subject(mask_networks().SmallRbA()),
+    "mask2anomaly": lambda: Detectron2Subject(mask_networks().SmallMask2Anomaly()),
+    "mask2former": lambda: FolderSubject(mask_networks().standard()),
+}
+
+
+@cache
+def subject(name: str) -> Subject:
+    torch.manual_seed(0)
+    return SUBJECTS[name]()
+
+
+@pytest.mark.parametrize("name", SUBJECTS)
+@pytest.mark.parametrize("wrapping", FLAT | NESTED)
+def test_every_network_out_of_every_wrapping(tmp_path, name, wrapping):
+    original = subject(name)
+    content = (FLAT | NESTED)[wrapping](original.state())
+    loaded = original.load(original.write(content, tmp_path, "pth"))
+    assert not loaded.training
+    got = loaded.state_dict()
+    for entry in ("weight", "bias"):  # of a norm that transformers makes and nothing calls
+        got.pop(f"model.model.pixel_level_module.encoder.swin.layernorm.{entry}", None)
+    same(got, original.network.state_dict())
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        nn.DataParallel,
+        torch.compile,
+        torch.optim.swa_utils.AveragedModel,
+        lambda network: torch.compile(nn.DataParallel(network)),
+        lambda network: nn.DataParallel(torch.compile(network)),
+        lambda network: nn.ModuleDict({"student": network}),
+    ],
+    ids=["parallel", "compiled", "averaged", "parallel, compiled", "compiled, parallel", "a module of a module"],
+)
+def test_what_the_wrappers_of_torch_save(tmp_path, wrap):
+    network = DABNet()
+    torch.save({"model_state_dict": wrap(network).state_dict(), "epoch": 3}, tmp_path / "w.pth")
+    same(networks.load("dabnet", tmp_path / "w.pth").state_dict(), network.state_dict())
+
+
+@pytest.mark.parametrize("suffix", ["npz", "safetensors"])
+@pytest.mark.parametrize("wrapping", FLAT)
+def test_every_format_out_of_every_flat_wrapping(tmp_path, suffix, wrapping):
+    original = subject("dabnet")
+    same(
+        original.load(original.write(FLAT[wrapping](original.state()), tmp_path, suffix)).state_dict(),
+        original.network.state_dict(),
+    )
+
+
+def filled(number: float, prefix: str = "") -> dict[str, Tensor]:
+    return {prefix + name: torch.full_like(tensor, number) for name, tensor in small().state_dict().items()}
+
+
+# Files that hold two sets of weights, of ones and of twos, with the keys of both.
+TWO_SETS = {
+    "averaged besides": ({"model": filled(1), "ema": filled(2)}, "model", "ema"),
+    "averaged inside": ({"state_dict": filled(1) | {"ema": filled(2)}}, "state_dict", "state_dict/ema"),
+    "averaged without counters": (
+        {"model": filled(1), "ema": {name: t for name, t in filled(2).items() if "num_" not in name}},
+        *("model", "ema"),
+    ),
+    "levels": (
+        {"checkpoint": {"model": filled(1), "model_ema": prefixed(filled(2), "module.")}},
+        *("checkpoint/model", "checkpoint/model_ema"),
+    ),
+    "prefixes": (
+        {"state_dict": filled(1, "student.") | filled(2, "teacher.")},
+        *("state_dict/student.", "state_dict/teacher."),
+    ),
+    "a list": ({"models": [filled(1), filled(2)]}, "models/0", "models/1"),
+    "flat": (filled(1, "net_a.") | filled(2, "net_b."), "net_a.", "net_b."),
+}
+
+
+@pytest.mark.parametrize("kind", TWO_SETS)
+def test_several_sets_of_weights_are_named_and_chosen_from(tmp_path, kind):
+    content, *keys = TWO_SETS[kind]
+    torch.save(content, tmp_path / "w.pth")
+    names, listing = list(small().state_dict()), ", ".join(keys)
+    with pytest.raises(ValueError, match=rf"w\.pth holds 2 sets of tensors .*: {listing}; choose one by weights_key"):
+        read_state_dict(tmp_path / "w.pth", names)
+    for number, key in enumerate(keys, 1):
+        for spelling in {key, key.rstrip(".")}:
+            state = read_state_dict(tmp_path / "w.pth", names, weights_key=spelling)
+            load_state(network := small(), state, name="small", path="w.pth")
+            assert all((tensor == number).all() for name, tensor in network.state_dict().items() if "num_" not in name)
+    with pytest.raises(ValueError, match=rf"weights_key: expected one of .*w\.pth, {listing}, got 'teacher/model'$"):
+        read_state_dict(tmp_path / "w.pth", names, weights_key="teacher/model")
+
+
+def test_wrappers_that_tell_two_sets_apart(tmp_path):
+    torch.save(filled(1) | filled(2, "module."), tmp_path / "w.pth")
+    with pytest.raises(ValueError, match=r"holds 2 sets of tensors that may be meant: /, module\.; choose"):
+        read_state_dict(tmp_path / "w.pth", small().state_dict())
+    same(read_state_dict(tmp_path / "w.pth", small().state_dict(), weights_key="module."), filled(2))
+
+
+def test_weights_that_fit_are_taken_and_not_others(tmp_path):
+    """A set that has most of the names is the network's, wherever it is."""
+    other = {f"layers.{i}.weight": torch.zeros(9) for i in range(50)}
+    part = {name: tensor for name, tensor in filled(2).items() if name.startswith("conv")}
+    torch.save({"model": other, "teacher": filled(1), "momentum": part}, tmp_path / "w.pth")
+    same(read_state_dict(tmp_path / "w.pth", small().state_dict()), filled(1))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            filled(1, "module.") | {"norm.bias": torch.zeros(4)},
+            r"module\.norm\.bias and norm\.bias are both norm\.bias",
+        ),
+        (filled(1, "model.") | {"norm.bias": torch.zeros(4)}, r"model\.norm\.bias and norm\.bias are both norm\.bias"),
+        (filled(1, "model.") | {"head.weight": torch.zeros(4)}, r"does not fit small: unexpected: head\.weight$"),
+        (filled(1, "model.") | {"model.head.weight": torch.zeros(4)}, r"fit small: unexpected: head\.weight$"),
+        ({"model": filled(1, "a.") | {"a.norm.bias": torch.zeros(5)}}, r"mismatched: norm\.bias has shape \[5\]"),
+    ],
+    ids=["twice", "twice below a prefix", "outside the prefix", "below the prefix", "shape"],
+)
+def test_what_does_not_fit_is_refused_in_wrappings_too(tmp_path, content, message):
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(ValueError, match=message):
+        load_state(
+            small(), read_state_dict(tmp_path / "w.pth", small().state_dict()), name="small", path=tmp_path / "w.pth"
+        )
+
+
+def test_a_key_of_a_prefix_leaves_out_what_is_not_below_it(tmp_path):
+    torch.save({"state_dict": filled(1, "model.") | {"head.weight": torch.zeros(4)}}, tmp_path / "w.pth")
+    state = read_state_dict(tmp_path / "w.pth", small().state_dict(), weights_key="state_dict/model.")
+    same(state, filled(1))
+
+
+def test_a_network_with_a_module_called_module(tmp_path):
+    network = nn.Sequential(OrderedDict(module=nn.Conv2d(3, 4, 1)))
+    for prefix in ("", "module.", "_orig_mod."):
+        torch.save(prefixed(network.state_dict(), prefix), tmp_path / "w.pth")
+        same(read_state_dict(tmp_path / "w.pth", network.state_dict()), network.state_dict())
+
+
+def test_entries_of_a_loss_that_the_network_has_are_read(tmp_path):
+    network = nn.Sequential(OrderedDict(conv=nn.Conv2d(3, 4, 1), loss=nn.Linear(2, 2)))
+    torch.save(network.state_dict(), tmp_path / "w.pth")
+    same(read_state_dict(tmp_path / "w.pth", network.state_dict()), network.state_dict())
+
+
+def test_weights_key_of_the_command_line(tmp_path, capsys):
+    image = pytest.importorskip("PIL.Image")
+    pytest.importorskip("tqdm")
+    image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)).save(tmp_path / "a.png")
+    plain, averaged = CompactNet.load().state_dict(), {k: v / 2 for k, v in CompactNet.load().state_dict().items()}
+    torch.save({"model": plain, "ema": averaged}, tmp_path / "w.pth")
+    words = ["score", str(tmp_path / "a.png"), "--weights", str(tmp_path / "w.pth"), "--no-panel", "--steps", "1"]
+    assert main([*words, "--out", str(tmp_path)]) == 2
+    assert "holds 2 sets of tensors that may be meant: model, ema; choose one by weights_key" in capsys.readouterr().err
+    maps = {}
+    for key in ("model", "ema"):
+        assert main([*words, "--out", str(tmp_path / key), "--weights-key", key]) == 0
+        maps[key] = np.load(tmp_path / key / "a.npy")
+    assert np.abs(maps["model"] - maps["ema"]).max() > 0.1
+    assert main([*words[:2], "--out", str(tmp_path), "--weights-key", "ema"]) == 2
+    assert "weights_key: expected with a file of weights only, got 'ema' without one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.float8_e5m2])
+def test_modules_with_weights_that_are_not_finite(value, dtype):
+    network = small()
+    network.norm.num_batches_tracked.fill_(3)
+    check_finite(network, "small")
+    network.conv.weight.data[1, 2] = value
+    network.conv.to(dtype)
+    with pytest.raises(ValueError, match=r"^weights: small has entries that are not finite: conv\.weight$"):
+        check_finite(network, "small")
+
+
+def test_buffers_may_mask_by_infinity_and_hold_no_nan():
+    network = small()
+    network.register_buffer("mask", torch.tensor([0, -torch.inf]), persistent=False)
+    check_finite(network, "small")
+    network.norm.running_var[2] = torch.nan
+    with pytest.raises(ValueError, match=r"not finite: norm\.running_var$"):
+        check_finite(network, "small")

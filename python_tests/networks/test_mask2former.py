@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -392,7 +393,7 @@ def test_loads_a_folder_of_transformers(tmp_path):
         close(loaded(images), original(images))
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:999])
-    with pytest.raises(ValueError, match=r"no safetensors file, or is cut short"):
+    with pytest.raises(ValueError, match=r"expected a safetensors file, got .*model\.safetensors, which is none or is"):
         networks.load("mask2former", tmp_path)
 
 
@@ -479,10 +480,133 @@ def test_folder_that_does_not_fit(tmp_path):
         networks.load("mask2former", tmp_path)
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("entry", ["class_predictor.bias", "model.pixel_level_module.decoder.level_embed"])
+def test_folder_with_a_weight_that_is_not_finite(tmp_path, value, entry):
+    model = standard().model
+    model.get_parameter(entry).data.view(-1)[1] = value
+    model.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=rf"weights: {tmp_path} has entries that are not finite: {entry}$"):
+        networks.load("mask2former", tmp_path)
+
+
+def test_checkpoint_with_a_weight_that_is_not_finite(tmp_path, rba):
+    state = checkpoint(rba)
+    state["sem_seg_head.predictor.query_feat.weight"][2, 3] = torch.nan
+    with pytest.raises(ValueError, match=r"mismatched: sem_seg_head\.predictor\.query_feat\.weight has .* not finite$"):
+        SmallRbA.load(saved(tmp_path, state))
+
+
+@pytest.mark.parametrize("precision", [torch.float16, torch.float32, torch.float64])
+def test_folder_keeps_its_precision(tmp_path, precision):
+    standard().model.to(precision).save_pretrained(tmp_path)
+    assert {tensor.dtype for tensor in networks.load("mask2former", tmp_path).parameters()} == {precision}
+
+
+def test_folder_with_several_files_of_weights(tmp_path):
+    original = standard().eval()
+    original.model.save_pretrained(tmp_path, max_shard_size="100KB")
+    assert not (tmp_path / "model.safetensors").exists()
+    images = original.preprocess(photos(1, 3, 64, 96))
+    with torch.inference_mode():
+        close(networks.load("mask2former", tmp_path)(images), original(images))
+    with pytest.raises(ValueError, match=r"weights_key: expected with a single file of weights, and .* has none"):
+        networks.load("mask2former", tmp_path, weights_key="ema")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"image_mean": None}, r"expected three numbers as 'image_mean' in .*, got None$"),
+        ({"image_mean": 0.5}, r"expected three numbers as 'image_mean' in .*, got 0\.5$"),
+        ({"image_mean": [0.5, 0.5]}, r"expected three numbers as 'image_mean' in .*, got \[0\.5, 0\.5\]$"),
+        (
+            {"image_mean": [1, 1, "1"]},
+            r"expected three numbers as 'image_mean' in .*, got \[1, 1, '1'\]$",
+        ),
+        ({"image_mean": [0.5, 0.5, float("nan")]}, r"expected three numbers as 'image_mean' in .*, got .*nan\]$"),
+        ({"image_mean": {"r": 1}}, r"expected three numbers as 'image_mean' in .*, got \{'r': 1\}$"),
+        ({"image_std": None}, r"expected three numbers above 0 as 'image_std' in .*, got None$"),
+        ({"image_std": [0.2, 0.2, 0]}, r"expected three numbers above 0 as 'image_std' in .*, got \[0\.2, 0\.2, 0\]$"),
+        ([0.5, 0.5, 0.5], r"expected a JSON object in .*preprocessor_config\.json, got list$"),
+        (None, r"expected a JSON object in .*preprocessor_config\.json, got NoneType$"),
+    ],
+)
+def test_preprocessor_of_a_folder_that_cannot_be_used(tmp_path, settings, message):
+    standard().model.config.save_pretrained(tmp_path)  # told before weights are looked for
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match=message):
+        networks.load("mask2former", tmp_path)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 20, 40])
+def test_preprocessor_of_a_folder_that_is_cut_short(tmp_path, kept):
+    standard().model.config.save_pretrained(tmp_path)
+    text = json.dumps({"image_mean": [0.5] * 3, "image_std": [0.25] * 3})
+    (tmp_path / "preprocessor_config.json").write_text(text[:kept])
+    with pytest.raises(ValueError, match=r"expected JSON in .*preprocessor_config\.json, which is none or is cut"):
+        networks.load("mask2former", tmp_path)
+
+
+class OneChannelGroups(SmallRbA):
+    """As many channels as groups in its norms, which a map of one pixel leaves nothing to normalize over."""
+
+    @staticmethod
+    def build() -> nn.Module:
+        backbone = mask2former_model.swin(width=8, depths=(1, 1, 1, 1), heads=(1, 2, 2, 4), window=4)
+        settings = {"classes": 19, "decoder_layers": 1, "levels": 1, **SMALL, "feature_size": 32}
+        return filled(mask2former_model.mask2former(backbone, **settings))
+
+
+@pytest.mark.parametrize("size", [(32, 32), (20, 30), (1, 1)])
+def test_photos_too_small_for_the_norms(size):
+    text = rf"photo: expected more than 32 pixels on a side, .*; got {size[0]} x {size[1]}$"
+    with pytest.raises(ValueError, match=text):
+        Scorer(OneChannelGroups().eval())(photos(3, *size))
+
+
+@pytest.mark.parametrize("size", [(33, 1), (1, 33), (33, 33)])
+def test_the_smallest_photos_for_the_norms(size):
+    assert Scorer(OneChannelGroups().eval())(photos(3, *size)).score.isfinite().all()
+
+
 def test_what_is_missing_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy", None)
     with pytest.raises(ImportError, match=r"need transformers and SciPy .*pip install 'rwpm-fast\[mask2former\]'"):
         networks.RbASwinB()
+
+
+@pytest.mark.parametrize(
+    "root",
+    [
+        RuntimeError("operator torchvision::nms does not exist"),
+        OSError("libnvrtc.so.13: cannot open shared object file"),
+        ModuleNotFoundError("No module named 'torchaudio'", name="torchaudio"),
+    ],
+    ids=["torchvision", "torchcodec", "missing"],
+)
+@pytest.mark.parametrize("depth", [0, 1, 3])
+def test_the_root_of_a_failed_import_is_named(monkeypatch, root, depth):
+    """transformers wraps what a library below it raises; the reader needs the innermost."""
+    module = types.ModuleType("transformers")
+
+    def fail(name: str):
+        error = copy.copy(root)
+        for _ in range(depth):
+            outer = ModuleNotFoundError(f"Could not import module '{name}'. Are this object's requirements defined?")
+            outer.__cause__ = error
+            error = outer
+        raise error
+
+    module.__getattr__ = fail
+    monkeypatch.setitem(sys.modules, "transformers", module)
+    monkeypatch.delitem(sys.modules, "rwpm_fast.networks.mask2former_model")
+    monkeypatch.delattr(networks, "mask2former_model")
+    with pytest.raises(ImportError) as error:
+        networks.RbASwinB()
+    text = str(error.value)
+    assert f"({type(root).__name__}: {root})" in text
+    assert "uninstall it if it is torchvision" in text and "pip install" not in text
 
 
 def test_calibrates_across_the_sub_maps_of_the_padded_map(rba):

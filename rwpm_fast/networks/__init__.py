@@ -34,26 +34,34 @@ NETWORKS: dict[str, type[Network]] = {
 }
 
 
-def load(name: str = CompactNet.name, weights: str | PathLike[str] | None = None) -> Network:
+def load(
+    name: str = CompactNet.name,
+    weights: str | PathLike[str] | None = None,
+    *,
+    weights_key: str | None = None,
+) -> Network:
     """Load a network by name, in evaluation mode on the CPU.
 
     Args:
         name: one of ``NETWORKS``.
         weights: file of weights, or the folder of a transformers model; see ``load`` of the network's class. None for
             the weights in the package, which are those of the compact network only.
+        weights_key: place of the tensors in the file, such as ``ema`` or ``checkpoint/model``, where several sets of
+            them fit; None where one fits.
 
     Returns:
         The network.
 
     Raises:
-
-        ValueError: unknown name, no weights, or weights that do not fit.
+        ValueError: unknown name, no weights, several that may be meant, or weights that do not fit.
         FileNotFoundError: no such file.
     """
     if name not in NETWORKS:
         raise ValueError(f"network: expected one of {', '.join(sorted(NETWORKS))}, got {name!r}")
     if weights is not None:
-        return NETWORKS[name].load(weights)
+        return NETWORKS[name].load(weights, weights_key=weights_key)
+    if weights_key is not None:
+        raise ValueError(f"weights_key: expected with a file of weights only, got {weights_key!r} without one")
     if name != CompactNet.name:
         raise ValueError(f"weights: expected a file with those of {name}; the package has {CompactNet.name}'s alone")
     return CompactNet.load()

@@ -102,22 +102,26 @@ class Network(nn.Module):
         return self.decode(*self.encode(images))
 
     @classmethod
-    def load(cls: type[NetworkType], weights: str | PathLike[str]) -> NetworkType:
+    def load(cls: type[NetworkType], weights: str | PathLike[str], *, weights_key: str | None = None) -> NetworkType:
         """Load weights from a file.
 
         Args:
             weights: file of ``torch.save``, npz or safetensors whose tensors have the names of the entries of
-                ``state_dict``; see :func:`rwpm_fast.networks.checkpoint.read_state_dict`.
+                ``state_dict``, apart from what wrappers put before them, anywhere in the file; see
+                :func:`rwpm_fast.networks.checkpoint.read_state_dict`.
+            weights_key: place of the tensors in the file, where several sets of them fit.
 
         Returns:
             The network, in evaluation mode on the CPU.
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: the file is no weight file, or its tensors are not those of the network: one is missing,
-                unexpected, of another shape, not of floating point or not finite. The message names them.
+            ValueError: the file is no weight file, several sets of its tensors fit, or they are not those of the
+                network: one is missing, unexpected, of another shape, not of floating point or not finite. The message
+                names them.
         """
 
         network = cls()
-        load_state(network, read_state_dict(weights), name=network.name, path=weights)
+        state = read_state_dict(weights, network.state_dict(), weights_key=weights_key)
+        load_state(network, state, name=network.name, path=weights)
         return network.eval()

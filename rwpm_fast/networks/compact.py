@@ -97,12 +97,13 @@ class CompactNet(Network):
         self.classifier = nn.Conv2d(EMBEDDING, len(self.classes), 1)
 
     @classmethod
-    def load(cls, weights: str | PathLike[str] | None = None) -> CompactNet:
+    def load(cls, weights: str | PathLike[str] | None = None, *, weights_key: str | None = None) -> CompactNet:
         """Load the weights of the package, or those of another file.
 
         Args:
             weights: weight file; see :func:`rwpm_fast.networks.checkpoint.read_state_dict` for the formats. None for
                 the weights of the package.
+            weights_key: place of the tensors in the file, where several sets of them fit.
 
         Returns:
             The network, in evaluation mode on the CPU.
@@ -111,7 +112,7 @@ class CompactNet(Network):
             FileNotFoundError: there is no such file.
             ValueError: the file is no weight file, or its tensors are not those of the network; the message names them.
         """
-        return super().load(WEIGHTS if weights is None else weights)
+        return super().load(WEIGHTS if weights is None else weights, weights_key=weights_key)
 
     def input_size(self, photo_size: tuple[int, int]) -> tuple[int, int]:
         # In whole numbers and without a branch, so that an exported network follows the size of the photo, which is a

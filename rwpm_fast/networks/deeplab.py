@@ -5,6 +5,7 @@ Module names follow the published weights, so that ``state_dict`` and weight fil
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import islice
@@ -16,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base import Network
-from .checkpoint import load_state, read_state_dict, strip_prefixes
+from .checkpoint import load_state, read_state_dict
 from .cityscapes import CITYSCAPES_CLASSES
 from .precision import at_least_float32
 
@@ -33,8 +34,8 @@ STAGES = {
 }
 ASPP_RATES = (12, 24, 36)
 
-# Entries of checkpoints besides the network: weights of losses, and biases of heads that exist in training only.
-TRAINING_ONLY = ("criterion", "aux", "dsn")
+# Biases of heads that exist in training only.
+UNREAD = re.compile(r"(?<![^.])(?:aux|dsn)")
 
 
 def _conv(inputs: int, outputs: int, kernel: int, *, stride: int = 1, dilation: int = 1) -> nn.Conv2d:
@@ -147,7 +148,7 @@ class DeepLabWRN38(Network):
         )
 
     @classmethod
-    def load(cls, weights: str | PathLike[str], *, width: int = 64) -> DeepLabWRN38:
+    def load(cls, weights: str | PathLike[str], *, weights_key: str | None = None, width: int = 64) -> DeepLabWRN38:
         """Load a checkpoint of PEBAL, of Balanced Energy or of the Cityscapes network that their training starts from.
 
         Prefixes that wrappers put before names, and entries that only training needs, are dropped. The classifier has
@@ -155,6 +156,7 @@ class DeepLabWRN38(Network):
 
         Args:
             weights: weight file; see :func:`rwpm_fast.networks.checkpoint.read_state_dict` for the formats.
+            weights_key: place of the tensors in the file, where several sets of them fit.
             width: channels of the first convolution, 64 in published weights.
 
         Returns:
@@ -164,16 +166,14 @@ class DeepLabWRN38(Network):
             FileNotFoundError: there is no such file.
             ValueError: the file is no weight file, or its tensors are not those of the network; the message names them.
         """
-        state = {
-            name: tensor
-            for name, tensor in strip_prefixes(read_state_dict(weights)).items()
-            if not any(part.startswith(TRAINING_ONLY) for part in name.split("."))
-        }
-        classifier = state.get("final.6.weight")
-        outputs = 19 if classifier is not None and classifier.shape[:1] == (19,) else 20
         # On "meta" no random weights are drawn, which the file would replace.
         with torch.device("meta"):
-            network = cls(outputs, width)
+            network = cls(width=width)
+        state = read_state_dict(weights, network.state_dict(), weights_key=weights_key, unread=UNREAD)
+        classifier = state.get("final.6.weight")
+        if classifier is not None and classifier.shape[:1] == (19,):
+            with torch.device("meta"):
+                network = cls(19, width)
         network.to_empty(device="cpu")
         load_state(network, state, name=cls.name, path=weights)
         return network.eval()

@@ -9,12 +9,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-# Entries of published files that inference does not read: weights of the training loss, a table that follows from the
-# window's size, and a convolution of Mask2Anomaly that is never called.
-_UNUSED = re.compile(
-    r"criterion\.empty_weight"
-    r"|backbone\.layers\.\d+\.blocks\.\d+\.attn\.relative_position_index"
-    r"|sem_seg_head\.predictor\.transformer_cross_attention_layers\.\d+\.fusion_layer\.(weight|bias)"
+# Entries of published files that inference does not read: a table that follows from the window's size, and a
+# convolution of Mask2Anomaly that is never called.
+UNREAD = re.compile(
+    r"^backbone\.layers\.\d+\.blocks\.\d+\.attn\.relative_position_index$"
+    r"|^sem_seg_head\.predictor\.transformer_cross_attention_layers\.\d+\.fusion_layer\.(weight|bias)$"
 )
 
 _DECODER_LAYER = r"^decoder\.layers\.(\d+)\."
@@ -115,11 +114,6 @@ class Detectron2State:
             parts = [state[theirs]] if len(names) == 1 else state[theirs].chunk(len(names))
             ours.update(zip(names, parts, strict=True))
         self.model.load_state_dict(ours)
-
-
-def used(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Drop the entries of a detectron2 checkpoint that inference does not read."""
-    return {name: tensor for name, tensor in state.items() if not _UNUSED.fullmatch(name)}
 
 
 def _detectron2_name(name: str) -> str | None:

@@ -10,6 +10,7 @@ Needs transformers and SciPy, which are imported when a network is made.
 from __future__ import annotations
 
 import json
+import math
 from os import PathLike
 from pathlib import Path
 from types import ModuleType
@@ -66,6 +67,7 @@ class Mask2Former(Network):
 
     def preprocess(self, photos: Tensor) -> Tensor:
         size, photos = (photos.shape[-2], photos.shape[-1]), photos.float()
+        self._check_size(size)
         shown = self.input_size(size)
         if type(self).input_size is not Network.input_size:  # by class: a branch on sizes would be frozen by an export
             # As Pillow, which the published code uses: antialiased, rounded after each pass, halves up. Where the size
@@ -78,6 +80,22 @@ class Mask2Former(Network):
         rows, columns = (padded - side for padded, side in zip(self.padded_size(size), shown, strict=True))
         return F.pad(images, (0, columns, 0, rows)).to(next(self.parameters()).dtype)
 
+    def _check_size(self, photo_size: tuple[int, int]) -> None:
+        """Check that the coarsest map is more than a pixel where that is all that a group of its norm has."""
+        coarsest = self.model.model.pixel_level_module.decoder.input_projections
+        single = any(
+            module.num_groups == module.num_channels
+            for module in coarsest.modules()
+            if isinstance(module, nn.GroupNorm)
+        )
+        # In this order: an export of a network without such norms keeps no condition on the size.
+        if single and self.padded_size(photo_size) == (self.padded_to,) * 2:
+            height, width = photo_size
+            raise ValueError(
+                f"photo: expected more than {self.padded_to} pixels on a side, since this {self.name} normalizes each "
+                f"channel by itself over a map at stride {self.padded_to}; got {height} x {width}"
+            )
+
     def encode(self, images: Tensor) -> Encoded:
         pixels = self.model.model.pixel_level_module(images)
         return Encoded(pixels.decoder_last_hidden_state, pixels.decoder_hidden_states)
@@ -88,38 +106,54 @@ class Mask2Former(Network):
         return MaskLogits(self.model.class_predictor(last.transpose(0, 1)), queries.masks_queries_logits[-1])
 
     @classmethod
-    def load(cls, weights: str | PathLike[str]) -> Mask2Former:
+    def load(cls, weights: str | PathLike[str], *, weights_key: str | None = None) -> Mask2Former:
         """Load the network in a folder that ``save_pretrained`` wrote.
 
         Nothing is downloaded. Mean and standard deviation are those of ``preprocessor_config.json``, if there is one.
 
         Args:
             weights: the folder.
+            weights_key: place of the tensors in the folder's file of weights, where several sets of them fit.
 
         Returns:
             The network, in evaluation mode on the CPU.
 
         Raises:
             FileNotFoundError: there is no such folder, or no ``config.json`` in it.
-            ImportError: transformers or SciPy is missing.
+            ImportError: transformers or SciPy is missing, or cannot be imported.
             OSError: there are no weights in it.
-            ValueError: the weights do not fit the configuration, or their file is cut short.
+            ValueError: the weights do not fit the configuration, are not finite, or a file is cut short; or
+                ``preprocessor_config.json`` has no three numbers for a color.
         """
         parts, folder = _parts(), Path(weights)
         if not (folder / "config.json").is_file():
             raise FileNotFoundError(
                 f"weights: expected a folder of transformers' save_pretrained, with a config.json, got {folder}"
             )
-        model = parts.pretrained(folder)
-        pixels = {}
-        if (settings := folder / "preprocessor_config.json").is_file():
-            found = json.loads(settings.read_text())
-            pixels = {
-                f"pixel_{kind}": tuple(255 * value for value in found[f"image_{kind}"])
-                for kind in ("mean", "std")
-                if f"image_{kind}" in found
-            }
-        return cls(model, **pixels).eval()
+        settings = folder / "preprocessor_config.json"
+        pixels = _pixel_statistics(settings) if settings.is_file() else {}
+        return cls(parts.pretrained(folder, weights_key), **pixels).eval()
+
+
+def _pixel_statistics(settings: Path) -> dict[str, Any]:
+    """Read mean and standard deviation, 0..255, from a file of transformers that has them as 0..1."""
+    try:
+        found = json.loads(settings.read_text())
+    except ValueError as error:
+        raise ValueError(f"weights: expected JSON in {settings}, which is none or is cut short ({error})") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"weights: expected a JSON object in {settings}, got {type(found).__name__}")
+    statistics = {}
+    for kind, least in (("mean", -math.inf), ("std", 0)):
+        if (entry := f"image_{kind}") not in found:
+            continue
+        values = found[entry]
+        numbers = [value for value in values if isinstance(value, (int, float))] if isinstance(values, list) else []
+        if not (len(numbers) == 3 and len(values) == 3 and all(least < value < math.inf for value in numbers)):
+            wanted = "three numbers above 0" if kind == "std" else "three numbers"
+            raise ValueError(f"weights: expected {wanted} as {entry!r} in {settings}, got {values!r}")
+        statistics[f"pixel_{kind}"] = tuple(255 * value for value in numbers)
+    return statistics
 
 
 class Detectron2Network(Mask2Former):
@@ -137,7 +171,7 @@ class Detectron2Network(Mask2Former):
         raise NotImplementedError
 
     @classmethod
-    def load(cls, weights: str | PathLike[str]) -> Detectron2Network:
+    def load(cls, weights: str | PathLike[str], *, weights_key: str | None = None) -> Detectron2Network:
         """Load the weights of a detectron2 checkpoint.
 
         Entries that inference does not read (of the training loss, ``fusion_layer``) may be missing; any other must be
@@ -145,18 +179,20 @@ class Detectron2Network(Mask2Former):
 
         Args:
             weights: weight file; see :func:`rwpm_fast.networks.checkpoint.read_state_dict` for the formats.
+            weights_key: place of the tensors in the file, where several sets of them fit.
 
         Returns:
             The network, in evaluation mode on the CPU.
 
         Raises:
             FileNotFoundError: there is no such file.
-            ImportError: transformers or SciPy is missing.
+            ImportError: transformers or SciPy is missing, or cannot be imported.
             ValueError: the file is no weight file, or its tensors are not the network's; the message names them.
         """
         network = cls()
-        state = detectron2.used(read_state_dict(weights))
-        load_state(detectron2.Detectron2State(network.model), state, name=network.name, path=weights)
+        view = detectron2.Detectron2State(network.model)
+        state = read_state_dict(weights, view.places, weights_key=weights_key, unread=detectron2.UNREAD)
+        load_state(view, state, name=network.name, path=weights)
         return network.eval()
 
 
@@ -219,8 +255,20 @@ def _parts() -> ModuleType:
         import scipy  # noqa: F401
 
         from . import mask2former_model
-    except ImportError as error:
+    except (ImportError, OSError, RuntimeError) as error:  # the last two by a library that does not fit torch
+        root: BaseException = error
+        while root.__cause__ is not None:
+            root = root.__cause__
+        missing = (root.name or "").partition(".")[0] if isinstance(root, ModuleNotFoundError) else ""
+        if missing in ("scipy", "transformers", "safetensors"):
+            way_out = "pip install 'rwpm-fast[mask2former]'"
+        else:
+            # transformers imports torchvision wherever it is installed.
+            way_out = (
+                "they are installed, and one that they import is not, or does not fit; reinstall it, or uninstall it "
+                "if it is torchvision, which these networks do not use"
+            )
         raise ImportError(
-            f"Mask2Former networks need transformers and SciPy ({error}): pip install 'rwpm-fast[mask2former]'"
+            f"Mask2Former networks need transformers and SciPy ({type(root).__name__}: {root}): {way_out}"
         ) from error
     return mask2former_model
