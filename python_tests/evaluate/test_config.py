@@ -224,7 +224,7 @@ def test_how_data_sets_are_opened(root):
 def test_what_a_network_or_scorer_has_of_its_own(root):
     network = TinyNetwork()
     for given, fields in (
-        (network, {"weights": "x", "device": "cpu", "checkpoints": {}}),
+        (network, {"weights": "x", "weights_key": "ema", "device": "cpu", "checkpoints": {}}),
         (Scorer(network), {"table": "S4", "preset": "paper", "walk": {"steps": 2}, "walk_padding": False}),
     ):
         for name, value in fields.items():
@@ -294,3 +294,16 @@ def test_evaluation_does_not_know_the_command_line(run_python):
         "import sys\nfrom rwpm_fast.evaluate import make_plan, run\nimport rwpm_fast.evaluate.report\n"
         "assert not [name for name in sys.modules if name.startswith('rwpm_fast.cli')]\n"
     )
+
+
+def test_key_of_the_weights(root, tmp_path):
+    state = networks.load("compact").state_dict()
+    torch.save({"model": state, "ema": {name: tensor / 2 for name, tensor in state.items()}}, tmp_path / "w.pth")
+    given = {"datasets": "anomaly_track", "root": root, "limit": 1, "scores": ["energy"], "walk": {"steps": 1}}
+    with pytest.raises(ValueError, match="2 sets of tensors that may be meant: model, ema; choose one by weights_key"):
+        run(EvaluationConfig(weights=tmp_path / "w.pth", **given))
+    aps = {
+        key: run(EvaluationConfig(weights=tmp_path / "w.pth", weights_key=key, **given)).rows[0].result.ap
+        for key in ("model", "ema")
+    }
+    assert aps["model"] == run(EvaluationConfig(**given)).rows[0].result.ap != aps["ema"]

@@ -121,6 +121,7 @@ def make_config(options: argparse.Namespace) -> EvaluationConfig:
     return EvaluationConfig(
         network=options.network,
         weights=options.weights,
+        weights_key=options.weights_key,
         method=options.method,
         checkpoints=_checkpoints(options.checkpoints),
         device=options.device,

@@ -24,7 +24,7 @@ def load_network(options: argparse.Namespace) -> Network:
 
     set_threads(options.threads, "--threads")
     device = torch_device(options.device, "--device")
-    return networks.load(options.network, options.weights).to(device)
+    return networks.load(options.network, options.weights, weights_key=options.weights_key).to(device)
 
 
 def load_scorer(options: argparse.Namespace, score: str | None = None) -> Scorer:

@@ -74,6 +74,11 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="file with the network's weights, or a folder of transformers (default: the compact network's own)",
     )
+    group.add_argument(
+        "--weights-key",
+        metavar="KEY",
+        help="place of the weights in their file, such as ema or checkpoint/model, where several fit",
+    )
     group.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
     add_threads_option(group)
 

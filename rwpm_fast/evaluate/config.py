@@ -59,6 +59,8 @@ class EvaluationConfig:
         network: name in ``rwpm_fast.networks.NETWORKS``; or a network; or a :class:`rwpm_fast.Scorer`, which is
             compared without and with its walk. None for the network of ``method``, or for "compact" without one.
         weights: file with the weights of a named network; None for those in the package.
+        weights_key: place of the tensors in that file, or in each of ``checkpoints``, where several sets of them fit;
+            see :func:`rwpm_fast.networks.load`.
         method: one of ``rwpm_fast.presets.METHODS``, for its network, its score, and its settings under ``preset``.
         checkpoints: for ``table="S1"``: the methods to run, each with the file of its network's weights.
         device: torch device of a named network; None for the CPU. With several processes "cuda" is one GPU per process.
@@ -112,6 +114,7 @@ class EvaluationConfig:
 
     network: str | Network | Scorer | None = None
     weights: StrPath | None = None
+    weights_key: str | None = None
     method: str | None = None
     checkpoints: Mapping[str, StrPath] | None = None
     device: str | None = None

@@ -142,7 +142,7 @@ def _evaluate(
         which = experiment.network, experiment.weights
         if which not in loaded:
             loaded.clear()  # one network at a time, since they may be large
-            loaded[which] = _load(experiment, device)
+            loaded[which] = _load(plan.config, experiment, device)
         swept = _sweep(plan.config, experiment, loaded[which], processes, progress, on_image)
         sweeps[experiment.title] = swept
         rows += _result_rows(experiment, swept)
@@ -173,10 +173,10 @@ def _device(config: EvaluationConfig, processes: Processes) -> str:
     return name
 
 
-def _load(experiment: Experiment, device: str) -> Network:
+def _load(config: EvaluationConfig, experiment: Experiment, device: str) -> Network:
     if isinstance(experiment.network, Network):
         return experiment.network
-    return networks.load(experiment.network, experiment.weights).to(device)
+    return networks.load(experiment.network, experiment.weights, weights_key=config.weights_key).to(device)
 
 
 def _sweep(

@@ -164,7 +164,7 @@ def _check(config: EvaluationConfig) -> None:
 
 def _check_ready_network(config: EvaluationConfig) -> None:
     """Check that a network that is given, or a scorer, is not to be changed."""
-    excluded = ["weights", "checkpoints", "device"]
+    excluded = ["weights", "weights_key", "checkpoints", "device"]
     if isinstance(config.network, Scorer):
         excluded += ["method", "table", "preset", "walk", "calibrate", "walk_values", "walk_padding"]
     for field in fields(config):
