@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -239,8 +240,8 @@ class Mask2Anomaly(Detectron2Network):
         return parts.mask2former(parts.resnet(), classes=19, decoder_layers=9, global_masked_attention=True)
 
     def input_size(self, photo_size: tuple[int, int]) -> tuple[int, int]:
-        # side * min(shorter_side / shortest, longest_side / longest), rounded, halves up; in whole numbers and without a
-        # branch, so that an exported network follows the size of the photo, which is a symbol there.
+        # side * min(shorter_side / shortest, longest_side / longest), rounded, halves up; in whole numbers and without
+        # a branch, so that an exported network follows the size of the photo, which is a symbol there.
         shortest, longest = torch.sym_min(*photo_size), torch.sym_max(*photo_size)
         part = 2 * self.shorter_side * self.longest_side
         whole = torch.sym_max(shortest * self.longest_side, longest * self.shorter_side)
