@@ -7,6 +7,7 @@ from numbers import Integral
 import numpy as np
 from numpy.typing import NDArray
 
+from .io.arrays import check_unmasked
 from .native import cores, native
 from .ops.settings import DEFAULTS, check_settings
 from .ops.validation import check_shapes
@@ -52,6 +53,7 @@ def walk(
     for name, a in arrays.items():
         if a is not None and not isinstance(a, np.ndarray):
             raise TypeError(f"{name}: expected a numpy.ndarray, got {type(a).__name__}")
+        check_unmasked(name, a)
     check_shapes(embeddings, values, mask)
     for name in ("embeddings", "values"):
         a = arrays[name]

@@ -16,9 +16,9 @@ import torch
 from .. import __version__
 from ..info import isa
 from ..io.files import atomic_write
-from ..networks import Network
+from ..networks.base import Network, device_of
 from ..networks.digest import tensor_digest, weights_digest
-from ..scoring.scorer import Scorer, device_of
+from ..scoring.scorer import Scorer
 
 _FORMAT = 2  # of the files of DiskCache; files of another format have other keys
 
@@ -155,7 +155,7 @@ def fingerprint(network: Network, scores: Sequence[str]) -> bytes:
             "isa": isa(),
             "threads": torch.get_num_threads(),
             "device": device_of(network).type,
-            "network": [network.name, settings],
+            "network": [network.name, settings, network.padded_size((61, 93))],  # a size that no padding divides
             "weights": weights_digest(network),
             # Functions and constants of the preprocessing cannot be digested; its result for one image can.
             "preprocessing": tensor_digest(network.preprocess(photo.to(device_of(network)))),

@@ -13,9 +13,9 @@ import torch
 
 from .. import networks
 from ..io.files import make_folder
-from ..networks import Network
+from ..networks.base import Network, device_of
 from ..scoring.device import torch_device, use_threads
-from ..scoring.scorer import Scorer, device_of
+from ..scoring.scorer import Scorer
 from .config import ConfigError, EvaluationConfig
 from .distributed import SINGLE_PROCESS, Processes, from_environment, launch, started
 from .plan import Experiment, Plan, inspect_data, make_plan

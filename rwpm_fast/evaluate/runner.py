@@ -201,7 +201,7 @@ class _FrameEvaluator:
         """Make sure that the entries of all scorers are in the cache.
 
         Raises:
-            ValueError: photo or labels cannot be used, a walk does not fit the map, or a score is NaN.
+            ValueError: photo or labels cannot be used, a walk does not fit the map, or a score is not finite.
         """
         pixels, _ = frame.read()
         image = ImageResult(frame)
@@ -218,11 +218,7 @@ class _FrameEvaluator:
     @torch.inference_mode()
     def _score(self, scorer: Scorer, embedded: Embedded) -> CacheEntry:
         analysis = scorer.analyze_embedded(embedded)
-        score_maps = {}
-        for score in self.scores:
-            score_map = score_maps[score] = analysis.walked.score(score).cpu().numpy()
-            if np.isnan(score_map).any():
-                raise ValueError(f"{score}: NaN at {np.isnan(score_map).sum()} pixels, with walk {scorer.walk}")
+        score_maps = {score: analysis.walked.score(score).cpu().numpy() for score in self.scores}
         return CacheEntry(score_maps, analysis.network_seconds, analysis.walk_seconds)
 
 

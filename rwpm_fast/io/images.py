@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
+from .arrays import as_array
 from .listing import IMAGE_SUFFIXES, LABEL_SUFFIXES, Listing, is_dead_link, sift
 from .text import listed
 
@@ -147,7 +148,7 @@ def as_image(photo: Any) -> np.ndarray:
         Photo: [H, W, 3] uint8, RGB, contiguous.
 
     Raises:
-        TypeError: neither image, array nor tensor, or values of another type.
+        TypeError: neither image, array nor tensor, an array with a mask of its own, or values of another type.
         ImageError: another shape, no pixels, or values out of range.
     """
     if hasattr(photo, "getbands"):
@@ -158,6 +159,7 @@ def as_image(photo: Any) -> np.ndarray:
         tensor = photo.detach().permute(1, 2, 0)
         pixels = (tensor.float() if tensor.is_floating_point() else tensor).cpu().numpy()
     elif isinstance(photo, np.ndarray):
+        photo = as_array("photo", photo)
         if photo.ndim != 2 and not (photo.ndim == 3 and photo.shape[2] in (3, 4)):
             raise ImageError(
                 f"photo: expected an array of shape [H, W, 3], [H, W, 4] or [H, W], got {list(photo.shape)}"

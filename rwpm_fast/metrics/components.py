@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from .pixel import as_array, check_labels
+from ..io.arrays import as_array
+from .pixel import check_labels
 from .smiyc import BinnedPixelMetrics, BinnedPixelResult
 
 # An sIoU or PPV of exactly 0.6 counts as below: the benchmark's list has 0.6000000000000001 there.

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..io.arrays import as_array
 from ..io.text import listed
 
 FPR_RULES = ("fishyscapes", "rwpm", "pebal", "smiyc", "mask2anomaly")
@@ -422,24 +423,6 @@ def check_labels(
             + (f" nor void {list(void)}" if void is not None else " and, being below 0, not void unless named")
             + "; pytorch-ood labels anomalies -1 and void 1 (positive=(-1,) of PixelMetrics)" * (-1 in unnamed)
         )
-
-
-def as_array(name: str, values: Any) -> np.ndarray:
-    """Convert an array or tensor to an array.
-
-    Args:
-        name: of the argument, for the error.
-        values: the array or tensor.
-
-    Raises:
-        TypeError: a tensor of a type that NumPy lacks.
-    """
-    if hasattr(values, "detach"):
-        try:
-            return values.detach().cpu().numpy()
-        except TypeError as error:
-            raise TypeError(f"{name}: expected a type that NumPy has, got {values.dtype} (convert it first)") from error
-    return np.asarray(values)
 
 
 class _Scores:

@@ -1,17 +1,23 @@
-"""Make a ``Network`` of any torch segmentation model, by forward hooks on two of its modules."""
+"""Make a ``Network`` of any torch segmentation model, by forward hooks on two of its modules.
+
+The hooks are on copies that share the model's weights (:mod:`.private_copy`), so that the model itself never changes:
+it may run in other threads, be compiled, and be attached more than once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .base import Network
+from .base import Network, device_of
+from .map_size import Size, check_area, check_map, find_stride, image_size, may_need_padding
 from .precision import at_least_float32
+from .private_copy import copy_path, copy_tree, modules_to, plain, plain_path
 from .probe import ModuleProbe, describe
 
 
@@ -23,30 +29,38 @@ def attach(
     preprocess: Callable[[Tensor], Tensor] | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
-    stride: int | None = None,
+    stride: int | tuple[int, int] | None = None,
     linear_head: bool | None = None,
     align_corners: bool = False,
+    padded_to: int = 1,
     classes: Sequence[str] | None = None,
     trial_size: tuple[int, int] = (128, 192),
 ) -> Attached:
     """Wrap a model as a network whose pixels can walk between two of its modules.
 
-    One pass over a trial photo of noise shows whether the modules fit: that both are called once, that the embedding
-    is a map, that the head reads just that map, and gives logits. The model's own ``forward`` stays as it is.
+    Passes over a trial photo of noise show whether the modules fit: that both are called once, that the embedding is a
+    map, that the head reads just that map, and gives logits. The model stays as it is, in use by others or not: passes
+    run on copies of its modules that share its weights. A model that ``torch.compile`` made, or parts of it, may be
+    given; what leads to the embedding then runs as written, the rest as compiled.
 
     Args:
         model: called with the preprocessed photos alone; put into evaluation mode. What it returns does not matter.
         embedding: path of the module whose output is the embedding map [B, D, h, w], as in ``model.named_modules()``.
-            The map covers the whole photo.
+            The map covers the whole input of the model: with n pixels along a side it has n // stride there, or one
+            more. Any other is refused, here and for each photo.
         head: path of the module that turns the map into logits [B, K, h, w], called with the map alone.
-        preprocess: function from RGB photos [B, 3, H, W], uint8 or floating point in 0..255, to the model's input. Give
-            either it or ``mean`` and ``std``.
+        preprocess: function from RGB photos [B, 3, H, W], uint8 or floating point in 0..255, to the model's input. It
+            may resize, but neither pad nor crop. Give either it or ``mean`` and ``std``.
         mean: of red, green and blue in 0..1, three numbers that are subtracted; ImageNet's are (0.485, 0.456, 0.406).
         std: of red, green and blue in 0..1, three positive numbers to divide by; ImageNet's are (0.229, 0.224, 0.225).
-        stride: photo pixels per side of a map pixel; when None it is found in the trial pass.
+        stride: pixels of the model's input per side of a map pixel, or per row and per column; when None it is found in
+            the trial pass, the same for both.
         linear_head: whether the head is linear for each pixel by itself, so that a walk may act on its logits; when
-            None it is found by mixing pixels of the trial map before and after the head.
-        align_corners: how the model brings logits to the photo's size.
+            None it is found by mixing pixels of the map before and after the head, again where the head is exchanged.
+        align_corners: how the model brings logits to the size of its input.
+        padded_to: for models that take only sides that are multiples of a number, which is 32 for many. The input is
+            filled up with zeros at the bottom and on the right, after ``preprocess``, which must keep the photo's size;
+            scores are cropped to the photo. With ``mean`` and ``std``, zero is the mean color.
         classes: names of the K classes; "class 0" and so on when None.
         trial_size: height and width of the trial photo, for models that take no other.
 
@@ -55,8 +69,9 @@ def attach(
 
     Raises:
         TypeError: ``model`` is no module.
-        ValueError: no preprocessing or two, a path that names no module (the message lists close names and layers that
-            give maps), a pass that fails, or modules that do not fit.
+        ValueError: no preprocessing or two, or one that pads or crops, a path that names no module (the message lists
+            close names and layers that give maps), a pass that fails, modules that do not fit or that the model calls
+            otherwise than by their path, or a head that walks already.
 
     Example:
         >>> model = torchvision.models.segmentation.deeplabv3_resnet50(weights="DEFAULT")
@@ -66,30 +81,46 @@ def attach(
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
+    if not isinstance(padded_to, int) or padded_to < 1:
+        raise ValueError(f"padded_to: expected an integer of 1 or more, got {padded_to!r}")
+    _refuse_walking_heads(model)
     network = Attached(model.eval(), embedding, head, _preprocessing(preprocess, mean, std), align_corners)
+    network.padded_to, network.trial_size = padded_to, trial_size
+    if preprocess is not None:
+        check_area(preprocess, trial_size, device_of(model))
 
-    generator = torch.Generator().manual_seed(0)
-    photo = torch.randint(0, 256, (1, 3, *trial_size), dtype=torch.uint8, generator=generator)
-    weight = next(model.parameters(), torch.empty(0))
-    probe = ModuleProbe(model, network.preprocess(photo.to(weight.device)), embedding, head)
-    logits = _apply_alone(probe, network.model.get_submodule(head))
-
-    network.stride = _stride(trial_size, probe.map) if stride is None else stride
-    network.linear_head = (
-        _commutes(network.model.get_submodule(head), probe.map) if linear_head is None else linear_head
-    )
-    count = logits.shape[1]
-    network.classes = tuple(f"class {k}" for k in range(count)) if classes is None else tuple(classes)
-    if (got := len(network.classes)) != count:
-        raise ValueError(f"classes: expected {count} names for the {count} logits of {head!r}, got {got}")
+    images = network._trial_images()
+    probe = ModuleProbe(model, images, network.embedding_path, network.head_path)
+    logits = _apply_alone(probe, network._head)
+    size = image_size(images) or trial_size
+    network.stride = find_stride(size, probe.map) if stride is None else stride
+    check_map(size, probe.map, network.stride)
+    network._linear = linear_head
+    network._try_head(probe.map)
+    network.classes = tuple(f"class {k}" for k in range(logits.shape[1])) if classes is None else tuple(classes)
+    network._check_classes(logits)
+    # The probe's pass copies all modules, these copy the paths alone: both must come by embedding and head.
+    network.embed(images)
+    network._trial_map()
     return network
 
 
 class Attached(Network):
     """A model and the paths of its embedding and its head. Made by :func:`rwpm_fast.attach`.
 
+    The model may change: its weights, dtype, device and modules count as they are at the time of a call. What its
+    ``forward`` notes down on the modules of a path is lost, since they are copies.
+
     Embedding map and logits are at least float32 whatever dtype the model runs in, so that a walk loses no digits.
+
+    Attributes:
+        model: as given.
+        embedding_path: path of the embedding, without names of wrappers of ``torch.compile``.
+        head_path: path of the head, likewise.
+        trial_size: height and width of the trial photo.
     """
+
+    trial_size: Size
 
     def __init__(
         self,
@@ -100,77 +131,163 @@ class Attached(Network):
         align_corners: bool,
     ) -> None:
         super().__init__()
-        self.name = type(model).__name__
+        self.name = type(plain(model)).__name__
         self.model = model
-        self.embedding_path = embedding
-        self.head_path = head
+        self.embedding_path = plain_path(embedding)
+        self.head_path = plain_path(head)
         self.align_corners = align_corners
         self._preprocess = preprocess
+        self._linear: bool | None = None  # as given; None to find it
+        self._tried: tuple[nn.Module, ...] = ()  # modules of the head for which it was found
 
     def preprocess(self, photos: Tensor) -> Tensor:
+        size = (photos.shape[-2], photos.shape[-1])
         if callable(self._preprocess):
-            return self._preprocess(photos)
-        dtype = next((p.dtype for p in self.model.parameters()), torch.float32)
-        mean, std = (torch.tensor(values, device=photos.device).view(3, 1, 1) for values in self._preprocess)
-        return ((photos.to(mean.dtype) / 255 - mean) / std).to(dtype)
+            images = self._preprocess(photos)
+            if self.padded_to > 1 and image_size(images) != size:
+                raise ValueError(
+                    f"padded_to: expected a preprocess that keeps the size of a photo {list(size)}, got "
+                    f"{describe(images)}"
+                )
+        else:
+            dtype = next((p.dtype for p in self.model.parameters()), torch.float32)
+            mean, std = (torch.tensor(values, device=photos.device).view(3, 1, 1) for values in self._preprocess)
+            images = ((photos.to(mean.dtype) / 255 - mean) / std).to(dtype)
+        return self.pad(images, size) if self.padded_to > 1 else images
 
     def embed(self, images: Tensor) -> Tensor:
-        found: list[Tensor] = []
-
-        def stop(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-            found.append(output)
-            raise _Reached
-
-        handle = self.model.get_submodule(self.embedding_path).register_forward_hook(stop)
-        try:
-            self.model(images)
-        except _Reached:
-            return at_least_float32(found[0])
-        finally:
-            handle.remove()
-        raise RuntimeError(f"embedding: {self.embedding_path!r} was not called in this pass, as it was in the trial's")
+        model, embedding = copy_path(self.model, self.embedding_path)
+        embedding.register_forward_hook(_leave_after)
+        embedding_map = at_least_float32(self._leave(model, images, "embedding", self.embedding_path))
+        self._try_head(embedding_map)
+        return embedding_map
 
     def head(self, embedding_map: Tensor) -> Tensor:
-        head = self.model.get_submodule(self.head_path)
+        head = self._head
         dtype = next((p.dtype for p in head.parameters()), embedding_map.dtype)
-        return at_least_float32(head(embedding_map.to(dtype)))
+        logits = at_least_float32(head(embedding_map.to(dtype)))
+        self._check_classes(logits)
+        return logits
 
-    @contextmanager
-    def walked(self, walk: Callable[..., Tensor]) -> Iterator[nn.Module]:
-        """Let the model's own ``forward`` classify walked pixels while the block runs.
+    def walked(self, walk: Callable[..., Tensor]) -> nn.Module:
+        """Make a model whose own ``forward`` classifies walked pixels.
 
-        The head gets the walked map; where the head is linear its logits walk instead, which gives the same and is
+        Its head gets the walked map; where the head is linear its logits walk instead, which gives the same and is
         cheaper. Other modules that read the map see it unchanged. Gradients flow through the walked values, not through
         the graph.
+
+        It shares weights and most modules with the model, which itself does not change, and can be compiled and
+        exported as it can. The modules that lead to the head are copies as of now: later changes of their mode, hooks,
+        or submodules are seen by one of the two alone.
 
         Args:
             walk: a walk on maps, such as :class:`rwpm_fast.Walk`.
 
-        Yields:
-            The model.
+        Returns:
+            The model with its pixels walked.
+
+        Raises:
+            ValueError: the head walks already, or the model does not call it by its path.
 
         Example:
-            >>> with network.walked(Walk(steps=20)) as model:
-            ...     segmentation = model(images)["out"].argmax(1)
+            >>> segmentation = network.walked(Walk(steps=20))(images)["out"].argmax(1)
         """
-        head = self.model.get_submodule(self.head_path)
+        _refuse_walking_heads(self.model)
+        self._try_head(self._trial_map())
+        model, head = copy_path(self.model, self.head_path)
         if self.linear_head:
-            handle = head.register_forward_hook(lambda _, inputs, logits: _walked(walk, inputs[0], logits))
+            head.register_forward_hook(partial(_walk_logits, walk))
         else:
-            handle = head.register_forward_pre_hook(lambda _, inputs: _walked(walk, inputs[0], inputs[0]))
+            head.register_forward_pre_hook(partial(_walk_map, walk))
+        return model
+
+    @property
+    def _head(self) -> nn.Module:
+        return modules_to(self.model, self.head_path)[-1]
+
+    def _trial_images(self) -> Tensor:
+        """The model's input for a photo of noise."""
+        generator = torch.Generator().manual_seed(0)
+        photo = torch.randint(0, 256, (1, 3, *self.trial_size), dtype=torch.uint8, generator=generator)
+        return self.preprocess(photo.to(device_of(self.model)))
+
+    @torch.no_grad()
+    def _trial_map(self) -> Tensor:
+        """The map that the head reads in a pass over the trial photo; of copies, whatever mode the model is in."""
+        model, head = copy_path(copy_tree(self.model), self.head_path)
+        head.register_forward_pre_hook(_leave_before)
+        return self._leave(model, self._trial_images(), "head", self.head_path)
+
+    def _leave(self, model: nn.Module, images: Tensor, role: str, path: str) -> Tensor:
+        """Run a copy of the model up to its module of this path, where a hook leaves it with a map."""
         try:
-            yield self.model
-        finally:
-            handle.remove()
+            model(images)
+        except _Reached as reached:
+            return reached.value
+        except Exception as error:
+            if self.padded_to > 1 or not may_need_padding(images) or isinstance(error, torch.cuda.OutOfMemoryError):
+                raise
+            raise ValueError(
+                f"model: a pass over an input of {describe(images)} failed ({error}); if the model takes only sides "
+                "that are multiples of a number, give it to attach as padded_to"
+            ) from error
+        raise ValueError(
+            f"{role}: {path!r} was not called in this pass, as it was in the trial's; a module is found only where its "
+            "parent calls it, not by another of its names, nor by a function that took the place of a forward"
+        )
+
+    def _try_head(self, embedding_map: Tensor) -> None:
+        """Find whether the head is linear, unless that was given or found before."""
+        modules = tuple(self._head.modules())
+        if self._linear is not None:
+            self.linear_head = self._linear
+        elif modules != self._tried:
+            self.linear_head, self._tried = _commutes(self._head, embedding_map), modules
+
+    def _check_classes(self, logits: Tensor) -> None:
+        if (count := logits.shape[1]) != len(self.classes):
+            raise ValueError(
+                f"classes: expected {count} names for the {count} logits of {self.head_path!r}, got {len(self.classes)}"
+            )
 
 
 class _Reached(BaseException):
-    """Raised to leave a model's ``forward`` at the embedding map; not an Exception, which the model might catch."""
+    """Raised to leave a model's ``forward`` with a value; not an Exception, which the model might catch."""
+
+    def __init__(self, value: Any) -> None:
+        super().__init__()
+        self.value = value
+
+
+def _leave_after(_module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
+    raise _Reached(output)
+
+
+def _leave_before(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
+    raise _Reached(inputs[0])
+
+
+def _walk_logits(walk: Callable[..., Tensor], _head: nn.Module, inputs: tuple[Tensor], logits: Tensor) -> Tensor:
+    return _walked(walk, inputs[0], logits)
+
+
+def _walk_map(walk: Callable[..., Tensor], _head: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+    return _walked(walk, inputs[0], inputs[0])
 
 
 def _walked(walk: Callable[..., Tensor], embedding_map: Tensor, values: Tensor) -> Tensor:
     graph = at_least_float32(embedding_map.detach())  # only values have a gradient
     return walk(graph, value_map=at_least_float32(values)).to(values.dtype)
+
+
+def _refuse_walking_heads(model: nn.Module) -> None:
+    for path, module in model.named_modules():
+        for hook in (*module._forward_hooks.values(), *module._forward_pre_hooks.values()):
+            if isinstance(hook, partial) and hook.func in (_walk_logits, _walk_map):
+                raise ValueError(
+                    f"model: its head {path!r} walks already, and would walk twice; give the model that walked() was "
+                    "called for"
+                )
 
 
 def _preprocessing(
@@ -211,17 +328,6 @@ def _apply_alone(probe: ModuleProbe, head: nn.Module) -> Tensor:
     return logits
 
 
-def _stride(size: tuple[int, int], embedding_map: Tensor) -> int:
-    map_size = tuple(embedding_map.shape[-2:])
-    stride = round(size[0] / map_size[0])
-    if tuple(-(-side // max(stride, 1)) for side in size) != map_size:
-        raise ValueError(
-            f"stride: the map of a photo {list(size)} is {list(map_size)}, which no one stride gives; give stride, and "
-            "see that the map covers the photo without padding"
-        )
-    return stride
-
-
 def _commutes(head: nn.Module, embedding_map: Tensor) -> bool:
     """Whether mixing pixels before the head gives the same as after it, as for a head that is linear pixel by pixel."""
     generator = torch.Generator().manual_seed(0)
@@ -241,8 +347,7 @@ def _commutes(head: nn.Module, embedding_map: Tensor) -> bool:
     try:
         # In float64, where rounding cannot look like a nonlinearity. A head that cannot run in float64 counts as
         # nonlinear: walking the map is right for every head.
-
-        head = deepcopy(head).to("cpu", torch.float64)
+        head = deepcopy(copy_tree(head)).to("cpu", torch.float64)
         with torch.no_grad():
             return commutes(map_) and commutes(wide)
     except Exception:

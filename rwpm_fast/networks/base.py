@@ -6,6 +6,8 @@ from __future__ import annotations
 from os import PathLike
 from typing import Any, NamedTuple, TypeVar
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .checkpoint import load_state, read_state_dict
@@ -47,7 +49,8 @@ class Network(nn.Module):
     Attributes:
         name: the network's name in :data:`rwpm_fast.networks.NETWORKS`.
         classes: names of the K classes, in the order of the logit channels.
-        stride: pixels of the network's input per side of a pixel of the embedding map.
+        stride: pixels of the network's input per side of a pixel of the embedding map, or per row and per column. A
+            side of n pixels has n // stride pixels of the map, or one more.
         linear_head: the head is a linear map of each pixel's embedding, with or without bias. A walk then commutes with
             the head, and may be applied to the K logits instead of the D embedding channels.
         mask_head: ``decode`` gives ``MaskLogits`` instead of class logits.
@@ -59,7 +62,7 @@ class Network(nn.Module):
 
     name: str
     classes: tuple[str, ...]
-    stride: int
+    stride: int | tuple[int, int]
     linear_head: bool
     mask_head: bool = False
     align_corners: bool = False
@@ -75,6 +78,11 @@ class Network(nn.Module):
         """Height and width of the network's input for a photo of the given height and width, padding included."""
         height, width = (-(-side // self.padded_to) * self.padded_to for side in self.input_size(photo_size))
         return height, width
+
+    def pad(self, images: Tensor, photo_size: tuple[int, int]) -> Tensor:
+        """Fill images [B, C, h, w] up with zeros to ``padded_size``, for ``preprocess``."""
+        rows, columns = (a - b for a, b in zip(self.padded_size(photo_size), images.shape[-2:], strict=True))
+        return F.pad(images, (0, columns, 0, rows))
 
     def preprocess(self, photos: Tensor) -> Tensor:
         """Convert RGB photos [B, 3, H, W], uint8 or floating point in 0..255, to the network's floating-point input."""
@@ -125,3 +133,8 @@ class Network(nn.Module):
         state = read_state_dict(weights, network.state_dict(), weights_key=weights_key)
         load_state(network, state, name=network.name, path=weights)
         return network.eval()
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Return the device of a module's parameters; the CPU for a module without parameters."""
+    return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))

@@ -77,9 +77,7 @@ class Mask2Former(Network):
                 photos = F.interpolate(photos, step, mode="bilinear", align_corners=False, antialias=True)
                 photos = (photos + 0.5).floor()
         mean, std = (photos.new_tensor(values).view(3, 1, 1) for values in (self.pixel_mean, self.pixel_std))
-        images = (photos - mean) / std
-        rows, columns = (padded - side for padded, side in zip(self.padded_size(size), shown, strict=True))
-        return F.pad(images, (0, columns, 0, rows)).to(next(self.parameters()).dtype)
+        return self.pad((photos - mean) / std, size).to(next(self.parameters()).dtype)
 
     def _check_size(self, photo_size: tuple[int, int]) -> None:
         """Check that the coarsest map is more than a pixel where that is all that a group of its norm has."""

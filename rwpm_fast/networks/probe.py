@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .private_copy import copy_tree
+
 MAX_CANDIDATES = 6  # in a message
 
 
@@ -16,7 +18,7 @@ class ModuleProbe:
     """Run a model once and record what its embedding and its head give, if the head reads only the embedding.
 
     Args:
-        model: in evaluation mode.
+        model: run in evaluation mode; passes run on copies of it.
         images: input of the model, [B, ...].
         embedding: path of the module whose output is the embedding map.
         head: path of the module that turns the map into logits.
@@ -31,6 +33,7 @@ class ModuleProbe:
 
     def __init__(self, model: nn.Module, images: Tensor, embedding: str, head: str) -> None:
         self.model = model
+        self.modules = dict(copy_tree(model).named_modules(remove_duplicate=False))  # by path
         self.images = images
         self.embedding = embedding
         self.head = head
@@ -57,23 +60,20 @@ class ModuleProbe:
 
     def _run(self, record: Any) -> None:
         """Run the model and call ``record(path, inputs, output)`` at every call of a module."""
-        handles = [
+        model = copy_tree(self.model)  # others may use the model, and compiled modules call no hooks
+        for path, module in model.named_modules(remove_duplicate=False):
             module.register_forward_hook(
                 lambda _module, inputs, output, path=path: record(path, inputs, output)  # its None keeps the output
             )
-            for path, module in self.model.named_modules(remove_duplicate=False)
-        ]
         try:
             with torch.no_grad():
-                self.model(self.images)
+                model(self.images)
         except Exception as error:
             raise ValueError(
                 f"model: a pass over a trial photo {describe(self.images)} failed ({error}); see that preprocess or "
-                "mean and std are the model's, or give a trial_size that it takes"
+                "mean and std are the model's, or give a trial_size that it takes, or padded_to if it takes only "
+                "multiples of a number"
             ) from error
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def _record(self, path: str, inputs: tuple[Any, ...], output: Any) -> None:
         self.calls[path] += 1
@@ -86,22 +86,21 @@ class ModuleProbe:
             self._head_input, self._head_output = _copy(inputs[0] if inputs else None), _copy(output)
 
     def _check_path(self, role: str, path: str) -> None:
-        if path not in dict(self.model.named_modules(remove_duplicate=False)) or path == "":
+        if path not in self.modules or path == "":
             raise ValueError(f"{role}: the model has no module {path!r}; {self._candidates(path)}")
         if self.calls[path] != 1:
-            calls = f"is called {self.calls[path]} times" if self.calls[path] else "is never called"
+            calls = f"is called {self.calls[path]} times" if self.calls[path] else "is never called by its parent"
             raise ValueError(
                 f"{role}: expected a module that is called once in a pass, {path!r} {calls}; {self._candidates(path)}"
             )
 
     def _candidates(self, path: str) -> str:
         """Text that lists modules that may be meant: close names, then layers that give maps, the last one first."""
-        modules = dict(self.model.named_modules())
-        names = get_close_matches(path, [name for name in modules if name], n=MAX_CANDIDATES, cutoff=0.7)
+        names = get_close_matches(path, filter(None, self.modules), n=MAX_CANDIDATES, cutoff=0.7)
         maps = [
             name
             for name in reversed(self.shapes)
-            if isinstance(modules.get(name), nn.Conv2d) and max(self.shapes[name][-2:]) > 1 and name not in names
+            if isinstance(self.modules.get(name), nn.Conv2d) and max(self.shapes[name][-2:]) > 1 and name not in names
         ]
         parts = []
         if names:

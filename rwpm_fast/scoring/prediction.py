@@ -54,8 +54,19 @@ class Prediction:
             name: a key of :data:`rwpm_fast.scores.SCORES`.
 
         Raises:
-            ValueError: no such score.
+            ValueError: no such score, or it is not finite at some pixels. Metrics would rank an infinite score, and
+                :mod:`rwpm_fast.scores` gives them as limits; but as the score of a photo it comes of logits that
+                overflowed, as NaN does of weights that are broken.
         """
+        score = self._score(name)
+        if broken := int((~score.isfinite()).sum()):
+            raise ValueError(
+                f"{name}: not finite at {broken} of {score.numel()} pixels; most likely weights of the network are not "
+                "finite, or its dtype is too narrow for this photo"
+            )
+        return score
+
+    def _score(self, name: str) -> Tensor:
         raise NotImplementedError
 
     def _calibrated(self, score: Tensor) -> Tensor:
@@ -69,10 +80,14 @@ class DensePrediction(Prediction):
     Attributes:
         logits: [K, h, w], as the head gives them.
         align_corners: how bilinear up-sampling places the corners.
+        padded_size: height and width of the network's input, padding included.
+        input_size: height and width of the network's input without padding.
     """
 
     logits: Tensor
     align_corners: bool
+    padded_size: tuple[int, int]
+    input_size: tuple[int, int]
 
     @property
     def value_map(self) -> Tensor:
@@ -80,11 +95,17 @@ class DensePrediction(Prediction):
 
     @cached_property
     def full_logits(self) -> Tensor:
-        logits = self.logits.float()
         # Up-sampling comes before the score: the two do not commute.
-        return F.interpolate(logits[None], self.size, mode="bilinear", align_corners=self.align_corners)[0]
+        if self.padded_size == self.input_size:
+            return self._resized(self.logits.float(), self.size)
+        height, width = self.input_size
+        shown = self._resized(self.logits.float(), self.padded_size)[:, :height, :width]
+        return shown if self.input_size == self.size else self._resized(shown, self.size)
 
-    def score(self, name: str) -> Tensor:
+    def _resized(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
+        return F.interpolate(logits[None], size, mode="bilinear", align_corners=self.align_corners)[0]
+
+    def _score(self, name: str) -> Tensor:
         if name == "blurred_energy":  # as released, the blur comes after the calibration
             return scores.gaussian_blur(self._calibrated(scores.energy(self.full_logits)))
         return self._calibrated(scores.get(name)(self.full_logits))
@@ -116,7 +137,7 @@ class MaskPrediction(Prediction):
     def full_logits(self) -> Tensor:
         return self._average(self._class_maps)
 
-    def score(self, name: str) -> Tensor:
+    def _score(self, name: str) -> Tensor:
         score = scores.get(name)
         views = []
         for view, class_maps in enumerate(self._class_maps):

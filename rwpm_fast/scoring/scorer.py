@@ -12,8 +12,11 @@ import torch
 from torch import Tensor
 
 from .. import scores
+from ..io.arrays import as_array
 from ..io.images import as_image
 from ..networks import MaskLogits, Network
+from ..networks.base import device_of
+from ..networks.map_size import check_map, image_size
 from ..networks.precision import at_least_float32
 from ..ops.stopwatch import Stopwatch
 from .geometry import MapGeometry
@@ -108,6 +111,7 @@ class Analysis:
     @cached_property
     def plain(self) -> Prediction:
         """Prediction without the walk."""
+        self.scorer._check()
         with torch.inference_mode():
             logits = self.scorer.network.decode(self.embedded.embedding_map, self.embedded.context)
         return self.scorer.predict(logits, self.embedded.geometry, edges=None)
@@ -125,7 +129,7 @@ class Scorer:
     Walking the embeddings, as the released code does, changes queries and classes too; walking the masks leaves both.
 
     Args:
-        network: put into evaluation mode; photos are moved to its device.
+        network: put into evaluation mode, in which it must be at each call; photos are moved to its device.
         score: name in :data:`rwpm_fast.scores.SCORES`; None for the score of the network's authors.
         walk: a walk on maps, such as :class:`rwpm_fast.Walk`; None scores without a walk. It computes in at least
             float32, whatever the network's dtype.
@@ -137,7 +141,8 @@ class Scorer:
             released code.
 
     Raises:
-        ValueError: unknown score or ``walk_values``, or values that the network's head does not give.
+        ValueError: unknown score or ``walk_values``, or values that the network's head does not give; also at a call,
+            after network or scorer changed.
 
     Example:
         >>> scorer = Scorer(networks.load("dabnet", "dabnet_cityscapes.npz"), walk=Walk(steps=20))
@@ -154,8 +159,26 @@ class Scorer:
         calibrated: bool = False,
         walk_padding: bool = True,
     ) -> None:
-        score = network.default_score if score is None else score
-        scores.get(score)
+        self.network = network.eval()
+        self.score = network.default_score if score is None else score
+        self.walk = walk
+        self.walk_values = walk_values
+        self.calibrated = calibrated
+        self.walk_padding = walk_padding
+        # Modules that evaluation mode leaves in training, such as a dropout that samples.
+        self._always_training = [module for module in network.modules() if module.training]
+        self._check()
+
+    def _check(self) -> None:
+        """Check what settings and network promise, at each call, since both may have changed since the last.
+
+        Raises:
+            ValueError: a setting is wrong, or does not fit the network.
+            RuntimeError: a module of the network is in training mode, where scores would differ from call to call and
+                photos would enter the statistics of batch norms. It is not put back: another thread may be training.
+        """
+        network, walk_values = self.network, self.walk_values
+        scores.get(self.score)
         if walk_values not in ("auto", "embeddings", "logits", "masks"):
             raise ValueError(f"walk_values: expected auto, embeddings, logits or masks, got {walk_values!r}")
         if walk_values == "logits" and not network.linear_head:
@@ -168,12 +191,12 @@ class Scorer:
                 f"walk_values: masks may walk only behind a mask head, which {network.name} has not; "
                 "use embeddings or auto"
             )
-        self.network = network.eval()
-        self.score = score
-        self.walk = walk
-        self.walk_values = walk_values
-        self.calibrated = calibrated
-        self.walk_padding = walk_padding
+        for path, module in network.named_modules():
+            if module.training and not any(module is other for other in self._always_training):
+                raise RuntimeError(
+                    f"network: module {path or network.name!r} of it is in training mode; call .eval() before scoring, "
+                    "or train a copy"
+                )
 
     @torch.inference_mode()
     def __call__(self, photo: Any, mask: np.ndarray | Tensor | None = None) -> Scored:
@@ -210,7 +233,9 @@ class Scorer:
 
         Raises:
             TypeError: a photo or mask of another type.
-            ValueError: a photo of another shape or range, or a mask of another size.
+            ValueError: a photo of another shape or range, a mask of another size, or a network whose embedding map does
+                not follow from the photo's size and its stride.
+            RuntimeError: a module of the network is in training mode.
         """
         return self.analyze_embedded(self.embed(photo, mask))
 
@@ -225,7 +250,9 @@ class Scorer:
         Raises:
             TypeError: see :meth:`analyze`.
             ValueError: see :meth:`analyze`.
+            RuntimeError: see :meth:`analyze`.
         """
+        self._check()
         network = self.network
         pixels = torch.tensor(as_image(photo))  # [H, W, 3]
         size = (pixels.shape[0], pixels.shape[1])
@@ -237,7 +264,9 @@ class Scorer:
         photos = pixels.to(device).permute(2, 0, 1)[None]
         if network.mirrored:
             photos = torch.cat([photos, photos.flip(-1)])
-        embedding_map, context = network.encode(network.preprocess(photos))
+        images = network.preprocess(photos)
+        embedding_map, context = network.encode(images)
+        check_map(image_size(images) or network.padded_size(size), embedding_map, network.stride)
         geometry = MapGeometry.from_network(network, size, (embedding_map.shape[-2], embedding_map.shape[-1]))
         return Embedded(embedding_map, context, mask, geometry, watch.lap())
 
@@ -247,7 +276,11 @@ class Scorer:
 
         Args:
             embedded: result of :meth:`embed` of this scorer, or of another one with the same network.
+
+        Raises:
+            RuntimeError: a module of the network is in training mode.
         """
+        self._check()
         network, geometry, embedding_map = self.network, embedded.geometry, embedded.embedding_map
         walk = self._walk_on(embedded)
         watch = Stopwatch(embedding_map.device)
@@ -280,7 +313,10 @@ class Scorer:
         """
         if isinstance(logits, MaskLogits):
             return MaskPrediction(geometry.image_size, edges, logits, geometry.padded_size, geometry.input_size)
-        return DensePrediction(geometry.image_size, edges, logits[0], self.network.align_corners)
+        align_corners = self.network.align_corners
+        return DensePrediction(
+            geometry.image_size, edges, logits[0], align_corners, geometry.padded_size, geometry.input_size
+        )
 
     def _walk_on(self, embedded: Embedded) -> Callable[[Tensor | None], Tensor] | None:
         """Function that walks values [V, C, h, w], or the embeddings for None, on the photo's graph; None without a
@@ -303,13 +339,9 @@ class Scorer:
         return "logits" if self.network.linear_head else "embeddings"
 
 
-def device_of(network: Network) -> torch.device:
-    """Return the device of a network's parameters; the CPU for a network without parameters."""
-    return next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
-
-
 def _check_mask(mask: np.ndarray | Tensor, size: tuple[int, int]) -> Tensor:
-    mask = mask if isinstance(mask, Tensor) else torch.tensor(mask)
+    # Copied, since torch takes neither negative strides nor, without a warning, arrays that cannot be written to.
+    mask = mask if isinstance(mask, Tensor) else torch.from_numpy(as_array("mask", mask).copy())
     if mask.dtype != torch.bool:
         raise TypeError(f"mask: expected bool, got {mask.dtype}")
     if tuple(mask.shape) != size:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..io.arrays import as_array
 from ..io.files import atomic_write
 from ..io.images import ImageError, read_image
 from ..scoring.scorer import Scorer
@@ -60,6 +61,7 @@ def write_result(folder: Path, number: str, score: np.ndarray, segmentation: np.
         ValueError: shapes differ, a score is NaN, or a class out of range. Nothing is written then.
         OSError: the folder cannot be written.
     """
+    score, segmentation = as_array("score", score), as_array("segmentation", segmentation)
     if score.ndim != 2 or segmentation.shape != score.shape:
         raise ValueError(
             f"score, segmentation: expected [H, W] both, got {list(score.shape)}, {list(segmentation.shape)}"

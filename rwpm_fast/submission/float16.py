@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..io.arrays import as_array
 from ..metrics import PixelMetrics
 
 # float16 has as many numbers between 0.5 and 1 as between 2**-14 and 2**-13, so even steps are steps of its codes.
@@ -45,7 +46,8 @@ class Rescaling:
         Raises:
             ValueError: no finite score.
         """
-        samples = [np.empty(0), *(np.ravel(m)[:: math.ceil(m.size / _SAMPLES)] for m in score_maps)]
+        maps = (as_array("score_maps", score_map) for score_map in score_maps)
+        samples = [np.empty(0), *(np.ravel(m)[:: math.ceil(m.size / _SAMPLES)] for m in maps)]
         pooled = np.concatenate(samples).astype(np.float64)
         pooled = pooled[np.isfinite(pooled)]
         if not pooled.size:
@@ -56,7 +58,7 @@ class Rescaling:
     def __call__(self, scores: np.ndarray) -> np.ndarray:
         """Rescale scores of any shape to float16 in [-1, 1]; NaN stays NaN."""
         knots = np.array(self.knots)
-        scores = scores.astype(np.float64)
+        scores = as_array("scores", scores).astype(np.float64)
         known = np.clip(np.nan_to_num(scores), knots[0], knots[-1])
         if len(knots) > 1:
             segment = np.clip(np.searchsorted(knots, known, side="right") - 1, 0, len(knots) - 2)
@@ -86,6 +88,7 @@ def round_to_float16(scores: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: finite scores that float16 cannot represent.
     """
+    scores = as_array("scores", scores)
     with np.errstate(over="ignore"):
         half = scores.astype(np.float16)
     lost = int((np.isinf(half) & np.isfinite(scores)).sum())

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..data import Dataset, Frame
+from ..io.arrays import as_array
 from ..io.files import atomic_write
 from ..scoring.scorer import Scorer
 from .float16 import Float16Report, Rescaling, round_to_float16
@@ -61,6 +62,7 @@ def write_map(path: Path, scores: np.ndarray) -> None:
         ImportError: h5py is not installed.
         OSError: the folder is missing or cannot be written.
     """
+    scores = as_array("scores", scores)
     if scores.dtype != np.float16 or scores.ndim != 2:
         raise ValueError(f"scores: expected float16 [H, W], got {scores.dtype} {list(scores.shape)}")
     if unranked := int(np.isnan(scores).sum()):
@@ -75,7 +77,7 @@ def write_mask(path: Path, predicted: np.ndarray) -> None:
     """Write a mask [H, W] bool as a PNG of 0 and 255, atomically."""
     from PIL import Image
 
-    picture = Image.fromarray(predicted.astype(np.uint8) * 255)
+    picture = Image.fromarray(as_array("predicted", predicted).astype(np.uint8) * 255)
     atomic_write(path, lambda file: picture.save(file, "png"))
 
 
@@ -140,10 +142,7 @@ def submit_smiyc(
 
     def score(frame: Frame) -> np.ndarray | None:
         try:
-            scores = scorer(frame.read_image()).score.cpu().numpy()
-            if unranked := int(np.isnan(scores).sum()):
-                raise ValueError(f"{scorer.score}: NaN at {unranked} pixels")
-            return scores
+            return scorer(frame.read_image()).score.cpu().numpy()
         except ValueError as error:
             submission.failures[frame.photo] = str(error)
             return None

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from ..data.frames import ANOMALY, VOID
+from ..io.arrays import as_array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -160,9 +161,9 @@ def score_range(before: ArrayLike, after: ArrayLike, labels: ArrayLike | None = 
         after: [H, W] score map; array or tensor.
         labels: [H, W], 255 where pixels do not count; None if all do.
     """
-    scores = np.stack([_to_array(before), _to_array(after)])
+    scores = np.stack([_to_array("before", before), _to_array("after", after)])
     if labels is not None:
-        scores = scores[:, _to_array(labels) != VOID]
+        scores = scores[:, _to_array("labels", labels) != VOID]
     finite = scores[np.isfinite(scores)]
     if not finite.size:
         return 0.0, 1.0
@@ -210,30 +211,32 @@ def _color_map(name: str) -> Colormap:
     return colormaps[name].with_extremes(bad=GRAY)
 
 
-def _to_array(values: ArrayLike) -> NDArray:
+def _to_array(name: str, values: ArrayLike) -> NDArray:
     """Convert an array, or a tensor on any device, to an array."""
     if isinstance(values, Tensor):
         tensor = values.detach().cpu()
         return (tensor.float() if tensor.is_floating_point() else tensor).numpy()  # NumPy has no bfloat16
-    return np.asarray(values)
+    return as_array(name, values)
 
 
 def _check_maps(
     photo: ArrayLike, before: ArrayLike, after: ArrayLike, labels: ArrayLike | None
 ) -> tuple[NDArray, NDArray, NDArray, NDArray | None]:
     """Convert photo, scores and labels to arrays, scores to float64, and check that their shapes match."""
-    before, after = (_to_array(score).astype(np.float64) for score in (before, after))
+    before, after = (
+        _to_array(name, score).astype(np.float64) for name, score in (("before", before), ("after", after))
+    )
     if before.ndim != 2 or 0 in before.shape:
         raise ValueError(f"before: expected a score map [H, W], got {list(before.shape)}")
     size = list(before.shape)
     for name, values, wanted in (
         ("after", after, size),
-        ("photo", _to_array(photo), [*size, 3]),
-        ("labels", None if labels is None else _to_array(labels), size),
+        ("photo", _to_array("photo", photo), [*size, 3]),
+        ("labels", None if labels is None else _to_array("labels", labels), size),
     ):
         if values is not None and list(values.shape) != wanted:
             raise ValueError(f"{name}: expected {wanted} to match before {size}, got {list(values.shape)}")
-    return _to_array(photo), before, after, None if labels is None else _to_array(labels)
+    return _to_array("photo", photo), before, after, None if labels is None else _to_array("labels", labels)
 
 
 def _downsample(image: NDArray) -> NDArray:
