@@ -1,14 +1,13 @@
-"""Make a ``Network`` of any torch segmentation model, by forward hooks on two of its modules.
+"""Make a ``Network`` of any torch segmentation model, by changing how copies of two of its modules are called.
 
-The hooks are on copies that share the model's weights (:mod:`.private_copy`), so that the model itself never changes:
-it may run in other threads, be compiled, and be attached more than once.
+The copies share the model's weights (:mod:`.private_copy`), and the model itself never changes: it may run in other
+threads, be compiled, and be attached more than once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from functools import partial
 from typing import Any
 
 import torch
@@ -156,8 +155,7 @@ class Attached(Network):
         return self.pad(images, size) if self.padded_to > 1 else images
 
     def embed(self, images: Tensor) -> Tensor:
-        model, embedding = copy_path(self.model, self.embedding_path)
-        embedding.register_forward_hook(_leave_after)
+        model, _ = copy_path(self.model, self.embedding_path, _LeavesAfter)
         embedding_map = at_least_float32(self._leave(model, images, "embedding", self.embedding_path))
         self._try_head(embedding_map)
         return embedding_map
@@ -194,11 +192,8 @@ class Attached(Network):
         """
         _refuse_walking_heads(self.model)
         self._try_head(self._trial_map())
-        model, head = copy_path(self.model, self.head_path)
-        if self.linear_head:
-            head.register_forward_hook(partial(_walk_logits, walk))
-        else:
-            head.register_forward_pre_hook(partial(_walk_map, walk))
+        model, head = copy_path(self.model, self.head_path, _WalksLogits if self.linear_head else _WalksMap)
+        vars(head)["walk"] = walk  # no submodule, which would be in the model's state
         return model
 
     @property
@@ -214,12 +209,11 @@ class Attached(Network):
     @torch.no_grad()
     def _trial_map(self) -> Tensor:
         """The map that the head reads in a pass over the trial photo; of copies, whatever mode the model is in."""
-        model, head = copy_path(copy_tree(self.model), self.head_path)
-        head.register_forward_pre_hook(_leave_before)
+        model, _ = copy_path(copy_tree(self.model), self.head_path, _LeavesBefore)
         return self._leave(model, self._trial_images(), "head", self.head_path)
 
     def _leave(self, model: nn.Module, images: Tensor, role: str, path: str) -> Tensor:
-        """Run a copy of the model up to its module of this path, where a hook leaves it with a map."""
+        """Run a copy of the model up to its module of this path, which leaves it with a map."""
         try:
             model(images)
         except _Reached as reached:
@@ -259,20 +253,28 @@ class _Reached(BaseException):
         self.value = value
 
 
-def _leave_after(_module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
-    raise _Reached(output)
+class _LeavesAfter(nn.Module):
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        raise _Reached(super().__call__(*args, **kwargs))
 
 
-def _leave_before(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
-    raise _Reached(inputs[0])
+class _LeavesBefore(nn.Module):
+    def __call__(self, embedding_map: Tensor) -> Any:
+        raise _Reached(embedding_map)
 
 
-def _walk_logits(walk: Callable[..., Tensor], _head: nn.Module, inputs: tuple[Tensor], logits: Tensor) -> Tensor:
-    return _walked(walk, inputs[0], logits)
+class _WalksLogits(nn.Module):
+    walk: Callable[..., Tensor]
+
+    def __call__(self, embedding_map: Tensor) -> Tensor:
+        return _walked(self.walk, embedding_map, super().__call__(embedding_map))
 
 
-def _walk_map(walk: Callable[..., Tensor], _head: nn.Module, inputs: tuple[Tensor]) -> Tensor:
-    return _walked(walk, inputs[0], inputs[0])
+class _WalksMap(nn.Module):
+    walk: Callable[..., Tensor]
+
+    def __call__(self, embedding_map: Tensor) -> Tensor:
+        return super().__call__(_walked(self.walk, embedding_map, embedding_map))
 
 
 def _walked(walk: Callable[..., Tensor], embedding_map: Tensor, values: Tensor) -> Tensor:
@@ -282,12 +284,10 @@ def _walked(walk: Callable[..., Tensor], embedding_map: Tensor, values: Tensor) 
 
 def _refuse_walking_heads(model: nn.Module) -> None:
     for path, module in model.named_modules():
-        for hook in (*module._forward_hooks.values(), *module._forward_pre_hooks.values()):
-            if isinstance(hook, partial) and hook.func in (_walk_logits, _walk_map):
-                raise ValueError(
-                    f"model: its head {path!r} walks already, and would walk twice; give the model that walked() was "
-                    "called for"
-                )
+        if isinstance(module, _WalksLogits | _WalksMap):
+            raise ValueError(
+                f"model: its head {path!r} walks already, and would walk twice; give the model without a walk"
+            )
 
 
 def _preprocessing(

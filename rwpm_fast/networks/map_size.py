@@ -49,8 +49,8 @@ def find_stride(size: Size, embedding_map: Tensor) -> int:
     if not fitting:
         raise ValueError(
             f"stride: the map of an input {list(size)} is {list(map_size)}, which no one stride gives; see that "
-            "the map covers the whole input, give padded_to if the model takes only multiples of a number, or, where the "
-            "strides of rows and columns differ, stride=(ROWS, COLUMNS)"
+            "the map covers the whole input, give padded_to if the model takes only multiples of a number, or, where "
+            "rows and columns differ, stride=(ROWS, COLUMNS)"
         )
     return min(fitting, key=lambda s: (s * map_size[0] != size[0], s & (s - 1) != 0, abs(s - quotient)))
 
@@ -64,7 +64,7 @@ def check_map(size: Size, embedding_map: Tensor, stride: int | Size) -> None:
     map_size = (embedding_map.shape[2], embedding_map.shape[3])
     if not follows(size, map_size, stride):
         raise ValueError(
-            f"embedding: the map of an input {list(size)} is {list(map_size)}, which stride {stride} does not give, and "
+            f"embedding: the map of an input {list(size)} is {list(map_size)}, which no stride {stride} gives, and "
             "scores would be shifted; see that the map covers the whole input, or give attach padded_to or the stride"
         )
 

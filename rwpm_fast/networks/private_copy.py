@@ -7,8 +7,8 @@ of the original. What torch compiled is run as it was written, since compiled co
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import partial
-from types import FunctionType, MethodType
+from functools import lru_cache, partial
+from types import FunctionType, MethodType, new_class
 from typing import Any
 
 from torch import nn
@@ -42,18 +42,28 @@ def modules_to(root: nn.Module, path: str) -> list[nn.Module]:
     return chain
 
 
-def copy_path(root: nn.Module, path: str) -> tuple[nn.Module, nn.Module]:
-    """Copy the modules on a path; every other module is shared with the original.
+def copy_path(root: nn.Module, path: str, role: type[nn.Module]) -> tuple[nn.Module, Any]:
+    """Copy the modules on a path, and let the last one play a role; every other module is shared with the original.
 
     Args:
         root: the model.
         path: of a module in it, without names of wrappers of ``torch.compile``.
+        role: its methods come before those of the module's own class. It is a class rather than a hook because
+            ``torch.compile`` takes modules for equal that differ in hooks only, and runs what it compiled for another.
 
     Returns:
         The copies of the model and of the module.
     """
     copies = _copied(modules_to(root, path))
-    return copies[0], copies[-1]
+    end: Any = copies[-1]
+    bases: Any = (role, type(end))
+    object.__setattr__(end, "__class__", _subclass(*bases))
+    return copies[0], end
+
+
+@lru_cache  # one class for all copies, since torch.compile compiles again for another
+def _subclass(role: type, kind: type) -> type:
+    return new_class(kind.__name__, (role, kind))
 
 
 def copy_tree(root: nn.Module) -> nn.Module:
@@ -84,7 +94,7 @@ def _copy(module: nn.Module) -> nn.Module:
     attributes |= vars(module)
     attributes |= {name: attributes[name].copy() for name in _HOOKS}
     attributes["_compiled_call_impl"] = None
-    if not isinstance(attributes["_modules"], dict):  # of a ScriptModule, whose submodules are not Python's
+    if not isinstance(attributes.get("_modules"), dict):  # of a ScriptModule, whose submodules are not Python's
         attributes["_modules"] = {}
     return copy
 

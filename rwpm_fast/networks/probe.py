@@ -96,7 +96,8 @@ class ModuleProbe:
 
     def _candidates(self, path: str) -> str:
         """Text that lists modules that may be meant: close names, then layers that give maps, the last one first."""
-        names = get_close_matches(path, filter(None, self.modules), n=MAX_CANDIDATES, cutoff=0.7)
+        others = [name for name in self.modules if name not in ("", path)]
+        names = get_close_matches(path, others, n=MAX_CANDIDATES, cutoff=0.7)
         maps = [
             name
             for name in reversed(self.shapes)
