@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
-from rwpm_fast import scores
+from python_tests.tiny_network import TinyNetwork
+from rwpm_fast import Scorer, scores
 from rwpm_fast.networks import MaskLogits
-from rwpm_fast.scoring.prediction import MaskPrediction
+from rwpm_fast.scoring.prediction import DensePrediction, MaskPrediction
 
 QUERIES = 23  # more than two of the portions that are up-sampled at a time
 
@@ -58,3 +61,51 @@ def test_views_are_calibrated_before_they_are_averaged():
     torch.testing.assert_close(both, (plain + mirrored.flip(-1)) / 2)
     raw = MaskPrediction(size, None, given, (32, 64), size).score("rba")
     assert (both - raw).abs().max() > 1e-3
+
+
+class Broken(TinyNetwork):
+    """Gives logits with a value at some pixels of its map [12, 18]."""
+
+    def __init__(self, value: float, pixels: int) -> None:
+        super().__init__()
+        self.value, self.pixels = value, pixels
+
+    def head(self, embedding_map: Tensor) -> Tensor:
+        logits = super().head(embedding_map).clone()
+        logits[:, :, : self.pixels] = self.value
+        return logits
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("name", ["energy", "blurred_energy", "max_logit"])
+@pytest.mark.parametrize(("pixels", "broken"), [(12, 24 * 36), (3, None)])
+def test_scores_that_are_not_finite_are_refused(value, name, pixels, broken):
+    scorer = Scorer(Broken(value, pixels), name)
+    photo = np.random.default_rng(0).integers(0, 256, (24, 36, 3), dtype=np.uint8)
+    message = rf"{name}: not finite at {broken or '[1-9][0-9]+'} of 864 pixels; most likely weights .* or its dtype"
+    prediction = scorer.analyze(photo).walked
+    for use in (lambda: scorer(photo), lambda: prediction.score(name)):
+        with pytest.raises(ValueError, match=message):
+            use()
+
+
+@pytest.mark.parametrize("views", [1, 2])
+@pytest.mark.parametrize("name", ["rba", "energy", "mask2anomaly"])
+def test_scores_of_masks_that_are_not_finite_are_refused(views, name):
+    given = logits(views, None)
+    given.class_logits[0, 3] = torch.nan
+    with pytest.raises(ValueError, match=rf"{name}: not finite at 1450 of 1450 pixels"):
+        MaskPrediction((29, 50), None, given, (32, 64), (29, 50)).score(name)
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("size", [(29, 50), (40, 77)], ids=["native", "resized"])
+def test_logits_of_a_padded_input_are_cropped(size, align_corners):
+    given = torch.randn(5, 8, 16, generator=torch.Generator().manual_seed(0))
+    settings = {"mode": "bilinear", "align_corners": align_corners}
+    full = F.interpolate(given[None], (32, 64), **settings)[..., :29, :50]
+    expected = full if size == (29, 50) else F.interpolate(full, size, **settings)
+    got = DensePrediction(size, None, given, align_corners, (32, 64), (29, 50)).full_logits
+    assert torch.equal(got, expected[0])
+    whole = DensePrediction(size, None, given, align_corners, (29, 50), (29, 50)).full_logits
+    assert torch.equal(whole, F.interpolate(given[None], size, **settings)[0])

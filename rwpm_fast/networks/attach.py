@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .base import Network, device_of
-from .map_size import Size, check_area, check_map, find_stride, image_size, may_need_padding
+from .map_size import Size, check_area, check_map, find_stride, image_size
 from .precision import at_least_float32
 from .private_copy import copy_path, copy_tree, modules_to, plain, plain_path
 from .probe import ModuleProbe, describe
@@ -219,8 +219,9 @@ class Attached(Network):
         except _Reached as reached:
             return reached.value
         except Exception as error:
-            if self.padded_to > 1 or not may_need_padding(images) or isinstance(error, torch.cuda.OutOfMemoryError):
-                raise
+            size = image_size(images)
+            if self.padded_to > 1 or size in (None, self.trial_size) or "memory" in str(error):
+                raise  # it is not the size's fault, or is told better by who asks for less memory
             raise ValueError(
                 f"model: a pass over an input of {describe(images)} failed ({error}); if the model takes only sides "
                 "that are multiples of a number, give it to attach as padded_to"

@@ -18,12 +18,6 @@ def image_size(images: Any) -> Size | None:
     return images.shape[2], images.shape[3]
 
 
-def may_need_padding(images: Any) -> bool:
-    """Whether a model that takes only multiples of a number refuses this input: a side is no multiple of 32."""
-    size = image_size(images)
-    return size is not None and any(side % 32 for side in size)
-
-
 def follows(size: Size, map_size: Size, stride: int | Size) -> bool:
     """Whether a map of so many rows and columns covers an input, with one map pixel for every ``stride`` pixels.
 
