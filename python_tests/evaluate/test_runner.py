@@ -183,6 +183,15 @@ def test_changed_preprocessing_runs_again(frames, cache):
     assert found[0] != found[1] and len(list(cache.iterdir())) == 2 * len(frames)
 
 
+def test_changed_padding_runs_again(frames, cache):
+    """Of a size that needs none, the preprocessing is the same."""
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.Conv2d(8, 4, 1))
+    for padded_to in (1, 32):
+        network = attach(model, "0", "1", mean=(0.5,) * 3, std=(0.2,) * 3, padded_to=padded_to)
+        sweep({"none": Scorer(network)}, frames, cache=cache)
+    assert len(list(cache.iterdir())) == 2 * len(frames)
+
+
 def test_the_order_of_scores_changes_nothing(frames, cache):
     network = TinyNetwork()
     before = sweep(scorers_of(network), frames, cache=cache, scores=("energy", "entropy"))
@@ -228,7 +237,7 @@ def test_scores_that_are_nan_fail_their_photo(frames, cache):
     with torch.no_grad():
         network.classifier.bias[0] = torch.nan
     got = sweep(scorers_of(network), frames[:1], cache=cache)
-    assert "energy: NaN at 384 pixels, with walk None" in got.failures[frames[0].photo]
+    assert "energy: not finite at 384 of 384 pixels" in got.failures[frames[0].photo]
     assert not list(cache.iterdir())
     assert np.isnan([got.fps("0"), got.walk_seconds("1"), got.network_seconds("2")]).all()
 

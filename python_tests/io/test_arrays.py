@@ -101,5 +101,5 @@ def test_pictures_of_masked_arrays_are_refused():
 
 def test_tensors_become_arrays():
     assert np.array_equal(as_array("scores", torch.arange(3.0, requires_grad=True)), np.arange(3.0))
-    with pytest.raises(TypeError, match="scores: expected a type that NumPy has, got torch.bfloat16"):
+    with pytest.raises(TypeError, match=r"scores: expected a type that NumPy has, got torch\.bfloat16"):
         as_array("scores", torch.zeros(2, dtype=torch.bfloat16))
