@@ -82,6 +82,21 @@ def test_a_broken_photo_is_reported_and_the_others_run(capsys, tmp_path, weights
     assert not (tmp_path / "out" / "a3.npy").exists()
 
 
+def test_scores_that_are_not_finite_fail_their_photos(capsys, tmp_path, weights, photos, monkeypatch):
+    load = cli.score.load_scorer
+
+    def with_a_broken_weight(*arguments):
+        scorer = load(*arguments)
+        with torch.no_grad():
+            next(scorer.network.parameters()).view(-1)[0] = torch.nan
+        return scorer
+
+    monkeypatch.setattr(cli.score, "load_scorer", with_a_broken_weight)
+    status, _, err = score(capsys, weights, tmp_path / "out", photos)
+    assert status == 1 and "a10.png: energy: not finite at 3072 of 3072 pixels" in err and "3 failed" in err
+    assert not list((tmp_path / "out").iterdir())
+
+
 def test_a_full_disk_leaves_no_half_file(capsys, tmp_path, weights, photos, monkeypatch):
     out = tmp_path / "out"
     out.mkdir()

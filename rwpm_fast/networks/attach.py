@@ -193,7 +193,7 @@ class Attached(Network):
         _refuse_walking_heads(self.model)
         self._try_head(self._trial_map())
         model, head = copy_path(self.model, self.head_path, _WalksLogits if self.linear_head else _WalksMap)
-        vars(head)["walk"] = walk  # no submodule, which would be in the model's state
+        vars(head)["_pixel_walk"] = walk  # no submodule, which would be in the model's state
         return model
 
     @property
@@ -265,17 +265,17 @@ class _LeavesBefore(nn.Module):
 
 
 class _WalksLogits(nn.Module):
-    walk: Callable[..., Tensor]
+    _pixel_walk: Callable[..., Tensor]
 
     def __call__(self, embedding_map: Tensor) -> Tensor:
-        return _walked(self.walk, embedding_map, super().__call__(embedding_map))
+        return _walked(self._pixel_walk, embedding_map, super().__call__(embedding_map))
 
 
 class _WalksMap(nn.Module):
-    walk: Callable[..., Tensor]
+    _pixel_walk: Callable[..., Tensor]
 
     def __call__(self, embedding_map: Tensor) -> Tensor:
-        return super().__call__(_walked(self.walk, embedding_map, embedding_map))
+        return super().__call__(_walked(self._pixel_walk, embedding_map, embedding_map))
 
 
 def _walked(walk: Callable[..., Tensor], embedding_map: Tensor, values: Tensor) -> Tensor:

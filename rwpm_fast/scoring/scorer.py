@@ -128,6 +128,8 @@ class Scorer:
     A mask head is linear in the map only in its last layer: the decoder also computes its attention masks from the map.
     Walking the embeddings, as the released code does, changes queries and classes too; walking the masks leaves both.
 
+    A scorer keeps nothing of a photo, so that several threads may use one.
+
     Args:
         network: put into evaluation mode, in which it must be at each call; photos are moved to its device.
         score: name in :data:`rwpm_fast.scores.SCORES`; None for the score of the network's authors.
