@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 import torch
 from torch import Tensor
 
+from ..memory import available_memory
 from . import costs, machine
 from .cases import Case
 from .contender import Contender, Run
@@ -60,7 +61,7 @@ class CpuDevice:
 
     def free_memory(self) -> int:
         """Bytes that a run may take."""
-        return machine.free_memory() // 2
+        return available_memory() // 2
 
     def peak_memory(self, case: Case, contender: Contender, run: Run) -> int | None:
         """Bytes that a run takes at its peak beyond its inputs; None where that is not known."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import subprocess
 import time
 from pathlib import Path
@@ -62,15 +61,6 @@ def copy_bytes(seconds: float = 0.1) -> float:
         target.copy_(source)
         count += 1
     return count * 2 * source.nbytes / (time.perf_counter() - start)
-
-
-def free_memory() -> int:
-    """Bytes of memory that can be taken without swapping; 4 GiB where the system does not tell."""
-    try:
-        text = Path("/proc/meminfo").read_text()
-    except OSError:
-        return 4 * 2**30
-    return 1024 * int(re.findall(r"^MemAvailable:\s+(\d+) kB", text, re.MULTILINE)[0])
 
 
 def load() -> float:

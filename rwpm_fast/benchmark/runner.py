@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
 
+from ..memory import available_memory
 from . import machine
 from .cases import Case, Problem
 from .contender import Contender, Run, Unavailable
@@ -33,7 +34,7 @@ class Limits:
     """
 
     seconds: float = 60.0
-    memory: float = field(default_factory=lambda: machine.free_memory() / 2)
+    memory: float = field(default_factory=lambda: available_memory() / 2)
     rounds: int = 3
     measure_memory: bool = True
 

@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from .. import __version__
+from ..memory import is_out_of_memory
 from . import bench, check, demo, evaluate, info, score, submit
 
 COMMANDS = {
@@ -51,3 +52,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        way_out = "use smaller photos, or run where a process may take more"
+        print(f"rwpm-fast {options.command}: out of memory; {way_out} ({error})", file=sys.stderr)
+        return 2

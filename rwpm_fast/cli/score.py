@@ -39,13 +39,16 @@ def run(options: argparse.Namespace) -> int:
 
     from tqdm import tqdm
 
+    from ..scoring.failures import photo_failure
+
     scorer = load_scorer(options, options.score)
     for photo in progress(photos, "score"):
         try:
             tqdm.write(_score(scorer, photo, options), file=sys.stdout)
-        except (ValueError, OSError) as error:
+        except Exception as error:
+            reason = photo_failure(error, photo, kinds=(ValueError, OSError))
             failed += 1
-            print(f"{photo}: {error}", file=sys.stderr)
+            print(f"{photo}: {reason}", file=sys.stderr)
     if failed:
         print(f"{failed} failed, see above; the others are in {options.out}", file=sys.stderr)
     return 1 if failed else 0

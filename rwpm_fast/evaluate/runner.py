@@ -14,6 +14,7 @@ import torch
 from ..data import Frame
 from ..metrics import ComponentMetrics, ComponentResult, Curve, PixelMetrics, PixelResult, component_metrics
 from ..scores import get
+from ..scoring.failures import photo_failure
 from ..scoring.scorer import Embedded, Scorer
 from .cache import Cache, CacheEntry, DiskCache, MemoryCache, cache_key, fingerprint, walk_fingerprint
 from .distributed import SINGLE_PROCESS, Processes
@@ -174,8 +175,8 @@ def sweep(
     for frame in progress(processes.shard(frames)):
         try:
             image = evaluate_frame(frame)
-        except ValueError as error:
-            image = ImageResult(frame, str(error))
+        except Exception as error:
+            image = ImageResult(frame, photo_failure(error, frame.photo))
         on_image(frame.photo, image.failure)
         shard.append(image)
 

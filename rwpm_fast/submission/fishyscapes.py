@@ -11,6 +11,7 @@ import numpy as np
 from ..io.arrays import as_array
 from ..io.files import atomic_write
 from ..io.images import ImageError, read_image
+from ..scoring.failures import photo_failure
 from ..scoring.scorer import Scorer
 from .manifest import open_manifest, settings_of, write_manifest
 
@@ -111,6 +112,6 @@ def submit_fishyscapes(
         try:
             scored = scorer(read_image(path))
             write_result(output, number, scored.score.cpu().numpy(), scored.segmentation.cpu().numpy())
-        except ValueError as error:
-            failures[path] = str(error)
+        except Exception as error:
+            failures[path] = photo_failure(error, path)
     return failures

@@ -13,6 +13,7 @@ import numpy as np
 from ..data import Dataset, Frame
 from ..io.arrays import as_array
 from ..io.files import atomic_write
+from ..scoring.failures import photo_failure
 from ..scoring.scorer import Scorer
 from .float16 import Float16Report, Rescaling, round_to_float16
 from .manifest import open_manifest, settings_of, write_manifest
@@ -143,8 +144,8 @@ def submit_smiyc(
     def score(frame: Frame) -> np.ndarray | None:
         try:
             return scorer(frame.read_image()).score.cpu().numpy()
-        except ValueError as error:
-            submission.failures[frame.photo] = str(error)
+        except Exception as error:
+            submission.failures[frame.photo] = photo_failure(error, frame.photo)
             return None
 
     first: dict[str, np.ndarray | None] = {}
@@ -169,8 +170,8 @@ def submit_smiyc(
             if mask_threshold is not None:
                 write_mask(mask_path(outputs, method, name, frame.id), scores > mask_threshold)
             write_map(map_path(outputs, method, name, frame.id), half)
-        except ValueError as error:
-            submission.failures[frame.photo] = str(error)
+        except Exception as error:
+            submission.failures[frame.photo] = photo_failure(error, frame.photo)
             continue
         submission.written += 1
     return submission
