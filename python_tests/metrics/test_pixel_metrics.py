@@ -1,6 +1,9 @@
 """Pixel metrics against scikit-learn and against their definitions."""
 
 import math
+import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -8,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-from rwpm_fast.metrics import FPR_RULES, BinnedPixelMetrics, BinnedPixelResult, PixelMetrics, PixelResult
+from rwpm_fast.metrics import FPR_RULES, BinnedPixelMetrics, BinnedPixelResult, PixelMetrics, PixelResult, pixel_metrics
 
 BOTH = pytest.mark.parametrize("metrics", [PixelMetrics, BinnedPixelMetrics])
 
@@ -351,3 +354,103 @@ def test_best_f1_without_positives_or_pixels():
     assert math.isnan(nothing.best_f1_threshold)
     inliers = binned(np.float32([1, 3]), np.array([0, 0]))
     assert (inliers.best_f1, inliers.best_f1_threshold) == (0, 3)
+
+
+def made(count, seed=0, levels=None, dtype=np.float32, labels=(0, 0, 0, 1, 255)):
+    """Images of scores, tied if there are few levels, and labels."""
+    random = np.random.default_rng(seed)
+    for _ in range(count):
+        scores = random.normal(size=(9, 13)) if levels is None else random.integers(0, levels, (9, 13))
+        yield scores.astype(dtype), random.choice(np.array(labels, np.uint8), (9, 13))
+
+
+class Group:
+    """What the processes of a group give to each other, one after the other: ``share`` of each."""
+
+    def __init__(self, count):
+        self.waiting, self.barrier, self.lock, self.whole = [], threading.Barrier(count), threading.Lock(), None
+
+    def share(self, metrics, finish):
+        with self.lock:
+            self.waiting.append(metrics)
+        if self.barrier.wait() == 0:
+            first, *others = self.waiting
+            for other in others:
+                first.merge(pickle.loads(pickle.dumps(other)))
+            self.whole, self.waiting = finish(first), []
+        self.barrier.wait()
+        return self.whole
+
+
+@pytest.mark.parametrize("rule", FPR_RULES)
+@pytest.mark.parametrize(
+    "images",
+    [
+        {"count": 5},
+        {"count": 5, "levels": 4},
+        {"count": 3, "dtype": np.float64},
+        {"count": 3, "dtype": np.float16},
+        {"count": 3, "labels": (0, 255)},
+        {"count": 3, "labels": (1, 255)},
+        {"count": 3, "labels": (255,)},
+        {"count": 0},
+    ],
+    ids=str,
+)
+def test_two_passes_give_the_same_to_the_last_digit(images, rule, monkeypatch):
+    monkeypatch.setattr("rwpm_fast.metrics.pixel._COUNTED_AT_ONCE", 150)  # two images and a bit
+    metrics = PixelMetrics(rule)
+    for image in made(**images):
+        metrics.update(*image)
+    result, curve, alone = pixel_metrics(lambda: made(**images), rule)
+    assert repr(result) == repr(metrics.compute())  # as text, where NaN equals NaN
+    assert all(np.array_equal(*both) for both in zip(vars(curve).values(), vars(metrics.curve()).values(), strict=True))
+    assert repr(alone) == repr([pixel(*image, rule) for image in made(**images)])
+
+    group = Group(2)
+    shards = [list(made(**images))[start::2] for start in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda shard: pixel_metrics(lambda: shard, rule, share=group.share), shards))
+    assert repr([one[0] for one in found]) == repr([result, result])
+    assert [len(one[2]) for one in found] == [len(shard) for shard in shards]
+
+
+def test_types_may_differ_between_images():
+    images = [*made(1), *made(1, seed=1, dtype=np.float64), *made(1, seed=2, dtype=np.float16)]
+    metrics = PixelMetrics()
+    for image in images:
+        metrics.update(*image)
+    assert pixel_metrics(lambda: images)[0] == metrics.compute()
+
+
+def test_two_passes_refuse_what_one_refuses():
+    scores, labels = next(made(1))
+    scores[labels == 1] = np.nan
+    for wrong, error in (((scores, labels), "no NaN"), ((scores[1:], labels), "expected shape")):
+        with pytest.raises(ValueError, match=error):
+            pixel_metrics(lambda wrong=wrong: [wrong])
+    with pytest.raises(ValueError, match="fpr_rule: expected one of"):
+        pixel_metrics(lambda: [], "best")
+
+
+PEAK = """
+import resource
+import numpy as np
+from rwpm_fast.metrics import pixel_metrics
+
+def maps():
+    random = np.random.default_rng(0)
+    for _ in range(48):  # 384 MiB of scores
+        scores = random.random((1024, 2048), dtype=np.float32)
+        yield scores, (scores % 1e-3 < 1e-6).view(np.uint8)
+
+next(iter(maps()))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+result, _, alone = pixel_metrics(maps)
+assert result.images == len(alone) == 48 and result.positives + result.negatives == 48 * 2**21
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+def test_two_passes_hold_no_more_than_a_block(run_python):
+    assert int(run_python(PEAK)) < 250

@@ -1,7 +1,7 @@
 """Metrics of anomaly segmentation: exact over pooled pixels, binned as SMIYC does it, and its component metrics."""
 
 from .components import TRACKS, ComponentMetrics, ComponentResult, component_metrics
-from .pixel import FPR_RULES, Curve, PixelMetrics, PixelResult
+from .pixel import FPR_RULES, Curve, PixelMetrics, PixelResult, pixel_metrics
 from .smiyc import BinnedPixelMetrics, BinnedPixelResult
 
 __all__ = [
@@ -15,4 +15,5 @@ __all__ = [
     "PixelMetrics",
     "PixelResult",
     "component_metrics",
+    "pixel_metrics",
 ]
