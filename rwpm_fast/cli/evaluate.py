@@ -62,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("results")
     group.add_argument("--json", type=Path, metavar="FILE", help="write all numbers to FILE")
     group.add_argument("--csv", type=Path, metavar="FILE", help="write the metrics of every row to FILE")
+    group.add_argument("--csv-photos", type=Path, metavar="FILE", help="write the metrics of every photo to FILE")
     group.add_argument("--markdown", type=Path, metavar="FILE", help="write the table to FILE")
     group.add_argument("--html", type=Path, metavar="FILE", help="write a report with curves and photos to FILE")
     group.add_argument("--panels", type=int, metavar="N", help="pictures of photos in the report (default: up to 100)")
@@ -137,7 +138,6 @@ def make_config(options: argparse.Namespace) -> EvaluationConfig:
         scores=options.scores,
         fpr_rule=options.fpr_rule,
         components=options.components is not None and (options.components or True),
-        per_image=options.html is not None,
         cache=cache,
         processes=options.processes,
     )
@@ -187,7 +187,8 @@ def _prepare_outputs(options: argparse.Namespace, config: EvaluationConfig) -> N
         from ..viz.figures import blank_figure
 
         blank_figure((1, 1))  # raises now if matplotlib is missing
-    files = {f"--{name}": getattr(options, name) for name in ("json", "csv", "markdown", "html")}
+    names = ("json", "csv", "csv_photos", "markdown", "html")
+    files = {f"--{name.replace('_', '-')}": getattr(options, name) for name in names}
     files = {name: path for name, path in files.items() if path is not None}
     if len(set(files.values())) < len(files):
         raise ValueError(f"{' and '.join(files)}: expected a file of its own for each")
@@ -216,7 +217,12 @@ def _write(options: argparse.Namespace, result: EvaluationResult) -> None:
         _warn_of_no_positives(result)
         if options.json is not None:
             write_json(options.json, result.as_dict())
-        for path, text in ((options.csv, result.csv()), (options.markdown, result.markdown())):
+        texts = (
+            (options.csv, result.csv()),
+            (options.csv_photos, result.photos_csv()),
+            (options.markdown, result.markdown()),
+        )
+        for path, text in texts:
             if path is not None:
                 write_text(path, text)
     if options.html is not None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+import weakref
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -137,6 +139,21 @@ class DiskCache:
 
     def _file(self, key: str) -> Path:
         return self._path / f"{key}.npz"
+
+
+class TemporaryCache(DiskCache):
+    """A cache in a folder that goes with this object. A pickled copy is empty, as that of a cache in memory."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._removal = weakref.finalize(self, shutil.rmtree, path, ignore_errors=True)
+
+    def __reduce__(self) -> tuple:
+        return MemoryCache, ()
+
+    def keep(self) -> None:
+        """Leave the folder, such as for a run that goes on where this one failed."""
+        self._removal.detach()
 
 
 def _array_name(score: str) -> str:

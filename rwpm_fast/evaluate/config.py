@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,9 +92,9 @@ class EvaluationConfig:
         fpr_rule: how FPR95 is read off the curve; see :class:`rwpm_fast.metrics.PixelMetrics`.
         components: component metrics too: True with the size limits of the data set's track, or one of
             ``rwpm_fast.metrics.TRACKS``.
-        per_image: pixel metrics of every image too, for reports.
+        per_image: deprecated, since pixel metrics of every image are always computed.
         cache: folder for the score maps of every image, made if missing, from which an interrupted evaluation resumes.
-            None to hold them in memory.
+            None to hold them in memory, or in a temporary folder if they would take more than half of what is free.
         processes: number of processes to start on this machine, which share the images and, unless ``threads`` is
             given, the threads. A network or scorer must then be picklable.
 
@@ -139,10 +140,14 @@ class EvaluationConfig:
     scores: Sequence[str] | None = None
     fpr_rule: str = "fishyscapes"
     components: bool | str = False
-    per_image: bool = False
+    per_image: bool | None = None
 
     cache: StrPath | None = None
     processes: int = 1
+
+    def __post_init__(self) -> None:
+        if self.per_image is not None:
+            warnings.warn("per_image: metrics of every image are always computed", DeprecationWarning, stacklevel=3)
 
     def dataset_list(self) -> list[str | Dataset]:
         """Return the data sets, also where there is only one."""

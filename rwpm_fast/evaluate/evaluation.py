@@ -53,8 +53,9 @@ def run(
         on_image: called after each image with the path of its photo, and the reason if it failed or None.
         on_result: called with the result in every process while they still share it, such as to render a report; see
             :attr:`EvaluationResult.processes`.
-        on_remark: called before the work with what one may not expect of the data, such as files that are not used. It
-            is among the result's notes too. Called in the first process only.
+        on_remark: called before the work with what one may not expect of the data, such as unused files, which
+            is among the result's notes too; and with the temporary folder of score maps that memory does not hold.
+            Called in the first process only.
 
     Returns:
         The result, the same in every process. Its score maps can be read if they are in a cache folder or in the memory
@@ -125,14 +126,15 @@ def _run_shared(
     with from_environment() as processes, use_threads(plan.config.threads):
         for remark in plan.remarks if processes.first else ():
             on_remark(remark)
-        result = _evaluate(plan, command, processes, progress if processes.first else _no_progress, on_image)
+        progress = progress if processes.first else _no_progress
+        result = _evaluate(plan, command, processes, progress, on_image, on_remark)
         on_result(result)
     unshared = {title: replace(swept, processes=SINGLE_PROCESS) for title, swept in result.sweeps.items()}
     return replace(result, sweeps=unshared)
 
 
 def _evaluate(
-    plan: Plan, command: str, processes: Processes, progress: Callable, on_image: Callable
+    plan: Plan, command: str, processes: Processes, progress: Callable, on_image: Callable, on_remark: Callable
 ) -> EvaluationResult:
     device = _device(plan.config, processes)
     rows: list[ResultRow] = []
@@ -143,7 +145,7 @@ def _evaluate(
         if which not in loaded:
             loaded.clear()  # one network at a time, since they may be large
             loaded[which] = _load(plan.config, experiment, device)
-        swept = _sweep(plan.config, experiment, loaded[which], processes, progress, on_image)
+        swept = _sweep(plan.config, experiment, loaded[which], processes, progress, on_image, on_remark)
         sweeps[experiment.title] = swept
         rows += _result_rows(experiment, swept)
     return EvaluationResult(
@@ -186,6 +188,7 @@ def _sweep(
     processes: Processes,
     progress: Callable,
     on_image: Callable,
+    on_remark: Callable,
 ) -> Sweep:
     if isinstance(config.network, Scorer):
         scorers = without_and_with(config.network)
@@ -199,10 +202,10 @@ def _sweep(
         cache=None if config.cache is None else Path(config.cache),
         fpr_rule=config.fpr_rule,
         track=experiment.track,
-        per_image=config.per_image,
         processes=processes,
         progress=lambda frames: progress(frames, experiment.title),
         on_image=on_image,
+        on_remark=on_remark,
     )
 
 
@@ -225,6 +228,7 @@ def _result_rows(experiment: Experiment, swept: Sweep) -> list[ResultRow]:
             settings=rows[label].settings,
             result=result,
             components=swept.components.get((label, score)),
+            binned=swept.binned.get((label, score)),
             network_seconds=swept.network_seconds(label),
             walk_seconds=swept.walk_seconds(label),
             fps=swept.fps(label),

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from html import escape
 from itertools import chain
 
+import numpy as np
+
 from ..metrics import PixelResult
 from ..viz.figures import figure_bytes, panel
 from ..viz.html import Markup, table
@@ -16,6 +18,11 @@ from .results import EvaluationResult, ResultRow
 from .runner import ImageResult, Sweep
 
 SECTION_SIZE = 3  # images in each of the leading sections
+ORDER = (
+    "Photos are ordered by the sum of their ranks in AP and in FPR95, since AP alone is ruled by the photos with the "
+    "smallest anomalies; the walk helps where one of the two gets better and none worse, and hurts where it is the "
+    "other way round."
+)
 DPI, QUALITY = 88, 80  # make a panel 1144 pixels wide, of some 100 kB
 
 
@@ -26,27 +33,25 @@ class ImageDelta:
     Attributes:
         index: position of the image in the sweep.
         image: the image.
-        metrics: its metrics without and with the walk; None if the sweep has no metrics per image.
+        metrics: its metrics without and with the walk.
     """
 
     index: int
     image: ImageResult
-    metrics: tuple[PixelResult, PixelResult] | None
-
-    @property
-    def ap(self) -> float:
-        """AP with the walk, a fraction; NaN without metrics or without an anomaly."""
-        return self.metrics[1].ap if self.metrics else math.nan
+    metrics: tuple[PixelResult, PixelResult]
 
     @property
     def gain(self) -> float:
-        """Change of AP by the walk, a fraction; NaN without metrics or without an anomaly."""
-        return self.metrics[1].ap - self.metrics[0].ap if self.metrics else math.nan
+        """Change of AP by the walk, a fraction; NaN without an anomaly."""
+        return self.metrics[1].ap - self.metrics[0].ap
+
+    @property
+    def fpr95_gain(self) -> float:
+        """Fall of FPR95 by the walk, a fraction; NaN without an anomaly or without an inlier."""
+        return self.metrics[0].fpr95 - self.metrics[1].fpr95
 
     def summary(self) -> str:
         """Return AP and FPR95 without and with the walk, in percent, as text."""
-        if self.metrics is None:
-            return "not measured by itself"
         before, after = self.metrics
         if not before.positives:
             return "no anomaly"
@@ -94,27 +99,28 @@ class Comparison:
     def deltas(self) -> list[ImageDelta]:
         """Return the deltas of all images that are in the results, in order."""
         keys = [(row.label, row.score) for row in (self.before, self.after)]
-        deltas = []
-        for index, image in enumerate(self.sweep.images):
-            if image.failure is None:
-                before, after = (image.results.get(key) for key in keys)
-                deltas.append(ImageDelta(index, image, (before, after) if before and after else None))
-        return deltas
+        return [
+            ImageDelta(index, image, (image.results[keys[0]], image.results[keys[1]]))
+            for index, image in enumerate(self.sweep.images)
+            if image.failure is None
+        ]
 
     def leading(self) -> dict[str, list[ImageDelta]]:
         """Return the sections that lead the report: heading to images, the largest effect first.
 
-        An image may be in two sections.
+        An image may be in two sections. :data:`ORDER` says how they are ordered.
         """
-        measured = [delta for delta in self.deltas() if not math.isnan(delta.gain)]
-        by_gain = sorted(measured, key=lambda delta: delta.gain)
-        by_ap = sorted(measured, key=lambda delta: delta.ap)
-        best = by_ap[::-1][:SECTION_SIZE]
+        measured = [delta for delta in self.deltas() if not math.isnan(delta.fpr95_gain)]
+        by_gain = _by_ranks(measured, [(delta.gain, delta.fpr95_gain) for delta in measured])
+        by_result = _by_ranks(measured, [(delta.metrics[1].ap, -delta.metrics[1].fpr95) for delta in measured])
+        helped = [delta for delta in by_gain if min(delta.gain, delta.fpr95_gain) >= 0]
+        hurt = [delta for delta in by_gain if max(delta.gain, delta.fpr95_gain) <= 0]
+        best = by_result[::-1][:SECTION_SIZE]
         return {
-            "Where the walk helps most": [delta for delta in by_gain[::-1] if delta.gain > 0][:SECTION_SIZE],
-            "Where it hurts most": [delta for delta in by_gain if delta.gain < 0][:SECTION_SIZE],
+            "Where the walk helps most": [delta for delta in helped[::-1] if delta not in hurt][:SECTION_SIZE],
+            "Where it hurts most": [delta for delta in hurt if delta not in helped][:SECTION_SIZE],
             "Best photos": best,
-            "Worst photos": [delta for delta in by_ap if delta not in best][:SECTION_SIZE],
+            "Worst photos": [delta for delta in by_result if delta not in best][:SECTION_SIZE],
         }
 
     def panels(self, limit: int, progress: Callable[[list[ImageResult]], Iterable[ImageResult]]) -> dict[int, bytes]:
@@ -139,11 +145,10 @@ class Comparison:
     def sections(self, pictures: dict[int, bytes]) -> Iterator[str]:
         """Yield the HTML of the images, each picture once."""
         deltas = self.deltas()
-        measured = sum(delta.metrics is not None for delta in deltas)
-        if measured or pictures:
+        if deltas:
             yield f"<h3>Photos, {escape(self.before.score)}, without and with {escape(self.walk)}</h3>"
-        if measured:
-            yield f"<details open><summary>All {measured}, in percent</summary>"
+            yield f"<p>{ORDER}</p>"
+            yield f"<details open><summary>All {len(deltas)}, in percent</summary>"
             yield f"{self._table(deltas, pictures)}</details>"
         shown: set[int] = set()
         for heading, section in self.leading().items():
@@ -174,8 +179,6 @@ class Comparison:
         head = ["photo", "AP without", "AP with", "change", "FPR95 without", "FPR95 with"]
         rows = []
         for delta in deltas:
-            if delta.metrics is None:
-                continue
             before, after = delta.metrics
             ap, fpr95 = (percent(before.ap), percent(after.ap)), (percent(before.fpr95), percent(after.fpr95))
             rows.append((self._name(delta, pictures), *ap, delta.gain_text(), *fpr95))
@@ -194,6 +197,13 @@ class Comparison:
 
     def _anchor(self, delta: ImageDelta) -> str:
         return f"photo-{self.index}-{delta.index}"
+
+
+def _by_ranks(deltas: list[ImageDelta], figures: list[tuple[float, float]]) -> list[ImageDelta]:
+    """Sort images by the sum of their ranks in two figures each, ascending."""
+    columns = np.array(figures).reshape(-1, 2).T
+    ranks = sum(np.searchsorted(np.sort(column), column) for column in columns)
+    return [deltas[index] for index in np.argsort(ranks, kind="stable")]
 
 
 def percent(fraction: float) -> str:

@@ -21,6 +21,7 @@ from . import published
 from .config import ConfigError, EvaluationConfig
 from .datasets import open_benchmarks, open_datasets, preset_benchmark
 from .published import Row, Table, method_rows, settings_rows
+from .results import TOOLKIT
 
 
 @dataclass(frozen=True)
@@ -179,11 +180,20 @@ def _one_walk(config: EvaluationConfig) -> Plan:
     datasets = open_datasets(config)
     network, weights = _network(config), _weights(config)
     experiments = [_experiment(config, d.title, d, network, weights, _rows(config, d)) for d in datasets]
-    columns = [*Plan.columns, *(["sIoU", "PPV", "mean F1"] if config.components else [])]
-    plan = Plan(config, " and ".join(experiment.title for experiment in experiments), experiments, columns=columns)
+    columns = [*Plan.columns, *([*TOOLKIT, "sIoU", "PPV", "mean F1"] if config.components else [])]
+    notes = [_TOOLKIT_NOTE] if config.components else []
+    title = " and ".join(experiment.title for experiment in experiments)
+    plan = Plan(config, title, experiments, columns=columns, notes=notes)
     if config.preset is None or config.method is None:
         return plan
-    return replace(plan, source=f"Table S.1, {METHODS[config.method].title}", notes=_borrowed_presets(datasets))
+    source = f"Table S.1, {METHODS[config.method].title}"
+    return replace(plan, source=source, notes=[*notes, *_borrowed_presets(datasets)])
+
+
+_TOOLKIT_NOTE = (
+    f"{', '.join(TOOLKIT)}: as SegmentMeIfYouCan's toolkit prints them, from up to 768 bins a photo, to compare with "
+    "figures of its kind; the others are exact."
+)
 
 
 def _one_table(config: EvaluationConfig, table: Table) -> Plan:

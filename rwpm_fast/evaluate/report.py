@@ -10,7 +10,7 @@ from ..info import info
 from ..viz.figures import figure_bytes, roc_pr_figure
 from ..viz.html import Markup, image, page, table
 from .per_image import Comparison, percent
-from .results import EvaluationResult
+from .results import BY_PHOTO, EvaluationResult
 from .runner import ImageResult
 
 MAX_PANELS = 100
@@ -26,8 +26,7 @@ def render_report(
 ) -> str | None:
     """Render a result as one self-contained HTML document, with about 150 kB per picture.
 
-    Photos are read again, and their score maps come from the sweeps. Metrics of each image are shown if the sweeps have
-    them (``per_image=True``).
+    Photos are read again, and their score maps come from the sweeps.
 
     Args:
         result: result of an evaluation; every process that shares it calls this.
@@ -57,6 +56,7 @@ def render_report(
         f"<p><b>{'<br>'.join(escape(headline(title, comparisons.get(title))) for title in result.sweeps)}</b></p>",
         table(result.header(), _cells(result)),
         "<p>Figures in percent, FPS in frames per second.</p>",
+        *_by_photo(result),
         *_footnotes(result),
     ]
     for title in result.sweeps:
@@ -94,12 +94,18 @@ def _cells(result: EvaluationResult) -> list[list[str]]:
         if group.keys() != {"without", "with"}:
             continue
         for column, name in enumerate(header):
-            better = BETTER.get(name.removeprefix("published "))
+            better = BETTER.get(name.removeprefix("published ").removeprefix("SMIYC "))
             cells = {table[index][column]: index for index in group.values()}
             if better and len(cells) == 2 and "-" not in cells:
                 cell = better(cells, key=float)
                 table[cells[cell]][column] = Markup(f"<b>{escape(cell)}</b>")
     return table
+
+
+def _by_photo(result: EvaluationResult) -> Iterator[str]:
+    if cells := result.paired_cells():
+        yield table(result.paired_header(), cells)
+        yield f"<p>{escape(BY_PHOTO)}</p>"
 
 
 def _footnotes(result: EvaluationResult) -> Iterator[str]:

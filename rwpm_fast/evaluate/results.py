@@ -9,11 +9,23 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..io.markdown import markdown_table
-from ..metrics import ComponentResult, PixelResult
+from ..metrics import BinnedPixelResult, ComponentResult, PixelResult
 from .distributed import SINGLE_PROCESS, Processes
+from .paired import RESAMPLES, Paired
 from .runner import Sweep
 
-METRICS = ("AuROC", "AP", "FPR95", "sIoU", "PPV", "mean F1", "FPS", "walk alone, FPS")
+TOOLKIT = ("SMIYC AuROC", "SMIYC AP", "SMIYC FPR95")  # binned, as SegmentMeIfYouCan's toolkit prints them
+METRICS = ("AuROC", "AP", "FPR95", *TOOLKIT, "sIoU", "PPV", "mean F1", "FPS", "walk alone, FPS")
+
+BY_PHOTO = (
+    "By photo, of those with both anomalies and inliers: means over photos without → with the walk; the number of "
+    "photos whose AP is better, worse, or tied within 0.01; the mean change of AP, and its 95 % interval in a paired "
+    f"bootstrap ({RESAMPLES} samples of the photos with replacement)."
+)
+_PAIRED = (
+    *(f"mean {name} {which}" for name in ("AuROC", "AP", "FPR95") for which in ("without", "with")),
+    *("AP better", "AP worse", "AP tied", "mean AP change", "mean AP change, low", "mean AP change, high"),
+)
 
 
 @dataclass(frozen=True)
@@ -31,6 +43,7 @@ class ResultRow:
         walk_seconds: time of the walk at the median image, 0 without one.
         fps: frames per second of network and walk together at the median image.
         published: figures of the papers by name in :data:`METRICS`, in percent and frames per second.
+        binned: pixel metrics as SegmentMeIfYouCan's toolkit computes them; None without component metrics.
     """
 
     dataset: str
@@ -43,10 +56,14 @@ class ResultRow:
     walk_seconds: float
     fps: float
     published: Mapping[str, float] = field(default_factory=dict)
+    binned: BinnedPixelResult | None = None
 
     def metrics(self) -> dict[str, float]:
         """Return the metrics by name in :data:`METRICS`, in percent and frames per second."""
         metrics = {"AuROC": 100 * self.result.auroc, "AP": 100 * self.result.ap, "FPR95": 100 * self.result.fpr95}
+        if self.binned is not None:
+            binned = (self.binned.auroc, self.binned.ap, self.binned.fpr95)
+            metrics |= {name: 100 * value for name, value in zip(TOOLKIT, binned, strict=True)}
         if self.components is not None:
             of_components = {"sIoU": self.components.siou, "PPV": self.components.ppv, "mean F1": self.components.f1}
             metrics |= {name: 100 * value for name, value in of_components.items()}
@@ -62,6 +79,7 @@ class ResultRow:
             "score": self.score,
             "walk": self.settings,
             **vars(self.result),
+            **({} if self.binned is None else {"smiyc": vars(self.binned)}),
             **({} if self.components is None else {"components": self.components.as_dict()}),
             "network_seconds_median": self.network_seconds,
             "walk_seconds_median": self.walk_seconds,
@@ -114,9 +132,32 @@ class EvaluationResult:
             "settings": dict(self.settings),
             "source": self.source,
             "notes": list(self.notes),
-            "lines": [row.as_dict() for row in self.rows],
+            "lines": [
+                {**row.as_dict(), "against_without": _dict(self.paired(row)), "by_photo": self._by_photo(row)}
+                for row in self.rows
+            ],
             "failures": self.failures,
         }
+
+    def paired(self, row: ResultRow) -> Paired | None:
+        """Compare a row photo by photo with the row without a walk, of the same data set and score.
+
+        Args:
+            row: one of ``rows``.
+
+        Returns:
+            The comparison; None for a row without a walk, or if there is no such row to compare with, or no photo has
+            both anomalies and inliers.
+        """
+        plain = [r for r in self.rows if (r.dataset, r.score) == (row.dataset, row.score) and r.settings is None]
+        if row.settings is None or not plain:
+            return None
+        return Paired.from_results(*(list(self.photo_results(r).values()) for r in (plain[0], row)))
+
+    def photo_results(self, row: ResultRow) -> dict[str, PixelResult]:
+        """Return the pixel metrics of each photo of a row by itself, by the id of its frame."""
+        key = row.label, row.score
+        return {image.frame.id: image.results[key] for image in self.sweeps[row.dataset].used}
 
     def header(self) -> list[str]:
         """Return the names of the columns of :meth:`cells`."""
@@ -135,8 +176,31 @@ class EvaluationResult:
         return table
 
     def markdown(self) -> str:
-        """Return the table as Markdown, with its title and footnotes."""
-        return "\n\n".join([self.title, markdown_table(self.header(), self.cells()), *self.footnotes()]) + "\n"
+        """Return the tables as Markdown, with title and footnotes."""
+        parts = [self.title, markdown_table(self.header(), self.cells())]
+        if paired := self.paired_cells():
+            parts += [markdown_table(self.paired_header(), paired), BY_PHOTO]
+        return "\n\n".join([*parts, *self.footnotes()]) + "\n"
+
+    def paired_header(self) -> list[str]:
+        """Return the names of the columns of :meth:`paired_cells`."""
+        dataset = ["data set"] if len(self.sweeps) > 1 else []
+        of_ap = ["AP better", "worse", "tied", "mean AP change", "95 % interval"]
+        return [*dataset, self.heading, "score", "mean AuROC", "mean AP", "mean FPR95", *of_ap]
+
+    def paired_cells(self) -> list[list[str]]:
+        """Return the rows with a walk against those without it as text; :data:`BY_PHOTO` says what they are."""
+        table = []
+        for row in self.rows:
+            if paired := self.paired(row):
+                dataset = [row.dataset] if len(self.sweeps) > 1 else []
+                metrics = (paired.auroc, paired.ap, paired.fpr95)
+                means = [f"{_number(100 * metric.without)} → {_number(100 * metric.walked)}" for metric in metrics]
+                ap = paired.ap
+                change = [f"{100 * ap.change:+.2f}", f"{100 * ap.low:+.2f} to {100 * ap.high:+.2f}"]
+                counts = map(str, (ap.better, ap.worse, ap.tied))
+                table.append([*dataset, row.label, row.score, *means, *counts, *change])
+        return table
 
     def footnotes(self) -> list[str]:
         """Return the sentences below the table: source of the published figures, if there are any, and the notes."""
@@ -144,27 +208,59 @@ class EvaluationResult:
         return [*source, *self.notes]
 
     def csv(self) -> str:
-        """Return the metrics as CSV, unrounded, with the walk's settings in columns of their own."""
+        """Return the metrics as CSV, unrounded, with the walk's settings in columns of their own.
+
+        The last columns compare the row photo by photo with the row without a walk, see :meth:`paired`.
+        """
         settings = list(dict.fromkeys(name for row in self.rows for name in row.settings or ()))
         published = self._published()
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         ours = [name for name in METRICS if any(name in row.metrics() for row in self.rows)]
-        writer.writerow(
-            ["data set", "label", "score", *settings, *ours, *(f"published {name}" for name in published), "photos"]
-        )
+        theirs = [f"published {name}" for name in published]
+        writer.writerow(["data set", "label", "score", *settings, *ours, *theirs, "photos", *_PAIRED])
         for row in self.rows:
             metrics, walk = row.metrics(), row.settings or {}
             writer.writerow(
                 [row.dataset, row.label, row.score, *(walk.get(name, "") for name in settings)]
                 + [metrics.get(name, "") for name in ours]
                 + [row.published.get(name, "") for name in published]
-                + [row.result.images]
+                + [row.result.images, *_paired_figures(self.paired(row))]
             )
         return text.getvalue()
 
+    def photos_csv(self) -> str:
+        """Return the metrics of every photo by itself as CSV, in percent, unrounded: a line per photo and row."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["data set", "label", "score", "photo", "AuROC", "AP", "FPR95", "positives", "negatives"])
+        for row in self.rows:
+            for photo, result in self.photo_results(row).items():
+                percents = [100 * result.auroc, 100 * result.ap, 100 * result.fpr95]
+                counts = [result.positives, result.negatives]
+                writer.writerow([row.dataset, row.label, row.score, photo, *percents, *counts])
+        return text.getvalue()
+
+    def _by_photo(self, row: ResultRow) -> list[dict[str, Any]]:
+        names = ("auroc", "ap", "fpr95", "positives", "negatives")
+        results = self.photo_results(row).items()
+        return [{"photo": photo, **{name: getattr(result, name) for name in names}} for photo, result in results]
+
     def _published(self) -> list[str]:
         return [name for name in METRICS if any(name in row.published for row in self.rows)]
+
+
+def _dict(paired: Paired | None) -> dict[str, Any] | None:
+    return None if paired is None else paired.as_dict()
+
+
+def _paired_figures(paired: Paired | None) -> list[Any]:
+    """Return the figures of the columns ``_PAIRED``, in percent; empty ones without a comparison."""
+    if paired is None:
+        return [""] * len(_PAIRED)
+    metrics, ap = (paired.auroc, paired.ap, paired.fpr95), paired.ap
+    means = [100 * mean for metric in metrics for mean in (metric.without, metric.walked)]
+    return [*means, ap.better, ap.worse, ap.tied, 100 * ap.change, 100 * ap.low, 100 * ap.high]
 
 
 def _number(figure: float | None) -> str:

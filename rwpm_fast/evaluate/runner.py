@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import warnings
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,11 +14,21 @@ import numpy as np
 import torch
 
 from ..data import Frame
-from ..metrics import ComponentMetrics, ComponentResult, Curve, PixelMetrics, PixelResult, component_metrics
+from ..metrics import (
+    BinnedPixelResult,
+    ComponentMetrics,
+    ComponentResult,
+    Curve,
+    PixelMetrics,
+    PixelResult,
+    component_metrics,
+    pixel_metrics,
+)
 from ..scores import get
 from ..scoring.failures import photo_failure
 from ..scoring.scorer import Embedded, Scorer
-from .cache import Cache, CacheEntry, DiskCache, MemoryCache, cache_key, fingerprint, walk_fingerprint
+from .cache import Cache, CacheEntry, DiskCache, TemporaryCache, cache_key, fingerprint, walk_fingerprint
+from .capacity import make_cache
 from .distributed import SINGLE_PROCESS, Processes
 
 ScoreKey = tuple[str, str]  # name of a scorer, name of a score
@@ -30,7 +42,7 @@ class ImageResult:
         frame: the photo and its labels.
         failure: why it could not be used; None for an image that is in every result.
         seconds: name of a scorer to the times of network and walk.
-        results: pixel metrics of this image alone, if requested.
+        results: (name of the scorer, score) to pixel metrics of this image alone.
         cache_keys: name of a scorer to the key of its score maps in the cache.
     """
 
@@ -49,6 +61,7 @@ class Sweep:
         results: (name of the scorer, score) to pixel metrics.
         curves: (name of the scorer, score) to the curve behind the pixel metrics, thinned to some 1000 points.
         components: (name of the scorer, score) to component metrics, if requested.
+        binned: (name of the scorer, score) to the pixel metrics of SegmentMeIfYouCan's toolkit, with the components.
         images: every image, in order.
         processes: the processes that share the images.
         cache: holds the score maps.
@@ -60,6 +73,7 @@ class Sweep:
     images: list[ImageResult]
     processes: Processes
     cache: Cache = field(repr=False)
+    binned: dict[ScoreKey, BinnedPixelResult] = field(default_factory=dict)
 
     @property
     def failures(self) -> dict[Path, str]:
@@ -129,10 +143,11 @@ def sweep(
     cache: Path | None = None,
     fpr_rule: str = "fishyscapes",
     track: str | None = None,
-    per_image: bool = False,
+    per_image: bool | None = None,
     processes: Processes = SINGLE_PROCESS,
     progress: Callable[[list[Frame]], Iterable[Frame]] = iter,
     on_image: Callable[[Path, str | None], None] = lambda photo, failure: None,
+    on_remark: Callable[[str], object] = lambda message: None,
 ) -> Sweep:
     """Run the network once per image, walk its embeddings by every scorer, and pool the pixels of each into one curve.
 
@@ -144,20 +159,24 @@ def sweep(
         scorers: name to scorer; all share one network. Their own score names are not used.
         frames: images with labels, such as a :class:`rwpm_fast.data.Dataset`.
         scores: names in ``rwpm_fast.scores``.
-        cache: existing folder; None to cache in memory while the result is referenced.
+        cache: existing folder; None to cache while the result is referenced, in memory, or in a temporary folder if
+            the score maps would take more than half of the memory that is available.
         fpr_rule: how FPR95 is read off the curve; see :class:`rwpm_fast.metrics.PixelMetrics`.
         track: also compute component metrics of this track, one of ``rwpm_fast.metrics.TRACKS``; None for none.
-        per_image: also compute pixel metrics of every image alone.
+        per_image: deprecated, since pixel metrics of every image alone are always computed.
         processes: the processes that share the images; each makes the same call and gets the same result.
         progress: wraps this process's frames, such as in a progress bar.
         on_image: called after each of them with the path of the photo, and the reason if it failed or None.
+        on_remark: told in the first process where a temporary folder is. If the sweep fails the folder stays, and as
+            ``cache`` of another sweep it is where that one goes on.
 
     Returns:
         Metrics and curves by scorer and score, times, and the images that failed. A broken image does not stop the
         others. The metrics do not depend on the number of processes.
 
     Raises:
-        ValueError: no scorers, scorers of different networks, unknown score, rule or track, before any image is read.
+        ValueError: no scorers, scorers of different networks, unknown score, rule or track, or room for the score maps
+            neither in memory nor in a temporary folder, before any image is read.
         OSError: ``cache`` cannot be written, or a file there is damaged; the others stay.
     """
     networks = {id(scorer.network): scorer.network for scorer in scorers.values()}
@@ -170,30 +189,58 @@ def sweep(
     if track is not None:
         ComponentMetrics(0.0, track)
 
-    evaluate_frame = _FrameEvaluator(scorers, scores, MemoryCache() if cache is None else DiskCache(cache))
-    shard = []
-    for frame in progress(processes.shard(frames)):
-        try:
-            image = evaluate_frame(frame)
-        except Exception as error:
-            image = ImageResult(frame, photo_failure(error, frame.photo))
-        on_image(frame.photo, image.failure)
-        shard.append(image)
+    if per_image is not None:
+        warnings.warn("per_image: metrics of every image are always computed", DeprecationWarning, stacklevel=2)
 
-    result = Sweep({}, {}, {}, [], processes, evaluate_frame.cache)
-    used = [image for image in shard if image.failure is None]
-    for name in scorers:
-        for score in scores:
-            _add_metrics(result, used, (name, score), fpr_rule, track, per_image)
-    result.images = processes.all_gather(shard)
+    frames = list(frames)
+    maps = len(scorers) * len(scores)
+    used_cache = make_cache(frames, maps, processes, on_remark) if cache is None else DiskCache(cache)
+    evaluate_frame = _FrameEvaluator(scorers, scores, used_cache)
+    shard = []
+    try:
+        for frame in progress(processes.shard(frames)):
+            try:
+                image = evaluate_frame(frame)
+            except Exception as error:
+                image = ImageResult(frame, photo_failure(error, frame.photo))
+            on_image(frame.photo, image.failure)
+            shard.append(image)
+
+        result = Sweep({}, {}, {}, [], processes, used_cache)
+        used = [image for image in shard if image.failure is None]
+        for name in scorers:
+            for score in scores:
+                _add_metrics(result, used, evaluate_frame.labels, (name, score), fpr_rule, track)
+        result.images = processes.all_gather(shard)
+    except BaseException:
+        if isinstance(used_cache, TemporaryCache):
+            used_cache.keep()
+        raise
     return result
 
 
+class _Labels:
+    """Labels of an image, compressed: some 10 kB, and twenty times faster than reading the file again."""
+
+    def __init__(self, labels: np.ndarray) -> None:
+        self._shape = labels.shape
+        self._bytes = zlib.compress(labels.tobytes(), 1)
+
+    def unpacked(self) -> np.ndarray:
+        """Return the labels [H, W] uint8."""
+        return np.frombuffer(zlib.decompress(self._bytes), np.uint8).reshape(self._shape)
+
+
 class _FrameEvaluator:
-    """Runs the network on a frame, once, and caches what its scorers find."""
+    """Runs the network on a frame, once, and caches what its scorers find.
+
+    Attributes:
+        labels: the labels of each frame.
+    """
 
     def __init__(self, scorers: Mapping[str, Scorer], scores: Sequence[str], cache: Cache) -> None:
         self.scorers, self.scores, self.cache = scorers, scores, cache
+        self.labels: dict[Frame, _Labels] = {}
         network = next(iter(scorers.values())).network
         self._fingerprint = fingerprint(network, scores)
         self._walk_fingerprints = {name: walk_fingerprint(scorer) for name, scorer in scorers.items()}
@@ -204,7 +251,8 @@ class _FrameEvaluator:
         Raises:
             ValueError: photo or labels cannot be used, a walk does not fit the map, or a score is not finite.
         """
-        pixels, _ = frame.read()
+        pixels, labels = frame.read()
+        self.labels[frame] = _Labels(labels)
         image = ImageResult(frame)
         embedded = None
         for name, scorer in self.scorers.items():
@@ -224,29 +272,28 @@ class _FrameEvaluator:
 
 
 def _add_metrics(
-    sweep: Sweep, shard: list[ImageResult], key: ScoreKey, fpr_rule: str, track: str | None, per_image: bool
+    sweep: Sweep,
+    shard: list[ImageResult],
+    labels: Mapping[Frame, _Labels],
+    key: ScoreKey,
+    fpr_rule: str,
+    track: str | None,
 ) -> None:
     """Add the metrics of a scorer and score over the images of all processes to a sweep; ``shard`` are this one's."""
     processes = sweep.processes
 
     def maps() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        return ((sweep.score_map(image, *key), image.frame.read_labels()) for image in shard)
+        return ((sweep.score_map(image, *key), labels[image.frame].unpacked()) for image in shard)
 
-    pooled = PixelMetrics(fpr_rule)  # one score after the other, since it holds all pixels
-    for image, (score_map, labels) in zip(shard, maps(), strict=True):
-        metrics = PixelMetrics(fpr_rule)
-        metrics.update(score_map, labels)
-        if per_image:
-            image.results[key] = metrics.curve().result(fpr_rule, images=1)
-        pooled.merge(metrics)
-    merged = processes.reduce(pooled)
-    computed = (merged.compute(), merged.curve().thinned()) if merged else None
-    sweep.results[key], sweep.curves[key] = processes.broadcast(computed)
-    del pooled, merged  # free all pixels
+    def share(metrics: Any, finish: Callable[[Any], Any] = lambda metrics: metrics) -> Any:
+        merged = processes.reduce(metrics)
+        return processes.broadcast(None if merged is None else finish(merged))
+
+    sweep.results[key], sweep.curves[key], alone = pixel_metrics(maps, fpr_rule, share=share)
+    for image, result in zip(shard, alone, strict=True):
+        image.results[key] = result
     if track is not None:
-        _, sweep.components[key] = component_metrics(
-            maps, track, reduce=lambda metrics: processes.broadcast(processes.reduce(metrics))
-        )
+        sweep.binned[key], sweep.components[key] = component_metrics(maps, track, reduce=share)
 
 
 def _median(seconds: Iterable[float]) -> float:
