@@ -67,7 +67,7 @@ def make_frames(tmp_path):
 def make_sweep(make_frames):
     """Make a sweep of scorers over photos of given AP, in the order of the scorers."""
 
-    def make(aps=APS, scorers=("without", "with"), scores=("energy",), per_image=True, **names):
+    def make(aps=APS, scorers=("without", "with"), scores=("energy",), **names):
         random = np.random.default_rng(0)
         cache, images = MemoryCache(), []
         for index, frame in enumerate(make_frames(len(aps), **names)):
@@ -75,8 +75,7 @@ def make_sweep(make_frames):
             for scorer, ap in zip(scorers, aps[index], strict=True):
                 score_maps = {score: random.normal(size=(16, 24)) for score in scores}
                 cache.put(image.cache_keys[scorer], CacheEntry(score_maps, 0.1, 0.2))
-                if per_image:
-                    image.results |= {(scorer, score): result(ap, 1 - ap) for score in scores}
+                image.results |= {(scorer, score): result(ap, 1 - ap) for score in scores}
             images.append(image)
         metrics = PixelMetrics()
         metrics.update(random.normal(size=500), random.integers(0, 2, 500))
@@ -178,11 +177,28 @@ def test_data_sets_share_the_panels(make_sweep, drawn):
     assert page.text.count("AP 25.00 % to 75.00 %") == 2
 
 
-def test_without_metrics_by_photo_panels_keep_their_order(make_sweep, drawn):
-    page = Page(render_report(result_of(make_sweep(per_image=False))))
-    assert panels_of(page) == [f"photo{i}" for i in range(7)]
-    assert "Where the walk" not in page.text and "Best photos" not in page.text
-    assert "→" not in page.text
+def test_one_number_does_not_lead(make_sweep, drawn):
+    """AP of the first photo, of a tiny anomaly, rises most; the second gains more in both; the last is mixed."""
+    gains = [(0.6, 0.001), (0.2, 0.3), (0.1, 0.2), (0.15, 0.1), (0.3, -0.1)]
+    sweep = make_sweep([(0.2, 0.2 + ap) for ap, _ in gains])
+    for image, (ap, fpr95) in zip(sweep.images, gains, strict=True):
+        image.results = {("without", "energy"): result(0.2, 0.5), ("with", "energy"): result(0.2 + ap, 0.5 - fpr95)}
+    leading = Comparison.from_result(result_of(sweep), "Roads").leading()
+    assert [delta.index for delta in leading["Where the walk helps most"]] == [1, 0, 3]
+    assert leading["Where it hurts most"] == []
+    for image in sweep.images:  # the other way round
+        image.results = dict(zip(image.results, reversed(image.results.values()), strict=True))
+    leading = Comparison.from_result(result_of(sweep), "Roads").leading()
+    assert [delta.index for delta in leading["Where it hurts most"]] == [1, 0, 2]
+    assert leading["Where the walk helps most"] == []
+    assert "sum of their ranks in AP and in FPR95" in Page(render_report(result_of(sweep))).text
+
+
+def test_the_effect_by_photo_is_told(make_sweep, drawn):
+    page = Page(render_report(result_of(make_sweep())))
+    # Six photos with anomalies; AP better on 2, 0, 5, 1, worse on 4 and 3.
+    assert "56.67 → 67.33" + "43.33 → 32.67" + "4" + "2" + "0" + "+10.67" in page.text
+    assert "2000 samples of the photos with replacement" in page.text
 
 
 def test_photos_that_failed(make_sweep, drawn):
@@ -265,7 +281,7 @@ def write_page(frames, path) -> int:
     """Evaluate and write the page, in the first of all processes."""
     torch.set_num_threads(1)
     with from_environment() as processes:
-        sweep = evaluate(Scorer(TinyNetwork(), walk=Walk(steps=3)), frames, per_image=True, processes=processes)
+        sweep = evaluate(Scorer(TinyNetwork(), walk=Walk(steps=3)), frames, processes=processes)
         rows = [
             ResultRow("Roads", label, score, None if label == "without" else {}, result, None, 0, 0, 0)
             for (label, score), result in sweep.results.items()

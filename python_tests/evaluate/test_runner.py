@@ -47,7 +47,7 @@ def scorers_of(network, walks=WALKS, **settings):
 @pytest.mark.parametrize("kept", [False, True], ids=["memory", "folder"])
 def test_pools_all_pixels(frames, cache, walk, kept):
     scorer = Scorer(TinyNetwork(), walk=walk, calibrated=True)
-    settings = {"scores": ("energy", "entropy"), "fpr_rule": "pebal", "track": "obstacle_track", "per_image": True}
+    settings = {"scores": ("energy", "entropy"), "fpr_rule": "pebal", "track": "obstacle_track"}
     got = evaluate(scorer, frames, cache=cache if kept else None, **settings)
     analyses = [(scorer.analyze(photo), labels) for photo, labels in (frame.read() for frame in frames)]
     assert list(got.results) == [(w, score) for w in ("without", "with") for score in ("energy", "entropy")]
@@ -62,7 +62,8 @@ def test_pools_all_pixels(frames, cache, walk, kept):
             assert np.array_equal(got.score_map(got.images[index], which, score), one[0])
         assert result == pooled.compute()
         assert got.curves[which, score].ap() == result.ap
-        assert got.components[which, score] == component_metrics(lambda maps=maps: maps, "obstacle_track")[1]
+        both = got.binned[which, score], got.components[which, score]
+        assert both == component_metrics(lambda maps=maps: maps, "obstacle_track")
     assert len({result.ap for result in got.results.values()}) == 4
     assert evaluate(Scorer(scorer.network), frames).results.keys() == {("without", "energy"), ("without", "max_logit")}
 

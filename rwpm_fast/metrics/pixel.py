@@ -59,6 +59,8 @@ class PixelMetrics:
 
     The smallest score of the positives always reaches R = 1, so without bins "smiyc" equals "fishyscapes".
 
+    Where that is too much, :func:`pixel_metrics` computes the same in two passes.
+
     Memory: the scores of valid pixels, 4 bytes each (float16 is widened; float64 is kept and takes 8). ``compute``
     pools and sorts them without a second copy of all, and keeps 24 bytes more per distinct score of the positives,
     about twice that while it runs.
