@@ -63,14 +63,14 @@ def figures(sweep):
 
 def test_every_figure_is_the_same(frames, spill, monkeypatch):
     messages = []
-    spilled = swept(frames, on_message=messages.append)
+    spilled = swept(frames, on_remark=messages.append)
     (folder,) = spill.iterdir()
     assert len(list(folder.glob("*.npz"))) == 4 * 2
     assert len(messages) == 1 and f"they are in {folder} until the end" in messages[0]
     assert "4 photos" in messages[0] and f"--cache {folder}" in messages[0]
 
     monkeypatch.setattr(capacity, "available_memory", lambda: 2 * NEED)
-    held = swept(frames, on_message=messages.append)
+    held = swept(frames, on_remark=messages.append)
     assert isinstance(held.cache, MemoryCache) and isinstance(spilled.cache, TemporaryCache) and len(messages) == 1
     assert figures(spilled) == figures(held)
     for one, other in zip(spilled.images, held.images, strict=True):
@@ -116,7 +116,7 @@ def share(frames, spilled):
         if spilled:
             capacity.available_memory = lambda: 0
         messages = []
-        sweep = swept(frames, processes=processes, on_message=messages.append)
+        sweep = swept(frames, processes=processes, on_remark=messages.append)
         folders = [message.split(" they are in ")[1].split()[0] for message in messages]
         return figures(sweep), folders, type(sweep.cache).__name__
 

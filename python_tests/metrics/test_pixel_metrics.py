@@ -382,6 +382,7 @@ class Group:
         return self.whole
 
 
+@pytest.mark.filterwarnings("ignore:.*no pixel is labeled:RuntimeWarning")
 @pytest.mark.parametrize("rule", FPR_RULES)
 @pytest.mark.parametrize(
     "images",
