@@ -36,6 +36,7 @@ def caused(error, cause):
         RuntimeError(
             'torch_call_dispatcher( "aten::new_empty", "",\n stack.data(), 2) API call failed at ops.h, line 9'
         ),
+        RuntimeError("could not create a primitive"),
         OSError("out of memory error when reading image file"),
         OSError(errno.ENOMEM, "Cannot allocate memory"),
         caused(ValueError("photo: cannot be read"), OSError("out of memory error when reading image file")),
@@ -54,6 +55,7 @@ def test_every_form_is_recognized(error):
     "error",
     [
         ValueError("out of memory"),  # words about memory, by code that had enough of it
+        RuntimeError("could not create a primitive descriptor for a convolution"),
         RuntimeError("mat1 and mat2 shapes cannot be multiplied"),
         OSError(errno.ENOSPC, "No space left on device"),
         KeyError("x"),

@@ -14,11 +14,12 @@ _CGROUPS = Path("/sys/fs/cgroup")
 _LIMITS = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))  # of version 2 and 1
 _RECLAIMABLE = re.compile(r"^(?:total_)?inactive_file (\d+)$", re.MULTILINE)
 
-# Allocators that raise a RuntimeError or OSError: torch's, those of GPUs, and C++ behind torch's stable ABI. That one
-# keeps no reason, and our operators call it after all checks, so that only memory can be missing.
+# Allocators that raise a RuntimeError or OSError: torch's, those of GPUs, oneDNN's (no room for the code of a
+# convolution), and C++ behind torch's stable ABI. That one keeps no reason, and our operators call it after all checks,
+# so that only memory can be missing.
 _TEXTS = re.compile(
     r"out of memory|(?:not enough|insufficient) memory|(?:can't|cannot|could not|unable to) allocate|bad_alloc|"
-    r"ALLOC_FAILED|(?:torch_parallel_for|torch_call_dispatcher)\(.* API call failed",
+    r"ALLOC_FAILED|could not create a primitive$|(?:torch_parallel_for|torch_call_dispatcher)\(.* API call failed",
     re.IGNORECASE | re.DOTALL,
 )
 

@@ -116,7 +116,8 @@ def test_evaluate_adds_component_metrics_from_kept_maps(capsys, tmp_path, weight
     status, out, err = evaluate(capsys, weights, root, "--components", *options)
     assert (status, err) == (0, "")
     rows = cells(out)
-    assert rows[0] == ["walk", "score", "AuROC", "AP", "FPR95", "sIoU", "PPV", "mean F1"]
+    binned = ["SMIYC AuROC", "SMIYC AP", "SMIYC FPR95"]
+    assert rows[0] == ["walk", "score", "AuROC", "AP", "FPR95", *binned, "sIoU", "PPV", "mean F1"]
     assert [row[:2] for row in rows[2:]] == [["without", "energy"], ["with", "energy"]]
     assert (
         sorted(path.name.split("-")[0] for path in cache.iterdir()) == ["validation0001"] * 2 + ["validation0002"] * 2
@@ -124,7 +125,8 @@ def test_evaluate_adds_component_metrics_from_kept_maps(capsys, tmp_path, weight
     results = json.loads(file.read_text())["lines"]
     for row, numbers in zip(rows[2:], results, strict=True):
         found = numbers["components"]
-        assert row[5:] == [f"{100 * found[key]:.2f}" for key in ("siou", "ppv", "f1")]
+        assert row[8:] == [f"{100 * found[key]:.2f}" for key in ("siou", "ppv", "f1")]
+        assert row[5:8] == [f"{100 * numbers['smiyc'][key]:.2f}" for key in ("auroc", "ap", "fpr95")]
         assert found["true"] == 2 and len(found["by_threshold"]) == 11
     _, plain, _ = evaluate(capsys, weights, root, "--steps", 2, "--scores", "energy")
     assert [row[:5] for row in rows] == cells(plain)

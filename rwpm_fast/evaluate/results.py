@@ -18,9 +18,9 @@ TOOLKIT = ("SMIYC AuROC", "SMIYC AP", "SMIYC FPR95")  # binned, as SegmentMeIfYo
 METRICS = ("AuROC", "AP", "FPR95", *TOOLKIT, "sIoU", "PPV", "mean F1", "FPS", "walk alone, FPS")
 
 BY_PHOTO = (
-    "By photo, of those with both anomalies and inliers: means over photos without → with the walk; the number of "
-    "photos whose AP is better, worse, or tied within 0.01; the mean change of AP, and its 95 % interval in a paired "
-    f"bootstrap ({RESAMPLES} samples of the photos with replacement)."
+    "By photo, of those with both anomalies and inliers: means over photos without → with the walk; on how many AP is "
+    "better, worse, or tied within 0.01; the mean change of AP and its 95 % interval in a paired bootstrap "
+    f"({RESAMPLES} samples of the photos with replacement)."
 )
 _PAIRED = (
     *(f"mean {name} {which}" for name in ("AuROC", "AP", "FPR95") for which in ("without", "with")),
@@ -176,11 +176,18 @@ class EvaluationResult:
         return table
 
     def markdown(self) -> str:
-        """Return the tables as Markdown, with title and footnotes."""
+        """Return the table as Markdown, with its title, a list of what each walk does by photo, and footnotes."""
         parts = [self.title, markdown_table(self.header(), self.cells())]
         if paired := self.paired_cells():
-            parts += [markdown_table(self.paired_header(), paired), BY_PHOTO]
+            parts += [BY_PHOTO, "\n".join(self._paired_line(cells) for cells in paired)]
         return "\n\n".join([*parts, *self.footnotes()]) + "\n"
+
+    def _paired_line(self, cells: Sequence[str]) -> str:
+        """Format a row of :meth:`paired_cells` as an item of a list: what it is of, and its figures by name."""
+        header = self.paired_header()
+        names = header.index("score") + 1
+        figures = [f"{name} {cell}" for name, cell in zip(header[names:], cells[names:], strict=True)]
+        return f"- {', '.join(cells[:names])}: {', '.join(figures)}"
 
     def paired_header(self) -> list[str]:
         """Return the names of the columns of :meth:`paired_cells`."""
