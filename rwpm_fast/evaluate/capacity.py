@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..data import Frame
-from ..io.images import ImageError, image_size
+from ..io.images import ImageError, read_header
 from ..memory import available_memory
 from .cache import Cache, MemoryCache, TemporaryCache
 from .config import ConfigError
@@ -60,7 +60,7 @@ def score_map_bytes(frames: Sequence[Frame], maps: int) -> int:
     pixels = []
     for frame in frames[:: max(1, len(frames) // _SAMPLES)]:
         try:
-            height, width = frame.size or image_size(frame.background or frame.photo)
+            height, width = frame.size or read_header(frame.background or frame.photo).size
         except ImageError:
             continue  # told when its turn comes
         pixels.append(height * width)

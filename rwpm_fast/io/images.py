@@ -57,21 +57,6 @@ def read_image(path: str | os.PathLike[str], *, upright: bool = False) -> np.nda
     return _rgb(_turned(picture, orientation) if upright else picture, f"photo {path}")
 
 
-def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Read height and width from a picture's header, without decoding it; as stored, whatever its orientation.
-
-    Raises:
-        ImageError: the file is missing or not a picture.
-    """
-    from PIL import Image
-
-    try:
-        with Image.open(path) as picture:
-            return picture.height, picture.width
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ImageError(f"{path}: not a picture that can be read") from error
-
-
 def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
     """Read the values of a label image: the gray levels that viewers show, or the indices of a palette with colors.
 

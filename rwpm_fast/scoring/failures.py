@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..io.images import ImageError, image_size
+from ..io.images import ImageError, read_header
 from ..memory import is_out_of_memory
 
 
@@ -31,7 +31,7 @@ def photo_failure(error: Exception, photo: Path, *, kinds: tuple[type[Exception]
 
 def _of_size(photo: Path) -> str:
     try:
-        height, width = image_size(photo)
+        height, width = read_header(photo).upright_size
     except (ImageError, MemoryError):
         return ""
     return f" on {width}x{height} pixels"
