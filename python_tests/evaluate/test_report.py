@@ -10,12 +10,12 @@ import re
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 pytest.importorskip("matplotlib")
 from PIL import Image
 
 from python_tests.helpers import Page
+from python_tests.tiny_network import TinyNetwork
 from rwpm_fast.data import Frame, LabelValues
 from rwpm_fast.evaluate import (
     SINGLE_PROCESS,
@@ -31,7 +31,6 @@ from rwpm_fast.evaluate.cache import CacheEntry, MemoryCache
 from rwpm_fast.evaluate.per_image import Comparison
 from rwpm_fast.evaluate.report import render_report
 from rwpm_fast.metrics import PixelMetrics, PixelResult
-from rwpm_fast.networks import Network
 from rwpm_fast.ops.maps import Walk
 from rwpm_fast.scoring.scorer import Scorer
 
@@ -253,28 +252,6 @@ def test_names_are_escaped(make_sweep, drawn):
     html = render_report(result_of(sweep, labels, nasty, **changes))
     assert "i" not in Page(html).tags
     assert "<i>" not in html
-
-
-class TinyNetwork(Network):
-    """Two pixels a side to one embedding of 6 channels, 5 classes."""
-
-    name = "tiny"
-    linear_head = True
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.body = nn.Conv2d(3, 6, 2, stride=2)
-        self.classifier = nn.Conv2d(6, 5, 1)
-
-    def preprocess(self, photos):
-        return photos.float() / 32
-
-    def embed(self, images):
-        return self.body(images)
-
-    def head(self, embedding_map):
-        return self.classifier(embedding_map)
 
 
 def write_page(frames, path) -> int:
