@@ -213,6 +213,6 @@ class TestSmiyc:
 
     def test_without_h5py(self, track, tmp_path, scorer, monkeypatch):
         monkeypatch.setitem(__import__("sys").modules, "h5py", None)
-        with pytest.raises(ImportError, match=r"need h5py: pip install 'rwpm_fast\[submission\]'"):
+        with pytest.raises(ImportError, match=r"needs h5py .*: pip install 'rwpm-fast\[submission\]'"):
             submit_smiyc(scorer, data.open_dataset("obstacle_track", track), tmp_path / "out", "mine")
         assert scorer.network.passes == 0

@@ -1,4 +1,4 @@
-"""Time the walk and dense torch on maps of your size, each result checked against float64 first."""
+"""The sub-command ``bench``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..io.arguments import non_default_args
 from ..io.files import make_folder_of, write_json
+from ..io.outputs import check_outputs
 from ..ops.settings import DEFAULTS, WalkSettings
 from .options import add_threads_option
 
@@ -43,7 +44,8 @@ class Suite:
     smooth: bool
 
 
-WALK = Suite("walk", __doc__, None, (1,), 19, "float32", smooth=False)
+SUMMARY = "Time the walk and dense torch on maps of your size, each result checked against float64 first."
+WALK = Suite("walk", SUMMARY, None, (1,), 19, "float32", smooth=False)
 FPS = Suite(
     "fps",
     "Frames a second of the walk, and of what one would run instead, on the paper's maps and any torch device.",
@@ -176,6 +178,7 @@ def bench(
     memory = device.free_memory() if options.memory is None else options.memory * 2**30
     limits = Limits(seconds=options.seconds, memory=memory, rounds=options.rounds, measure_memory=not options.no_memory)
     if options.json:
+        check_outputs([("--json", options.json)], options.embeddings or [], "give another file")
         make_folder_of(options.json, "--json")
 
     def note(text: str) -> None:
@@ -198,9 +201,9 @@ def bench(
         kind=suite.kind,
         network_ms=network_ms,
     )
-    print(markdown(record), end="")
     if options.json:
         write_json(options.json, record.to_json())
+    print(markdown(record), end="")
     return 0 if record.sound else 1
 
 

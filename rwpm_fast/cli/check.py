@@ -1,12 +1,15 @@
-"""Read a whole data set, or two folders, and report what is missing or odd."""
+"""The sub-command ``check``."""
 
 from __future__ import annotations
 
 import argparse
 import json
 
+from ..io.extras import require_extras
 from ..io.progress import progress
 from .datasets import add_dataset_options, add_folder_options, names_folders, open_dataset, open_folders
+
+SUMMARY = "Read a whole data set, or two folders, and report what is missing or odd."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from ..data import check
 
+    require_extras("check", "PIL.Image")
     of_folders = names_folders(options, dataset="NAME", root="ROOT")
     dataset = open_folders(options, complete=False) if of_folders else open_dataset(options)
     report = check(dataset, progress(dataset.frames, "check"))

@@ -1,4 +1,4 @@
-"""Score a rendered street or a photo without and with the walk, and write a report as one HTML page."""
+"""The sub-command ``demo``."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ import shlex
 from pathlib import Path
 
 from ..io.arguments import non_default_args
+from ..io.extras import require_extras
 from ..io.files import make_folder
+from ..io.outputs import check_outputs
 from .loading import load_scorer
 from .options import add_network_options, add_walk_options
+
+SUMMARY = "Score a rendered street or a photo without and with the walk, and write a report as one HTML page."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +33,9 @@ def run(options: argparse.Namespace) -> int:
     from ..io.images import read_image
     from ..viz.figures import figure_bytes, panel
 
+    require_extras("demo", "matplotlib.figure", "PIL.Image")
+    report, picture = options.out / "report.html", options.out / "panel.png"
+    check_outputs([("--out", report), ("--out", picture)], [options.photo, options.weights], "give another --out")
     make_folder(options.out, "--out")
     scorer = load_scorer(options, options.score)
     command = shlex.join(["rwpm-fast", "demo", *non_default_args(options, add_arguments)])
@@ -38,7 +45,6 @@ def run(options: argparse.Namespace) -> int:
     else:
         result = demo_photo(read_image(options.photo, upright=True), options.photo.name, scorer, command)
 
-    report, picture = options.out / "report.html", options.out / "panel.png"
     png = figure_bytes(panel(result.photo, result.before, result.after, labels=result.labels))
     atomic_write(picture, lambda file: file.write(png))
     atomic_write(report, lambda file: file.write(render_report(result).encode()))

@@ -1,4 +1,4 @@
-"""Pooled AuROC, AP and FPR95 on labeled photos, without and with the walk, or as a table of the RWPM papers."""
+"""The sub-command ``evaluate``."""
 
 from __future__ import annotations
 
@@ -11,16 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..io.arguments import non_default_args
+from ..io.extras import require_extras
 from ..io.files import make_folder, make_folder_of, write_json, write_text
+from ..io.outputs import check_outputs
 from ..io.progress import progress
+from ..io.text import printable
 from .datasets import add_dataset_options, add_folder_options, names_folders, open_folders
 from .options import Renamed, add_network_options, add_walk_options, walk_overrides
 
 if TYPE_CHECKING:
-    from ..evaluate import EvaluationConfig, EvaluationResult
+    from ..evaluate import EvaluationConfig, EvaluationResult, Plan
 
 # Fields of EvaluationConfig whose options are not called like them.
 OPTION_NAMES = {"method": "METHOD", "datasets": "--dataset"}
+
+SUMMARY = "Pooled AuROC, AP and FPR95 on labeled photos, without and with the walk, or as a table of the RWPM papers."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,14 +91,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from ..evaluate import ConfigError, EvaluationConfig, make_plan, run_plan
+    from ..evaluate import ConfigError, EvaluationConfig, make_plan, run_plan, writes
 
+    of_results = [(options.html, "matplotlib.figure"), (options.components, "scipy.ndimage")]
+    require_extras("evaluate", "PIL.Image", *(module for option, module in of_results if option is not None))
     if options.panels is not None and (options.panels < 0 or options.html is None):
         raise ValueError(f"--panels: expected 0 or more pictures for the report of --html, got {options.panels}")
     try:
         config = make_config(options)
         plan = make_plan(config)
-        _prepare_outputs(options, config)
+        _prepare_outputs(options, plan)
         args = non_default_args(options, add_arguments, positional=["method"])
         result = run_plan(
             plan,
@@ -106,6 +113,8 @@ def run(options: argparse.Namespace) -> int:
     except ConfigError as error:
         names = {field.name: f"--{field.name.replace('_', '-')}" for field in fields(EvaluationConfig)}
         raise ValueError(error.text({**names, **OPTION_NAMES})) from error
+    if writes():
+        _print(options, result)
     return 1 if result.failures else 0
 
 
@@ -181,40 +190,31 @@ def _checkpoints(pairs: list[str] | None) -> dict[str, Path] | None:
     return files
 
 
-def _prepare_outputs(options: argparse.Namespace, config: EvaluationConfig) -> None:
+def _prepare_outputs(options: argparse.Namespace, plan: Plan) -> None:
     """Check that all results can be written, before they are computed."""
-    if options.html is not None:
-        from ..viz.figures import blank_figure
-
-        blank_figure((1, 1))  # raises now if matplotlib is missing
     names = ("json", "csv", "csv_photos", "markdown", "html")
-    files = {f"--{name.replace('_', '-')}": getattr(options, name) for name in names}
-    files = {name: path for name, path in files.items() if path is not None}
-    if len(set(files.values())) < len(files):
-        raise ValueError(f"{' and '.join(files)}: expected a file of its own for each")
-    for name, path in files.items():
+    files = [(f"--{name.replace('_', '-')}", getattr(options, name)) for name in names]
+    files = [(name, path) for name, path in files if path is not None]
+    check_outputs(files, plan.inputs(), "give each a file of its own")
+    for name, path in files:
         make_folder_of(path, name)
-    if config.cache is not None:
-        make_folder(Path(config.cache), "--cache")
+    if plan.config.cache is not None:
+        make_folder(Path(plan.config.cache), "--cache")
 
 
 def _print_remark(remark: str) -> None:
-    print(remark, file=sys.stderr)
+    print(printable(remark), file=sys.stderr)
 
 
 def _print_failure(photo: Path, failure: str | None) -> None:
     if failure is not None:
-        print(failure if str(photo) in failure else f"{photo}: {failure}", file=sys.stderr)
+        print(printable(failure if str(photo) in failure else f"{photo}: {failure}"), file=sys.stderr)
 
 
 def _write(options: argparse.Namespace, result: EvaluationResult) -> None:
-    """Print the table and write the files, in the first process; the report last, since reading photos may fail."""
+    """Write the files, in the first process; the report last, since reading photos may fail."""
     first = result.processes.first
     if first:
-        print(result.markdown())
-        for title in result.sweeps:
-            print(_summary(result, title))
-        _warn_of_no_positives(result)
         if options.json is not None:
             write_json(options.json, result.as_dict())
         texts = (
@@ -228,13 +228,26 @@ def _write(options: argparse.Namespace, result: EvaluationResult) -> None:
     if options.html is not None:
         from ..evaluate.report import render_report
 
-        page = render_report(
-            result,
-            panels=options.panels,
-            progress=(lambda images: progress(images, "draw")) if first else iter,
-        )
-        if page is not None:
-            write_text(options.html, page)
+        try:
+            page = render_report(
+                result,
+                panels=options.panels,
+                progress=(lambda images: progress(images, "draw")) if first else iter,
+            )
+            if page is not None:
+                write_text(options.html, page)
+        except Exception:
+            if first:
+                _print(options, result)  # the numbers are there, whatever became of their report
+            raise
+
+
+def _print(options: argparse.Namespace, result: EvaluationResult) -> None:
+    """Print the table."""
+    print(result.markdown())
+    for title in result.sweeps:
+        print(_summary(result, title))
+    _warn_of_no_positives(result)
 
 
 def _summary(result: EvaluationResult, title: str) -> str:

@@ -1,9 +1,11 @@
-"""Print versions, compiler, instruction sets, threads, and what can be used here or why not."""
+"""The sub-command ``info``."""
 
 from __future__ import annotations
 
 import argparse
 import json
+
+SUMMARY = "Print versions, compiler, instruction sets, threads, and what can be used here or why not."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""Score photos: an anomaly map (.npy, float32) and a panel (.png) for each.
+"""The sub-command ``score``.
 
 Every file is written atomically. A photo that fails is reported, and the others still run.
 """
@@ -10,13 +10,18 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..io.extras import require_extras
 from ..io.files import make_folder
-from ..io.progress import progress
+from ..io.outputs import check_outputs
+from ..io.progress import print_above, progress
+from ..io.text import printable
 from .loading import load_scorer
 from .options import add_network_options, add_walk_options
 
 if TYPE_CHECKING:
     from ..scoring.scorer import Scorer
+
+SUMMARY = "Score photos: an anomaly map (.npy, float32) and a panel (.png) for each."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,26 +34,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    require_extras("score", "PIL.Image", *([] if options.no_panel else ["matplotlib.figure"]))
     photos, failed = _find(options.photos)
-    by_stem: dict[str, Path] = {}
-    for photo in photos:
-        if photo.stem in by_stem:
-            raise ValueError(f"{by_stem[photo.stem]} and {photo} would both write {photo.stem}.npy; score them apart")
-        by_stem[photo.stem] = photo
+    outputs = [(photo, file) for photo in photos for file in _files(photo, options)]
+    way_out = "give another --out, or --no-panel for the .npy files only; score photos of one name apart"
+    check_outputs(outputs, [*photos, options.weights], way_out)
     make_folder(options.out, "--out")
-
-    from tqdm import tqdm
-
     from ..scoring.failures import photo_failure
 
     scorer = load_scorer(options, options.score)
     for photo in progress(photos, "score"):
         try:
-            tqdm.write(_score(scorer, photo, options), file=sys.stdout)
+            print_above(_score(scorer, photo, options))
         except Exception as error:
             reason = photo_failure(error, photo, kinds=(ValueError, OSError))
             failed += 1
-            print(f"{photo}: {reason}", file=sys.stderr)
+            print(printable(f"{photo}: {reason}"), file=sys.stderr)
     if failed:
         print(f"{failed} failed, see above; the others are in {options.out}", file=sys.stderr)
     return 1 if failed else 0
@@ -72,10 +73,17 @@ def _find(arguments: list[str]) -> tuple[list[Path], int]:
     if not photos:
         raise ImageError("; ".join(errors))
     if left_out := unused.keys() - photos.keys():
-        print(f"{unused_text(sorted(left_out))}; name a photo of another suffix itself", file=sys.stderr)
+        text = unused_text(sorted(left_out))
+        print(printable(f"{text}; name a photo of another suffix itself"), file=sys.stderr)
     for message in errors:
-        print(message, file=sys.stderr)
+        print(printable(message), file=sys.stderr)
     return list(photos), len(errors)
+
+
+def _files(photo: Path, options: argparse.Namespace) -> list[Path]:
+    """Return the files that a photo's results are written to: the map, and the panel if there is one."""
+    suffixes = [".npy"] if options.no_panel else [".npy", ".png"]
+    return [options.out / f"{photo.stem}{suffix}" for suffix in suffixes]
 
 
 def _score(scorer: Scorer, path: Path, options: argparse.Namespace) -> str:
@@ -91,16 +99,16 @@ def _score(scorer: Scorer, path: Path, options: argparse.Namespace) -> str:
     with torch.inference_mode():
         after = analysis.walked.score(scorer.score).cpu().numpy()
         before = None if options.no_panel else analysis.plain.score(scorer.score).cpu().numpy()
-    out = options.out / f"{path.stem}.npy"
+    out, *panel_file = _files(path, options)
     atomic_write(out, lambda file: np.save(file, after))
     if before is not None:
         from ..viz.figures import figure_bytes, panel
 
         picture = figure_bytes(panel(photo, before, after))
-        atomic_write(out.with_suffix(".png"), lambda file: file.write(picture))
+        atomic_write(panel_file[0], lambda file: file.write(picture))
     height, width = photo.shape[:2]
     rows, columns = analysis.embedding_map.shape[-2:]
-    return (
+    return printable(
         f"{path.name}  {width}x{height}, map {columns}x{rows}  network {analysis.network_seconds * 1e3:.0f} ms  "
         f"walk {analysis.walk_seconds * 1e3:.0f} ms  {out}"
     )

@@ -1,4 +1,4 @@
-"""Score photos into the files that the servers and toolkits of Fishyscapes and SegmentMeIfYouCan read.
+"""The sub-command ``submit``.
 
 Every file is written atomically. An interrupted run resumes: files of the same settings are kept.
 """
@@ -9,11 +9,15 @@ import argparse
 import sys
 from pathlib import Path
 
+from ..io.extras import require_extras
 from ..io.files import make_folder
 from ..io.progress import progress
+from ..io.text import printable
 from .datasets import add_dataset_options, open_dataset
 from .loading import load_scorer
 from .options import add_network_options, add_walk_options, warn_renamed
+
+SUMMARY = "Score photos into the files that the servers and toolkits of Fishyscapes and SegmentMeIfYouCan read."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,16 +43,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    require_extras("submit", "PIL.Image")
     failures = _fishyscapes(options) if options.target == "fishyscapes" else _smiyc(options)
     for photo, reason in failures.items():
-        print(f"{photo}: {reason}", file=sys.stderr)
+        print(printable(f"{photo}: {reason}"), file=sys.stderr)
     return 1 if failures else 0
 
 
 def _fishyscapes(options: argparse.Namespace) -> dict[Path, str]:
-    from ..submission import find_inputs, submit_fishyscapes
+    from ..submission import check_fishyscapes, find_inputs, submit_fishyscapes
 
     inputs = find_inputs(options.input)
+    check_fishyscapes(inputs, options.output, options.weights)
     make_folder(options.output, "OUTPUT")
     scorer = load_scorer(options, options.score)
     failures = submit_fishyscapes(
@@ -60,15 +66,17 @@ def _fishyscapes(options: argparse.Namespace) -> dict[Path, str]:
 
 def _smiyc(options: argparse.Namespace) -> dict[Path, str]:
     from ..data.checking import remarks
-    from ..submission import submit_smiyc
+    from ..submission import check_smiyc, submit_smiyc
 
     rescale = options.rescale
     if rescale == "spread":
         warn_renamed("--rescale spread", "--rescale equalize")
         rescale = "equalize"
     dataset = open_dataset(options)
+    masks = options.masks is not None
+    check_smiyc(dataset, options.outputs, options.method, options.weights, rescale=rescale, masks=masks)
     for remark in remarks(dataset, dataset.frames):
-        print(remark, file=sys.stderr)
+        print(printable(remark), file=sys.stderr)
     make_folder(options.outputs, "OUTPUTS")
     submission = submit_smiyc(
         load_scorer(options, options.score),

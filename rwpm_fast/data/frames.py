@@ -116,6 +116,10 @@ class Frame:
     size: tuple[int, int] | None = None
     orientation: str | None = None
 
+    def files(self) -> list[Path]:
+        """Return the files that it consists of."""
+        return [file for file in (self.photo, self.label, self.background) if file is not None]
+
     def read(self) -> tuple[np.ndarray, np.ndarray]:
         """Read photo [H, W, 3] uint8 and labels [H, W] uint8: 0 inlier, 1 anomaly, 255 void.
 

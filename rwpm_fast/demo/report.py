@@ -91,7 +91,7 @@ def render_report(result: DemoResult) -> str:
 
     Raises:
         ValueError: maps or labels whose shapes do not match.
-        ModuleNotFoundError: matplotlib is not installed.
+        ImportError: matplotlib is not installed.
     """
     maps = panel(result.photo, result.before, result.after, labels=result.labels)
     sections = [

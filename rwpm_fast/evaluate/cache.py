@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import weakref
 import zipfile
@@ -191,12 +192,17 @@ def cache_key(frame_id: str, photo: np.ndarray, *fingerprints: bytes) -> str:
     """Make the key of a scorer's entry for an image.
 
     Args:
-        frame_id: id of the frame, which leads the key.
+        frame_id: id of the frame, whose beginning leads the key, for people; the rest tells entries apart.
         photo: [H, W, 3] uint8.
         fingerprints: of :func:`fingerprint` and :func:`walk_fingerprint`.
     """
     digest = hashlib.sha256(b"".join(fingerprints) + str(photo.shape).encode() + photo.tobytes()).hexdigest()
-    return f"{frame_id}-{digest[:16]}"
+    return f"{_beginning(frame_id)}-{digest[:16]}"
+
+
+def _beginning(name: str) -> str:
+    """Cut a name to a hundred bytes, since the names of files are limited, on some file systems to 143."""
+    return os.fsencode(name)[:100].decode(errors="ignore")
 
 
 def _digest(facts: object) -> bytes:

@@ -7,16 +7,21 @@ import pickle
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import chain
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch.multiprocessing import ProcessExitedException, start_processes
+
+from ..io.console import lasting_streams
 
 T = TypeVar("T")
 
@@ -30,9 +35,38 @@ class Mergeable(Protocol):
 Accumulator = TypeVar("Accumulator", bound=Mergeable)
 
 
+class _Pipes:
+    """Objects between the processes of one machine, which :func:`launch` started: needs no network.
+
+    Args:
+        ends: process to this one's end of the pipe to it; all have one to the first.
+    """
+
+    def __init__(self, ends: Mapping[int, Connection]) -> None:
+        self._ends = ends
+
+    def send(self, value: object, to: int) -> None:
+        self._ends[to].send(value)
+
+    def receive(self, source: int) -> Any:
+        return self._ends[source].recv()
+
+
+class _Gloo:
+    """Objects between the processes that ``torchrun`` started, on one machine or many."""
+
+    def send(self, value: object, to: int) -> None:
+        dist.send_object_list([value], to)
+
+    def receive(self, source: int) -> Any:
+        received: list[Any] = [None]
+        dist.recv_object_list(received, source)
+        return received.pop()
+
+
 @dataclass(frozen=True)
 class Processes:
-    """This process in a group of processes. Collective operations use gloo; all processes call them in the same order.
+    """This process in a group of processes. All processes call the collective operations in the same order.
 
     Attributes:
         rank: number of this process, from 0.
@@ -57,12 +91,15 @@ class Processes:
         Args:
             shard: one result for each item of this process's shard.
         """
-        if self.count == 1:
-            return shard
-        shards: list[list[T]] = [[]] * self.count
-        with _collective():
-            dist.all_gather_object(shards, shard)
-        return [shards[i % self.count][i // self.count] for i in range(sum(map(len, shards)))]
+        if not self.first:
+            with _collective() as link:
+                link.send(shard, 0)
+            return self.broadcast(None)
+        shards = [shard]
+        for other in range(1, self.count):
+            with _collective() as link:
+                shards.append(link.receive(other))
+        return self.broadcast([shards[i % self.count][i // self.count] for i in range(sum(map(len, shards)))])
 
     def reduce(self, metrics: Accumulator) -> Accumulator | None:
         """Merge the metrics of all processes, by their method ``merge``, in the first process.
@@ -73,14 +110,15 @@ class Processes:
         Returns:
             The merged accumulator in the first process, None in the others.
         """
-        with _collective():
-            if not self.first:
-                dist.send_object_list([metrics], 0)
-                return None
-            for other in range(1, self.count):  # one by one, since each may hold the scores of all its pixels
-                received: list[Any] = [None]
-                dist.recv_object_list(received, other)
-                metrics.merge(received.pop())
+        if not self.first:
+            with _collective() as link:
+                link.send(metrics, 0)
+            return None
+        for other in range(1, self.count):  # one by one, since each may hold the scores of all its pixels
+            with _collective() as link:
+                received = link.receive(other)
+            metrics.merge(received)
+            del received
         return metrics
 
     def broadcast(self, value: T | None) -> T:
@@ -89,19 +127,24 @@ class Processes:
         Args:
             value: the value in the first process, and None in the others.
         """
-        values = [value]
-        if self.count > 1:
-            with _collective():
-                dist.broadcast_object_list(values)
-        return cast(T, values[0])
+        if not self.first:
+            with _collective() as link:
+                return link.receive(0)
+        for other in range(1, self.count):
+            with _collective() as link:
+                link.send(value, other)
+        return cast(T, value)
+
+
+_link: _Pipes | _Gloo = _Gloo()
 
 
 @contextmanager
-def _collective() -> Iterator[None]:
-    """Turn a collective operation that failed because of another process into ConnectionError."""
+def _collective() -> Iterator[_Pipes | _Gloo]:
+    """Give the link to the other processes; what fails there because of another process becomes ConnectionError."""
     try:
-        yield
-    except RuntimeError as error:
+        yield _link
+    except (RuntimeError, OSError, EOFError) as error:
         raise ConnectionError("another process gave up or went away; its own message says why") from error
 
 
@@ -113,34 +156,42 @@ def started() -> bool:
     return "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
+def writes() -> bool:
+    """Return whether this is the process that prints and writes, where there are several."""
+    return not started() or int(os.environ["RANK"]) == 0
+
+
 @contextmanager
 def from_environment() -> Iterator[Processes]:
     """Join the group of processes that ``torchrun`` or :func:`launch` started; a single process without them.
 
     Raises:
-        ConnectionError: another process went away.
+        ConnectionError: another process went away, or the network of ``torchrun`` cannot be used.
     """
     if not started():
         yield SINGLE_PROCESS
         return
-    with _collective():
-        dist.init_process_group(
-            "gloo",
-            init_method=os.environ.get(_RENDEZVOUS, "env://"),
-            rank=int(os.environ["RANK"]),
-            world_size=int(os.environ["WORLD_SIZE"]),
-            timeout=timedelta(days=7),  # one process may compute for hours while others find all in the cache
-        )
+    processes = Processes(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+    if isinstance(_link, _Gloo):
+        try:
+            dist.init_process_group(
+                "gloo",
+                timeout=timedelta(days=7),  # one process may compute for hours while others find all in the cache
+            )
+        except (RuntimeError, ValueError) as error:
+            raise ConnectionError(f"cannot join the processes of torchrun: {error}") from error
     try:
-        yield Processes(dist.get_rank(), dist.get_world_size())
-        with _collective():
-            dist.barrier()  # a process that leaves early with a nonzero status would take the others down
+        yield processes
+        processes.all_gather([])  # a process that leaves early with a nonzero status would take the others down
     finally:
-        dist.destroy_process_group()
+        if isinstance(_link, _Gloo):
+            dist.destroy_process_group()
 
 
 def launch(count: int, function: Callable[..., T], *arguments: Any) -> T:
     """Call a function in several processes of this machine, which find each other by :func:`from_environment`.
+
+    They exchange data through pipes, so that no network is needed.
 
     Args:
         count: number of processes, 2 or more.
@@ -155,11 +206,19 @@ def launch(count: int, function: Callable[..., T], *arguments: Any) -> T:
         ChildProcessError: a process was killed or exited; the others were stopped.
     """
     with tempfile.TemporaryDirectory() as folder:
+        pipes = {other: Pipe() for other in range(1, count)}  # ends of the first process, and of the other
         # Daemons end with this process, wherever an interruption hits it.
         context = start_processes(
-            _call, (count, Path(folder), function, arguments), count, join=False, daemon=True, start_method="spawn"
+            _call,
+            (count, Path(folder), pipes, function, arguments),
+            count,
+            join=False,
+            daemon=True,
+            start_method="spawn",
         )
         try:
+            for end in chain.from_iterable(pipes.values()):
+                end.close()  # or a process would not notice that the other one went away
             while not context.join():
                 pass
         except ProcessExitedException as error:
@@ -183,17 +242,30 @@ def _raise_cause(exited: ProcessExitedException, count: int, folder: Path) -> No
     raise error from RuntimeError(f"in {process}:\n{trace}")
 
 
-_RENDEZVOUS = "RWPM_RENDEZVOUS"
 _GRACE_SECONDS = 10.0
 
 
-def _call(rank: int, count: int, folder: Path, function: Callable[..., Any], arguments: tuple) -> None:
+def _call(
+    rank: int,
+    count: int,
+    folder: Path,
+    pipes: dict[int, tuple[Connection, Connection]],
+    function: Callable[..., Any],
+    arguments: tuple,
+) -> None:
     """Run in a process that :func:`launch` started."""
-    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, _RENDEZVOUS: f"file://{folder}/rendezvous"}
+    global _link
+    ends = {other: first for other, (first, _) in pipes.items()} if rank == 0 else {0: pipes[rank][1]}
+    for end in chain.from_iterable(pipes.values()):
+        if end not in ends.values():
+            end.close()
+    _link = _Pipes(ends)
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count}
     os.environ.update({name: str(value) for name, value in place.items()})
     torch.set_num_threads(max(1, torch.get_num_threads() // count))
     try:
-        value = function(*arguments)
+        with lasting_streams():
+            value = function(*arguments)
     except Exception as error:
         Path(folder, f"error-{rank}").write_bytes(_pickled(error))
         if isinstance(error, ConnectionError):

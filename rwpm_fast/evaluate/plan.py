@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,14 @@ class Plan:
     source: str = ""
     notes: Sequence[str] = ()
     remarks: Sequence[str] = ()
+
+    def inputs(self) -> Iterator[Path]:
+        """Yield the files that the evaluation reads: photos, labels and weights, of which some may be folders."""
+        for experiment in self.experiments:
+            for frame in experiment.frames:
+                yield from frame.files()
+            if experiment.weights is not None:
+                yield experiment.weights
 
 
 def make_plan(config: EvaluationConfig) -> Plan:

@@ -39,7 +39,7 @@ def render_report(
     Raises:
         ValueError: ``panels`` is negative.
         OSError: a photo or its score map can no longer be read.
-        ModuleNotFoundError: matplotlib is not installed.
+        ImportError: matplotlib is not installed.
     """
     if panels is not None and panels < 0:
         raise ValueError(f"panels: expected 0 or more, got {panels}")

@@ -26,7 +26,7 @@ def atomic_write(path: str | os.PathLike[str], write: Callable[[BinaryIO], objec
     """Write a file whole or not at all: a reader sees the old content or the new, also after a crash.
 
     Args:
-        path: the file, replaced if it exists.
+        path: the file, replaced if it exists. Devices and pipes, such as /dev/stdout, are written into.
         write: called with a binary file, writes the content to it.
 
     Raises:
@@ -34,6 +34,10 @@ def atomic_write(path: str | os.PathLike[str], write: Callable[[BinaryIO], objec
             stays, and nothing else is left behind.
     """
     path = Path(path)
+    if _is_device(path):
+        with open(path, "wb") as file:
+            write(file)
+        return
     # In the same folder, since a file can be renamed atomically only within its file system.
     temporary = path.parent / f".rwpm-{secrets.token_hex(8)}.tmp"
     try:
@@ -49,6 +53,12 @@ def atomic_write(path: str | os.PathLike[str], write: Callable[[BinaryIO], objec
     finally:
         if temporary.exists():
             temporary.unlink()
+
+
+def _is_device(path: Path) -> bool:
+    """Whether a path stands for something that takes bytes and must not be replaced by a file."""
+    folder = path.parent.resolve()  # of /dev/fd in /proc
+    return folder == Path("/dev") or folder.is_relative_to("/proc") or (path.exists() and not path.is_file())
 
 
 def make_folder(path: Path, option: str) -> None:
@@ -84,7 +94,8 @@ def make_folder_of(path: Path, option: str) -> None:
     """
     if path.is_dir():
         raise IsADirectoryError(f"{option}: expected a file, got the folder {path}")
-    make_folder(path.parent, option)
+    if not _is_device(path):
+        make_folder(path.parent, option)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -109,5 +120,5 @@ def _json_ready(content: Any) -> Any:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text as UTF-8, whole or not at all; see :func:`atomic_write`."""
-    atomic_write(path, lambda file: file.write(text.encode()))
+    """Write text as UTF-8, whole or not at all; see :func:`atomic_write`. Names that are not UTF-8 are escaped."""
+    atomic_write(path, lambda file: file.write(text.encode(errors="backslashreplace")))

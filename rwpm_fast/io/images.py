@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from .arrays import as_array
+from .extras import import_extra
 from .listing import IMAGE_SUFFIXES, LABEL_SUFFIXES, Listing, is_dead_link, sift
 from .text import listed
 
@@ -297,10 +298,7 @@ def pair_labels(photos: Iterable[Path], labels_dir: str | os.PathLike[str]) -> l
 @contextmanager
 def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
     """Open a file as a PIL image whose pixels are not loaded yet; errors of Pillow become ours."""
-    try:
-        from PIL import Image, UnidentifiedImageError
-    except ImportError as error:
-        raise ImportError("reading pictures needs Pillow: pip install 'rwpm_fast[cli]'") from error
+    Image = import_extra("PIL.Image", "reading pictures")
     # Pillow's decoders report broken content by any of these.
     broken = (*_BROKEN, Image.DecompressionBombError)
     try:
@@ -308,7 +306,7 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
         # the pixels that are to be turned by a quarter.
         with open(path, "rb") as file, Image.open(file) as picture:
             yield picture
-    except UnidentifiedImageError as error:
+    except Image.UnidentifiedImageError as error:
         raise ImageError(f"{path}: not a picture that can be read") from error
     except broken as error:
         if is_dead_link(path):

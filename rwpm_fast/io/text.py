@@ -1,7 +1,8 @@
-"""Lists of names in messages. Needs neither torch nor NumPy."""
+"""Names in messages, alone and in lists. Needs neither torch nor NumPy."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 
@@ -29,3 +30,8 @@ def listed(names: Iterable[object], limit: int = 5) -> str:
     """
     shown, rest = first_few(names, limit)
     return " ".join(filter(None, [", ".join(shown), rest]))
+
+
+def printable(name: object) -> str:
+    """Escape the control characters of a name, such as newlines, which would break its line or act on the terminal."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda sign: repr(sign[0])[1:-1], str(name))

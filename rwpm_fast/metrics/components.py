@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..io.arrays import as_array
+from ..io.extras import import_extra
 from .pixel import check_labels
 from .smiyc import BinnedPixelMetrics, BinnedPixelResult
 
@@ -308,12 +309,8 @@ def _label(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return components, np.bincount(components.ravel(), minlength=number + 1)
 
 
-def _ndimage():
-    try:
-        from scipy import ndimage
-    except ImportError as error:
-        raise ImportError("component metrics need SciPy: pip install 'rwpm_fast[metrics]'") from error
-    return ndimage
+def _ndimage() -> Any:
+    return import_extra("scipy.ndimage", "measuring components")
 
 
 def _keep(components: np.ndarray, kept: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from ..native import way_to_build
 from .torch_version import OLDEST_STABLE_ABI, too_old
 
 LIBRARY = Path(__file__).parents[1] / "librwpm_ops.so"
@@ -28,7 +29,7 @@ def unsupported_reason() -> str | None:
     if (reason := too_old(OLDEST_STABLE_ABI)) is not None:
         return reason
     if not LIBRARY.exists():
-        return f"{LIBRARY.name} is not built; run: pip install --no-build-isolation -e . with torch installed"
+        return f"{LIBRARY.name} is not built; {way_to_build(LIBRARY.name, 'needs torch')}"
     try:
         torch.ops.load_library(str(LIBRARY))
     except (OSError, RuntimeError) as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from ..io.arrays import as_array
 from ..io.files import atomic_write
 from ..io.images import ImageError, read_image
+from ..io.outputs import check_outputs
 from ..scoring.failures import photo_failure
 from ..scoring.scorer import Scorer
 from .manifest import open_manifest, settings_of, write_manifest
@@ -47,6 +48,25 @@ def find_inputs(folder: Path) -> dict[str, Path]:
 def result_paths(folder: Path, number: str) -> tuple[Path, Path]:
     """Return the paths of a photo's anomaly map and segmentation."""
     return folder / f"{number}_anomaly.npy", folder / f"{number}_segmentation.npy"
+
+
+def check_fishyscapes(inputs: Mapping[str, Path], output: Path, *others: Path | None) -> None:
+    """Check that no result replaces a photo, or another file that is read.
+
+    Args:
+        inputs: four digits to photo.
+        output: folder for the files.
+        others: files that are read, such as weights.
+
+    Raises:
+        OutputError: a result would.
+    """
+    files = [(photo, file) for number, photo in inputs.items() for file in result_paths(output, number)]
+    check_outputs([*files, ("the record", _manifest(output))], [*inputs.values(), *others], "give another folder")
+
+
+def _manifest(folder: Path) -> Path:
+    return folder / "submission.json"
 
 
 def write_result(folder: Path, number: str, score: np.ndarray, segmentation: np.ndarray) -> None:
@@ -99,10 +119,11 @@ def submit_fishyscapes(
         Photos that failed, with the reason. They do not stop the others.
 
     Raises:
-        ValueError: files of an earlier run with other settings.
+        ValueError: files of an earlier run with other settings, or results that would replace a photo.
         OSError: the folder cannot be written.
     """
-    manifest, settings = output / "submission.json", settings_of(scorer)
+    check_fishyscapes(inputs, output)
+    manifest, settings = _manifest(output), settings_of(scorer)
     if open_manifest(manifest, settings, output.glob("*_anomaly.npy"), force=force) is None:
         write_manifest(manifest, {"settings": settings})
     failures = {}

@@ -6,19 +6,21 @@ import io
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..data import Dataset, Frame
 from ..io.arrays import as_array
+from ..io.extras import import_extra, require_extras
 from ..io.files import atomic_write
+from ..io.outputs import check_outputs
 from ..scoring.failures import photo_failure
 from ..scoring.scorer import Scorer
 from .float16 import Float16Report, Rescaling, round_to_float16
 from .manifest import open_manifest, settings_of, write_manifest
 
 RESCALINGS = ("equalize", "none")
+_FILES = "writing SegmentMeIfYouCan's files"  # what needs h5py
 _FIT_FRAMES = 8  # frames that the rescaling is fitted on; their maps are in memory at once
 
 
@@ -51,6 +53,43 @@ def mask_path(outputs: Path, method: str, name: str, frame_id: str) -> Path:
     return outputs / "anomaly_masks" / method / name / f"{frame_id}.png"
 
 
+def manifest_path(outputs: Path, method: str, name: str) -> Path:
+    """Return the path of the record of settings; ``name`` is SMIYC's name of the data set."""
+    return outputs / "anomaly_p" / method / f"{name}.json"
+
+
+def check_smiyc(
+    dataset: Dataset, outputs: Path, method: str, *others: Path | None, rescale: str = "equalize", masks: bool = False
+) -> None:
+    """Check what can be wrong with a submission before a photo is scored; see :func:`submit_smiyc`.
+
+    Args:
+        dataset: see :func:`submit_smiyc`.
+        outputs: see :func:`submit_smiyc`.
+        method: see :func:`submit_smiyc`.
+        others: files that are read besides the data set's, such as weights.
+        rescale: see :func:`submit_smiyc`.
+        masks: masks are written too.
+
+    Raises:
+        ValueError: see :func:`submit_smiyc`, or a result that would replace a file that is read.
+        ImportError: h5py is not installed.
+    """
+    name = _smiyc_name(dataset)
+    if rescale not in RESCALINGS:
+        raise ValueError(f"rescale: expected one of {', '.join(RESCALINGS)}, got {rescale!r}")
+    if method in ("", ".", "..") or Path(method).name != method:
+        raise ValueError(f"method: expected a name for a folder, got {method!r}")
+    require_extras(_FILES, "h5py")
+    paths = [map_path, mask_path] if masks else [map_path]
+    files = [(frame.photo, path(outputs, method, name, frame.id)) for frame in dataset for path in paths]
+    check_outputs(
+        [*files, ("the record", manifest_path(outputs, method, name))],
+        [*(file for frame in dataset for file in frame.files()), *others],
+        "give another folder or method",
+    )
+
+
 def write_map(path: Path, scores: np.ndarray) -> None:
     """Write a map as the variable ``value`` of an HDF5 file, gzip level 9, atomically.
 
@@ -68,8 +107,9 @@ def write_map(path: Path, scores: np.ndarray) -> None:
         raise ValueError(f"scores: expected float16 [H, W], got {scores.dtype} {list(scores.shape)}")
     if unranked := int(np.isnan(scores).sum()):
         raise ValueError(f"scores: NaN at {unranked} pixels")
+    h5py = import_extra("h5py", _FILES)
     content = io.BytesIO()
-    with _h5py().File(content, "w") as file:
+    with h5py.File(content, "w") as file:
         file.create_dataset("value", data=scores, compression="gzip", compression_opts=9)
     atomic_write(path, lambda file: file.write(content.getbuffer()))
 
@@ -118,20 +158,16 @@ def submit_smiyc(
         ImportError: h5py is not installed.
         OSError: a folder cannot be written.
     """
+    check_smiyc(dataset, outputs, method, rescale=rescale, masks=mask_threshold is not None)
     name = _smiyc_name(dataset)
-    if rescale not in RESCALINGS:
-        raise ValueError(f"rescale: expected one of {', '.join(RESCALINGS)}, got {rescale!r}")
-    if method in ("", ".", "..") or Path(method).name != method:
-        raise ValueError(f"method: expected a name for a folder, got {method!r}")
-    _h5py()
 
     folder = outputs / "anomaly_p" / method / name
     folder.mkdir(parents=True, exist_ok=True)
     if mask_threshold is not None:
         mask_path(outputs, method, name, "").parent.mkdir(parents=True, exist_ok=True)
-    manifest_path = folder.with_name(f"{name}.json")
+    record = manifest_path(outputs, method, name)
     settings = {**settings_of(scorer), "rescale": rescale, "mask_threshold": mask_threshold}
-    manifest = open_manifest(manifest_path, settings, folder.glob("*.hdf5"), force=force)
+    manifest = open_manifest(record, settings, folder.glob("*.hdf5"), force=force)
 
     def is_done(frame: Frame) -> bool:
         if mask_threshold is not None and not mask_path(outputs, method, name, frame.id).is_file():
@@ -155,7 +191,7 @@ def submit_smiyc(
             first = {f.id: score(f) for f in missing[:: -(-len(missing) // _FIT_FRAMES)]}
             rescaling = {"knots": Rescaling.fit(m for m in first.values() if m is not None).knots}
         manifest = {"settings": settings, "rescaling": rescaling}
-        write_manifest(manifest_path, manifest)
+        write_manifest(record, manifest)
     to_float16: Callable[[np.ndarray], np.ndarray] = round_to_float16
     if manifest["rescaling"] is not None:
         to_float16 = Rescaling(tuple(manifest["rescaling"]["knots"]))
@@ -187,11 +223,3 @@ def _smiyc_name(dataset: Dataset) -> str:
             f"protocol: expected official, since maps must have the photos' own size, got {dataset.protocol}"
         )
     return split.smiyc_name
-
-
-def _h5py() -> Any:
-    try:
-        import h5py
-    except ImportError as error:
-        raise ImportError("SegmentMeIfYouCan's files need h5py: pip install 'rwpm_fast[submission]'") from error
-    return h5py

@@ -1,4 +1,4 @@
-"""Train the compact network: distill a teacher on photos, with ground truth on rendered scenes, for a fixed time.
+"""Train the compact network.
 
 ``python -m rwpm_fast.training --photos DIR ... --teacher dabnet.npz --out FILE``
 """
@@ -14,15 +14,23 @@ import numpy as np
 import torch
 
 from .. import networks
+from ..io.console import run_command
+from ..io.extras import require_extras
 from ..io.files import make_folder_of
+from ..io.images import find_images
+from ..io.outputs import check_outputs
 from ..networks.compact import WEIGHTS, CompactNet
 from .loop import train
 from .samples import Sample, scene_samples, teacher_samples
 
+SUMMARY = (
+    "Train the compact network: distill a teacher on photos, with ground truth on rendered scenes, for a fixed time."
+)
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit status is 0, or 2 with a message on standard error."""
-    parser = argparse.ArgumentParser(prog="python -m rwpm_fast.training", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m rwpm_fast.training", description=SUMMARY)
     parser.add_argument("--photos", type=Path, nargs="+", required=True, metavar="DIR", help="folders of photos")
     parser.add_argument("--teacher", type=Path, required=True, metavar="NPZ", help="DABNet's weights")
     parser.add_argument("--scenes", type=int, default=140, help="rendered scenes (default: %(default)s)")
@@ -31,16 +39,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--batch", type=int, default=4, help="crops per step (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of scenes and crops (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=WEIGHTS, metavar="FILE", help="npz file (default: the package's)")
-    options = parser.parse_args(arguments)
-    try:
-        return run(options)
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 2
+    return run_command(parser, run, arguments)
 
 
 def run(options: argparse.Namespace) -> int:
     """Train as the options say; returns 0."""
+    require_extras("training", "PIL.Image")
+    # --start is no input here: training may go on from the weights that it replaces.
+    check_outputs([("--out", options.out)], [*find_images(options.photos), options.teacher], "give another file")
     make_folder_of(options.out, "--out")
     log = partial(print, file=sys.stderr, flush=True)
     teacher = networks.load("dabnet", options.teacher)

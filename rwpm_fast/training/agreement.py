@@ -1,7 +1,4 @@
-"""Compare a network with its teacher: ``python -m rwpm_fast.training.agreement --help``.
-
-Counts the pixels of photos by the classes that the two networks give them, without a walk.
-"""
+"""Compare a network with its teacher: ``python -m rwpm_fast.training.agreement --help``."""
 
 from __future__ import annotations
 
@@ -14,11 +11,16 @@ from pathlib import Path
 import numpy as np
 
 from .. import networks
+from ..io.console import run_command
+from ..io.extras import require_extras
 from ..io.files import make_folder_of, write_json
 from ..io.images import find_images, read_image
+from ..io.outputs import check_outputs
 from ..io.progress import progress
 from ..networks import Network
 from ..scoring.scorer import Scorer
+
+SUMMARY = "Count the pixels of photos by the classes that a network and its teacher give them, without a walk."
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,36 +82,34 @@ def compare(network: Network, teacher: Network, photos: list[Path]) -> Agreement
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit status is 0, or 2 with a message on standard error."""
-    parser = argparse.ArgumentParser(prog="python -m rwpm_fast.training.agreement", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m rwpm_fast.training.agreement", description=SUMMARY)
     parser.add_argument("--photos", type=Path, nargs="+", required=True, metavar="PATH", help="photos, or folders")
     parser.add_argument("--teacher", type=Path, required=True, metavar="NPZ", help="DABNet's weights")
     parser.add_argument("--network", default="compact", help="network to compare (default: %(default)s)")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="its weights (default: the package's)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures and all counts there")
-    options = parser.parse_args(arguments)
-    try:
-        return run(options)
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 2
+    return run_command(parser, run, arguments)
 
 
 def run(options: argparse.Namespace) -> int:
     """Compare two networks, print a table and write the JSON file that the options name; returns 0."""
-    if options.json is not None:
-        make_folder_of(options.json, "--json")
+    require_extras("agreement", "PIL.Image")
     photos = find_images(options.photos)
+    if options.json is not None:
+        inputs = [*photos, options.teacher, options.weights]
+        check_outputs([("--json", options.json)], inputs, "give another file")
+        make_folder_of(options.json, "--json")
     teacher = networks.load("dabnet", options.teacher)
     agreement = compare(networks.load(options.network, options.weights), teacher, photos)
-    print(f"{len(photos)} photos, the same class at {agreement.share:.1%} of the pixels")
-    print(f"{'class':<14}{'teacher':>9}{'IoU':>7}")
     rows = list(zip(agreement.classes, agreement.teacher.tolist(), agreement.iou.tolist(), strict=True))
-    for name, share, iou in rows:
-        print(f"{name:<14}{share:>9.2%}{'-' if math.isnan(iou) else f'{iou:.2f}':>7}")
     if options.json:
         by_class = {name: {"teacher": s, "iou": iou} for name, s, iou in rows}
         figures = {"photos": len(photos), "share": agreement.share, "classes": by_class}
         write_json(options.json, figures | {"counts": agreement.counts.tolist()})
+    print(f"{len(photos)} photos, the same class at {agreement.share:.1%} of the pixels")
+    print(f"{'class':<14}{'teacher':>9}{'IoU':>7}")
+    for name, share, iou in rows:
+        print(f"{name:<14}{share:>9.2%}{'-' if math.isnan(iou) else f'{iou:.2f}':>7}")
     return 0
 
 

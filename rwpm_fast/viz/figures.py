@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..data.frames import ANOMALY, VOID
 from ..io.arrays import as_array
+from ..io.extras import import_extra
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,7 +66,7 @@ def panel(
 
     Raises:
         ValueError: shapes that do not match.
-        ModuleNotFoundError: matplotlib is not installed.
+        ImportError: matplotlib is not installed.
     """
     photo, before, after, labels = _check_maps(photo, before, after, labels)
     height, width = before.shape
@@ -116,7 +117,7 @@ def roc_pr_figure(curves: Mapping[str, Curve]) -> Figure:
 
     Raises:
         ValueError: no curve, or one without anomalies or without inliers.
-        ModuleNotFoundError: matplotlib is not installed.
+        ImportError: matplotlib is not installed.
     """
     if not curves:
         raise ValueError("curves: expected one or more, got none")
@@ -191,17 +192,12 @@ def blank_figure(size: tuple[float, float]) -> Figure:
         size: width and height in inches; an inch has 100 pixels.
 
     Raises:
-        ModuleNotFoundError: matplotlib is not installed.
+        ImportError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "pictures need matplotlib, which is not installed: pip install 'rwpm_fast[cli]'", name=error.name
-        ) from error
-    figure = Figure(size, dpi=100, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = import_extra("matplotlib.figure", "drawing pictures").Figure(
+        size, dpi=100, layout="constrained", facecolor="white"
+    )
+    import_extra("matplotlib.backends.backend_agg", "drawing pictures").FigureCanvasAgg(figure)
     return figure
 
 

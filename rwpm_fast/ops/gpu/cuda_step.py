@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ...native import way_to_build
 from ..torch_version import OLDEST_STABLE_ABI, too_old
 
 if TYPE_CHECKING:
@@ -32,9 +33,7 @@ def _load() -> str | None:
     if torch.version.cuda is None:
         return f"it needs a torch with CUDA, this is torch {torch.__version__}"
     if not LIBRARY.exists():
-        return (
-            f"{LIBRARY.name} is not built; run: pip install --no-build-isolation -e . with a CUDA torch and nvcc there"
-        )
+        return f"{LIBRARY.name} is not built; {way_to_build(LIBRARY.name, 'needs a CUDA torch and nvcc')}"
     # A second load would not raise but end the process: a schema can be defined only once.
     if not hasattr(torch.ops.rwpm, "exact_step"):
         try:
