@@ -146,7 +146,7 @@ class TestReadPhoto:
 
     def test_without_pillow(self, tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, "PIL", None)
-        with pytest.raises(ImportError, match=r"pip install 'rwpm_fast\[cli\]'"):
+        with pytest.raises(ImportError, match=r"pip install 'rwpm-fast\[cli\]'"):
             read_image(tmp_path / "a.png")
 
 

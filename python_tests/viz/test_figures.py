@@ -177,7 +177,7 @@ def test_lossy_formats_have_a_quality():
 
 
 def test_missing_matplotlib_names_the_extra(monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     photo, before, after, _ = maps((8, 8))
     with pytest.raises(ImportError, match=r"rwpm-fast\[cli\]"):
         panel(photo, before, after)

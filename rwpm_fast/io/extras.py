@@ -26,10 +26,12 @@ def import_extra(module: str, purpose: str) -> Any:
     Raises:
         ImportError: it is not installed, or does not work; the message names the extra.
     """
+    top = module.partition(".")[0]
     try:
+        import_module(top)
         return import_module(module)
     except ImportError as error:
-        package, extra = _EXTRAS[module.partition(".")[0]]
+        package, extra = _EXTRAS[top]
         message = f"{purpose} needs {package} ({error}): pip install 'rwpm-fast[{extra}]'"
         raise ImportError(message, name=error.name) from error
 
