@@ -1,8 +1,9 @@
 """Builds the compiled parts by calling CMake, which holds the sources and flags; the rest is in pyproject.toml.
 
 torch is found in the environment that runs this, not in an isolated one, so install with --no-build-isolation. Without
-torch the package still builds: the NumPy module is there and the operators run in plain torch. The CUDA kernels are
-built where torch has CUDA and nvcc is there.
+torch the package still builds: the NumPy module is there and the operators run in plain torch. pip and uv show nothing
+of a build that succeeds but the version that they install, so that of such a build ends in "+plain.torch". The CUDA
+kernels are built where torch has CUDA and nvcc is there.
 """
 
 import os
@@ -10,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,6 +20,14 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "rwpm_fast" / "__init__.py").read_text())[1]
+
+
+def has_torch() -> bool:
+    """Whether there is a torch that the operators can be built for; CMakeLists.txt asks for the same."""
+    try:
+        return tuple(map(int, version("torch").split(".")[:2])) >= (2, 11)
+    except PackageNotFoundError:
+        return False
 
 
 def has_cuda() -> bool:
@@ -33,6 +43,14 @@ class CMakeBuild(build_ext):
     def run(self) -> None:
         self.into_tree = bool(self.inplace or self.editable_mode)  # setuptools forgets --inplace while it builds
         super().run()
+        if not has_torch():
+            print(
+                "rwpm-fast was built WITHOUT its compiled operators, since torch >= 2.11 is not in the environment of "
+                "this build: walks run in plain torch, several times slower.\n"
+                "Install torch first, then: pip install setuptools cmake ninja pybind11 && "
+                "pip install --no-build-isolation .",
+                file=sys.stderr,
+            )
 
     def build_extension(self, ext: Extension) -> None:
         build = Path(self.build_temp).resolve()
@@ -52,4 +70,6 @@ class CMakeBuild(build_ext):
         """Nothing to copy: an editable build is installed into the tree at once, with the libraries beside _native."""
 
 
-setup(ext_modules=[Extension("rwpm_fast._native", [])], cmdclass={"build_ext": CMakeBuild})
+# A source archive is of no build.
+label = "" if has_torch() or "sdist" in sys.argv else "+plain.torch"
+setup(version=VERSION + label, ext_modules=[Extension("rwpm_fast._native", [])], cmdclass={"build_ext": CMakeBuild})

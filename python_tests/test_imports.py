@@ -3,6 +3,8 @@
 Each case runs in an interpreter of its own, because an operator can be defined once in a process.
 """
 
+import os
+
 import pytest
 
 LIGHT = """
@@ -137,6 +139,25 @@ assert library.unsupported_reason()
 works()
 """
     run_python(fallback(*NOT_BUILT) + framework, paths=[package_copy("bare", compiled=False)])
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_source_in_front_of_the_installed_package(run_python, package_copy, installed):
+    source, package = package_copy("clone", compiled=False), package_copy("site", compiled=True)
+    ask = """
+from rwpm_fast import native
+from rwpm_fast.ops import library
+print(library.unsupported_reason(), native.way_to_build("_native*.so", "needs g++"), sep="\\n")
+"""
+    path = os.pathsep.join(map(str, [source, package] if installed else [source]))
+    told = run_python(ask, PYTHONPATH=path).splitlines()
+    where = (
+        f"imports the source folder {source} in place of the package installed in {package}; change to another folder"
+    )
+    assert len(told) == 2
+    for reason in told:
+        assert (where in reason) == installed and ("build it with" in reason) != installed
+        assert "pip install --no-build-isolation -e ." in reason
 
 
 def test_fallback_on_a_torch_that_is_too_old(run_python):

@@ -1,4 +1,4 @@
-"""The walk's share of the frame time, per network and size of the photo.
+"""The command ``python -m bench.frame_share``.
 
     python -m bench.frame_share --photo PHOTO --embeddings MAP.npz [--weights NAME=FILE ...] [--json FILE]
 
@@ -20,8 +20,10 @@ from rwpm_fast import networks
 from rwpm_fast.benchmark import Case, Limits, open_device
 from rwpm_fast.benchmark.record import shareable
 from rwpm_fast.io.arguments import non_default_args
-from rwpm_fast.io.files import write_json
+from rwpm_fast.io.console import run_command
+from rwpm_fast.io.files import make_folder_of, write_json
 from rwpm_fast.io.images import read_image
+from rwpm_fast.io.outputs import check_outputs
 from rwpm_fast.networks import Network
 from rwpm_fast.scoring.device import set_threads, torch_device
 
@@ -31,16 +33,13 @@ from .record import FrameResult, ShareRecord, markdown
 SIZES = ("640x360", "1280x720", "1920x1080", "2048x1024")
 SMALLEST = 64  # pixels a side of a photo
 
+SUMMARY = "The walk's share of the frame time, per network and size of the photo."
+
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.frame_share", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m bench.frame_share", description=SUMMARY)
     add_arguments(parser)
-    options = parser.parse_args(arguments)
-    try:
-        return share(options)
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 2
+    return run_command(parser, share, arguments)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,7 +85,9 @@ def share(options: argparse.Namespace) -> int:
     torch.manual_seed(0)
     made = [network_of(name, weights.get(name)).to(device.name) for name in dict.fromkeys(options.networks)]
     if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
+        inputs = [options.photo, options.embeddings, *weights.values()]
+        check_outputs([("--json", options.json)], inputs, "give another file")
+        make_folder_of(options.json, "--json")
 
     frames: list[FrameResult] = []
     for network in made:
@@ -102,9 +103,9 @@ def share(options: argparse.Namespace) -> int:
         rounds=limits.rounds,
         frames=tuple(frames),
     )
-    print(markdown(record), end="")
     if options.json:
         write_json(options.json, record.to_json())
+    print(markdown(record), end="")
     return 0 if record.sound else 1
 
 

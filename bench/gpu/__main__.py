@@ -1,4 +1,4 @@
-"""Run correctness checks, timings and tuning on a GPU, in one command and into a few files.
+"""The command ``python -m bench.gpu``.
 
     python -m bench.gpu --out DIR [--only correctness timings tune] [--minutes 9]
 
@@ -23,9 +23,11 @@ from .tasks import KINDS, TASKS, select
 
 GRACE = 40.0  # seconds after the deadline in which a task may end
 
+SUMMARY = "Run correctness checks, timings and tuning on a GPU, in one command and into a few files."
+
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=SUMMARY)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the packed results")
     parser.add_argument("--only", nargs="+", choices=KINDS, help="kinds of tasks (default: all)")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, metavar="NAME", help="these tasks, in this order")

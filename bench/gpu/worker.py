@@ -18,7 +18,7 @@ BROKEN = 3  # exit status: the device must be opened again
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser()
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--deadline", type=float, required=True, help="time.time() after which no task begins")
     parser.add_argument("--dry-run", action="store_true")

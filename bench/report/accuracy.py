@@ -1,4 +1,4 @@
-"""Records of ``rwpm-fast evaluate --json`` as Markdown, a table a data set, the scores side by side.
+"""The command ``python -m bench.report.accuracy``.
 
 python -m bench.report.accuracy RECORD.json ...
 """
@@ -12,8 +12,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from rwpm_fast.io.console import run_command
 from rwpm_fast.io.markdown import markdown_table
 
+SUMMARY = "Records of rwpm-fast evaluate --json as Markdown, a table a data set, the scores side by side."
 METRICS = {"auroc": ("AuROC", max), "ap": ("AP", max), "fpr95": ("FPR95", min)}
 
 
@@ -38,9 +40,12 @@ def _table(lines: Sequence[dict[str, Any]]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.report.accuracy", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.report.accuracy", description=SUMMARY)
     parser.add_argument("records", type=Path, nargs="+", metavar="RECORD")
-    options = parser.parse_args(arguments)
+    return run_command(parser, show, arguments)
+
+
+def show(options: argparse.Namespace) -> int:
     print("\n\n".join(tables([json.loads(path.read_text()) for path in options.records])))
     return 0
 

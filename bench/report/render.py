@@ -1,4 +1,4 @@
-"""Markdown tables and a chart from records of the benchmark.
+"""The command ``python -m bench.report.render``.
 
     python -m bench.report.render RECORD.json ... [--markdown FILE] [--chart FILE.png] [--contenders PATTERN ...]
 
@@ -19,7 +19,9 @@ from bench import frame_share
 from rwpm_fast import benchmark
 from rwpm_fast.benchmark import Case, Comparison, Record, Result
 from rwpm_fast.benchmark.published import SOURCE, published_row
-from rwpm_fast.io.files import atomic_write
+from rwpm_fast.io.console import run_command
+from rwpm_fast.io.files import atomic_write, write_text
+from rwpm_fast.io.outputs import check_outputs
 from rwpm_fast.viz.figures import figure_bytes
 
 MARKERS = "os^v"
@@ -156,33 +158,37 @@ def fps_chart(records: list[Record], patterns: list[str]) -> bytes:
     return figure_bytes(figure)
 
 
+SUMMARY = "Markdown tables and a chart from records of the benchmark."
+
+
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.report.render", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m bench.report.render", description=SUMMARY)
     parser.add_argument("records", type=Path, nargs="+", metavar="RECORD", help="JSON that the benchmark wrote")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there (default: print them)")
     parser.add_argument("--chart", type=Path, metavar="PNG", help="draw time against pixels, or FPS")
     parser.add_argument("--contenders", nargs="+", default=["*"], metavar="PATTERN", help="whom to draw (default: all)")
-    options = parser.parse_args(arguments)
-    try:
-        records = [record for path in options.records for record in read_records(path)]
-        machines = {record.where for record in records}
-        if options.chart and len(machines) > 1:
-            raise ValueError(f"--chart: expected records of one machine, got {len(machines)}")
-        text = "\n".join(map(table, records))
-        kinds = {record.kind for record in records}
-        if options.chart and (len(kinds) > 1 or kinds == {frame_share.KIND}):
-            raise ValueError("--chart: expected records of one kind, of python -m bench or of its fps")
-        if options.chart:
-            draw = fps_chart if kinds == {"fps"} else chart
-            picture = draw(records, options.contenders)
-            atomic_write(options.chart, lambda file: file.write(picture))
-        if options.markdown:
-            atomic_write(options.markdown, lambda file: file.write(text.encode()))
-        else:
-            print(text, end="")
-    except (ValueError, OSError, ImportError) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 2
+    return run_command(parser, render, arguments)
+
+
+def render(options: argparse.Namespace) -> int:
+    outputs = [(f"--{name}", getattr(options, name)) for name in ("markdown", "chart")]
+    check_outputs([output for output in outputs if output[1]], options.records, "give another file")
+    records = [record for path in options.records for record in read_records(path)]
+    machines = {record.where for record in records}
+    if options.chart and len(machines) > 1:
+        raise ValueError(f"--chart: expected records of one machine, got {len(machines)}")
+    text = "\n".join(map(table, records))
+    kinds = {record.kind for record in records}
+    if options.chart and (len(kinds) > 1 or kinds == {frame_share.KIND}):
+        raise ValueError("--chart: expected records of one kind, of python -m bench or of its fps")
+    if options.chart:
+        draw = fps_chart if kinds == {"fps"} else chart
+        picture = draw(records, options.contenders)
+        atomic_write(options.chart, lambda file: file.write(picture))
+    if options.markdown:
+        write_text(options.markdown, text)
+    else:
+        print(text, end="")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Time one exact step on the GPU: Triton's kernel and those in CUDA C++, on the same packed numbers.
+"""The command ``python -m bench.suites.cuda_step``.
 
 A kernel gets a time only after it matched Triton's result. Kernels take turns, and the median of their rounds counts.
 """
@@ -83,8 +83,11 @@ def time_case(pixels: int, channels: int, values: int, rounds: int) -> list[dict
     return rows
 
 
+SUMMARY = "Time one exact step on the GPU: Triton's kernel and those in CUDA C++, on the same packed numbers."
+
+
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.suites.cuda_step", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.suites.cuda_step", description=SUMMARY)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the times and the machine there")
     options = parser.parse_args(arguments)

@@ -76,7 +76,8 @@ COMMANDS = {
     "evaluate": "evaluate --images images --labels labels --scores energy --json e.json --csv e.csv --html e.html",
     "submit": "submit smiyc obstacle_track TRACK files --split all --method ours",
     "info": "info",
-    "bench": "bench --pixels 64 --channels 4 --value-channels 1 --rounds 1 --no-memory --contenders exact-* --json b.json",
+    "bench": "bench --pixels 64 --channels 4 --value-channels 1 --rounds 1 --no-memory "
+    "--contenders exact-* --json b.json",
     "demo": "demo --photo images/ü.png --out demo",
     "help": "score --help",
 }

@@ -1,5 +1,6 @@
 """Caches in memory and in a folder hold the same, and no score name is mistaken for the times."""
 
+import os
 import pickle
 
 import numpy as np
@@ -59,3 +60,25 @@ def test_keys_differ_in_all_that_matters():
     assert len(keys) == 9 and all(key.startswith("a-") for key in keys)
     assert cache_key("a", photo, fingerprints[0]) != cache_key("a", photo.reshape(6, 4, 3), fingerprints[0])
     assert walk_fingerprint(Scorer(network, walk_padding=False)) == walk_fingerprint(walks[0])  # without a walk
+
+
+LONG = ["x" * 240, "x" * 251, "ü" * 120, "日" * 84, os.fsdecode(b"\xff" * 240)]
+
+
+@pytest.mark.parametrize("frame_id", LONG, ids=range(len(LONG)))
+def test_a_name_of_any_length_names_a_file(tmp_path, frame_id):
+    """Names of files have at most 255 bytes; entries that share the beginning of their name stay apart."""
+    photo = np.zeros((4, 6, 3), np.uint8)
+    keys = [cache_key(frame_id, photo, print_) for print_ in (b"one", b"other")]
+    cache = DiskCache(tmp_path)
+    for seed, key in enumerate(keys):
+        cache.put(key, entry(seed))
+    assert len({path.name for path in tmp_path.iterdir()}) == 2
+    for seed, key in enumerate(keys):
+        np.testing.assert_array_equal(cache.score_map(key, "energy"), entry(seed).score_maps["energy"])
+
+
+def test_a_key_begins_with_the_name(tmp_path):
+    photo = np.zeros((4, 6, 3), np.uint8)
+    assert cache_key("city_000001", photo).startswith("city_000001-")
+    assert cache_key("x" * 240, photo).startswith("x" * 100 + "-")

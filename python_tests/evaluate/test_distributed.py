@@ -131,6 +131,49 @@ def test_launch_returns_the_value_of_the_first_process():
     assert launch(2, tenfold_rank, 3) == 30
 
 
+NO_NETWORK = """
+import ctypes, os, sys
+sys.path[:0] = {paths!r}
+from python_tests.evaluate.test_distributed import sums_up
+from rwpm_fast.evaluate import launch
+if __name__ == "__main__":
+    if ctypes.CDLL(None, use_errno=True).unshare(0x10000000 | 0x40000000):  # users, network
+        sys.exit(77)
+    print(launch(3, sums_up))
+"""
+
+
+def sums_up():
+    with from_environment() as processes:
+        return processes.all_gather([processes.rank]), processes.broadcast("all" if processes.first else None)
+
+
+def test_no_network_is_needed(tmp_path):
+    """In a network namespace of its own no interface is up, not even the one of this machine to itself."""
+    script = tmp_path / "alone.py"
+    script.write_text(NO_NETWORK.format(paths=sys.path))
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    if done.returncode == 77:
+        pytest.skip("this user may not make namespaces")
+    assert done.stdout == "([0, 1, 2], 'all')\n", done.stderr
+
+
+def test_the_reason_why_a_process_cannot_join_is_told(monkeypatch):
+    def refuse(*arguments, **settings):
+        raise RuntimeError("Unable to find address for: eth7")
+
+    monkeypatch.setattr(distributed.dist, "init_process_group", refuse)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with (
+        pytest.raises(ConnectionError, match="processes of torchrun: Unable to find address for: eth7"),
+        from_environment(),
+    ):
+        pass
+
+
 def test_an_error_of_a_process_is_raised():
     """The cause, and not the lost connection that it means to the other process."""
     with pytest.raises(OSError, match="the disk is full") as caught:

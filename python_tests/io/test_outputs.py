@@ -85,7 +85,9 @@ def test_files_that_are_apart(photo):
 def test_two_outputs_are_not_one_file(photo, way):
     photo.unlink()
     with pytest.raises(OutputError, match=r"--json and --csv: both would write .*give each its own"):
-        check_outputs([("--json", photo), ("--html", photo.with_name("b")), ("--csv", way(photo))], [], "give each its own")
+        check_outputs(
+            [("--json", photo), ("--html", photo.with_name("b")), ("--csv", way(photo))], [], "give each its own"
+        )
 
 
 def test_names_that_differ_in_case(photo, monkeypatch):

@@ -58,7 +58,11 @@ def atomic_write(path: str | os.PathLike[str], write: Callable[[BinaryIO], objec
 def _is_device(path: Path) -> bool:
     """Whether a path stands for something that takes bytes and must not be replaced by a file."""
     folder = path.parent.resolve()  # of /dev/fd in /proc
-    return folder == Path("/dev") or folder.is_relative_to("/proc") or (path.exists() and not (path.is_file() or path.is_dir()))
+    return (
+        folder == Path("/dev")
+        or folder.is_relative_to("/proc")
+        or (path.exists() and not (path.is_file() or path.is_dir()))
+    )
 
 
 def make_folder(path: Path, option: str) -> None:
