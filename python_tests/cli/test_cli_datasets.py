@@ -244,7 +244,7 @@ def test_table_n_calibrates_its_rows(capsys, tmp_path, weights):
         (("--table", "S2", "--positive", 7), "--positive: table S2 is of data sets"),
         (("--dataset", "anomaly_track", "anomaly_track"), "--dataset: expected each data set once"),
         (("--weights", "nowhere.npz"), "weights: no such file or folder: nowhere.npz"),
-        (("--html", "same", "--csv", "same"), "--csv and --html: expected a file of its own for each"),
+        (("--html", "same", "--csv", "same"), "--csv and --html: both would write same; give each a file of its own"),
         (("--html", "report.html", "--panels", -1), "--panels: expected 0 or more pictures"),
         (("--table", "S2", "--checkpoints", "rba=x"), "leave METHOD and --checkpoints out"),
         (("--checkpoints", "rba=x"), "--checkpoints: only for --table S1"),

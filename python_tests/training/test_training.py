@@ -177,6 +177,7 @@ def test_command_trains_and_writes_what_loads(capsys, tmp_path, weights):
 
 
 def test_command_names_a_missing_file(capsys, tmp_path):
+    (tmp_path / "a.png").touch()
     options = ("--photos", tmp_path, "--teacher", tmp_path / "none.npz", "--out", tmp_path / "out.npz")
     assert main([*map(str, options)]) == 2
     out, err = capsys.readouterr()

@@ -7,6 +7,7 @@ import json
 
 from ..io.extras import require_extras
 from ..io.progress import progress
+from ..io.text import printable_lines
 from .datasets import add_dataset_options, add_folder_options, names_folders, open_dataset, open_folders
 
 SUMMARY = "Read a whole data set, or two folders, and report what is missing or odd."
@@ -25,5 +26,5 @@ def run(options: argparse.Namespace) -> int:
     of_folders = names_folders(options, dataset="NAME", root="ROOT")
     dataset = open_folders(options, complete=False) if of_folders else open_dataset(options)
     report = check(dataset, progress(dataset.frames, "check"))
-    print(json.dumps(report.as_dict(), indent=2) if options.json else report.text())
+    print(json.dumps(report.as_dict(), indent=2) if options.json else printable_lines(report.text()))
     return 0 if report.ok else 1

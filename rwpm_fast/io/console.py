@@ -14,7 +14,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppres
 from typing import Any, TextIO, cast
 
 from ..memory import is_out_of_memory
-from .text import printable
+from .text import printable_lines
 
 
 def run_command(
@@ -58,8 +58,7 @@ def _run(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], in
         return run(options)
     # Errors that users can correct: a path, a setting, a file, the environment. Others keep their traceback.
     except (ValueError, TypeError, OSError, ImportError) as error:
-        message = "\n".join(map(printable, str(error).split("\n")))
-        print(f"{program}: {message}", file=sys.stderr)
+        print(f"{program}: {printable_lines(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -67,7 +66,7 @@ def _run(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], in
         if not is_out_of_memory(error):
             raise
         way_out = "use smaller photos, or run where a process may take more"
-        print(f"{program}: out of memory; {way_out} ({error})", file=sys.stderr)
+        print(f"{program}: out of memory; {way_out} ({printable_lines(error)})", file=sys.stderr)
         return 2
 
 

@@ -35,3 +35,8 @@ def listed(names: Iterable[object], limit: int = 5) -> str:
 def printable(name: object) -> str:
     """Escape the control characters of a name, such as newlines, which would break its line or act on the terminal."""
     return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda sign: repr(sign[0])[1:-1], str(name))
+
+
+def printable_lines(text: object) -> str:
+    """Escape control characters as :func:`printable` does, but keep the ends of lines."""
+    return "\n".join(map(printable, str(text).split("\n")))
