@@ -91,7 +91,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from ..evaluate import ConfigError, EvaluationConfig, make_plan, run_plan, writes
+    from ..evaluate import ConfigError, EvaluationConfig, make_plan, run_plan
+    from ..evaluate.distributed import writes
 
     of_results = [(options.html, "matplotlib.figure"), (options.components, "scipy.ndimage")]
     require_extras("evaluate", "PIL.Image", *(module for option, module in of_results if option is not None))

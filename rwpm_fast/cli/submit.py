@@ -51,7 +51,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _fishyscapes(options: argparse.Namespace) -> dict[Path, str]:
-    from ..submission import check_fishyscapes, find_inputs, submit_fishyscapes
+    from ..submission import find_inputs, submit_fishyscapes
+    from ..submission.fishyscapes import check_fishyscapes
 
     inputs = find_inputs(options.input)
     check_fishyscapes(inputs, options.output, options.weights)
@@ -66,7 +67,8 @@ def _fishyscapes(options: argparse.Namespace) -> dict[Path, str]:
 
 def _smiyc(options: argparse.Namespace) -> dict[Path, str]:
     from ..data.checking import remarks
-    from ..submission import check_smiyc, submit_smiyc
+    from ..submission import submit_smiyc
+    from ..submission.smiyc import check_smiyc
 
     rescale = options.rescale
     if rescale == "spread":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from . import published
 from .config import ConfigError, EvaluationConfig
-from .distributed import SINGLE_PROCESS, Processes, from_environment, launch, started, writes
+from .distributed import SINGLE_PROCESS, Processes, from_environment, launch, started
 from .evaluation import run, run_plan
 from .plan import Experiment, Plan, make_plan
 from .results import EvaluationResult, ResultRow
@@ -34,5 +34,4 @@ __all__ = [
     "run_plan",
     "started",
     "sweep",
-    "writes",
 ]
