@@ -145,7 +145,8 @@ def _collective() -> Iterator[_Pipes | _Gloo]:
     try:
         yield _link
     except (RuntimeError, OSError, EOFError) as error:
-        raise ConnectionError("another process gave up or went away; its own message says why") from error
+        reason = f" ({error})" if str(error) else ""
+        raise ConnectionError(f"another process gave up or went away{reason}; its own message says why") from error
 
 
 SINGLE_PROCESS = Processes()
