@@ -197,3 +197,10 @@ def test_training_may_go_on_from_the_file_that_it_writes(place, monkeypatch):
     words = "--photos images --teacher dabnet.npz --scenes 0 --start start.npz --out start.npz"
     assert training.main(words.split()) == 0
     assert trained == ["start.npz"]
+
+
+def test_a_name_too_long_for_its_result_is_that_photos_failure(place, capsys):
+    photo = at(f"images/{'x' * 253}")  # the map is called four signs longer, which file systems refuse
+    assert cli.main(["score", photo, "images/0001_a.png", "--out", "out", "--no-panel"]) == 1
+    assert "File name too long" in capsys.readouterr().err
+    assert [path.name for path in (place / "out").iterdir()] == ["0001_a.npy"]

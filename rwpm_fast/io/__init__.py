@@ -1,1 +1,1 @@
-"""Read images, write results whole or not at all, and show progress on a terminal."""
+"""Read images, write results whole or not at all and never over an input, and print what cannot end the work."""

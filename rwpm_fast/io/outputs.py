@@ -56,7 +56,7 @@ def _check_apart(outputs: Iterable[tuple[object, Path]], way_out: str) -> None:
         if path.parent not in folders:
             folders[path.parent] = path.parent.resolve()
         place = folders[path.parent] / path.name
-        if place.is_symlink():
+        if os.path.islink(place):
             place = place.resolve()
         twin = place if place in seen else by_folded.get(str(place).casefold())
         if twin is not None and (twin == place or _ignores_case(place.parent)):
@@ -70,7 +70,7 @@ def _identity(path: Path) -> tuple[int, int] | Path | None:
     try:
         status = os.stat(path)
     except OSError:
-        return path.resolve() if path.is_symlink() else None
+        return path.resolve() if os.path.islink(path) else None
     return status.st_dev, status.st_ino
 
 
