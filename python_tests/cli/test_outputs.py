@@ -64,6 +64,10 @@ def evaluate_over_labels(place):
     return cli.main, f"{EVALUATE} --csv labels/../labels/0001_a.png", "labels/0001_a.png"
 
 
+def evaluate_photos_over_labels(place):
+    return cli.main, f"{EVALUATE} --csv-photos labels/0001_a.png", "labels/0001_a.png"
+
+
 def evaluate_over_weights(place):
     return cli.main, f"{EVALUATE} --markdown dabnet.npz", "dabnet.npz"
 
@@ -150,6 +154,7 @@ COMMANDS = [
     score_over_weights,
     evaluate_over_a_photo,
     evaluate_over_labels,
+    evaluate_photos_over_labels,
     evaluate_over_weights,
     evaluate_over_a_linked_photo,
     evaluate_into_one_file,
