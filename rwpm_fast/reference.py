@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .products import exact_products
+
 __all__ = ["transition", "valid_pixels", "walk"]
 
 
@@ -20,6 +22,7 @@ def valid_pixels(embeddings: Tensor, values: Tensor | None = None, mask: Tensor 
     return valid if mask is None else valid & mask
 
 
+@exact_products
 def transition(embeddings: Tensor, *, temperature: float = 0.01) -> Tensor:
     """Transition matrix S of valid pixels.
 
@@ -38,6 +41,7 @@ def transition(embeddings: Tensor, *, temperature: float = 0.01) -> Tensor:
     return torch.softmax(logits.fill_diagonal_(-torch.inf), dim=-1)
 
 
+@exact_products
 def walk(
     embeddings: Tensor,
     values: Tensor | None = None,

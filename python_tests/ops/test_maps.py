@@ -212,7 +212,7 @@ def test_module_checks_its_settings(settings, kind, text):
         Walk(**settings)
 
 
-# Sizes of which no two are equal to one another or to the number of channels: a compiler would take them for one symbol.
+# The first has no two sizes that are equal to each other or to the channels: a compiler takes such for one symbol.
 SIZES = ((6, 8), (7, 9), (9, 11), (8, 8), (20, 31), (31, 20), (10, 40), (45, 80))
 SETTINGS = [{}, {"tolerance": 1e-3}, {"parts": 2}, {"parts": 3, "tolerance": 1e-3}]
 
@@ -261,7 +261,7 @@ def test_export():
 
 
 def export_for_any_size(module, inputs, height, width, *, strict):
-    e, v, mask = inputs
+    _, v, mask = inputs
     shapes = (
         {2: height, 3: width},
         v if v is None else {2: height, 3: width},
@@ -276,13 +276,13 @@ NAMED = Dim("height", min=2, max=512), Dim("width", min=2, max=512)
 @pytest.mark.parametrize("strict", [False, True])
 @pytest.mark.parametrize("dims", [(Dim.AUTO,) * 2, (Dim.DYNAMIC,) * 2, NAMED], ids=["auto", "dynamic", "named"])
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
-def test_export_for_any_size(dims, strict, settings, kind="values, mask"):
+def test_export_for_any_size(dims, strict, settings):
     module = Walk(steps=2, **settings)
     if dims is NAMED and module.parts > 1:
         pytest.skip("torch cannot prove sizes of sub-maps within the ranges of named dimensions, and says so")
-    exported = export_for_any_size(module, inputs_of_size(45, 80, kind), *dims, strict=strict)
+    exported = export_for_any_size(module, inputs_of_size(45, 80, "values, mask"), *dims, strict=strict)
     for size in SIZES:
-        inputs = inputs_of_size(*size, kind)
+        inputs = inputs_of_size(*size, "values, mask")
         assert torch.equal(exported(*inputs), module(*inputs))
 
 

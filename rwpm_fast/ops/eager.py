@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..products import exact_products
 from ..reference import valid_pixels
 from .settings import WalkSettings, cosine_scale
 
@@ -15,6 +16,7 @@ from .settings import WalkSettings, cosine_scale
 SLAB = 2**24
 
 
+@exact_products
 def walk(
     embeddings: Tensor,
     values: Tensor | None,

@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
-from numbers import Integral
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from . import pixel_order
 from .backends import check_backend
 from .functional import walk
-from .settings import DEFAULTS, WalkSettings
+from .settings import DEFAULTS, WalkSettings, check_integers
 from .validation import check_tensors
 
 
@@ -35,8 +34,7 @@ def partition_edges(size: int, parts: int) -> list[int]:
         TypeError: ``parts`` is no integer.
         ValueError: ``parts`` < 1, or more parts than pixels.
     """
-    if not isinstance(parts, Integral):
-        raise TypeError(f"parts: expected an integer, got {type(parts).__name__}")
+    check_integers(parts=parts)
     if parts < 1:
         raise ValueError(f"parts: expected 1 or more, got {parts}")
     if parts == 1:  # of a map without pixels too, and no condition on a size that a compiler keeps open
@@ -60,10 +58,10 @@ def walk_map(
 ) -> Tensor:
     """Walk a map of pixel embeddings, whole or in ``parts`` x ``parts`` contiguous sub-maps (n of the paper).
 
-    Every sub-map is walked by itself. Uneven sizes lose no pixel; sub-maps of equal size are walked as one batch, except
-    under a compiler, which keeps one graph for all sizes.
-    Masked pixels are no part of the graph, so that sky or other irrelevant regions cost no time (comment 3 of the RWPM
-    supplement), and keep their values.
+    Every sub-map is walked by itself. Uneven sizes lose no pixel; sub-maps of equal size are walked as one batch,
+    except under ``torch.compile`` and ``torch.export``, which make one graph for all sizes of a map. Masked pixels are
+    no part of the graph, so that sky or other irrelevant regions cost no time (comment 3 of the RWPM supplement), and
+    keep their values.
 
     Args:
         embedding_map: [B, D, H, W] or [D, H, W] floating point.

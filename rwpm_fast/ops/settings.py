@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Integral, Rational, Real
 from typing import Any
 
 # Limits of the factor on cosines. Beyond them no weight changes, and float32 would overflow or multiply infinity by 0.
 MAX_SCALE, MIN_SCALE = 1e30, 1e-30
+
+MAX_INTEGER = 2**63 - 1
 
 
 def cosine_scale(temperature: float) -> float:
@@ -31,7 +34,7 @@ def check_graph_settings(temperature: float, tolerance: float = 0.0) -> None:
         TypeError: a setting is not a number.
         ValueError: ``temperature`` not positive and finite, ``tolerance`` outside [0, 1).
     """
-    _check_numbers(temperature=temperature, tolerance=tolerance)
+    check_numbers(temperature=temperature, tolerance=tolerance)
     if not 0 < temperature < math.inf:
         raise ValueError(f"temperature: expected a positive finite number, got {temperature}")
     if not 0 <= tolerance < 1:
@@ -49,9 +52,8 @@ def check_walk_settings(alpha: float, steps: int) -> None:
         TypeError: ``alpha`` is not a number, or ``steps`` not an integer.
         ValueError: ``alpha`` outside [0, 1], ``steps`` < 0.
     """
-    _check_numbers(alpha=alpha)
-    if not isinstance(steps, Integral):
-        raise TypeError(f"steps: expected an integer, got {type(steps).__name__}")
+    check_numbers(alpha=alpha)
+    check_integers(steps=steps)
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha: expected a number in [0, 1], got {alpha}")
     if steps < 0:
@@ -64,10 +66,32 @@ def check_settings(alpha: float, steps: int, temperature: float, tolerance: floa
     check_graph_settings(temperature, tolerance)
 
 
-def _check_numbers(**settings: float) -> None:
+def check_numbers(**settings: float) -> None:
+    """Check that settings are numbers that a float can hold.
+
+    Raises:
+        TypeError: a setting is not a number.
+        ValueError: a setting is beyond the range of a float.
+    """
     for name, value in settings.items():
         if not isinstance(value, Real):
             raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
+        if isinstance(value, Rational) and abs(value) > sys.float_info.max:
+            raise ValueError(f"{name}: expected a number within the range of a float, got one beyond it")
+
+
+def check_integers(**settings: int) -> None:
+    """Check that settings are integers of 64 bits, which the operators take.
+
+    Raises:
+        TypeError: a setting is not an integer.
+        ValueError: a setting has more than 64 bits.
+    """
+    for name, value in settings.items():
+        if not isinstance(value, Integral):
+            raise TypeError(f"{name}: expected an integer, got {type(value).__name__}")
+        if not -MAX_INTEGER <= value <= MAX_INTEGER:
+            raise ValueError(f"{name}: expected an integer of at most 64 bits, got one beyond")
 
 
 @dataclass(frozen=True)
@@ -94,8 +118,7 @@ class WalkSettings:
 
     def __post_init__(self) -> None:
         check_settings(self.alpha, self.steps, self.temperature, self.tolerance)
-        if not isinstance(self.parts, Integral):
-            raise TypeError(f"parts: expected an integer, got {type(self.parts).__name__}")
+        check_integers(parts=self.parts)
         if self.parts < 1:
             raise ValueError(f"parts: expected 1 or more, got {self.parts}")
 

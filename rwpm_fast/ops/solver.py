@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Integral, Real
 
 import torch
 from torch import Tensor
 
-from .settings import check_walk_settings
+from .settings import check_integers, check_numbers, check_walk_settings
 
 # A residual that grows by more shows a matrix far from symmetric; those of real graphs grow by a few tens.
 MAX_GROWTH = 1e4
@@ -50,12 +49,8 @@ def check_solver(alpha: float, rtol: float, max_iterations: int) -> None:
     check_walk_settings(alpha, 0)
     if alpha == 1:
         raise ValueError("alpha: expected a number in [0, 1), got 1: a walk that never restarts forgets its values")
-    for name, value, kind, noun in (
-        ("rtol", rtol, Real, "a number"),
-        ("max_iterations", max_iterations, Integral, "an integer"),
-    ):
-        if not isinstance(value, kind):
-            raise TypeError(f"{name}: expected {noun}, got {type(value).__name__}")
+    check_numbers(rtol=rtol)
+    check_integers(max_iterations=max_iterations)
     if not 0 < rtol < math.inf:
         raise ValueError(f"rtol: expected a positive finite number, got {rtol}")
     if max_iterations < 1:

@@ -173,4 +173,8 @@ def unpack_state(state: HalfPair, factor: Tensor, graph: PackedGraph, values: Te
 def needs_two_halves(t: Tensor) -> bool:
     """Whether one float16 would lose digits of a tensor; not where torch may multiply float32 in TF32, whose digits are
     those of float16."""
-    return t.dtype == torch.float32 and not torch.backends.cuda.matmul.allow_tf32
+    if t.dtype != torch.float32:
+        return False
+    matmul = torch.backends.cuda.matmul
+    # Reading allow_tf32 after somebody has set fp32_precision is an error in torch; it came with torch 2.9.
+    return not (matmul.fp32_precision == "tf32" if hasattr(matmul, "fp32_precision") else matmul.allow_tf32)
