@@ -6,7 +6,6 @@ They take embeddings [N, D] and values [N, C] with all pixels valid: the publish
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from functools import partial
 
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .ops.csr import square_csr
 from .ops.maps import partition_edges, walk_blocks
 from .ops.settings import DEFAULTS, WalkSettings, check_settings
 from .ops.validation import check_shapes
@@ -89,7 +89,7 @@ def dense_walk(
         steps: number of transitions, >= 0.
         temperature: softmax temperature tau > 0.
         released: make ``steps + 1`` transitions, as the released code does: one before the loop and ``steps`` in it.
-        flush: set subnormal entries of the matrix to zero. At tau = 0.01 a real matrix has 1 in 90; they add nothing, and
+        flush: set subnormal entries of the matrix to zero. At tau = 0.01 one in 90 of a real matrix is; they add nothing, and
             processors multiply them many times slower. No published code does this, but a fair comparison should.
 
     Returns:
@@ -208,9 +208,7 @@ def knn_walk(
     columns, order = columns.sort(-1)  # ascending, as CSR requires
     crow = torch.arange(0, columns.numel() + 1, neighbors, device=q.device)
     kept = kept.gather(-1, order)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
-        S = torch.sparse_csr_tensor(crow, columns.flatten(), kept.flatten(), (len(q), len(q)), check_invariants=False)
+    S = square_csr(crow, columns.flatten(), kept.flatten())
     return iterate(lambda m: S @ m, start, alpha, steps)
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from numbers import Integral
-
 import numpy as np
 from numpy.typing import NDArray
 
+from .checks import check_integers
 from .io.arrays import check_unmasked
 from .native import cores, native
 from .ops.settings import DEFAULTS, check_settings
@@ -62,8 +61,7 @@ def walk(
     if mask is not None and mask.dtype != np.bool_:
         raise TypeError(f"mask: expected dtype bool, got {mask.dtype}")
     threads = cores() if threads is None else threads
-    if not isinstance(threads, Integral):
-        raise TypeError(f"threads: expected an integer, got {type(threads).__name__}")
+    check_integers(threads=threads)
     if threads < 1:
         raise ValueError(f"threads: expected 1 or more, got {threads}")
 

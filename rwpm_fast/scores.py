@@ -16,6 +16,8 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from .checks import check_integers, check_numbers
+
 __all__ = [
     "SCORES",
     "blurred_energy",
@@ -180,6 +182,7 @@ def confident_stuff_maps(
         TypeError: an argument is not a tensor.
         ValueError: shapes do not belong together, or ``stuff`` names a class outside 0 .. K - 1.
     """
+    check_numbers(threshold=threshold)
     probabilities, masks = _queries(class_logits, mask_logits)
     stuff, classes = sorted(set(stuff)), probabilities.shape[-1] - 1
     if not all(0 <= k < classes for k in stuff):
@@ -256,9 +259,11 @@ def gaussian_blur(score_map: Tensor, *, kernel_size: int = 7, sigma: float = 1.0
         Blurred map: [..., H, W], float32 for half input.
 
     Raises:
-        TypeError: ``score_map`` is not a tensor.
+        TypeError: ``score_map`` is not a tensor, or a setting no number.
         ValueError: even or non-positive ``kernel_size``, ``sigma`` not positive, or a map too small to reflect.
     """
+    check_integers(kernel_size=kernel_size)
+    check_numbers(sigma=sigma)
     if kernel_size < 1 or kernel_size % 2 == 0:
         raise ValueError(f"kernel_size: expected a positive odd number, got {kernel_size}")
     if not (sigma > 0 and math.isfinite(sigma)):

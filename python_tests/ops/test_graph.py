@@ -1,6 +1,8 @@
 """A graph built once: walked, written down, and certain of its error."""
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -394,3 +396,23 @@ def test_methods_refuse(method, values, change, kind, text):
     with pytest.raises(kind) as caught:
         getattr(graph, method)(*(() if values is None else (values,)), **change)
     assert str(caught.value).startswith(text)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("tolerance", [1e-4, 0.0], ids=["sparse", "streaming"])
+def test_no_warning_of_torch_comes_through(tolerance):
+    code = "import torch, rwpm_fast; print(rwpm_fast.transition(torch.randn(40, 8), tolerance={}).to_csr().layout)"
+    # In a process of its own: torch warns once.
+    done = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", "-c", code.format(tolerance)], capture_output=True, text=True
+    )
+    assert done.stdout == "torch.sparse_csr\n", done.stderr
+
+
+def test_is_appnp_of_pytorch_geometric(sparse_map):
+    geometric = pytest.importorskip("torch_geometric.nn")
+    e, v = sparse_map
+    mask = torch.arange(len(e)) % 7 > 0
+    graph = rwpm_fast.transition(e, mask=mask)
+    appnp = geometric.APPNP(K=20, alpha=0.01, normalize=False, add_self_loops=False)
+    assert relative_error(appnp(v, graph.to_csr()), graph.walk(v, alpha=0.99, steps=20)) <= 1e-5

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..reference import valid_pixels
 from .backends import Matrix, choose_backend
+from .csr import csr_of_pairs
 from .settings import DEFAULTS, check_graph_settings, check_walk_settings
 from .solver import Solution, check_solver, solve
 from .validation import NO_EMBEDDING_GRADIENT, check_shapes, check_tensors
@@ -178,6 +179,10 @@ class Transition:
 
             scipy.sparse.csr_array((S.values(), S.col_indices(), S.crow_indices()), S.shape)
 
+        For PyTorch Geometric the walk is APPNP, whose alpha is the restart::
+
+            APPNP(K=steps, alpha=1 - alpha, normalize=False, add_self_loops=False)(values, S)
+
         Returns:
             S: [N, N], float32 (float64 if the embeddings are), with int32 indices.
 
@@ -190,11 +195,7 @@ class Transition:
         outside = (~self._valid).nonzero().squeeze(-1)
         row, column = torch.cat([row, outside]), torch.cat([column, outside])
         weight = torch.cat([weight, weight.new_ones(len(outside))])
-        total = len(self._valid)
-        order = (row * total + column).argsort()
-        crow = torch.nn.functional.pad(row.bincount(minlength=total).cumsum(0), (1, 0))
-        parts = crow.to(torch.int32), column[order].to(torch.int32), weight[order]
-        return torch.sparse_csr_tensor(*parts, (total, total), check_invariants=False)
+        return csr_of_pairs(row, column, weight, len(self._valid))
 
     def _dense_pairs(self) -> tuple[Tensor, Tensor, Tensor]:
         """Row, column and weight of every pair of a graph that streams: [pairs] each."""

@@ -10,10 +10,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from ..checks import check_integers
 from . import pixel_order
 from .backends import check_backend
 from .functional import walk
-from .settings import DEFAULTS, WalkSettings, check_integers
+from .settings import DEFAULTS, WalkSettings
 from .validation import check_tensors
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .settings import check_integers, check_numbers, check_walk_settings
+from ..checks import check_integers, check_numbers
+from .settings import check_walk_settings
 
 # A residual that grows by more shows a matrix far from symmetric; those of real graphs grow by a few tens.
 MAX_GROWTH = 1e4

@@ -7,6 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from ..csr import csr_of_pairs
 from .pack import PackedGraph, pack_graph, pack_state, unpack_state
 from .sparse import GROUP, Pairs, build_pairs
 from .walk import take_steps
@@ -49,12 +50,12 @@ class BlockSparseMatrix:
 
     @cached_property
     def _csr(self) -> Tensor:
-        return _csr_of(self.pairs(), self._graph.pixels)
+        return csr_of_pairs(*self.pairs(), self._graph.pixels)
 
     @cached_property
     def _transposed(self) -> Tensor:
         row, column, weight = self.pairs()
-        return _csr_of((column, row, weight), self._graph.pixels)
+        return csr_of_pairs(column, row, weight, self._graph.pixels)
 
 
 def build_matrix(embeddings: Tensor, *, temperature: float, tolerance: float) -> BlockSparseMatrix | None:
@@ -82,8 +83,3 @@ def _iterate(S: Tensor, values: Tensor, alpha: float, steps: int) -> Tensor:
     for _ in range(steps):
         m = torch.add((1 - alpha) * start, S @ m, alpha=alpha)
     return m.to(values.dtype)
-
-
-def _csr_of(pairs: tuple[Tensor, Tensor, Tensor], pixels: int) -> Tensor:
-    row, column, weight = pairs
-    return torch.sparse_coo_tensor(torch.stack([row, column]), weight, (pixels, pixels)).to_sparse_csr()
