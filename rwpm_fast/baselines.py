@@ -89,8 +89,8 @@ def dense_walk(
         steps: number of transitions, >= 0.
         temperature: softmax temperature tau > 0.
         released: make ``steps + 1`` transitions, as the released code does: one before the loop and ``steps`` in it.
-        flush: set subnormal entries of the matrix to zero. At tau = 0.01 one in 90 of a real matrix is; they add nothing, and
-            processors multiply them many times slower. No published code does this, but a fair comparison should.
+        flush: set subnormal entries of the matrix to zero, at tau = 0.01 one in 90 of a real matrix; they add nothing,
+            and processors multiply them many times slower. No published code does this, but a fair comparison should.
 
     Returns:
         Walked values [N, C].
