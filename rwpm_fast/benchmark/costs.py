@@ -8,11 +8,9 @@ estimates, by which :class:`rwpm_fast.benchmark.runner.Limits` leaves out what w
 from __future__ import annotations
 
 from .. import baselines
+from ..ops.estimate import MAX_KEPT_COSINES, exact_flops
 from .cases import Case
 from .reference import NEIGHBORS
-
-# Cosines that the CPU's exact walk keeps for later transitions, at most: 256 MiB of float32 (csrc/cpu/walk.cpp).
-MAX_KEPT_COSINES = 2**26
 
 
 def flops_dense(case: Case) -> float:
@@ -37,23 +35,8 @@ def flops_exact_tiled(case: Case) -> float:
 
 
 def flops_exact_cpu(case: Case, max_kept: int = MAX_KEPT_COSINES) -> float:
-    """Our exact walk on the CPU; for each sub-map of P pixels, with ``U = P (P + 1) / 2`` unordered pairs, those of a
-    pixel with itself among them, of whose cosines ``K = min(U, max_kept)`` are kept::
-
-        2 D P^2                         a pass over all pairs for the rows' maxima and sums
-        2 D (K + (U - K) T)             cosines, one for both pixels of a pair: kept ones once, the others at every step
-        2 C P^2 T                       weights times values, both ways
-
-    The kernel goes over blocks of pixels and makes the squares on the diagonal whole; what is above the diagonal twice
-    is not counted.
-    """
-    if not case.steps:
-        return 0
-    pixels, steps = case.part_pixels, case.steps
-    unordered = pixels * (pixels + 1) // 2
-    kept = min(unordered, max_kept)
-    cosines = pixels**2 + kept + (unordered - kept) * steps
-    return 2 * case.parts**2 * (case.channels * cosines + case.value_channels * pixels**2 * steps)
+    """Our exact walk on the CPU; see :func:`rwpm_fast.ops.estimate.exact_flops`."""
+    return case.parts**2 * exact_flops(case.part_pixels, case.channels, case.value_channels, case.steps, max_kept)
 
 
 def flops_pairs(case: Case) -> float:

@@ -17,9 +17,11 @@ PACKAGE = Path(__file__).parents[1]
 
 
 def facts() -> dict[str, Any]:
-    """Versions, processor, instruction sets and threads."""
+    """Versions, processor, instruction sets, threads, and the precision that is allowed for float32 products."""
     kept = {name: value for name, value in info.info().items() if name != "system"}
-    return {"kernel": platform.release().split("-")[0], **kept}
+    matmul = getattr(torch.backends.mkldnn, "matmul", None)
+    precision = torch.get_float32_matmul_precision() if matmul is None else matmul.fp32_precision
+    return {"kernel": platform.release().split("-")[0], **kept, "float32_products": precision}
 
 
 def commit() -> str | None:

@@ -93,6 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from ..evaluate import ConfigError, EvaluationConfig, make_plan, run_plan
     from ..evaluate.distributed import writes
+    from .slow import announce_slow_walks
 
     of_results = [(options.html, "matplotlib.figure"), (options.components, "scipy.ndimage")]
     require_extras("evaluate", "PIL.Image", *(module for option, module in of_results if option is not None))
@@ -110,6 +111,7 @@ def run(options: argparse.Namespace) -> int:
             on_image=_print_failure,
             on_result=partial(_write, options),
             on_remark=_print_remark,
+            on_scorer=announce_slow_walks,
         )
     except ConfigError as error:
         names = {field.name: f"--{field.name.replace('_', '-')}" for field in fields(EvaluationConfig)}

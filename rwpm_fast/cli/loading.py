@@ -40,6 +40,9 @@ def load_scorer(options: argparse.Namespace, score: str | None = None) -> Scorer
     """
     from ..ops.maps import Walk
     from ..scoring.scorer import Scorer
+    from .slow import announce_slow_walks
 
     walk = Walk(**vars(walk_settings(options)))
-    return Scorer(load_network(options), score, walk, **scorer_settings(options))
+    scorer = Scorer(load_network(options), score, walk, **scorer_settings(options))
+    announce_slow_walks(scorer)
+    return scorer

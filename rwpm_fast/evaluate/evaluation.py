@@ -88,6 +88,7 @@ def run_plan(
     on_image: Callable[[Path, str | None], object] = _ignore,
     on_result: Callable[[EvaluationResult], object] = _ignore,
     on_remark: Callable[[str], object] = _ignore,
+    on_scorer: Callable[[Scorer], object] = _ignore,
 ) -> EvaluationResult:
     """Evaluate by a plan: the second half of :func:`run`, for callers that prepare something once the plan is made.
 
@@ -98,6 +99,7 @@ def run_plan(
         on_image: see :func:`run`.
         on_result: see :func:`run`.
         on_remark: see :func:`run`.
+        on_scorer: called with every scorer that is made, before it scores a photo; by the first process only.
 
     Returns:
         The result, see :func:`run`.
@@ -113,28 +115,40 @@ def run_plan(
     if plan.config.cache is not None:
         make_folder(Path(plan.config.cache), "cache")
     plan = inspect_data(plan)
-    call = partial(_run_shared, plan, command, progress, on_image, on_result, on_remark)
+    call = partial(_run_shared, plan, command, progress, on_image, on_result, on_remark, on_scorer)
     if plan.config.processes > 1 and not started():
         return launch(plan.config.processes, call)
     return call()
 
 
 def _run_shared(
-    plan: Plan, command: str, progress: Callable, on_image: Callable, on_result: Callable, on_remark: Callable
+    plan: Plan,
+    command: str,
+    progress: Callable,
+    on_image: Callable,
+    on_result: Callable,
+    on_remark: Callable,
+    on_scorer: Callable,
 ) -> EvaluationResult:
     """Evaluate in this process, together with the processes that share the images."""
     with from_environment() as processes, use_threads(plan.config.threads):
         for remark in plan.remarks if processes.first else ():
             on_remark(remark)
-        progress = progress if processes.first else _no_progress
-        result = _evaluate(plan, command, processes, progress, on_image, on_remark)
+        progress, on_scorer = (progress, on_scorer) if processes.first else (_no_progress, _ignore)
+        result = _evaluate(plan, command, processes, progress, on_image, on_remark, on_scorer)
         on_result(result)
     unshared = {title: replace(swept, processes=SINGLE_PROCESS) for title, swept in result.sweeps.items()}
     return replace(result, sweeps=unshared)
 
 
 def _evaluate(
-    plan: Plan, command: str, processes: Processes, progress: Callable, on_image: Callable, on_remark: Callable
+    plan: Plan,
+    command: str,
+    processes: Processes,
+    progress: Callable,
+    on_image: Callable,
+    on_remark: Callable,
+    on_scorer: Callable,
 ) -> EvaluationResult:
     device = _device(plan.config, processes)
     rows: list[ResultRow] = []
@@ -145,7 +159,7 @@ def _evaluate(
         if which not in loaded:
             loaded.clear()  # one network at a time, since they may be large
             loaded[which] = _load(plan.config, experiment, device)
-        swept = _sweep(plan.config, experiment, loaded[which], processes, progress, on_image, on_remark)
+        swept = _sweep(plan.config, experiment, loaded[which], processes, progress, on_image, on_remark, on_scorer)
         sweeps[experiment.title] = swept
         rows += _result_rows(experiment, swept)
     return EvaluationResult(
@@ -189,12 +203,15 @@ def _sweep(
     progress: Callable,
     on_image: Callable,
     on_remark: Callable,
+    on_scorer: Callable,
 ) -> Sweep:
     if isinstance(config.network, Scorer):
         scorers = without_and_with(config.network)
     else:
         settings = {"walk_values": config.walk_values, "walk_padding": config.walk_padding}
         scorers = {row.label: row.scorer(network, **settings) for row in experiment.rows}
+    for scorer in scorers.values():
+        on_scorer(scorer)
     return sweep(
         scorers,
         experiment.frames,
