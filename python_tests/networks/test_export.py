@@ -15,7 +15,7 @@ from rwpm_fast.scenes import render_scene
 
 def photo(height, width):
     made, _ = render_scene(np.random.default_rng(0), (height, width))
-    return torch.tensor(made).permute(2, 0, 1)[None]
+    return torch.tensor(made).permute(2, 0, 1)[None].contiguous()  # a package takes no other strides, and checks none
 
 
 class Pipeline(torch.nn.Module):
