@@ -1,6 +1,7 @@
 """Memory that is there, and errors that mean that it was not."""
 
 import errno
+import os
 import subprocess
 import sys
 
@@ -167,7 +168,8 @@ sys.exit(cli.main(sys.argv[1:]))
 def run_command(folder, *arguments):
     """Run a command that may take 400 MiB of address space."""
     words = [sys.executable, "-c", COMMAND, *arguments, "--threads", "1"]
-    return subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # each thread takes address space, of which there is little
+    return subprocess.run(words, cwd=folder, env=one_thread, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize(

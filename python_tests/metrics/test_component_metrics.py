@@ -140,5 +140,5 @@ def test_wrong_settings_are_refused():
 
 def test_without_scipy(monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy", None)
-    with pytest.raises(ImportError, match=r"SciPy: pip install 'rwpm_fast\[metrics\]'"):
+    with pytest.raises(ImportError, match=r"needs SciPy .*pip install 'rwpm-fast\[metrics\]'"):
         ComponentMetrics(0.5).update(*scene())

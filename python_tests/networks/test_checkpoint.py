@@ -397,7 +397,7 @@ def test_weights_key_of_the_command_line(tmp_path, capsys):
         assert main([*words, "--out", str(tmp_path / key), "--weights-key", key]) == 0
         maps[key] = np.load(tmp_path / key / "a.npy")
     assert np.abs(maps["model"] - maps["ema"]).max() > 0.1
-    assert main([*words[:2], "--out", str(tmp_path), "--weights-key", "ema"]) == 2
+    assert main([*words[:2], "--no-panel", "--out", str(tmp_path), "--weights-key", "ema"]) == 2
     assert "weights_key: expected with a file of weights only, got 'ema' without one" in capsys.readouterr().err
 
 

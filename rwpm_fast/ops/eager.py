@@ -41,9 +41,14 @@ def walk(
     if embeddings.dim() == 3:
         result = values.new_empty(values.shape)
         for b in range(len(embeddings)):
-            result[b] = walk(embeddings[b], values[b], None if mask is None else mask[b], settings, adjoint=adjoint)
+            result[b] = _walk_image(embeddings[b], values[b], None if mask is None else mask[b], settings, adjoint)
         return result
+    return _walk_image(embeddings, values, mask, settings, adjoint)
 
+
+def _walk_image(
+    embeddings: Tensor, values: Tensor, mask: Tensor | None, settings: WalkSettings, adjoint: bool
+) -> Tensor:
     result = values.new_empty(values.shape).copy_(values)
     # A gradient that is not finite must stay visible: only values of a forward walk are checked.
     valid = valid_pixels(embeddings, None if adjoint else values, mask).nonzero().squeeze(-1)
