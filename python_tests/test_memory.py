@@ -96,7 +96,7 @@ assert walk(0.0).isfinite().all()  # which has all its memory back
 
 
 def test_the_operator_out_of_memory(run_python):
-    run_python(LIMITED)
+    run_python(LIMITED, OMP_NUM_THREADS="1")
 
 
 def write(folder, **files):

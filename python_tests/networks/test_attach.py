@@ -269,3 +269,13 @@ def test_a_module_left_out_later_is_told(photo):
 
 def test_it_is_exported():
     assert "attach" in rwpm_fast.__all__
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_weights_that_are_not_finite(value):
+    model = Segmenter()
+    name, weight = next(iter(model.named_parameters()))
+    with torch.no_grad():
+        weight.view(-1)[0] = value
+    with pytest.raises(ValueError, match=f"weights: Segmenter has entries that are not finite: {name}"):
+        attached(model)

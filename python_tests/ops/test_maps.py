@@ -214,7 +214,13 @@ def test_module_checks_its_settings(settings, kind, text):
 
 # The first has no two sizes that are equal to each other or to the channels: a compiler takes such for one symbol.
 SIZES = ((6, 8), (7, 9), (9, 11), (8, 8), (20, 31), (31, 20), (10, 40), (45, 80))
-SETTINGS = [{}, {"tolerance": 1e-3}, {"parts": 2}, {"parts": 3, "tolerance": 1e-3}]
+# Nine sub-maps take a compiler half a minute.
+SETTINGS = [
+    {},
+    {"tolerance": 1e-3},
+    {"parts": 2},
+    pytest.param({"parts": 3, "tolerance": 1e-3}, marks=pytest.mark.slow),
+]
 
 
 def inputs_of_size(height, width, kind):

@@ -13,7 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..memory import is_out_of_memory
 from .base import Network, device_of
+from .checkpoint import check_finite
 from .map_size import Size, check_area, check_map, find_stride, image_size
 from .precision import at_least_float32
 from .private_copy import copy_path, copy_tree, modules_to, plain, plain_path
@@ -70,7 +72,7 @@ def attach(
         TypeError: ``model`` is no module.
         ValueError: no preprocessing or two, or one that pads or crops, a path that names no module (the message lists
             close names and layers that give maps), a pass that fails, modules that do not fit or that the model calls
-            otherwise than by their path, or a head that walks already.
+            otherwise than by their path, a head that walks already, or weights that are not finite.
 
     Example:
         >>> model = torchvision.models.segmentation.deeplabv3_resnet50(weights="DEFAULT")
@@ -83,6 +85,7 @@ def attach(
     if not isinstance(padded_to, int) or padded_to < 1:
         raise ValueError(f"padded_to: expected an integer of 1 or more, got {padded_to!r}")
     _refuse_walking_heads(model)
+    check_finite(model, type(model).__name__)
     network = Attached(model.eval(), embedding, head, _preprocessing(preprocess, mean, std), align_corners)
     network.padded_to, network.trial_size = padded_to, trial_size
     if preprocess is not None:
@@ -220,7 +223,7 @@ class Attached(Network):
             return reached.value
         except Exception as error:
             size = image_size(images)
-            if self.padded_to > 1 or size in (None, self.trial_size) or "memory" in str(error):
+            if self.padded_to > 1 or size in (None, self.trial_size) or is_out_of_memory(error):
                 raise  # it is not the size's fault, or is told better by who asks for less memory
             raise ValueError(
                 f"model: a pass over an input of {describe(images)} failed ({error}); if the model takes only sides "
