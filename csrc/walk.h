@@ -3,6 +3,8 @@
 //   m <- alpha S m + (1 - alpha) v,  S_ij = exp(q_i.q_j / tau) / sum_{k != i} exp(q_i.q_k / tau),  S_ii = 0,
 //   q_i = e_i / max(|e_i|, 1e-12)
 //
+// With an anchor every row has its own pixel as one more neighbor, at the similarity s0; see cpu/anchor.h.
+//
 // A pixel that is masked out, or whose embedding or value is not finite, is no part of the graph and keeps its value.
 #pragma once
 
@@ -28,6 +30,7 @@ struct WalkStats {
   int64_t pixels;                              // of the graph
   int64_t pairs;                               // ordered pairs of pixels that a transition goes over
   double dropped_mass;                         // upper bound of the largest share of its mass that a row of S dropped
+  int64_t anchored;                            // pixels whose own value has at least half the weight of their row
   double pack_seconds;
   double build_seconds;  // filter and refine, or the row sums of streaming
   double step_seconds;   // all transitions
@@ -46,6 +49,9 @@ struct Problem {
   int64_t steps;       // >= 0
   double temperature;  // tau > 0
   double tolerance;    // mass that a row of S may drop, in [0, 1); 0: none
+  double anchor = -1;  // cosine s0 of a pixel with its own value; -1 or lower: no anchor
+  double anchor_share =
+      0;  // in [0, 1]: s0 is tau log Z of the pixel up to which this share has no more; 0: s0 is `anchor`
   // Walk with the transpose of S instead: the gradient with respect to the values. A value that is not finite then
   // stays in the graph, so that it shows in the gradient.
   bool adjoint;

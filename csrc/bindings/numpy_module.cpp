@@ -28,7 +28,7 @@ rwpm::MatrixView<T> matrix_view(const py::array_t<T>& a) {
 template <typename T>
 py::array_t<T> walk(const py::array_t<T>& embeddings, const py::array_t<T>& values,
                     const std::optional<py::array_t<bool>>& mask, double alpha, int64_t steps, double temperature,
-                    double tolerance, int64_t threads) {
+                    double tolerance, double anchor, double anchor_share, int64_t threads) {
   py::array_t<T> result({values.shape(0), values.shape(1)});
   rwpm::Problem<T> problem = {};
   problem.pixels = embeddings.shape(0);
@@ -44,6 +44,8 @@ py::array_t<T> walk(const py::array_t<T>& embeddings, const py::array_t<T>& valu
   problem.steps = steps;
   problem.temperature = temperature;
   problem.tolerance = tolerance;
+  problem.anchor = anchor;
+  problem.anchor_share = anchor_share;
   problem.result = result.mutable_data();
   {
     const py::gil_scoped_release release;
@@ -112,7 +114,8 @@ py::dict build() {
 template <typename T>
 void define(py::module_& m, const char* suffix) {
   m.def(("walk_" + std::string(suffix)).c_str(), &walk<T>, py::arg("embeddings"), py::arg("values"), py::arg("mask"),
-        py::arg("alpha"), py::arg("steps"), py::arg("temperature"), py::arg("tolerance"), py::arg("threads"));
+        py::arg("alpha"), py::arg("steps"), py::arg("temperature"), py::arg("tolerance"), py::arg("anchor"),
+        py::arg("anchor_share"), py::arg("threads"));
   m.def(("peak_" + std::string(suffix)).c_str(),
         [](int64_t threads, double seconds) { return peak(rwpm::cpu::kernels<T>().multiply_adds, threads, seconds); },
         py::arg("threads"), py::arg("seconds"));

@@ -92,6 +92,13 @@ inline void check_walk_settings(double alpha, int64_t steps) {
   check(steps >= 0, "steps: expected 0 or more transitions, got ", steps);
 }
 
+inline void check_anchor(double anchor, double anchor_share) {
+  check(!std::isnan(anchor), "anchor: expected a cosine, or -1 for none, got ", text(anchor));
+  check(anchor_share >= 0 && anchor_share <= 1, "anchor_share: expected a number in [0, 1], got ", text(anchor_share));
+  check(anchor_share == 0 || anchor <= -1, "anchor_share: expected 0 with an anchor, got ", text(anchor_share),
+        " and anchor ", text(anchor));
+}
+
 // View of a batch entry, or of a tensor of rank 2.
 template <typename T>
 rwpm::MatrixView<T> matrix_view(const Tensor& t, int64_t batch = 0) {

@@ -43,8 +43,8 @@ const T* read(const Tensor& t) {
 }
 
 void exact_step(const Tensor& keys, const Tensor& inv_norm, const Tensor& row_max, const Tensor& inv_row_sum,
-                const std::optional<Tensor>& streaming_blocks, const Tensor& start, const Tensor& source, Tensor target,
-                double scale, double alpha, bool adjoint, const std::string& kernel) {
+                const Tensor& alpha, const std::optional<Tensor>& streaming_blocks, const Tensor& start,
+                const Tensor& source, Tensor target, double scale, bool adjoint, const std::string& kernel) {
   check(keys.dim() == 3 && keys.size(1) % rwpm::cuda::block_pixels == 0 && keys.size(1) <= (1 << 30),
         "keys: expected shape [B, padded, D] with pixels padded to a multiple of ", rwpm::cuda::block_pixels, ", got [",
         list(shape(keys)), "]");
@@ -55,6 +55,7 @@ void exact_step(const Tensor& keys, const Tensor& inv_norm, const Tensor& row_ma
   check_packed("inv_norm", inv_norm, ScalarType::Float, {batch, padded}, keys);
   check_packed("row_max", row_max, ScalarType::Float, {batch, padded}, keys);
   check_packed("inv_row_sum", inv_row_sum, ScalarType::Float, {batch, padded}, keys);
+  check_packed("alpha", alpha, ScalarType::Float, {batch, padded}, keys);
   if (streaming_blocks)
     check_packed("streaming_blocks", *streaming_blocks, ScalarType::Char, {batch, padded / rwpm::cuda::block_pixels},
                  keys);
@@ -67,6 +68,7 @@ void exact_step(const Tensor& keys, const Tensor& inv_norm, const Tensor& row_ma
   step.inv_norm = read<float>(inv_norm);
   step.row_max = read<float>(row_max);
   step.inv_row_sum = read<float>(inv_row_sum);
+  step.alpha = read<float>(alpha);
   step.streaming_blocks = streaming_blocks ? read<int8_t>(*streaming_blocks) : nullptr;
   step.start = read<Half>(start);
   step.source = read<Half>(source);
@@ -76,7 +78,6 @@ void exact_step(const Tensor& keys, const Tensor& inv_norm, const Tensor& row_ma
   step.channels = int(keys.size(2));
   step.width = int(width);
   step.scale = float(scale);
-  step.alpha = float(alpha);
   step.adjoint = adjoint;
 
   const DeviceGuard guard(keys.get_device_index());
@@ -101,8 +102,10 @@ std::string exact_step_unsupported_reason(const Tensor& keys, const Tensor& sour
 
 STABLE_TORCH_LIBRARY_FRAGMENT(rwpm, m) {
   m.def(
-      "exact_step(Tensor keys, Tensor inv_norm, Tensor row_max, Tensor inv_row_sum, Tensor? streaming_blocks, "
-      "Tensor start, Tensor source, Tensor(a!) target, float scale, float alpha, bool adjoint, str kernel) -> ()");
+      "exact_step(Tensor keys, Tensor inv_norm, Tensor row_max, Tensor inv_row_sum, Tensor alpha, "
+      "Tensor? streaming_blocks, Tensor start, Tensor source, Tensor(a!) target, float scale, bool adjoint, str "
+      "kernel) "
+      "-> ()");
   m.def("exact_step_unsupported_reason(Tensor keys, Tensor source, str kernel) -> str");
 }
 

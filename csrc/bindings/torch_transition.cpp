@@ -1,7 +1,8 @@
 // The torch operators of a graph that is built once and walked many times. The matrix is returned as tensors, so that
 // Python can store and inspect it: `order` [n], the pixel of each row; rows in groups of four that share their columns,
 // `group_start` [groups + 1], `column` [entries] by row number, `weight` [entries, 4] with a zero where a row does not
-// keep the pair; `dropped` [n], an upper bound of the share of its mass that each row dropped.
+// keep the pair; `dropped` [n], an upper bound of the share of its mass that each row dropped;
+// `log_sum` [n], log2 of the sum of exp(cosine / tau) over what each row keeps.
 #include <torch/csrc/stable/library.h>
 
 #include <algorithm>
@@ -27,9 +28,10 @@ T* data(Tensor& t) {
   return static_cast<T*>(t.mutable_data_ptr());
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> transition(const Tensor& embeddings_in,
-                                                              const std::optional<Tensor>& mask, double temperature,
-                                                              double tolerance, int64_t width) {
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> transition(const Tensor& embeddings_in,
+                                                                      const std::optional<Tensor>& mask,
+                                                                      double temperature, double tolerance,
+                                                                      int64_t width) {
   check_graph_settings(temperature, tolerance);
   check(width >= 0, "width: expected 0 (not known) or more pixels, got ", width);
   check(embeddings_in.dim() == 2, "embeddings: expected shape [N, D], got [", list(shape(embeddings_in)), "]");
@@ -64,10 +66,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> transition(const Tensor& embe
   };
   Tensor order = empty({count}, ScalarType::Long), group_start = empty({groups + 1}, ScalarType::Long),
          column = empty({entries}, ScalarType::Int), weight = empty({entries, group_rows}, ScalarType::Float),
-         dropped = empty({count}, ScalarType::Float);
+         dropped = empty({count}, ScalarType::Float), log_sum = empty({count}, ScalarType::Float);
   if (graph) {
     std::copy(graph->pixels.begin(), graph->pixels.end(), data<int64_t>(order));
     std::copy(graph->matrix.dropped_mass.begin(), graph->matrix.dropped_mass.end(), data<float>(dropped));
+    std::copy(graph->matrix.log_sum.begin(), graph->matrix.log_sum.end(), data<float>(log_sum));
   }
   int64_t at = 0;
   data<int64_t>(group_start)[0] = 0;
@@ -78,7 +81,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> transition(const Tensor& embe
     for (int64_t g = 1; g <= m.groups; ++g) data<int64_t>(group_start)[m.first_group + g] = at + m.group_start[g];
     at += here;
   }
-  return {order, group_start, column, weight, dropped};
+  return {order, group_start, column, weight, dropped, log_sum};
 }
 
 // The matrix that the tensors hold, validated, because the kernels gather by its columns unchecked.
@@ -131,8 +134,8 @@ void check_finite(const Tensor& values) {
 }
 
 template <typename T>
-Tensor walk_values(const RowGroups& rows, const std::vector<int64_t>& order, const Tensor& values, double alpha,
-                   int64_t steps, bool adjoint) {
+Tensor walk_values(const RowGroups& rows, const std::vector<int64_t>& order, const Tensor& values,
+                   const std::optional<Tensor>& own_weight, double alpha, int64_t steps, bool adjoint) {
   Tensor result = torch::stable::new_empty(values, values.sizes());
   rwpm::Problem<T> problem = {};
   problem.value_channels = values.size(1);
@@ -141,12 +144,18 @@ Tensor walk_values(const RowGroups& rows, const std::vector<int64_t>& order, con
   problem.steps = steps;
   problem.adjoint = adjoint;
   problem.result = data<T>(result);
-  rwpm::cpu::walk_sparse(problem, order, {rows}, parallel_for);
+  std::vector<T> own;
+  if (own_weight) {
+    const float* const data = static_cast<const float*>(own_weight->const_data_ptr());
+    own.assign(data, data + own_weight->size(0));
+  }
+  rwpm::cpu::walk_sparse(problem, order, {rows}, own, parallel_for);
   return result;
 }
 
 Tensor transition_walk(const Tensor& order_in, const Tensor& group_start, const Tensor& column, const Tensor& weight,
-                       const Tensor& values_in, double alpha, int64_t steps, bool adjoint) {
+                       const Tensor& values_in, const std::optional<Tensor>& own_weight, double alpha, int64_t steps,
+                       bool adjoint) {
   check_walk_settings(alpha, steps);
   const RowGroups rows = checked_matrix(order_in, group_start, column, weight);
   const std::vector<int64_t> order = checked_order(order_in);
@@ -154,13 +163,18 @@ Tensor transition_walk(const Tensor& order_in, const Tensor& group_start, const 
   check(values_in.dim() == 2 && values_in.size(0) == count, "values: expected shape [", count,
         ", C] to match order, got [", list(shape(values_in)), "]");
   check_floating("values", values_in);
+  if (own_weight)
+    check(own_weight->dim() == 1 && own_weight->size(0) == count && own_weight->scalar_type() == ScalarType::Float &&
+              own_weight->is_contiguous() && own_weight->is_cpu(),
+          "own_weight: expected a contiguous float32 tensor of shape [", count, "] on the CPU, got shape [",
+          list(shape(*own_weight)), "] and dtype ", name(own_weight->scalar_type()));
   check(values_in.is_cpu(), "values: expected the matrix's device cpu, got another device");
   const bool doubled = values_in.scalar_type() == ScalarType::Double;
   const Tensor values =
       torch::stable::contiguous(torch::stable::to(values_in, doubled ? ScalarType::Double : ScalarType::Float));
   if (!adjoint) doubled ? check_finite<double>(values) : check_finite<float>(values);
-  const Tensor result = doubled ? walk_values<double>(rows, order, values, alpha, steps, adjoint)
-                                : walk_values<float>(rows, order, values, alpha, steps, adjoint);
+  const Tensor result = doubled ? walk_values<double>(rows, order, values, own_weight, alpha, steps, adjoint)
+                                : walk_values<float>(rows, order, values, own_weight, alpha, steps, adjoint);
   return torch::stable::to(result, values_in.scalar_type());
 }
 
@@ -169,10 +183,11 @@ Tensor transition_walk(const Tensor& order_in, const Tensor& group_start, const 
 STABLE_TORCH_LIBRARY_FRAGMENT(rwpm, m) {
   m.def(
       "transition(Tensor embeddings, Tensor? mask=None, *, float temperature=0.01, float tolerance=1e-4, "
-      "int width=0) -> (Tensor order, Tensor group_start, Tensor column, Tensor weight, Tensor dropped)");
+      "int width=0) -> (Tensor order, Tensor group_start, Tensor column, Tensor weight, Tensor dropped, "
+      "Tensor log_sum)");
   m.def(
-      "transition_walk(Tensor order, Tensor group_start, Tensor column, Tensor weight, Tensor values, *, "
-      "float alpha=0.99, int steps=20, bool adjoint=False) -> Tensor");
+      "transition_walk(Tensor order, Tensor group_start, Tensor column, Tensor weight, Tensor values, "
+      "Tensor? own_weight=None, *, float alpha=0.99, int steps=20, bool adjoint=False) -> Tensor");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(rwpm, CPU, m) {

@@ -17,14 +17,14 @@ using namespace rwpm::ops;
 struct Settings {
   double alpha;
   int64_t steps;
-  double temperature, tolerance;
+  double temperature, tolerance, anchor, anchor_share;
 };
 
 void check_arguments(const Tensor& embeddings, const std::optional<Tensor>& values, const std::optional<Tensor>& mask,
                      const Settings& settings) {
-  const auto [alpha, steps, temperature, tolerance] = settings;
-  check_walk_settings(alpha, steps);
-  check_graph_settings(temperature, tolerance);
+  check_walk_settings(settings.alpha, settings.steps);
+  check_graph_settings(settings.temperature, settings.tolerance);
+  check_anchor(settings.anchor, settings.anchor_share);
 
   const std::vector<int64_t> of_embeddings = shape(embeddings);
   check(embeddings.dim() == 2 || embeddings.dim() == 3, "embeddings: expected shape [N, D] or [B, N, D], got [",
@@ -59,6 +59,8 @@ Tensor run(ScalarType type, const Tensor& embeddings_in, const Tensor& values_in
   problem.steps = settings.steps;
   problem.temperature = settings.temperature;
   problem.tolerance = settings.tolerance;
+  problem.anchor = settings.anchor;
+  problem.anchor_share = settings.anchor_share;
   problem.adjoint = adjoint;
   const int64_t batches = rank == 3 ? embeddings.size(0) : 1;
   if (stats) stats->resize(batches);
@@ -89,27 +91,28 @@ Tensor run(const Tensor& embeddings, const Tensor& values, const std::optional<T
 }
 
 Tensor walk(const Tensor& embeddings, const std::optional<Tensor>& values, const std::optional<Tensor>& mask,
-            double alpha, int64_t steps, double temperature, double tolerance) {
-  return run(embeddings, values.value_or(embeddings), mask, {alpha, steps, temperature, tolerance}, false);
+            double alpha, int64_t steps, double temperature, double tolerance, double anchor, double anchor_share) {
+  return run(embeddings, values.value_or(embeddings), mask,
+             {alpha, steps, temperature, tolerance, anchor, anchor_share}, false);
 }
 
 Tensor walk_adjoint(const Tensor& gradient, const Tensor& embeddings, const std::optional<Tensor>& mask, double alpha,
-                    int64_t steps, double temperature, double tolerance) {
-  return run(embeddings, gradient, mask, {alpha, steps, temperature, tolerance}, true);
+                    int64_t steps, double temperature, double tolerance, double anchor, double anchor_share) {
+  return run(embeddings, gradient, mask, {alpha, steps, temperature, tolerance, anchor, anchor_share}, true);
 }
 
 std::tuple<Tensor, Tensor> walk_with_info(const Tensor& embeddings, const std::optional<Tensor>& values,
                                           const std::optional<Tensor>& mask, double alpha, int64_t steps,
-                                          double temperature, double tolerance) {
+                                          double temperature, double tolerance, double anchor, double anchor_share) {
   std::vector<rwpm::WalkStats> stats;
-  const Tensor result =
-      run(embeddings, values.value_or(embeddings), mask, {alpha, steps, temperature, tolerance}, false, &stats);
-  constexpr int64_t columns = 7;
+  const Tensor result = run(embeddings, values.value_or(embeddings), mask,
+                            {alpha, steps, temperature, tolerance, anchor, anchor_share}, false, &stats);
+  constexpr int64_t columns = 8;
   Tensor table = torch::stable::new_empty(result, {int64_t(stats.size()), columns}, ScalarType::Double);
   double* row = static_cast<double*>(table.mutable_data_ptr());
   for (const rwpm::WalkStats& s : stats)
-    for (const double x : {double(s.path), double(s.pixels), double(s.pairs), s.dropped_mass, s.pack_seconds,
-                           s.build_seconds, s.step_seconds})
+    for (const double x : {double(s.path), double(s.pixels), double(s.pairs), s.dropped_mass, double(s.anchored),
+                           s.pack_seconds, s.build_seconds, s.step_seconds})
       *row++ = x;
   return {result, table};
 }
@@ -119,13 +122,13 @@ std::tuple<Tensor, Tensor> walk_with_info(const Tensor& embeddings, const std::o
 STABLE_TORCH_LIBRARY(rwpm, m) {
   m.def(
       "walk(Tensor embeddings, Tensor? values=None, Tensor? mask=None, *, float alpha=0.99, int steps=20, "
-      "float temperature=0.01, float tolerance=0.0) -> Tensor");
+      "float temperature=0.01, float tolerance=0.0, float anchor=-1.0, float anchor_share=0.0) -> Tensor");
   m.def(
       "walk_adjoint(Tensor gradient, Tensor embeddings, Tensor? mask=None, *, float alpha=0.99, int steps=20, "
-      "float temperature=0.01, float tolerance=0.0) -> Tensor");
+      "float temperature=0.01, float tolerance=0.0, float anchor=-1.0, float anchor_share=0.0) -> Tensor");
   m.def(
       "walk_with_info(Tensor embeddings, Tensor? values=None, Tensor? mask=None, *, float alpha=0.99, int steps=20, "
-      "float temperature=0.01, float tolerance=0.0) -> (Tensor, Tensor)");
+      "float temperature=0.01, float tolerance=0.0, float anchor=-1.0, float anchor_share=0.0) -> (Tensor, Tensor)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(rwpm, CPU, m) {

@@ -194,6 +194,7 @@ std::vector<char> weigh_pass(const BuildContext& context, const QuantizedGraph& 
       for (int64_t i = context.block_begin(block); i < std::min(context.block_end(block), context.pixels); ++i) {
         if (graph.screen_threshold[i] == infinity) continue;
         const int64_t row = i - context.block_begin(block);
+        matrix.log_sum[i] = log_sum[row];
         const auto share = [&](float cosine) { return std::exp2(double(cosine) * graph.scale - double(log_sum[row])); };
         // Refined pairs are counted in units of the weight at keep_threshold; of the others each weighs at most that at
         // screen_threshold.
@@ -246,6 +247,7 @@ std::optional<GroupedMatrix> build_matrix(const float* panels, int64_t pixels, i
   GroupedMatrix matrix;
   matrix.blocks.resize(context.blocks());
   matrix.dropped_mass.resize(pixels);
+  matrix.log_sum.resize(pixels);
   for (int64_t pass = 1; pass <= max_passes; ++pass) {
     std::optional<FilterPass> found = run_filter_pass(context, graph, limit);
     if (!found) return std::nullopt;

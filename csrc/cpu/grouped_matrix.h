@@ -20,6 +20,7 @@ struct GroupedMatrix {
   static constexpr int64_t block_rows = 384;  // of every block but the last; a multiple of the lanes of a panel
   std::vector<Block> blocks;                  // [ceil(N / block_rows)]
   std::vector<float> dropped_mass;            // [N] upper bound of the share of its exact mass that a row dropped
+  std::vector<float> log_sum;                 // [N] log2 of the sum of exp2(scale * cosine) over what a row keeps
   int64_t pairs = 0;                          // ordered pairs
 };
 

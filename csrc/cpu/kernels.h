@@ -87,11 +87,12 @@ struct Candidates {
   int64_t pairs_tested = 0;  // pairs of pixels that were multiplied, without the padding of panels and stripes
 };
 
-// One transition by rows of the sparse matrix: to = alpha S from + (1 - alpha) start; values laid out as in StepArgs.
+// One transition by rows of the sparse matrix: to = alpha_i S from + (1 - alpha_i) start; values laid out as in
+// StepArgs.
 struct SparseStepArgs {
-  int64_t rows;   // of a value panel
-  int64_t width;  // C, padded to whole vectors
-  float alpha;
+  int64_t rows;                // of a value panel
+  int64_t width;               // C, padded to whole vectors
+  const float* alpha;          // [rows]
   int64_t first_row;           // the pixel of the first group
   const int64_t* group_start;  // [groups + 1] into columns
   const int32_t* column;       // [entries]

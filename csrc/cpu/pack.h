@@ -35,7 +35,7 @@ struct ValueLayout {
   int64_t size() const { return rows * width; }
 };
 
-// Packs the values of the graph's pixels, calls advance(start, from, to) for every step, and writes the result.
+// Packs the values of the graph's pixels, calls advance(step, start, from, to) for every step, and writes the result.
 template <typename T, typename Advance>
 void step_values(const Problem<T>& p, const std::vector<int64_t>& pixels, const ValueLayout& layout,
                  const ParallelFor& parallel_for, const Advance& advance) {
@@ -54,7 +54,7 @@ void step_values(const Problem<T>& p, const std::vector<int64_t>& pixels, const 
   const T* from = start.get();
   for (int64_t t = 0; t < p.steps; ++t) {
     T* const to = (t % 2 ? odd : even).get();
-    advance(start.get(), from, to);
+    advance(t, start.get(), from, to);
     from = to;
   }
   parallel_for(count, [&](int64_t begin, int64_t end) {

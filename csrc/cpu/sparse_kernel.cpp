@@ -442,12 +442,15 @@ void step_panel(const SparseStepArgs& s, int64_t begin, int64_t end, int64_t pan
       }
     }
 #pragma GCC unroll 4
-    for (int k = 0; k < group_rows; ++k)
+    for (int k = 0; k < group_rows; ++k) {
+      const int64_t row = s.first_row + g * group_rows + k;
+      const float alpha = s.alpha[row];
 #pragma GCC unroll 4
       for (int n = 0; n < N; ++n) {
-        const int64_t at = panel + (s.first_row + g * group_rows + k) * width + n * w;
-        store(s.to + at, sum[k][n] * s.alpha + load(s.start + at) * (1 - s.alpha));
+        const int64_t at = panel + row * width + n * w;
+        store(s.to + at, sum[k][n] * alpha + load(s.start + at) * (1 - alpha));
       }
+    }
   }
 }
 

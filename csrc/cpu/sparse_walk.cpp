@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "cpu/anchor.h"
 #include "cpu/isa.h"
 #include "cpu/pack.h"
 #include "cpu/parallel.h"
@@ -21,10 +22,10 @@ ValueLayout generic_layout(int64_t rows, int64_t channels) {
   return {rows, ceil_div(channels, generic_channels) * generic_channels, generic_channels};
 }
 
-// Groups [begin, end) of to = alpha S from + (1 - alpha) start, for types that the kernels do not support.
+// Groups [begin, end) of to = alpha_i S from + (1 - alpha_i) start, for types that the kernels do not support.
 template <typename T>
-void step_generic(const RowGroups& m, const ValueLayout& layout, T alpha, int64_t begin, int64_t end, const T* start,
-                  const T* from, T* to) {
+void step_generic(const RowGroups& m, const ValueLayout& layout, const T* alpha, int64_t begin, int64_t end,
+                  const T* start, const T* from, T* to) {
   for (int64_t panel = 0; panel < layout.size(); panel += layout.rows * generic_channels)
     for (int64_t g = begin; g < end; ++g) {
       T sum[group_rows][generic_channels] = {};
@@ -32,25 +33,26 @@ void step_generic(const RowGroups& m, const ValueLayout& layout, T alpha, int64_
         for (int64_t k = 0; k < group_rows; ++k)
           for (int64_t c = 0; c < generic_channels; ++c)
             sum[k][c] += T(m.weight[e * group_rows + k]) * from[panel + m.column[e] * generic_channels + c];
-      const int64_t at = panel + (m.first_group + g) * group_rows * generic_channels;
-      for (int64_t k = 0; k < group_rows * generic_channels; ++k)
-        to[at + k] = alpha * sum[k / generic_channels][k % generic_channels] + (1 - alpha) * start[at + k];
+      const int64_t row = (m.first_group + g) * group_rows, at = panel + row * generic_channels;
+      for (int64_t k = 0; k < group_rows * generic_channels; ++k) {
+        const T a = alpha[row + k / generic_channels];
+        to[at + k] = a * sum[k / generic_channels][k % generic_channels] + (1 - a) * start[at + k];
+      }
     }
 }
 
-// A panel of to = alpha S^T from + (1 - alpha) start: rows scatter where S gathers.
+// Adds a panel of S^T diag(alpha_i) from to `to`: rows scatter where S gathers.
 template <typename T>
-void step_transposed(const std::vector<RowGroups>& rows, const ValueLayout& layout, T alpha, int64_t panel,
-                     const T* start, const T* from, T* to) {
-  for (int64_t k = 0; k < layout.rows * generic_channels; ++k) to[panel + k] = (1 - alpha) * start[panel + k];
+void add_transposed(const std::vector<RowGroups>& rows, const T* alpha, int64_t panel, const T* from, T* to) {
   for (const RowGroups& m : rows)
     for (int64_t g = 0; g < m.groups; ++g) {
-      const T* const source = from + panel + (m.first_group + g) * group_rows * generic_channels;
+      const int64_t row = (m.first_group + g) * group_rows;
+      const T* const source = from + panel + row * generic_channels;
       for (int64_t e = m.group_start[g]; e < m.group_start[g + 1]; ++e)
         for (int64_t k = 0; k < group_rows; ++k)
           for (int64_t c = 0; c < generic_channels; ++c)
             to[panel + m.column[e] * generic_channels + c] +=
-                alpha * T(m.weight[e * group_rows + k]) * source[k * generic_channels + c];
+                alpha[row + k] * T(m.weight[e * group_rows + k]) * source[k * generic_channels + c];
     }
 }
 
@@ -71,15 +73,20 @@ std::vector<Task> split_into_tasks(const std::vector<RowGroups>& rows) {
 
 template <typename T>
 void walk_sparse(const Problem<T>& p, const std::vector<int64_t>& pixels, const std::vector<RowGroups>& rows,
-                 const ParallelFor& parallel_for) {
+                 const std::vector<T>& own_weight, const ParallelFor& parallel_for) {
   const int64_t padded = ceil_div(int64_t(pixels.size()), group_rows) * group_rows;
-  const T alpha = T(p.alpha);
+  std::vector<T> alpha(padded, T(p.alpha));  // by row
+  for (size_t i = 0; i < own_weight.size(); ++i) alpha[i] = T(p.alpha * (1 - double(own_weight[i])));
   if (p.adjoint) {
     const ValueLayout layout = generic_layout(padded, p.value_channels);
-    return step_values(p, pixels, layout, parallel_for, [&](const T* start, const T* from, T* to) {
+    Restart<T> restart(p, layout, own_weight);
+    return step_values(p, pixels, layout, parallel_for, [&](int64_t step, const T* start, const T* from, T* to) {
       parallel_for(layout.width / generic_channels, [&](int64_t first, int64_t last) {
-        for (int64_t k = first; k < last; ++k)
-          step_transposed(rows, layout, alpha, k * padded * generic_channels, start, from, to);
+        for (int64_t panel = first * padded * generic_channels; panel < last * padded * generic_channels;
+             panel += padded * generic_channels) {
+          restart.begin_step(step, panel, 0, padded, start, from, to);
+          add_transposed(rows, alpha.data(), panel, from, to);
+        }
       });
     });
   }
@@ -89,17 +96,19 @@ void walk_sparse(const Problem<T>& p, const std::vector<int64_t>& pixels, const 
       std::is_same_v<T, float>
           ? ValueLayout{padded, ceil_div(p.value_channels, kernels.vector) * kernels.vector, kernels.lanes}
           : generic_layout(padded, p.value_channels);
-  step_values(p, pixels, layout, parallel_for, [&](const T* start, const T* from, T* to) {
+  step_values(p, pixels, layout, parallel_for, [&](int64_t, const T* start, const T* from, T* to) {
     parallel_for_dynamic(tasks.size(), parallel_for, [&](const auto& next) {
       for (int64_t k = next(); k < int64_t(tasks.size()); k = next()) {
         const auto [m, begin, end] = tasks[k];
         if constexpr (std::is_same_v<T, float>) {
-          const SparseStepArgs args = {
-              padded, layout.width, alpha, m->first_group * group_rows, m->group_start, m->column, m->weight,
-              start,  from,         to};
+          const SparseStepArgs args = {padded,         layout.width,
+                                       alpha.data(),   m->first_group * group_rows,
+                                       m->group_start, m->column,
+                                       m->weight,      start,
+                                       from,           to};
           kernels.step(args, begin, end);
         } else {
-          step_generic(*m, layout, alpha, begin, end, start, from, to);
+          step_generic(*m, layout, alpha.data(), begin, end, start, from, to);
         }
       }
     });
@@ -107,8 +116,8 @@ void walk_sparse(const Problem<T>& p, const std::vector<int64_t>& pixels, const 
 }
 
 template void walk_sparse(const Problem<float>&, const std::vector<int64_t>&, const std::vector<RowGroups>&,
-                          const ParallelFor&);
+                          const std::vector<float>&, const ParallelFor&);
 template void walk_sparse(const Problem<double>&, const std::vector<int64_t>&, const std::vector<RowGroups>&,
-                          const ParallelFor&);
+                          const std::vector<double>&, const ParallelFor&);
 
 }  // namespace rwpm::cpu

@@ -10,8 +10,9 @@
 namespace rwpm::cpu {
 
 // The walk of p's values on a matrix whose rows are `pixels`. T is float or double; weights are float32 in both cases.
+// own_weight: [rows] r_i of the anchored walk, see anchor.h; empty without an anchor.
 template <typename T>
 void walk_sparse(const Problem<T>& p, const std::vector<int64_t>& pixels, const std::vector<RowGroups>& rows,
-                 const ParallelFor& parallel_for);
+                 const std::vector<T>& own_weight, const ParallelFor& parallel_for);
 
 }  // namespace rwpm::cpu

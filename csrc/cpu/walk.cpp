@@ -2,9 +2,11 @@
 #include "walk.h"
 
 #include <algorithm>
+#include <cmath>
 #include <type_traits>
 #include <vector>
 
+#include "cpu/anchor.h"
 #include "cpu/build_sparse.h"
 #include "cpu/isa.h"
 #include "cpu/pack.h"
@@ -43,6 +45,13 @@ void walk_streaming(const Problem<T>& p, const std::vector<int64_t>& pixels, con
     Buffer<T> scratch(kernels.tile * kernels.key_tile);
     for (int64_t tile = begin; tile < end; ++tile) kernels.normalize(graph, tile, scratch.get());
   });
+  std::vector<T> own_weight;
+  if (cpu::is_anchored(p)) {
+    std::vector<T> log_sum(count);
+    for (int64_t i = 0; i < count; ++i) log_sum[i] = row_max[i] * graph.scale - std::log2(inv_row_sum[i]);
+    own_weight = cpu::own_weights(p, log_sum);
+    for (int64_t i = 0; i < count; ++i) inv_row_sum[i] *= 1 - own_weight[i];
+  }
   p.stats->build_seconds += watch.lap();
 
   const cpu::ValueLayout layout = {rows, ceil_div(p.value_channels, kernels.vector) * kernels.vector, kernels.lanes};
@@ -51,19 +60,19 @@ void walk_streaming(const Problem<T>& p, const std::vector<int64_t>& pixels, con
   const int64_t cached_pairs =
       p.steps < 2 ? 0 : std::min(schedule.count(), max_cache_bytes / int64_t(pair_size * sizeof(T)));
   Buffer<T> cosines(cached_pairs * pair_size);
-  bool first_step = true;
-  cpu::step_values(p, pixels, layout, parallel_for, [&](const T* start, const T* from, T* to) {
-    parallel_for(layout.size(), [&](int64_t begin, int64_t end) {
-      for (int64_t k = begin; k < end; ++k) to[k] = T(1 - p.alpha) * start[k];
+  cpu::Restart<T> restart(p, layout, own_weight);
+  cpu::step_values(p, pixels, layout, parallel_for, [&](int64_t step, const T* start, const T* from, T* to) {
+    parallel_for(rows, [&](int64_t begin, int64_t end) {
+      for (int64_t panel = 0; panel < layout.size(); panel += rows * layout.lanes)
+        restart.begin_step(step, panel, begin, end, start, from, to);
     });
     const StepArgs<T> args = {layout.width, T(p.alpha), p.adjoint, from, to};
     schedule.for_each_pair(parallel_for, [&] {
       return [&, scratch = Buffer<T>(2 * pair_size)](int64_t pair, int64_t block, int64_t other) mutable {
         T* const pair_cosines = pair < cached_pairs ? &cosines[pair * pair_size] : nullptr;
-        kernels.step(graph, args, block, other, first_step, pair_cosines, scratch.get());
+        kernels.step(graph, args, block, other, step == 0, pair_cosines, scratch.get());
       };
     });
-    first_step = false;
   });
   p.stats->step_seconds += watch.lap();
 }
@@ -86,7 +95,9 @@ bool try_walk_sparse(const Problem<float>& p, const std::vector<int64_t>& pixels
   p.stats->pairs = t.pairs;
   p.stats->dropped_mass = *std::max_element(t.dropped_mass.begin(), t.dropped_mass.end());
   Stopwatch watch;
-  cpu::walk_sparse(p, graph->pixels, cpu::row_groups(t), parallel_for);
+  std::vector<float> own_weight;
+  if (cpu::is_anchored(p)) own_weight = cpu::own_weights(p, t.log_sum);
+  cpu::walk_sparse(p, graph->pixels, cpu::row_groups(t), own_weight, parallel_for);
   p.stats->step_seconds += watch.lap();
   return true;
 }

@@ -17,18 +17,19 @@ struct RowPair {
   bool valid;            // whether they are to be stored: both are pixels, in the same block
   float logit_scale[2];  // inv_norm times scale
   float row_max[2];
-  float
-      sum_scale[2];  // what accumulated sums are multiplied by: alpha / 2^weight_shift, and inv_row_sum unless adjoint
+  float sum_scale[2];  // of accumulated sums: alpha / 2^weight_shift, and inv_row_sum unless adjoint
+  float restart[2];    // 1 - alpha
 };
 
 RWPM_DEVICE RowPair load_rows(const ExactStep& step, int batch, int first) {
-  RowPair rows = {first, first < step.padded, {0, 0}, {0, 0}, {0, 0}};
+  RowPair rows = {first, first < step.padded, {0, 0}, {0, 0}, {0, 0}, {0, 0}};
   for (int i = 0; i < 2; ++i) {
     if (!rows.valid) continue;
     const int64_t row = step.row(batch, first + 8 * i);
     rows.logit_scale[i] = step.inv_norm[row] * step.scale;
     rows.row_max[i] = step.row_max[row];
-    rows.sum_scale[i] = (step.adjoint ? 1.0f : step.inv_row_sum[row]) * step.alpha / float(1 << weight_shift);
+    rows.sum_scale[i] = (step.adjoint ? 1.0f : step.inv_row_sum[row]) * step.alpha[row] / float(1 << weight_shift);
+    rows.restart[i] = 1 - step.alpha[row];
   }
   return rows;
 }
@@ -86,7 +87,7 @@ RWPM_DEVICE void pack_weights(uint32_t (&packed)[KEYS / 16][4], const float (&sc
 }
 
 // Stores channels [channel, channel + COUNT) of both rows as far as the target has them:
-// sum_scale * sum + (1 - alpha) * start.
+// sum_scale * sum + restart * start.
 template <int COUNT>
 RWPM_DEVICE void store_target(const float (&sum)[COUNT / 2], const ExactStep& step, int batch, const RowPair& rows,
                               int channel, int lane) {
@@ -100,8 +101,8 @@ RWPM_DEVICE void store_target(const float (&sum)[COUNT / 2], const ExactStep& st
       const int64_t offset = step.row(batch, rows.first + 8 * row) * step.width + column;
       float first, second;
       cvt_f32_f16x2(*reinterpret_cast<const uint32_t*>(step.start + offset), first, second);
-      first = fma(rows.sum_scale[row], sum[group * 4 + row * 2], (1 - step.alpha) * first);
-      second = fma(rows.sum_scale[row], sum[group * 4 + row * 2 + 1], (1 - step.alpha) * second);
+      first = fma(rows.sum_scale[row], sum[group * 4 + row * 2], rows.restart[row] * first);
+      second = fma(rows.sum_scale[row], sum[group * 4 + row * 2 + 1], rows.restart[row] * second);
       *reinterpret_cast<uint32_t*>(step.target + offset) = cvt_rn_f16x2_f32(first, second);
     }
   }

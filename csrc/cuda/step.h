@@ -1,5 +1,5 @@
 // One exact transition of the walk as plain pointers and sizes: for every pixel i of a block that streams
-//   target_i = alpha * sum_{j != i} S_ij source_j + (1 - alpha) * start_i,
+//   target_i = alpha_i * sum_{j != i} S_ij source_j + (1 - alpha_i) * start_i,
 //   S_ij = exp2(min(scale * cosine_ij - row_max_i, 0)) * inv_row_sum_i,
 //   cosine_ij = key_i . key_j inv_norm_i inv_norm_j,
 // with S_ji in place of S_ij if adjoint. Weights are multiplied by 2^weight_shift and rounded to float16; without
@@ -27,13 +27,14 @@ struct ExactStep {
   const float* inv_norm;           // [batch, padded] 1 / norm of a row of keys
   const float* row_max;            // [batch, padded] largest logit of a row; inf where a row has none
   const float* inv_row_sum;        // [batch, padded] 1 / sum of exp2(logit - row_max), in [0, 1]
+  const float* alpha;              // [batch, padded] in [0, 1]
   const int8_t* streaming_blocks;  // [batch, padded / block_pixels] nonzero: compute this block; null: compute all
   const Half* start;               // [batch, padded, width]
   const Half* source;              // [batch, padded, width]
   Half* target;                    // [batch, padded, width]; other blocks are left as they are
   int batch, padded;
   int channels, width;  // multiples of 16
-  float scale, alpha;
+  float scale;
   bool adjoint;
 
   RWPM_CONSTEXPR int64_t row(int entry, int pixel) const { return int64_t(entry) * padded + pixel; }

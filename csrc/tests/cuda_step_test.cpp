@@ -26,7 +26,7 @@ struct Case {
 // The arguments of a kernel, and the result that it should have.
 struct TestStep {
   std::vector<Half> keys, start, source, target;
-  std::vector<float> inv_norm, row_max, inv_row_sum, expected;
+  std::vector<float> inv_norm, row_max, inv_row_sum, alpha, expected;
   std::vector<int8_t> streaming_blocks;
   ExactStep step;
 
@@ -41,6 +41,7 @@ struct TestStep {
     inv_norm.assign(rows, 0);
     row_max.assign(rows, std::numeric_limits<float>::infinity());
     inv_row_sum.assign(rows, 0);
+    alpha.assign(rows, 0);
     expected.assign(rows * size_t(c.width), 0);
     streaming_blocks.assign(rows / block_pixels, 1);
     if (c.some_blocks)
@@ -77,7 +78,8 @@ struct TestStep {
     step.channels = c.channels;
     step.width = c.width;
     step.scale = c.low_temperature ? 2e6f : 6;
-    step.alpha = 0.75f;
+    for (size_t row = 0; row < alpha.size(); ++row) alpha[row] = 0.5f + 0.5f * float(row % 7) / 7;
+    step.alpha = alpha.data();
     step.adjoint = c.adjoint;
     for (int b = 0; b < c.batch; ++b) compute_expected(c, b);
   }
@@ -117,8 +119,8 @@ struct TestStep {
         for (size_t k = 0; k < sum.size(); ++k) sum[k] += weight * half_to_float(source[(first + j) * sum.size() + k]);
       }
       for (size_t k = 0; k < sum.size(); ++k)
-        expected[(first + i) * sum.size() + k] =
-            float(step.alpha * sum[k] + (1 - step.alpha) * half_to_float(start[(first + i) * sum.size() + k]));
+        expected[(first + i) * sum.size() + k] = float(
+            alpha[first + i] * sum[k] + (1 - alpha[first + i]) * half_to_float(start[(first + i) * sum.size() + k]));
     }
   }
 

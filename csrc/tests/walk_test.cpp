@@ -2,6 +2,7 @@
 // machine.
 #include "walk.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -22,6 +23,7 @@ struct Case {
   double alpha = 0.99;
   int64_t steps = 3;
   double temperature = 0.01;
+  double anchor = -1, anchor_share = 0;
   bool adjoint = false;
   bool channels_first = false;
   std::vector<T> embeddings, values;
@@ -31,6 +33,7 @@ struct Case {
     return std::string(sizeof(T) == 4 ? "float32" : "float64") + " N=" + std::to_string(pixels) +
            " D=" + std::to_string(channels) + " C=" + std::to_string(value_channels) +
            " steps=" + std::to_string(steps) + " tau=" + std::to_string(temperature) + (adjoint ? " adjoint" : "") +
+           " anchor=" + std::to_string(anchor) + " share=" + std::to_string(anchor_share) +
            (channels_first ? " channels first" : "");
   }
 
@@ -65,6 +68,8 @@ struct Case {
     p.alpha = alpha;
     p.steps = steps;
     p.temperature = temperature;
+    p.anchor = anchor;
+    p.anchor_share = anchor_share;
     p.adjoint = adjoint;
     p.result = result.data();
     rwpm::walk(p, rwpm::parallel_for_threads(threads));
@@ -84,7 +89,7 @@ struct Case {
     std::vector<double> result(values.begin(), values.end());
     const size_t n = valid.size();
     if (n < 2) return result;
-    std::vector<double> q(n * channels), s(n * n), m(n * value_channels);
+    std::vector<double> q(n * channels), s(n * n), m(n * value_channels), log_sum(n), proceed(n, alpha);
     for (size_t i = 0; i < n; ++i) {
       double squares = 0;
       for (int64_t d = 0; d < channels; ++d) squares += std::pow(double(embedding(valid[i], d)), 2);
@@ -101,20 +106,34 @@ struct Case {
       }
       for (size_t j = 0; j < n; ++j) sum += s[i * n + j] = j == i ? 0 : std::exp(s[i * n + j] - row_max);
       for (size_t j = 0; j < n; ++j) s[i * n + j] /= sum;
+      log_sum[i] = row_max + std::log(sum);
+    }
+    if (anchor > -1 || anchor_share > 0) {
+      std::vector<double> sorted = log_sum;
+      std::sort(sorted.begin(), sorted.end());
+      const double logit =
+          anchor_share > 0 ? sorted[size_t(std::ceil(anchor_share * double(n))) - 1] : anchor / temperature;
+      for (size_t i = 0; i < n; ++i) proceed[i] = alpha / (1 + std::exp(logit - log_sum[i]));
     }
     for (size_t i = 0; i < n; ++i)
       for (int64_t c = 0; c < value_channels; ++c) m[i * value_channels + c] = values[valid[i] * value_channels + c];
     const std::vector<double> start = m;
+    std::vector<double> sum(m.size());  // of the gradients before each transposed transition
     for (int64_t t = 0; t < steps; ++t) {
       std::vector<double> next(m.size());
       for (size_t i = 0; i < n; ++i)
         for (size_t j = 0; j < n; ++j) {
-          const double weight = alpha * (adjoint ? s[j * n + i] : s[i * n + j]);
+          const double weight = adjoint ? proceed[j] * s[j * n + i] : proceed[i] * s[i * n + j];
           for (int64_t c = 0; c < value_channels; ++c)
             next[i * value_channels + c] += weight * m[j * value_channels + c];
         }
-      for (size_t k = 0; k < m.size(); ++k) m[k] = next[k] + (1 - alpha) * start[k];
+      for (size_t k = 0; k < m.size(); ++k) {
+        sum[k] += m[k];
+        m[k] = next[k] + (adjoint ? 0 : (1 - proceed[k / size_t(value_channels)]) * start[k]);
+      }
     }
+    if (adjoint)
+      for (size_t k = 0; k < m.size(); ++k) m[k] += (1 - proceed[k / size_t(value_channels)]) * sum[k];
     for (size_t i = 0; i < n; ++i)
       for (int64_t c = 0; c < value_channels; ++c) result[valid[i] * value_channels + c] = m[i * value_channels + c];
     return result;
@@ -165,6 +184,12 @@ void test_all() {
   run(150, 16, 7, [](Case<T>& c) { c.channels_first = true; }).test();
   for (const double alpha : {0., 0.5, 1.}) run(60, 16, 3, [&](Case<T>& c) { c.alpha = alpha; }).test();
   for (const int64_t steps : {0, 1, 2, 40}) run(60, 16, 3, [&](Case<T>& c) { c.steps = steps; }).test();
+  for (const bool adjoint : {false, true}) {
+    for (const double anchor : {-1., 0., 0.9, 2.})
+      run(150, 16, 7, [&](Case<T>& c) { c.anchor = anchor, c.adjoint = adjoint; }).test();
+    for (const double share : {0.01, 0.5, 1.})
+      run(150, 16, 7, [&](Case<T>& c) { c.anchor_share = share, c.adjoint = adjoint; }).test();
+  }
 
   Case<T> broken = run(100, 12, 3, same);
   broken.embeddings[5 * 12] = std::numeric_limits<T>::quiet_NaN();
