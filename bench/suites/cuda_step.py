@@ -43,10 +43,10 @@ def time_case(pixels: int, channels: int, values: int, rounds: int) -> list[dict
     start, _ = pack_state(v, graph, check=True)
     sums = by_triton.row_sums(graph, None)
     expected, target = (HalfPair.empty(*start.high.shape, has_low=False, device=e.device) for _ in range(2))
-    inputs = (graph, sums, None, start, start)
-    by_triton.exact_step(*inputs, expected, 0.9, False)
+    inputs, alpha = (graph, sums, None, start, start), graph.per_row(0.9)
+    by_triton.exact_step(*inputs, expected, alpha, False)
 
-    runs: dict[str, Callable[[], None]] = {"triton": lambda: by_triton.exact_step(*inputs, target, 0.9, False)}
+    runs: dict[str, Callable[[], None]] = {"triton": lambda: by_triton.exact_step(*inputs, target, alpha, False)}
     rows: list[dict[str, Any]] = []
     for kernel in cuda_step.KERNELS[1:]:
         row = {"pixels": pixels, "channels": channels, "value_channels": values, "kernel": kernel}
@@ -54,12 +54,12 @@ def time_case(pixels: int, channels: int, values: int, rounds: int) -> list[dict
             rows.append(row | {"reason": reason})
             continue
         target.high.fill_(torch.nan)
-        cuda_step.exact_step(*inputs, target, 0.9, False, kernel=kernel)
+        cuda_step.exact_step(*inputs, target, alpha, False, kernel=kernel)
         error = ((target.high.float() - expected.high.float()).norm() / expected.high.float().norm()).item()
         if not error <= MAX_ERROR:
             rows.append(row | {"reason": f"wrong: error {error:.1e} relative to Triton's result"})
             continue
-        runs[kernel] = lambda kernel=kernel: cuda_step.exact_step(*inputs, target, 0.9, False, kernel=kernel)
+        runs[kernel] = lambda kernel=kernel: cuda_step.exact_step(*inputs, target, alpha, False, kernel=kernel)
 
     repeats = max(1, round(0.05 / seconds_of(runs["triton"], 2)))
     times: dict[str, list[float]] = {kernel: [] for kernel in runs}

@@ -54,7 +54,7 @@ def check(serves):
         results = []
         for step in (by_triton.exact_step, lambda *inputs: cuda_step.exact_step(*inputs, kernel=kernel)):
             target = HalfPair(torch.full_like(start.high, torch.nan), None)
-            step(graph, sums, streaming_blocks, start, source, target, alpha, adjoint)
+            step(graph, sums, streaming_blocks, start, source, target, graph.per_row(alpha), adjoint)
             results.append(target.high)
         torch.cuda.synchronize()
         wanted, got = results
@@ -130,9 +130,9 @@ def test_walk_matches_the_reference(serves, kernel):
         pytest.skip(reason)
     for _ in range(4):
         target = HalfPair(torch.full_like(start.high, torch.nan), None)
-        cuda_step.exact_step(graph, sums, None, start, state, target, 0.9, False, kernel=kernel)
+        cuda_step.exact_step(graph, sums, None, start, state, target, graph.per_row(0.9), False, kernel=kernel)
         state = target
-    got = unpack_state(state, factor, graph, v)
+    got = unpack_state(state.to_float(), factor, graph, v)
     wanted = reference.walk(e.double(), v.double(), alpha=0.9, steps=4, temperature=0.05)
     assert relative_error(got.cpu(), wanted.cpu()) <= 1e-3
 
@@ -142,11 +142,11 @@ def test_runs_on_the_current_stream_and_in_a_graph(serves):
     graph, start, _ = pack(e, v)
     sums = by_triton.row_sums(graph, None)
     target, replayed = (HalfPair(torch.full_like(start.high, torch.nan), None) for _ in range(2))
-    cuda_step.exact_step(graph, sums, None, start, start, target, 0.9, False)
+    cuda_step.exact_step(graph, sums, None, start, start, target, graph.per_row(0.9), False)
     torch.cuda.synchronize()
     recorded = torch.cuda.CUDAGraph()
     with torch.cuda.graph(recorded):
-        cuda_step.exact_step(graph, sums, None, start, start, replayed, 0.9, False)
+        cuda_step.exact_step(graph, sums, None, start, start, replayed, graph.per_row(0.9), False)
     assert replayed.high.isnan().all()
     recorded.replay()
     torch.cuda.synchronize()
@@ -158,6 +158,8 @@ def test_wrong_tensors_are_told(serves):
     sums = by_triton.row_sums(graph, None)
     short = HalfPair(start.high[:, :128].contiguous(), None)
     with pytest.raises(RuntimeError, match=r"target: expected shape \[1, 256, 32\], got \[1, 128, 32\]"):
-        cuda_step.exact_step(graph, sums, None, start, start, short, 0.9, False)
+        cuda_step.exact_step(graph, sums, None, start, start, short, graph.per_row(0.9), False)
     with pytest.raises(RuntimeError, match=r"source: expected dtype torch.float16, got torch.float32"):
-        cuda_step.exact_step(graph, sums, None, start, HalfPair(start.high.float(), None), start, 0.9, False)
+        cuda_step.exact_step(
+            graph, sums, None, start, HalfPair(start.high.float(), None), start, graph.per_row(0.9), False
+        )

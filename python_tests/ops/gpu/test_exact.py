@@ -141,8 +141,8 @@ def test_every_shape_of_tile(device, tile):
     graph = pack_graph(e[None].to(device), mask[None].to(device), 0.01)
     start, factor = pack_state(values, graph, check=True)
     sums = row_sums(graph, None, tiles=(tile,))
-    state = take_steps(graph, start, 0.99, 2, sums=sums, exact_step=partial(exact_step, tiles=(tile,)))
-    got = unpack_state(state, factor, graph, values)[0].cpu()
+    state = take_steps(graph, start, graph.per_row(0.99), 2, sums=sums, exact_step=partial(exact_step, tiles=(tile,)))
+    got = unpack_state(state.to_float(), factor, graph, values)[0].cpu()
     assert relative_error(got, exactly(e, v, mask, steps=2)) <= BOUND[torch.float32]
 
 

@@ -86,10 +86,11 @@ def unsupported_reason(graph: PackedGraph, state: HalfPair, kernel: str = "auto"
 
 def exact_step(
     graph: PackedGraph, sums: RowSums, streaming_blocks: Tensor | None, start: HalfPair, source: HalfPair,
-    target: HalfPair, alpha: float, adjoint: bool, *, kernel: str = "auto",
+    target: HalfPair, alpha: Tensor, adjoint: bool, *, kernel: str = "auto",
 ) -> None:  # fmt: skip
-    """Make one exact transition, ``target = alpha S source + (1 - alpha) start``, where :func:`unsupported_reason` is
-    None.
+    """Make one exact transition, ``target = alpha_i S source + (1 - alpha_i) start``.
+
+    :func:`unsupported_reason` has to be None.
 
     Args:
         graph: packed embeddings.
@@ -98,7 +99,7 @@ def exact_step(
         start: [B, padded, C].
         source: [B, padded, C].
         target: [B, padded, C], written; blocks that do not stream are left as they are.
-        alpha: in [0, 1].
+        alpha: [B, padded], in [0, 1].
         adjoint: whether to take the transpose of S.
         kernel: one of :data:`KERNELS`.
 
@@ -109,12 +110,12 @@ def exact_step(
         graph.keys.high,
         graph.inv_norm,
         *sums,
+        alpha,
         streaming_blocks,
         start.high,
         source.high,
         target.high,
         graph.scale,
-        alpha,
         adjoint,
         kernel,
     )

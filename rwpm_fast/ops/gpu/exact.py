@@ -65,9 +65,9 @@ def row_sums(
 
 def exact_step(
     graph: PackedGraph, sums: RowSums, streaming_blocks: Tensor | None, start: HalfPair, source: HalfPair,
-    target: HalfPair, alpha: float, adjoint: bool, *, tiles: tuple[Tile, ...] = EXACT_TILES,
+    target: HalfPair, alpha: Tensor, adjoint: bool, *, tiles: tuple[Tile, ...] = EXACT_TILES,
 ) -> None:  # fmt: skip
-    """Make one exact transition, ``target = alpha S source + (1 - alpha) start``.
+    """Make one exact transition, ``target = alpha_i S source + (1 - alpha_i) start``.
 
     Args:
         graph: packed embeddings.
@@ -76,7 +76,7 @@ def exact_step(
         start: [B, padded, C].
         source: [B, padded, C].
         target: [B, padded, C], written; blocks that do not stream are left as they are.
-        alpha: in [0, 1].
+        alpha: [B, padded], in [0, 1].
         adjoint: whether to take the transpose of S.
         tiles: to choose from, best first.
     """
@@ -88,10 +88,10 @@ def exact_step(
         launch(
             kernels.step,
             (graph.padded // tile.rows, channels.tiles, graph.batch),
-            *(*graph.keys.pointers(), graph.inv_norm, *sums),
+            *(*graph.keys.pointers(), graph.inv_norm, *sums, alpha),
             graph.valid if streaming_blocks is None else streaming_blocks,
             *(*start.pointers(), *source.pointers(), *target.pointers()),
-            *(graph.scale, alpha, graph.padded, width, channels.first),
+            *(graph.scale, graph.padded, width, channels.first),
             D0=graph.channels[0],
             D1=graph.channels[1],
             C0=channels.main,

@@ -7,7 +7,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from ..anchor import iterate
 from ..csr import csr_of_pairs
+from .anchor import log_sums
 from .pack import PackedGraph, pack_graph, pack_state, unpack_state
 from .sparse import GROUP, Pairs, build_pairs
 from .walk import take_steps
@@ -18,21 +20,26 @@ class BlockSparseMatrix:
 
     Attributes:
         dropped_mass: [n] float32, upper bound of the share of its mass that a row dropped.
+        log_sum: [n] float32, logarithm of the sum of exp(cosine / temperature) over what a row keeps.
     """
 
     def __init__(self, graph: PackedGraph, pairs: Pairs):
         self._graph = graph
         self._pairs = pairs
         self.dropped_mass = pairs.dropped_mass[0, : graph.pixels]
+        self.log_sum = log_sums(None, pairs)[0, : graph.pixels]
 
-    def walk(self, values: Tensor, *, alpha: float, steps: int) -> Tensor:
-        """Walk values [n, C]; float64 ones in float64, on float32 weights. Differentiable."""
+    def walk(self, values: Tensor, *, alpha: float, steps: int, own_weight: Tensor | None = None) -> Tensor:
+        """Walk values [n, C]; see :class:`rwpm_fast.ops.backends.Matrix`."""
         if values.requires_grad and torch.is_grad_enabled():
-            return _Walk.apply(values, self, alpha, steps)
+            return _Walk.apply(values, self, alpha, steps, own_weight)
         if values.dtype == torch.float64 or steps == 0 or values.numel() == 0:
-            return _iterate(self._csr, values, alpha, steps)
+            return _iterate(self._csr, values, alpha, steps, own_weight)
         start, factor = pack_state(values[None], self._graph, check=False)
-        state = take_steps(self._graph, start, alpha, steps, pairs=self._pairs)
+        continuing = self._graph.per_row(alpha)
+        if own_weight is not None:
+            continuing[0, : self._graph.pixels] *= 1 - own_weight
+        state = take_steps(self._graph, start, continuing, steps, pairs=self._pairs).to_float()
         return unpack_state(state, factor, self._graph, values[None])[0]
 
     def pairs(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -67,19 +74,20 @@ def build_matrix(embeddings: Tensor, *, temperature: float, tolerance: float) ->
 
 class _Walk(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, values, matrix, alpha, steps):
-        ctx.matrix, ctx.settings = matrix, (alpha, steps)
-        return matrix.walk(values.detach(), alpha=alpha, steps=steps)
+    def forward(ctx, values, matrix, alpha, steps, own_weight):
+        ctx.matrix, ctx.settings = matrix, (alpha, steps, own_weight)
+        return matrix.walk(values.detach(), alpha=alpha, steps=steps, own_weight=own_weight)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, gradient):
-        return _iterate(ctx.matrix._transposed, gradient, *ctx.settings), None, None, None
+        walked = _iterate(ctx.matrix._transposed, gradient, *ctx.settings, adjoint=True)
+        return walked, None, None, None, None
 
 
-def _iterate(S: Tensor, values: Tensor, alpha: float, steps: int) -> Tensor:
+def _iterate(
+    S: Tensor, values: Tensor, alpha: float, steps: int, own_weight: Tensor | None, *, adjoint: bool = False
+) -> Tensor:
     S, start = (t.to(torch.promote_types(values.dtype, torch.float32)) for t in (S, values))
-    m = start
-    for _ in range(steps):
-        m = torch.add((1 - alpha) * start, S @ m, alpha=alpha)
-    return m.to(values.dtype)
+    walked = iterate(S.matmul, start, alpha=alpha, steps=steps, own_weight=own_weight, adjoint=adjoint)
+    return walked.to(values.dtype)

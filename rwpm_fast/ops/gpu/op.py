@@ -27,10 +27,13 @@ def walk(
     steps: int = DEFAULTS.steps,
     temperature: float = DEFAULTS.temperature,
     tolerance: float = DEFAULTS.tolerance,
+    anchor: float = DEFAULTS.anchor,
+    anchor_share: float = DEFAULTS.anchor_share,
     adjoint: bool = False,
 ) -> Tensor:
     """Walk checked tensors as :func:`rwpm_fast.walk` does; with ``adjoint``, exactly and by the transpose of S."""
     settings = {"alpha": alpha, "steps": steps, "temperature": temperature, "tolerance": tolerance}
+    settings |= {"anchor": anchor, "anchor_share": anchor_share}
     return _walk(embeddings, values, mask, **settings, adjoint=adjoint)
 
 
@@ -56,11 +59,18 @@ def walk_with_stats(
     """Walk one image, [N, D] and [N, C], and say what was done: the fields of ``WalkInfo`` but the times."""
     values = embeddings if values is None else values
     batch = embeddings[None], values[None], None if mask is None else mask[None]
-    walked, graph, pairs = walk_batch(*batch, **settings, on_phase=on_phase)
+    walked, graph, pairs, own_weight = walk_batch(*batch, **settings, on_phase=on_phase)
     pixels = 0 if graph is None or settings["alpha"] == 0 else int((graph.valid != 0).sum())
     if graph is None or pixels < 2:
         return walked[0], {"path": "none", "pixels": 0, "kept": 0, "dropped_mass": 0.0}
-    stats = {"path": "streaming", "pixels": pixels, "kept": pixels * (pixels - 1), "dropped_mass": 0.0}
+    anchored = 0 if own_weight is None else int((own_weight >= 0.5).sum())
+    stats = {
+        "path": "streaming",
+        "pixels": pixels,
+        "kept": pixels * (pixels - 1),
+        "dropped_mass": 0.0,
+        "anchored": anchored,
+    }
     return walked[0], stats if pairs is None else stats | pairs.stats(graph)
 
 

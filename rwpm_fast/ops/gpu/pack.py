@@ -83,6 +83,10 @@ class PackedGraph:
     def padded(self) -> int:
         return self.valid.shape[1]
 
+    def per_row(self, number: float) -> Tensor:
+        """The same number for every row, [B, padded] float32."""
+        return torch.full_like(self.inv_norm, number)
+
     def high_only(self) -> PackedGraph:
         """The same graph without the keys' low halves."""
         return replace(self, keys=HalfPair(self.keys.high, None))
@@ -161,10 +165,11 @@ def pack_state(values: Tensor, graph: PackedGraph, *, check: bool) -> tuple[Half
     return state, factor
 
 
-def unpack_state(state: HalfPair, factor: Tensor, graph: PackedGraph, values: Tensor) -> Tensor:
-    """Unpack the state as values [B, N, C]; a pixel outside the graph, or isolated in it, keeps its own value."""
+def unpack_state(state: Tensor, factor: Tensor, graph: PackedGraph, values: Tensor) -> Tensor:
+    """Unpack a state [B, padded, width] float32 as values [B, N, C]; a pixel outside the graph, or isolated in it,
+    keeps its own value."""
     pixels, channels = values.shape[1:]
-    walked = (state.to_float()[:, :pixels, :channels] / factor[:, None]).to(values.dtype)
+    walked = (state[:, :pixels, :channels] / factor[:, None]).to(values.dtype)
     valid = graph.valid[:, :pixels] != 0
     inside = valid & (valid.sum(1, keepdim=True) > 1)
     return torch.where(inside[..., None], walked, values).contiguous()

@@ -35,6 +35,7 @@ class Pairs:
         weights: [capacity / WEIGHT_BLOCK, GROUP, WEIGHT_BLOCK], 2^15 times as large; not normalized.
         weight_factor: [B, padded], one over the sum of a row's weights as they are stored, 2^-15 included; not written
             for groups that stream.
+        log_unit: [B, padded], log2 of the unit of a row's weights, of which weight_factor leaves out the 2^15.
         dropped_mass: [B, padded], upper bound of the share of its mass that a row drops.
         streaming_blocks: [B, padded / BLOCK] int8, blocks of rows that stream.
     """
@@ -45,6 +46,7 @@ class Pairs:
     columns: Tensor
     weights: HalfPair
     weight_factor: Tensor
+    log_unit: Tensor
     dropped_mass: Tensor
     streaming_blocks: Tensor
 
@@ -90,7 +92,15 @@ def build_pairs(graph: PackedGraph, tolerance: float, *, has_low: bool, config: 
     weight_factor = torch.empty_like(graph.inv_norm)
     order = slots.argsort(descending=True, stable=True)
     pairs = Pairs(
-        order, begins, counts, columns, weights, weight_factor, mask.dropped_mass, streaming_blocks.to(torch.int8)
+        order,
+        begins,
+        counts,
+        columns,
+        weights,
+        weight_factor,
+        mask.max_logit_bound,
+        mask.dropped_mass,
+        streaming_blocks.to(torch.int8),
     )
     launch(
         select_kernels.list_columns,
@@ -134,23 +144,23 @@ def allocate_lists(graph: PackedGraph, has_low: bool) -> tuple[Tensor, HalfPair]
             blocks //= 2
 
 
-def sparse_step(pairs: Pairs, start: HalfPair, source: HalfPair, target: HalfPair, alpha: float) -> None:
-    """Make one transition of the groups that have a list, ``target = alpha S source + (1 - alpha) start``.
+def sparse_step(pairs: Pairs, start: HalfPair, source: HalfPair, target: HalfPair, alpha: Tensor) -> None:
+    """Make one transition of the groups that have a list, ``target = alpha_i S source + (1 - alpha_i) start``.
 
     Args:
         pairs: of the graph, with weights in as many halves as the states.
         start: [B, padded, C].
         source: [B, padded, C].
         target: [B, padded, C], written; groups that stream are left as they are.
-        alpha: in [0, 1].
+        alpha: [B, padded], in [0, 1].
     """
     _, padded, width = source.high.shape
     for channels in channel_tiles(width, source.halves):
         launch(
             kernels.step,
             (len(pairs.order), channels.tiles),
-            *(pairs.order, *pairs.pointers(), *start.pointers(), *source.pointers(), *target.pointers()),
-            *(alpha, padded, width, channels.first),
+            *(pairs.order, *pairs.pointers(), alpha, *start.pointers(), *source.pointers(), *target.pointers()),
+            *(padded, width, channels.first),
             C0=channels.main,
             C1=channels.tail,
             GROUP=GROUP,

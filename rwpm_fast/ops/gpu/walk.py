@@ -8,6 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..anchor import own_weights
+from ..settings import is_anchored
+from .anchor import log_sums, take_transposed_steps
 from .exact import RowSums, exact_step, row_sums
 from .kernels.tiles import MAX_CHANNELS
 from .pack import HalfPair, PackedGraph, pack_graph, pack_state, unpack_state
@@ -30,7 +33,7 @@ def unsupported_reason(embeddings: Tensor, values: Tensor) -> str | None:
 def take_steps(
     graph: PackedGraph,
     start: HalfPair,
-    alpha: float,
+    alpha: Tensor,
     steps: int,
     *,
     pairs: Pairs | None = None,
@@ -43,7 +46,7 @@ def take_steps(
     Args:
         graph: packed embeddings.
         start: [B, padded, C].
-        alpha: in [0, 1].
+        alpha: [B, padded], in [0, 1].
         steps: number of transitions, >= 0.
         pairs: kept pairs of the rows that do not stream; None: every row streams.
         sums: of the rows that stream; None: no row does.
@@ -72,11 +75,13 @@ class WalkResult(NamedTuple):
         values: [B, N, C], walked.
         graph: packed embeddings; None: there was nothing to walk.
         pairs: kept pairs; None: every row streamed.
+        own_weight: [B, padded], weight of every pixel's own value; None without an anchor.
     """
 
     values: Tensor
     graph: PackedGraph | None
     pairs: Pairs | None
+    own_weight: Tensor | None
 
 
 def walk_batch(
@@ -88,6 +93,8 @@ def walk_batch(
     steps: int,
     temperature: float,
     tolerance: float = 0.0,
+    anchor: float = -1.0,
+    anchor_share: float = 0.0,
     adjoint: bool = False,
     exact_step: Callable[..., None] = exact_step,
     on_phase: Callable[[str], None] = lambda phase: None,
@@ -103,13 +110,15 @@ def walk_batch(
         steps: number of transitions, >= 0.
         temperature: of the softmax, > 0.
         tolerance: share of its mass that a row may drop, in [0, 1); 0: the exact walk.
+        anchor: cosine of a pixel with its own value; -1 or lower: no anchor.
+        anchor_share: share of the pixels to anchor, in [0, 1]; 0: by ``anchor``.
         adjoint: whether to walk by the transpose of S, exactly.
         exact_step: makes an exact transition; :func:`rwpm_fast.ops.gpu.cuda_step.exact_step` may serve in its place.
         on_phase: called when a phase has been launched: "pack", "build", "steps".
         config: how pairs are screened and selected.
     """
     if steps == 0 or values.numel() == 0 or embeddings.shape[1] < 2:
-        return WalkResult(values.clone(memory_format=torch.contiguous_format), None, None)
+        return WalkResult(values.clone(memory_format=torch.contiguous_format), None, None, None)
     graph = pack_graph(embeddings, mask, temperature)
     # A gradient that is not finite must show: values are checked in a forward walk only.
     start, factor = pack_state(values, graph, check=not adjoint)
@@ -118,8 +127,19 @@ def walk_batch(
     if tolerance > 0 and not adjoint:
         pairs = build_pairs(graph, tolerance, has_low=start.has_low, config=config)
     sums = row_sums(graph, None if pairs is None else pairs.streaming_blocks)
+    own_weight = None
+    if is_anchored(anchor, anchor_share):
+        own_weight = own_weights(
+            log_sums(sums, pairs), temperature=temperature, anchor=anchor, anchor_share=anchor_share
+        )
+    continuing = graph.per_row(alpha) if own_weight is None else alpha * (1 - own_weight)
     on_phase("build")
-    state = take_steps(graph, start, alpha, steps, pairs=pairs, sums=sums, adjoint=adjoint, exact_step=exact_step)
+    if adjoint and own_weight is not None:
+        state = take_transposed_steps(graph, start, continuing, steps, sums=sums, exact_step=exact_step)
+    else:
+        state = take_steps(
+            graph, start, continuing, steps, pairs=pairs, sums=sums, adjoint=adjoint, exact_step=exact_step
+        ).to_float()
     walked = unpack_state(state, factor, graph, values)
     on_phase("steps")
-    return WalkResult(walked, graph, pairs)
+    return WalkResult(walked, graph, pairs, own_weight)

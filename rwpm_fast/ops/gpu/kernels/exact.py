@@ -86,16 +86,16 @@ def step(
     p_inv_norm,  # [B, padded]
     p_row_max,  # [B, padded]
     p_inv_row_sum,  # [B, padded]
+    p_alpha,  # [B, padded]
     p_streaming_blocks,  # [B, blocks] int8
     p_start,  # [B, padded, width]
     p_start_low,
     p_source,  # [B, padded, width]
     p_source_low,
     # output
-    p_target,  # [B, padded, width]: alpha S source + (1 - alpha) start
+    p_target,  # [B, padded, width]: alpha_i S source + (1 - alpha_i) start
     p_target_low,
     scale,
-    alpha,
     padded,
     width,
     first_channel,
@@ -177,9 +177,10 @@ def step(
     b_factor = tl.full([BM], WEIGHT_UNIT, tl.float32)
     if not ADJOINT:
         b_factor = b_factor * tl.load(p_inv_row_sum + o_row)
+    b_alpha = tl.load(p_alpha + i_batch * padded + o_row)
     o_out = (i_batch * padded + o_row) * width + i_channel
-    store_step(b_acc, b_factor, alpha, o_out, p_start, p_start_low, p_target, p_target_low, 0, C0, VALUES_HAVE_LOW)
+    store_step(b_acc, b_factor, b_alpha, o_out, p_start, p_start_low, p_target, p_target_low, 0, C0, VALUES_HAVE_LOW)
     if C1 > 0:
         store_step(
-            b_acc_tail, b_factor, alpha, o_out, p_start, p_start_low, p_target, p_target_low, C0, C1, VALUES_HAVE_LOW
+            b_acc_tail, b_factor, b_alpha, o_out, p_start, p_start_low, p_target, p_target_low, C0, C1, VALUES_HAVE_LOW
         )

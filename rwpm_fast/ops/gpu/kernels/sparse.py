@@ -94,14 +94,14 @@ def step(
     p_weights,  # [capacity / WEIGHT_BLOCK, GROUP, WEIGHT_BLOCK]
     p_weights_low,
     p_weight_factor,  # [B, padded]
+    p_alpha,  # [B, padded]
     p_start,  # [B, padded, width]
     p_start_low,
     p_source,  # [B, padded, width]
     p_source_low,
     # output
-    p_target,  # [B, padded, width]: alpha S source + (1 - alpha) start, in the groups that have a list
+    p_target,  # [B, padded, width]: alpha_i S source + (1 - alpha_i) start, in the groups that have a list
     p_target_low,
-    alpha,
     padded,
     width,
     first_channel,
@@ -141,9 +141,10 @@ def step(
             b_acc_tail = add_values(b_acc_tail, b_weight, b_low, p_value, p_value_low, C0, C1, VALUES_HAVE_LOW)
     o_row_out = i_batch * padded + (i_group % groups) * GROUP + tl.arange(0, GROUP)
     b_factor = tl.load(p_weight_factor + o_row_out)
+    b_alpha = tl.load(p_alpha + o_row_out)
     o_out = o_row_out * width + i_channel
-    store_step(b_acc, b_factor, alpha, o_out, p_start, p_start_low, p_target, p_target_low, 0, C0, VALUES_HAVE_LOW)
+    store_step(b_acc, b_factor, b_alpha, o_out, p_start, p_start_low, p_target, p_target_low, 0, C0, VALUES_HAVE_LOW)
     if C1 > 0:
         store_step(
-            b_acc_tail, b_factor, alpha, o_out, p_start, p_start_low, p_target, p_target_low, C0, C1, VALUES_HAVE_LOW
+            b_acc_tail, b_factor, b_alpha, o_out, p_start, p_start_low, p_target, p_target_low, C0, C1, VALUES_HAVE_LOW
         )

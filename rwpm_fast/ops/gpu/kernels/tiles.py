@@ -174,7 +174,7 @@ def add_values(
 def store_step(
     b_acc,  # [BM, C] sums of weights times values, before they are multiplied by b_factor
     b_factor,  # [BM]
-    alpha,
+    b_alpha,  # [BM]
     o_first,  # [BM] int64: offset of a row's first channel
     p_start,
     p_start_low,
@@ -184,12 +184,12 @@ def store_step(
     C: tl.constexpr,
     HAS_LOW: tl.constexpr,
 ):
-    """Store alpha * b_factor * b_acc + (1 - alpha) * start."""
+    """Store b_alpha * b_factor * b_acc + (1 - b_alpha) * start."""
     o_value = o_first[:, None] + FIRST + tl.arange(0, C)[None, :]
     b_start = tl.load(p_start + o_value).to(tl.float32)
     if HAS_LOW:
         b_start += tl.load(p_start_low + o_value).to(tl.float32) * LOW_UNIT
-    b_result = alpha * b_factor[:, None] * b_acc + (1 - alpha) * b_start
+    b_result = b_alpha[:, None] * b_factor[:, None] * b_acc + (1 - b_alpha)[:, None] * b_start
     b_high = high_half(b_result)
     tl.store(p_target + o_value, b_high)
     if HAS_LOW:
