@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from .checks import check_integers
 from .io.arrays import check_unmasked
 from .native import cores, native
-from .ops.settings import DEFAULTS, check_settings
+from .ops.settings import DEFAULTS, WalkSettings
 from .ops.validation import check_shapes
 
 __all__ = ["walk"]
@@ -23,6 +23,8 @@ def walk(
     steps: int = DEFAULTS.steps,
     temperature: float = DEFAULTS.temperature,
     tolerance: float = DEFAULTS.tolerance,
+    anchor: float = DEFAULTS.anchor,
+    anchor_share: float = DEFAULTS.anchor_share,
     threads: int | None = None,
 ) -> NDArray:
     """Walk values with restart on the graph of pixel similarities; see :func:`rwpm_fast.walk` for the definition.
@@ -35,6 +37,8 @@ def walk(
         steps: number of transitions, >= 0.
         temperature: softmax temperature tau > 0.
         tolerance: mass that a row of S may drop, in [0, 1); 0: the exact walk.
+        anchor: cosine of a pixel with its own value; -1 or lower: no anchor. See :func:`rwpm_fast.walk`.
+        anchor_share: share of the pixels to anchor, in [0, 1]; 0: by ``anchor``.
         threads: number of threads, >= 1; all cores that this process may use when None. The bits of the result do not
             depend on it.
 
@@ -47,7 +51,7 @@ def walk(
         ValueError: shapes or settings that do not fit.
         RuntimeError: the compiled module is not built.
     """
-    check_settings(alpha, steps, temperature, tolerance)
+    walk_settings = WalkSettings(alpha, steps, temperature, tolerance, anchor=anchor, anchor_share=anchor_share)
     arrays = {"embeddings": embeddings, "values": values, "mask": mask}
     for name, a in arrays.items():
         if a is not None and not isinstance(a, np.ndarray):
@@ -73,7 +77,7 @@ def walk(
     def batched(a: NDArray) -> NDArray:
         return a if embeddings.ndim == 3 else a[None]
 
-    settings = {"alpha": alpha, "steps": steps, "temperature": temperature, "tolerance": tolerance, "threads": threads}
+    settings = {**walk_settings.operator_kwargs(), "threads": threads}
     masks = [None] * len(batched(embeddings)) if mask is None else batched(mask)
     for e, v, m, out in zip(batched(embeddings), batched(values), masks, batched(result), strict=True):
         # Aligned, because fields of packed records have strides that are not multiples of the element size.

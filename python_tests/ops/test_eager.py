@@ -3,7 +3,7 @@ import torch
 
 from python_tests.helpers import manifold, relative_error
 from rwpm_fast import reference
-from rwpm_fast.ops import eager
+from rwpm_fast.ops import eager, streamed_graph
 from rwpm_fast.ops.settings import WalkSettings
 
 DTYPES = pytest.mark.parametrize(
@@ -15,9 +15,9 @@ def walk(embeddings, values=None, mask=None, *, adjoint=False, **settings):
     return eager.walk(embeddings, values, mask, WalkSettings(**settings), adjoint=adjoint)
 
 
-@pytest.fixture(params=[1, 700, eager.SLAB], ids=["row by row", "few rows", "one slab"])
+@pytest.fixture(params=[1, 700, streamed_graph.SLAB], ids=["row by row", "few rows", "one slab"])
 def slab(request, monkeypatch):
-    monkeypatch.setattr(eager, "SLAB", request.param)
+    monkeypatch.setattr(streamed_graph, "SLAB", request.param)
     return request.param
 
 

@@ -24,12 +24,17 @@ class Matrix(Protocol):
 
     Attributes:
         dropped_mass: [n] float32, share of its exact mass that a row dropped, at most.
+        log_sum: [n] float32, logarithm of the sum of exp(cosine / temperature) over what a row keeps.
     """
 
     dropped_mass: Tensor
+    log_sum: Tensor
 
-    def walk(self, values: Tensor, *, alpha: float, steps: int) -> Tensor:
-        """Walk values [n, C]; float64 values in float64, on float32 weights. Differentiable."""
+    def walk(self, values: Tensor, *, alpha: float, steps: int, own_weight: Tensor | None = None) -> Tensor:
+        """Walk values [n, C]; float64 values in float64, on float32 weights. Differentiable.
+
+        ``own_weight`` [n] is r of the anchored walk; None without an anchor.
+        """
         ...
 
     def pairs(self) -> tuple[Tensor, Tensor, Tensor]:

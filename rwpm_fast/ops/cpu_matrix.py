@@ -6,6 +6,8 @@ Both exist in compiled code only (``csrc/bindings/torch_transition.cpp``); witho
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -18,9 +20,12 @@ class GroupedMatrix:
 
     Attributes:
         dropped_mass: [n] float32, share of its mass that a row dropped, at most.
+        log_sum: [n] float32, logarithm of the sum of exp(cosine / temperature) over what a row keeps.
     """
 
-    def __init__(self, order: Tensor, group_start: Tensor, column: Tensor, weight: Tensor, dropped: Tensor):
+    def __init__(
+        self, order: Tensor, group_start: Tensor, column: Tensor, weight: Tensor, dropped: Tensor, log_sum: Tensor
+    ):
         """
         Args:
             order: [n] int64, the pixel of each row of the matrix.
@@ -28,13 +33,17 @@ class GroupedMatrix:
             column: [entries] int32.
             weight: [entries, 4] float32, of the four rows of a group.
             dropped: [n] float32, dropped mass of each row of the matrix.
+            log_sum: [n] float32, log2 of the sum of each row of the matrix.
         """
         self._parts = order, group_start, column, weight
         self.dropped_mass = torch.empty_like(dropped).index_copy_(0, order, dropped)
+        self.log_sum = torch.empty_like(log_sum).index_copy_(0, order, log_sum) * math.log(2)
 
-    def walk(self, values: Tensor, *, alpha: float, steps: int) -> Tensor:
+    def walk(self, values: Tensor, *, alpha: float, steps: int, own_weight: Tensor | None = None) -> Tensor:
         """Walk values [n, C]; see :class:`rwpm_fast.ops.backends.Matrix`."""
-        return torch.ops.rwpm.transition_walk.default(*self._parts, values, alpha=alpha, steps=steps)
+        if own_weight is not None:
+            own_weight = own_weight.float()[self._parts[0]]
+        return torch.ops.rwpm.transition_walk.default(*self._parts, values, own_weight, alpha=alpha, steps=steps)
 
     def pairs(self) -> tuple[Tensor, Tensor, Tensor]:
         """Row, column and weight of every pair, [kept] each."""
@@ -59,13 +68,13 @@ def build_matrix(
     Returns:
         The matrix; None if the graph is too dense for one.
     """
-    order, group_start, column, weight, dropped = torch.ops.rwpm.transition.default(
+    order, group_start, column, weight, dropped, log_sum = torch.ops.rwpm.transition.default(
         embeddings, valid, temperature=temperature, tolerance=tolerance, width=width
     )
     if len(order) == 0:
         return None
     among_valid = valid.cumsum(0) - 1
-    return GroupedMatrix(among_valid[order], group_start, column, weight, dropped)
+    return GroupedMatrix(among_valid[order], group_start, column, weight, dropped, log_sum)
 
 
 def _transition_fake(embeddings, mask=None, *, temperature=DEFAULTS.temperature, tolerance=1e-4, width=0):
@@ -77,27 +86,39 @@ def _transition_fake(embeddings, mask=None, *, temperature=DEFAULTS.temperature,
         embeddings.new_empty((entries,), dtype=torch.int32),
         embeddings.new_empty((entries, 4), dtype=torch.float32),
         embeddings.new_empty((rows,), dtype=torch.float32),
+        embeddings.new_empty((rows,), dtype=torch.float32),
     )
 
 
 def _walk_fake(
-    order, group_start, column, weight, values, *, alpha=DEFAULTS.alpha, steps=DEFAULTS.steps, adjoint=False
+    order,
+    group_start,
+    column,
+    weight,
+    values,
+    own_weight=None,
+    *,
+    alpha=DEFAULTS.alpha,
+    steps=DEFAULTS.steps,
+    adjoint=False,
 ):
     check_walk_settings(alpha, steps)
     return values.new_empty(values.shape)
 
 
 def _keep_for_backward(ctx, inputs, keyword_only_inputs, output):
-    *matrix, _ = inputs
-    if ctx.needs_input_grad[3]:
+    *matrix, _, own_weight = inputs
+    if ctx.needs_input_grad[3] or ctx.needs_input_grad[5]:
         raise NotImplementedError("weight: no gradient with respect to the matrix, only to the values")
-    ctx.save_for_backward(*matrix)
+    ctx.save_for_backward(*matrix, own_weight)
     ctx.settings = keyword_only_inputs
 
 
 def _backward(ctx, gradient):
     settings = ctx.settings | {"adjoint": not ctx.settings["adjoint"]}
-    return None, None, None, None, torch.ops.rwpm.transition_walk.default(*ctx.saved_tensors, gradient, **settings)
+    *matrix, own_weight = ctx.saved_tensors
+    walked = torch.ops.rwpm.transition_walk.default(*matrix, gradient, own_weight, **settings)
+    return None, None, None, None, walked, None
 
 
 # Another copy of the package in this process may have registered them already.

@@ -10,10 +10,9 @@ from torch import Tensor
 
 from ..products import exact_products
 from ..reference import valid_pixels
-from .settings import WalkSettings, cosine_scale
-
-# Elements of a slab [rows, N]: 64 MiB in float32.
-SLAB = 2**24
+from .anchor import iterate, own_weights
+from .settings import WalkSettings
+from .streamed_graph import StreamedGraph
 
 
 @exact_products
@@ -55,38 +54,15 @@ def _walk_image(
     if settings.steps == 0 or len(valid) < 2 or values.shape[-1] == 0:
         return result
     dtype = torch.promote_types(torch.promote_types(embeddings.dtype, values.dtype), torch.float32)
-    e = embeddings[valid].to(dtype)
-    peak = e.abs().amax(-1, keepdim=True) if e.shape[-1] else e.new_zeros(len(e), 1)
-    e = e / peak.where(peak > 0, 1)  # so that no square over- or underflows
-    q = e / torch.linalg.vector_norm(e, dim=-1, keepdim=True).clamp_min(1e-12 / peak.clamp_min(1e-38))  # [n, D]
-
-    rows = max(1, SLAB // len(q))
-    blocks = [slice(begin, min(begin + rows, len(q))) for begin in range(0, len(q), rows)]
-    scale = cosine_scale(settings.temperature)
-
-    def cosines(block: slice) -> Tensor:
-        c = q[block] @ q.T  # [rows, n]
-        c[torch.arange(len(c)), torch.arange(block.start, block.stop)] = -torch.inf
-        return c
-
-    row_max, row_sum = q.new_empty(len(q), 1), q.new_empty(len(q), 1)
-    for block in blocks:
-        c = cosines(block)
-        row_max[block] = c.amax(-1, keepdim=True)
-        row_sum[block] = c.sub_(row_max[block]).mul_(scale).exp_().sum(-1, keepdim=True)
-
-    start = values[valid].to(dtype)  # [n, C]
-    m, product = start, torch.empty_like(start)
-    for _ in range(settings.steps):
-        if adjoint:  # S^T g = K (g / Z): the weights of row i are in column i
-            shares = m / row_sum
-            for block in blocks:
-                # A product may give a pair two cosines that differ in the last bit: no weight exceeds the largest.
-                product[block] = cosines(block).sub_(row_max.T).clamp_max_(0).mul_(scale).exp_() @ shares
-        else:
-            for block in blocks:
-                weights = cosines(block).sub_(row_max[block]).mul_(scale).exp_().div_(row_sum[block])
-                product[block] = weights @ m
-        m = settings.alpha * product + (1 - settings.alpha) * start
-    result[valid] = m.to(values.dtype)
+    graph = StreamedGraph(embeddings[valid].to(dtype), settings.temperature)
+    own_weight = own_weights(graph.log_sum(), **settings.anchor_kwargs())
+    walked = iterate(
+        graph.multiply_transposed if adjoint else graph.multiply,
+        values[valid].to(dtype),
+        alpha=settings.alpha,
+        steps=settings.steps,
+        own_weight=own_weight,
+        adjoint=adjoint,
+    )
+    result[valid] = walked.to(values.dtype)
     return result

@@ -24,6 +24,8 @@ def walk(
     steps: int = DEFAULTS.steps,
     temperature: float = DEFAULTS.temperature,
     tolerance: float = DEFAULTS.tolerance,
+    anchor: float = DEFAULTS.anchor,
+    anchor_share: float = DEFAULTS.anchor_share,
     backend: str = "auto",
     return_info: Literal[False] = False,
 ) -> Tensor: ...
@@ -37,6 +39,8 @@ def walk(
     steps: int = DEFAULTS.steps,
     temperature: float = DEFAULTS.temperature,
     tolerance: float = DEFAULTS.tolerance,
+    anchor: float = DEFAULTS.anchor,
+    anchor_share: float = DEFAULTS.anchor_share,
     backend: str = "auto",
     return_info: Literal[True],
 ) -> tuple[Tensor, Infos]: ...
@@ -49,17 +53,19 @@ def walk(
     steps: int = DEFAULTS.steps,
     temperature: float = DEFAULTS.temperature,
     tolerance: float = DEFAULTS.tolerance,
+    anchor: float = DEFAULTS.anchor,
+    anchor_share: float = DEFAULTS.anchor_share,
     backend: str = "auto",
     return_info: bool = False,
 ) -> Tensor | tuple[Tensor, Infos]:
     """Walk values with restart on the graph of pixel similarities (equation S.5 of the RWPM supplement).
 
     The walk is ``m <- alpha S m + (1 - alpha) v``, ``steps`` times from ``m = v``; ``S`` is the softmax over cosines of
-    the embeddings at ``temperature`` with self-affinity removed. A pixel that is masked out, or whose embedding or
-    value is not finite, is no part of the graph and keeps its value. Memory grows with N (D + C), never with N^2; up to
-    256 MiB hold cosines that steps keep for later ones. On a GPU a tolerance takes another N^2 / 512 bytes, a bit for
-    every pixel and group of 64. The compiled kernels give the same bits at any number of threads, and Triton's in any
-    run on one device. Autocast changes no dtype.
+    the embeddings at ``temperature`` with self-affinity removed. An anchor gives it back at a similarity of choice. A
+    pixel that is masked out, or whose embedding or value is not finite, is no part of the graph and keeps its value.
+    Memory grows with N (D + C), never with N^2; up to 256 MiB hold cosines that steps keep for later ones. On a GPU a
+    tolerance takes another N^2 / 512 bytes, a bit for every pixel and group of 64. The compiled kernels give the same
+    bits at any number of threads, and Triton's in any run on one device. Autocast changes no dtype.
 
     Args:
         embeddings: [N, D] or [B, N, D], float32, float64, float16 or bfloat16, any strides.
@@ -72,6 +78,10 @@ def walk(
             kernels keep the pairs that matter as a sparse matrix, many times faster where the graph is sparse (at
             tau = 0.01 it is), and stream where it is not. No value is then off by more than
             ``2 * steps * tolerance * max|v|``, and most are by far less.
+        anchor: cosine s0: every pixel has itself as one more neighbor, at this similarity, so that one that resembles
+            no other keeps its value; -1 or lower: no anchor, the published walk. See :func:`rwpm_fast.reference.walk`.
+        anchor_share: share of the pixels to anchor, in [0, 1]: s0 follows from the image, so that these pixels, those
+            that resemble others least, weigh their own value at least as much as all others; 0: s0 is ``anchor``.
         backend: "auto" (the compiled kernels on the CPU, Triton's on a GPU, plain torch where they cannot serve), "cpu"
             or "triton" (these or an error), "cuda" (Triton's, except that exact transitions in 16 bits run in CUDA
             C++), "torch" (plain torch, any device).
@@ -89,7 +99,7 @@ def walk(
         NotImplementedError: the embeddings require a gradient.
         RuntimeError: ``backend`` names kernels that cannot serve; the message says why.
     """
-    settings = WalkSettings(alpha, steps, temperature, tolerance)
+    settings = WalkSettings(alpha, steps, temperature, tolerance, anchor=anchor, anchor_share=anchor_share)
     check_inputs(embeddings, values, mask)
     if embeddings.requires_grad and torch.is_grad_enabled():
         raise NotImplementedError(NO_EMBEDDING_GRADIENT)

@@ -11,10 +11,19 @@ import torch
 from torch import Tensor
 
 from ..reference import valid_pixels
+from .anchor import own_weights
 from .backends import Matrix, choose_backend
 from .csr import csr_of_pairs
-from .settings import DEFAULTS, check_graph_settings, check_walk_settings
+from .settings import (
+    DEFAULTS,
+    check_anchor_settings,
+    check_graph_settings,
+    check_walk_settings,
+    cosine_scale,
+    is_anchored,
+)
 from .solver import Solution, check_solver, solve
+from .streamed_graph import log_sums
 from .validation import NO_EMBEDDING_GRADIENT, check_shapes, check_tensors
 
 # Entries up to which to_csr() writes out a graph that streams: 128 MiB of float32 weights and int32 columns.
@@ -73,7 +82,46 @@ class Transition:
     def __repr__(self) -> str:
         return f"Transition({self.path}, {self.pixels} pixels, {int(self.kept_per_row.sum())} pairs)"
 
-    def walk(self, values: Tensor, *, alpha: float = DEFAULTS.alpha, steps: int = DEFAULTS.steps) -> Tensor:
+    @cached_property
+    def smooth_max(self) -> Tensor:
+        """The smooth maximum of every pixel's cosines with the others, ``temperature * log sum_j exp(cos_ij /
+        temperature)``: [N] float32 (float64 if the embeddings are), -inf for a pixel that is no part of the graph.
+
+        It is small for a pixel that resembles few others, and little. A graph that streams computes it in plain torch,
+        once.
+        """
+        log_sum = self._log_sum()
+        result = log_sum.new_full(self._valid.shape, -math.inf)
+        result[self._valid] = log_sum / cosine_scale(self._temperature)
+        return result
+
+    def own_weights(self, *, anchor: float = DEFAULTS.anchor, anchor_share: float = DEFAULTS.anchor_share) -> Tensor:
+        """Weight r of every pixel's own value in an anchored walk, [N] in [0, 1]; 1 for a pixel that is no part of the
+        graph; see :func:`rwpm_fast.reference.own_weights`.
+
+        Args:
+            anchor: cosine of a pixel with its own value; -1 or lower: no anchor.
+            anchor_share: share of the pixels to anchor, in [0, 1]; 0: by ``anchor``.
+
+        Raises:
+            TypeError: a setting has the wrong type.
+            ValueError: a setting is out of its range.
+        """
+        check_anchor_settings(anchor, anchor_share)
+        result = torch.ones_like(self._valid, dtype=torch.float32)
+        own_weight = self._own_weight(anchor, anchor_share)
+        result[self._valid] = 0.0 if own_weight is None else own_weight.to(result.dtype)
+        return result
+
+    def walk(
+        self,
+        values: Tensor,
+        *,
+        alpha: float = DEFAULTS.alpha,
+        steps: int = DEFAULTS.steps,
+        anchor: float = DEFAULTS.anchor,
+        anchor_share: float = DEFAULTS.anchor_share,
+    ) -> Tensor:
         """Walk values on this graph: ``m <- alpha S m + (1 - alpha) v``, ``steps`` times from ``m = v``.
 
         The result equals that of :func:`rwpm_fast.walk` with the same embeddings, mask, temperature and tolerance, bit
@@ -85,6 +133,8 @@ class Transition:
             values: [N, C], float32, float64, float16 or bfloat16, any strides; finite in every pixel of the graph.
             alpha: continuing probability, in [0, 1].
             steps: number of transitions, >= 0.
+            anchor: cosine of a pixel with its own value; -1 or lower: no anchor. See :func:`rwpm_fast.walk`.
+            anchor_share: share of the pixels to anchor, in [0, 1]; 0: by ``anchor``.
 
         Returns:
             Walked values [N, C], contiguous, in the values' dtype. A pixel that is no part of the graph keeps its
@@ -95,11 +145,20 @@ class Transition:
             ValueError: shapes, devices or settings that do not fit, or a value in the graph that is not finite.
         """
         check_walk_settings(alpha, steps)
-        walked = self._step(self._gather_valid(values), alpha=alpha, steps=steps)
+        check_anchor_settings(anchor, anchor_share)
+        gathered = self._gather_valid(values)
+        walked = self._step(gathered, alpha=alpha, steps=steps, anchor=anchor, anchor_share=anchor_share)
         return self._scatter_valid(values, walked)
 
     def solve(
-        self, values: Tensor, *, alpha: float = DEFAULTS.alpha, rtol: float = 1e-6, max_iterations: int = 1000
+        self,
+        values: Tensor,
+        *,
+        alpha: float = DEFAULTS.alpha,
+        anchor: float = DEFAULTS.anchor,
+        anchor_share: float = DEFAULTS.anchor_share,
+        rtol: float = 1e-6,
+        max_iterations: int = 1000,
     ) -> Solution:
         """Solve for the limit of the walk, ``m = (1 - alpha) (I - alpha S)^-1 v``, m^inf of equation S.6 of the RWPM
         supplement.
@@ -110,6 +169,8 @@ class Transition:
         Args:
             values: [N, C], float32, float64, float16 or bfloat16, any strides; finite in every pixel of the graph.
             alpha: continuing probability, in [0, 1).
+            anchor: cosine of a pixel with its own value; -1 or lower: no anchor. See :func:`rwpm_fast.walk`.
+            anchor_share: share of the pixels to anchor, in [0, 1]; 0: by ``anchor``.
             rtol: residual to reach, > 0; see :class:`rwpm_fast.ops.solver.Solution`. Residuals much below
                 1e-15 / (1 - alpha) cannot be reached.
             max_iterations: transitions at most, >= 1.
@@ -124,6 +185,7 @@ class Transition:
             ValueError: shapes, devices or settings that do not fit, or a value in the graph that is not finite.
         """
         check_solver(alpha, rtol, max_iterations)
+        check_anchor_settings(anchor, anchor_share)
         start = self._gather_valid(values).double()  # [n, C]
         if values.requires_grad and torch.is_grad_enabled():
             raise NotImplementedError("values: solve() gives no gradient; pass values.detach(), or use walk()")
@@ -132,9 +194,12 @@ class Transition:
         # Float32 weights sum to one only to 1e-7, which 1 / (1 - alpha) would enlarge; streamed ones are float64 here.
         sparse = self.path == "sparse"
         sums = self._step(torch.ones_like(start[:, :1]), alpha=1.0, steps=1) if sparse else 1.0
+        own_weight = self._own_weight(anchor, anchor_share)
+        others = 1.0 if own_weight is None else (1 - own_weight.double())[:, None]
         solution, residual, iterations = solve(
-            lambda m: self._step(m, alpha=1.0, steps=1) / sums,
+            lambda m: others * (self._step(m, alpha=1.0, steps=1) / sums),
             start,
+            restart=(1 - alpha * others) * start,
             alpha=alpha,
             rtol=rtol,
             max_iterations=max_iterations,
@@ -232,11 +297,28 @@ class Transition:
         """Return values [N, C] with those of the graph's pixels replaced by [n, C]."""
         return gathered if self._index is None else values.contiguous().index_copy(0, self._index, gathered)
 
-    def _step(self, gathered: Tensor, *, alpha: float, steps: int) -> Tensor:
+    def _log_sum(self) -> Tensor:
+        """Logarithm of the sum of exp(cosine / temperature) of every row, [n]."""
+        if self._matrix is not None:
+            return self._matrix.log_sum
+        return log_sums(cast(Tensor, self._embeddings), self._temperature)
+
+    def _own_weight(self, anchor: float, anchor_share: float) -> Tensor | None:
+        """Weight of the own value of the graph's pixels, [n]; None without an anchor."""
+        if self.pixels == 0 or not is_anchored(anchor, anchor_share):
+            return None
+        settings = {"temperature": self._temperature, "anchor": anchor, "anchor_share": anchor_share}
+        return own_weights(self._log_sum(), **settings)
+
+    def _step(
+        self, gathered: Tensor, *, alpha: float, steps: int, anchor: float = -1.0, anchor_share: float = 0.0
+    ) -> Tensor:
         """Walk values [n, C] of the graph's pixels."""
         if self._matrix is not None:
-            return self._matrix.walk(gathered, alpha=alpha, steps=steps)
+            own_weight = self._own_weight(anchor, anchor_share)
+            return self._matrix.walk(gathered, alpha=alpha, steps=steps, own_weight=own_weight)
         settings = {"alpha": alpha, "steps": steps, "temperature": self._temperature}
+        settings |= {"anchor": anchor, "anchor_share": anchor_share}
         return torch.ops.rwpm.walk.default(self._embeddings, gathered, None, **settings)
 
 

@@ -31,6 +31,7 @@ class WalkInfo:
         seconds: wall-clock time by phase: "pack" (find the valid pixels, normalize the embeddings), "build" (the sparse
             matrix, or the row sums of streaming; both where a graph turned out too dense), "steps" (the transitions).
             Plain torch has one phase, "walk".
+        anchored: number of pixels whose own value has at least half the weight of their row; 0 without an anchor.
     """
 
     path: str
@@ -38,6 +39,7 @@ class WalkInfo:
     kept: int
     dropped_mass: float
     seconds: dict[str, float]
+    anchored: int = 0
 
 
 Infos: TypeAlias = WalkInfo | tuple[WalkInfo, ...]  # of one image, or of each image of a batch
@@ -47,15 +49,17 @@ def infos_from_table(table: Tensor, *, batched: bool) -> Infos:
     """Read the table that ``rwpm::walk_with_info`` returns.
 
     Args:
-        table: [B, 7] float64.
+        table: [B, 8] float64.
         batched: whether the walk was of a batch.
 
     Returns:
         One entry for each row, or that of the only row if not ``batched``.
     """
     entries = tuple(
-        WalkInfo(_PATHS[int(path)], int(pixels), int(kept), dropped, dict(zip(PHASES, seconds, strict=True)))
-        for path, pixels, kept, dropped, *seconds in table.tolist()
+        WalkInfo(
+            _PATHS[int(path)], int(pixels), int(kept), dropped, dict(zip(PHASES, seconds, strict=True)), int(anchored)
+        )
+        for path, pixels, kept, dropped, anchored, *seconds in table.tolist()
     )
     return entries if batched else entries[0]
 

@@ -14,6 +14,7 @@ from ..checks import check_integers
 from . import pixel_order
 from .backends import check_backend
 from .functional import walk
+from .graph import transition
 from .settings import DEFAULTS, WalkSettings
 from .validation import check_tensors
 
@@ -55,6 +56,8 @@ def walk_map(
     steps: int = DEFAULTS.steps,
     temperature: float = DEFAULTS.temperature,
     tolerance: float = DEFAULTS.tolerance,
+    anchor: float = DEFAULTS.anchor,
+    anchor_share: float = DEFAULTS.anchor_share,
     backend: str = "auto",
 ) -> Tensor:
     """Walk a map of pixel embeddings, whole or in ``parts`` x ``parts`` contiguous sub-maps (n of the paper).
@@ -74,6 +77,8 @@ def walk_map(
         steps: number of transitions, >= 0.
         temperature: softmax temperature tau > 0.
         tolerance: mass that a row of S may drop, in [0, 1); 0: the exact walk. See :func:`rwpm_fast.walk`.
+        anchor: cosine of a pixel with its own value; -1 or lower: no anchor. See :func:`rwpm_fast.walk`.
+        anchor_share: share of the pixels of every sub-map to anchor, in [0, 1]; 0: by ``anchor``.
         backend: one of "auto", "cpu", "triton", "cuda", "torch"; see :func:`rwpm_fast.walk`.
 
     Returns:
@@ -85,7 +90,7 @@ def walk_map(
         NotImplementedError: the embeddings require a gradient.
         RuntimeError: ``backend`` names kernels that cannot serve; the message says why.
     """
-    settings = WalkSettings(alpha, steps, temperature, tolerance, parts)
+    settings = WalkSettings(alpha, steps, temperature, tolerance, parts, anchor, anchor_share)
     check_tensors(embedding_map=embedding_map, value_map=value_map, mask=mask)
     shape = tuple(embedding_map.shape)
     if len(shape) not in (3, 4):
@@ -195,10 +200,12 @@ class Walk(nn.Module):
         temperature: softmax temperature tau > 0.
         parts: n of the paper: the map is cut into n x n sub-maps; 1: uncut.
         tolerance: mass that a row of S may drop, in [0, 1); 0: the exact walk.
+        anchor: cosine of a pixel with its own value; -1 or lower: no anchor. See :func:`rwpm_fast.walk`.
+        anchor_share: share of the pixels of every sub-map to anchor, in [0, 1]; 0: by ``anchor``.
         backend: one of "auto", "cpu", "triton", "cuda", "torch"; see :func:`rwpm_fast.walk`.
 
     Attributes:
-        settings: alpha, steps, temperature, tolerance and parts, as :class:`rwpm_fast.ops.settings.WalkSettings`.
+        settings: of the walk, as :class:`rwpm_fast.ops.settings.WalkSettings`.
         backend: name of the backend.
 
     Raises:
@@ -214,11 +221,13 @@ class Walk(nn.Module):
         *,
         parts: int = DEFAULTS.parts,
         tolerance: float = DEFAULTS.tolerance,
+        anchor: float = DEFAULTS.anchor,
+        anchor_share: float = DEFAULTS.anchor_share,
         backend: str = "auto",
     ) -> None:
         super().__init__()
         check_backend(backend)
-        self.settings = WalkSettings(alpha, steps, temperature, tolerance, parts)
+        self.settings = WalkSettings(alpha, steps, temperature, tolerance, parts, anchor, anchor_share)
         self.backend = backend
 
     @property
@@ -246,9 +255,31 @@ class Walk(nn.Module):
             backend=self.backend,
         )
 
-    def extra_repr(self) -> str:
+    def own_weights(self, embedding_map: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Compute the weight r of every pixel's own value in the anchored walk; see :meth:`Transition.own_weights`.
+
+        It builds the graphs again, so it takes about as long as the walk.
+
+        Args:
+            embedding_map: [B, D, H, W].
+            mask: [B, H, W] bool, True = valid; all when None.
+
+        Returns:
+            r: [B, H, W] float32 in [0, 1]: 1 for a pixel that is no part of the graph, 0 for others without an anchor.
+        """
         s = self.settings
-        return (
-            f"alpha={s.alpha}, steps={s.steps}, temperature={s.temperature}, parts={s.parts}, "
-            f"tolerance={s.tolerance}, backend={self.backend!r}"
-        )
+
+        def of_pixels(embeddings: Tensor, values: Tensor | None, mask: Tensor | None) -> Tensor:
+            masks = [None] * len(embeddings) if mask is None else mask
+            graphs = [
+                transition(e, mask=m, temperature=s.temperature, tolerance=s.tolerance)
+                for e, m in zip(embeddings, masks, strict=True)
+            ]
+            return torch.stack([g.own_weights(anchor=s.anchor, anchor_share=s.anchor_share) for g in graphs])[..., None]
+
+        edges = (partition_edges(side, s.parts) for side in embedding_map.shape[-2:])
+        return walk_blocks(of_pixels, embedding_map, embedding_map[:, :1].float(), mask, *edges)[:, 0]
+
+    def extra_repr(self) -> str:
+        settings = ", ".join(f"{name}={value}" for name, value in vars(self.settings).items())
+        return f"{settings}, backend={self.backend!r}"

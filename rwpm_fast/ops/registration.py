@@ -22,7 +22,8 @@ from .validation import NO_EMBEDDING_GRADIENT, check_inputs
 
 _SETTINGS = (
     f"float alpha={DEFAULTS.alpha}, int steps={DEFAULTS.steps}, "
-    f"float temperature={DEFAULTS.temperature}, float tolerance={DEFAULTS.tolerance}"
+    f"float temperature={DEFAULTS.temperature}, float tolerance={DEFAULTS.tolerance}, "
+    f"float anchor={DEFAULTS.anchor}, float anchor_share={DEFAULTS.anchor_share}"
 )
 _SCHEMAS = (
     f"walk(Tensor embeddings, Tensor? values=None, Tensor? mask=None, *, {_SETTINGS}) -> Tensor",
@@ -88,7 +89,7 @@ def _walk_with_info_fake(
     embeddings: Tensor, values: Tensor | None = None, mask: Tensor | None = None, **settings: Any
 ) -> tuple[Tensor, Tensor]:
     result = _walk_fake(embeddings, values, mask, **settings)
-    return result, result.new_empty((embeddings.shape[0] if embeddings.dim() == 3 else 1, 7), dtype=torch.float64)
+    return result, result.new_empty((embeddings.shape[0] if embeddings.dim() == 3 else 1, 8), dtype=torch.float64)
 
 
 def _walk_adjoint_fake(gradient: Tensor, embeddings: Tensor, mask: Tensor | None = None, **settings: Any) -> Tensor:

@@ -58,6 +58,31 @@ def check_walk_settings(alpha: float, steps: int) -> None:
         raise ValueError(f"steps: expected 0 or more transitions, got {steps}")
 
 
+def is_anchored(anchor: float, anchor_share: float) -> bool:
+    """Return whether pixels are neighbors of themselves; see :func:`check_anchor_settings`."""
+    return anchor > -1 or anchor_share > 0
+
+
+def check_anchor_settings(anchor: float, anchor_share: float) -> None:
+    """Check the settings of the anchor.
+
+    Args:
+        anchor: cosine s0 of a pixel with its own value; -1 or lower: no anchor.
+        anchor_share: share of the pixels that s0 is chosen to anchor, in [0, 1]; 0: s0 is ``anchor``.
+
+    Raises:
+        TypeError: a setting is not a number.
+        ValueError: ``anchor`` NaN, ``anchor_share`` outside [0, 1], or both given.
+    """
+    check_numbers(anchor=anchor, anchor_share=anchor_share)
+    if math.isnan(anchor):
+        raise ValueError("anchor: expected a cosine, or -1 for no anchor, got nan")
+    if not 0 <= anchor_share <= 1:
+        raise ValueError(f"anchor_share: expected a number in [0, 1], got {anchor_share}")
+    if anchor > -1 and anchor_share > 0:
+        raise ValueError(f"anchor_share: expected 0 with an anchor, got {anchor_share} and anchor {anchor}")
+
+
 def check_settings(alpha: float, steps: int, temperature: float, tolerance: float = 0.0) -> None:
     """Check all scalar settings; see :func:`check_walk_settings` and :func:`check_graph_settings`."""
     check_walk_settings(alpha, steps)
@@ -74,6 +99,8 @@ class WalkSettings:
         temperature: softmax temperature tau > 0.
         tolerance: mass that a row of S may drop, in [0, 1); 0: the exact walk.
         parts: n of the paper: the map is cut into n x n sub-maps; 1: uncut.
+        anchor: cosine s0 of a pixel with its own value; -1 or lower: no anchor, the published walk.
+        anchor_share: share of the pixels that s0 is chosen to anchor, in [0, 1]; 0: s0 is ``anchor``.
 
     Raises:
         TypeError: a setting has the wrong type.
@@ -85,9 +112,12 @@ class WalkSettings:
     temperature: float = 0.01
     tolerance: float = 0.0
     parts: int = 1
+    anchor: float = -1.0
+    anchor_share: float = 0.0
 
     def __post_init__(self) -> None:
         check_settings(self.alpha, self.steps, self.temperature, self.tolerance)
+        check_anchor_settings(self.anchor, self.anchor_share)
         check_integers(parts=self.parts)
         if self.parts < 1:
             raise ValueError(f"parts: expected 1 or more, got {self.parts}")
@@ -99,7 +129,13 @@ class WalkSettings:
             "steps": self.steps,
             "temperature": self.temperature,
             "tolerance": self.tolerance,
+            "anchor": self.anchor,
+            "anchor_share": self.anchor_share,
         }
+
+    def anchor_kwargs(self) -> dict[str, Any]:
+        """Return the keyword arguments of :func:`rwpm_fast.ops.anchor.own_weights`."""
+        return {"temperature": self.temperature, "anchor": self.anchor, "anchor_share": self.anchor_share}
 
 
 DEFAULTS = WalkSettings()

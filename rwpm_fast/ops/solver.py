@@ -59,7 +59,13 @@ def check_solver(alpha: float, rtol: float, max_iterations: int) -> None:
 
 
 def solve(
-    transition: Callable[[Tensor], Tensor], start: Tensor, *, alpha: float, rtol: float, max_iterations: int
+    transition: Callable[[Tensor], Tensor],
+    start: Tensor,
+    *,
+    alpha: float,
+    rtol: float,
+    max_iterations: int,
+    restart: Tensor | None = None,
 ) -> tuple[Tensor, float, int]:
     """Solve ``(I - alpha S) m = (1 - alpha) v`` for all channels at once by the Chebyshev semi-iteration.
 
@@ -76,17 +82,20 @@ def solve(
     residual shrinks by alpha in every transition, whatever the graph.
 
     Args:
-        transition: function that multiplies [n, C] by S, whose rows sum to 1.
+        transition: function that multiplies [n, C] by S, whose rows sum to 1, or to less with an anchor.
         start: v, [n, C] float64, finite, not empty.
         alpha: continuing probability, in [0, 1).
         rtol: residual to reach, > 0; for its definition see :class:`Solution`.
         max_iterations: transitions at most, >= 1.
+        restart: what a transition adds, [n, C]; ``(1 - alpha) v`` when None. With an anchor it is ``(1 - alpha_i)
+            v``, and S is diag(1 - r) S, which is similar to a symmetric matrix as S is.
 
     Returns:
         The solution [n, C], its residual, and the number of transitions.
     """
-    restart = (1 - alpha) * start
-    unit = restart.abs().amax(0).clamp_min(torch.finfo(restart.dtype).tiny)  # [C]
+    plain_restart = (1 - alpha) * start
+    unit = plain_restart.abs().amax(0).clamp_min(torch.finfo(start.dtype).tiny)  # [C]
+    restart = plain_restart if restart is None else restart
     m, previous, omega, plain = start, start, 1.0, False
     iteration = 0
     while True:
