@@ -186,6 +186,38 @@ def test_evaluate_prints_and_writes_pooled_metrics(capsys, tmp_path, weights, ph
         assert 0 < result["ap"] < 1
 
 
+@pytest.mark.parametrize(
+    ("options", "settings"),
+    [
+        (["--anchor-share", 0.1], {"anchor": -1.0, "anchor_share": 0.1}),
+        (["--anchor", 0.9], {"anchor": 0.9, "anchor_share": 0.0}),
+    ],
+    ids=["share", "cosine"],
+)
+def test_evaluate_compares_the_anchored_walk(capsys, tmp_path, weights, photos, options, settings):
+    files = ("--json", tmp_path / "numbers.json", "--html", tmp_path / "report.html", "--panels", 1)
+    status, _, err = evaluate(capsys, weights, photos, "--positive", 2, "--scores", "energy", *options, *files)
+    assert (status, err) == (0, "")
+    without, published, anchored = json.loads((tmp_path / "numbers.json").read_text())["lines"]
+    assert [line["label"] for line in (without, published, anchored)] == ["without", "with", "anchored"]
+    assert "anchor" not in published["walk"]
+    assert anchored["walk"] == published["walk"] | settings
+    assert len({line["ap"] for line in (without, published, anchored)}) == 3
+    for photo in anchored["by_photo"]:
+        assert 0 < photo["anchored"] <= 1
+        if settings["anchor_share"]:
+            assert photo["anchored"] == pytest.approx(0.1, abs=0.02)
+    assert "anchored pixels" in (tmp_path / "report.html").read_text()
+
+
+def test_score_anchors_when_asked(capsys, tmp_path, weights, photos):
+    for name, options in {"walk": (), "off": ("--anchor", -1), "anchored": ("--anchor-share", 0.2)}.items():
+        assert score(capsys, weights, tmp_path / name, photos / "a1.png", "--no-panel", *options)[0] == 0
+    walk, off, anchored = (np.load(tmp_path / name / "a1.npy") for name in ("walk", "off", "anchored"))
+    assert np.array_equal(walk, off)
+    assert not np.allclose(walk, anchored)
+
+
 def test_evaluate_says_when_no_label_is_positive(capsys, weights, photos):
     status, out, err = evaluate(capsys, weights, photos)
     assert (status, out) == (2, "")

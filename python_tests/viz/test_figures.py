@@ -53,7 +53,7 @@ def test_scores_share_one_range_and_the_difference_is_centered():
     photo, before, after, labels = maps((40, 60))
     figure = panel(photo, before, 3 * after, labels=labels)
     _, difference, first, second = (ax.images[0] for ax in figure.axes[:4])
-    assert first.get_clim() == second.get_clim() == score_range(before, 3 * after, labels)
+    assert first.get_clim() == second.get_clim() == score_range([before, 3 * after], labels)
     low, high = difference.get_clim()
     assert low == -high < 0
 
@@ -62,7 +62,7 @@ def test_scores_share_one_range_and_the_difference_is_centered():
 def test_constant_maps(value):
     photo, *_ = maps((20, 30))
     constant = np.full((20, 30), value)
-    assert score_range(constant, constant) == (value - 0.5, value + 0.5)
+    assert score_range([constant, constant]) == (value - 0.5, value + 0.5)
     picture(panel(photo, constant, constant))
 
 
@@ -71,7 +71,7 @@ def test_broken_scores_are_gray_and_leave_the_range_alone():
     broken = before.copy()
     broken[:20, :30], broken[0, 0], broken[0, 1] = np.nan, np.inf, -np.inf
     counted = np.concatenate([broken[np.isfinite(broken)], after.ravel()])
-    assert score_range(broken, after) == pytest.approx(np.percentile(counted, (1, 99.9)))
+    assert score_range([broken, after]) == pytest.approx(np.percentile(counted, (1, 99.9)))
     figure = panel(photo, broken, after)
     shown = figure.axes[2].images[0]
     assert shown.get_array().mask[:20, :30].all()
@@ -82,7 +82,7 @@ def test_broken_scores_are_gray_and_leave_the_range_alone():
 def test_void_is_gray_and_out_of_the_range():
     photo, before, after, labels = maps((40, 60))
     before[labels == 255] = 1e6
-    assert score_range(before, after, labels)[1] < 10
+    assert score_range([before, after], labels)[1] < 10
     figure = panel(photo, before, after, labels=labels)
     assert (figure.axes[2].images[0].get_array().mask == (labels == 255)).all()
 
@@ -181,3 +181,21 @@ def test_missing_matplotlib_names_the_extra(monkeypatch):
     photo, before, after, _ = maps((8, 8))
     with pytest.raises(ImportError, match=r"rwpm-fast\[cli\]"):
         panel(photo, before, after)
+
+
+def test_the_anchored_walk_has_a_column_of_its_own():
+    photo, before, after, _ = maps((40, 60))
+    published = before + 1
+    figure = panel(photo, before, after, published=published, own_weights=np.eye(5))
+    titles = [ax.get_title(loc="left") for ax in figure.axes[:6]]
+    assert titles == [
+        "Photo",
+        "Weight of a pixel's own value, 0 to 1",
+        "Difference",
+        "Without the walk",
+        "With the published walk",
+        "With the walk",
+    ]
+    assert np.array_equal(figure.axes[1].images[0].get_array(), np.eye(5))
+    ranges = {ax.images[0].get_clim() for ax in figure.axes[3:6]}
+    assert ranges == {score_range([before, published, after])}

@@ -17,6 +17,8 @@ WALK_OPTIONS = {
     "temperature": "softmax temperature",
     "parts": "cut the map into N x N sub-maps, 1: uncut",
     "tolerance": "mass that a row may drop, 0: exact",
+    "anchor": "cosine of a pixel with its own value, kept where it resembles no other; -1: the published walk",
+    "anchor_share": "share of the pixels to anchor, in place of --anchor; 0: the published walk",
 }
 
 
@@ -25,7 +27,7 @@ def add_walk_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("walk")
     for name, meaning in WALK_OPTIONS.items():
         default = getattr(COMMAND_DEFAULTS, name)
-        group.add_argument(f"--{name}", type=type(default), help=f"{meaning} (default: {default})")
+        group.add_argument(f"--{name.replace('_', '-')}", type=type(default), help=f"{meaning} (default: {default})")
     group.add_argument("--calibrate", action="store_true", help="calibrate scores across the sub-maps")
     group.add_argument(
         "--walk-values",
@@ -43,8 +45,9 @@ def add_walk_options(parser: argparse.ArgumentParser) -> None:
 
 
 def walk_overrides(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the settings of the walk that were given."""
-    return {name: value for name in WALK_OPTIONS if (value := getattr(options, name)) is not None}
+    """Return the settings of the walk that were given; an anchor takes the place of the default's share."""
+    given = {name: value for name in WALK_OPTIONS if (value := getattr(options, name)) is not None}
+    return {"anchor_share": 0.0, **given} if "anchor" in given else given
 
 
 def walk_settings(options: argparse.Namespace) -> WalkSettings:

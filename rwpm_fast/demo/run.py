@@ -120,7 +120,7 @@ def _time(analysis: Analysis, walk: Walk) -> tuple[float, float | None, float | 
     """
     embedding_map, value_map = analysis.embedding_map, analysis.plain.value_map  # [D, h, w], [K, h, w]
     embeddings, values = embedding_map.flatten(1).T, value_map.flatten(1).T  # [N, D], [N, K]
-    settings = replace(walk.settings, parts=1)
+    settings = replace(walk.settings, parts=1, anchor=-1.0, anchor_share=0.0)  # what the dense walk computes
     uncut = Walk(**asdict(settings), backend=walk.backend)
     walks = {"ours": lambda: uncut(embedding_map[None], value_map[None])[0].flatten(1).T}
     if 4 * len(embeddings) ** 2 <= MAX_DENSE_BYTES:

@@ -23,7 +23,7 @@ from ..networks.base import Network, device_of
 from ..networks.digest import tensor_digest, weights_digest
 from ..scoring.scorer import Scorer
 
-_FORMAT = 2  # of the files of DiskCache; files of another format have other keys
+_FORMAT = 3  # of the files of DiskCache; files of another format have other keys
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,11 +34,13 @@ class CacheEntry:
         score_maps: name of a score to its map [H, W] float32.
         network_seconds: time of the network, before and after the walk.
         walk_seconds: time of the walk; 0 without one.
+        own_weights: weight of every map pixel's own value in the anchored walk, [h, w] float32; None without an anchor.
     """
 
     score_maps: Mapping[str, np.ndarray]
     network_seconds: float
     walk_seconds: float
+    own_weights: np.ndarray | None = None
 
 
 class Cache(Protocol):
@@ -51,6 +53,9 @@ class Cache(Protocol):
 
     def score_map(self, key: str, score: str) -> np.ndarray:
         """Return the map [H, W] float32 of a score."""
+
+    def own_weights(self, key: str) -> np.ndarray | None:
+        """Return the weights [h, w] of the anchored walk; None without an anchor."""
 
     def seconds(self, key: str) -> tuple[float, float]:
         """Return the times of network and walk."""
@@ -79,6 +84,14 @@ class MemoryCache:
             OSError: another process made the entry.
         """
         return self._entry(key).score_maps[score]
+
+    def own_weights(self, key: str) -> np.ndarray | None:
+        """Return the weights [h, w] of the anchored walk; None without an anchor.
+
+        Raises:
+            OSError: another process made the entry.
+        """
+        return self._entry(key).own_weights
 
     def seconds(self, key: str) -> tuple[float, float]:
         """Return the times of network and walk.
@@ -112,6 +125,8 @@ class DiskCache:
         """
         seconds = np.array([entry.network_seconds, entry.walk_seconds])
         arrays: dict[str, Any] = {_array_name(score): score_map for score, score_map in entry.score_maps.items()}
+        if entry.own_weights is not None:
+            arrays["own_weights"] = entry.own_weights
         atomic_write(self._file(key), lambda file: np.savez(file, **arrays, seconds=seconds))
 
     def score_map(self, key: str, score: str) -> np.ndarray:
@@ -122,6 +137,14 @@ class DiskCache:
         """
         return self._read(key, _array_name(score))
 
+    def own_weights(self, key: str) -> np.ndarray | None:
+        """Read the weights [h, w] of the anchored walk; None without an anchor.
+
+        Raises:
+            OSError: the file is missing or damaged.
+        """
+        return self._read(key, "own_weights", missing=True)
+
     def seconds(self, key: str) -> tuple[float, float]:
         """Read the times of network and walk.
 
@@ -131,10 +154,11 @@ class DiskCache:
         network, walk = self._read(key, "seconds")
         return float(network), float(walk)
 
-    def _read(self, key: str, array: str) -> np.ndarray:
+    def _read(self, key: str, array: str, *, missing: bool = False) -> Any:
+        """Read an array; None if it is ``missing`` and may be."""
         try:
             with np.load(self._file(key)) as file:
-                return file[array]
+                return None if missing and array not in file else file[array]
         except (zipfile.BadZipFile, ValueError, KeyError, EOFError) as error:
             raise OSError(f"{self._file(key)}: damaged ({error}); delete it and run again") from error
 

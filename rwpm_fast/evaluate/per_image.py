@@ -71,13 +71,15 @@ class Comparison:
         index: position of the data set in the result.
         sweep: the sweep behind the rows.
         before: the row without a walk.
-        after: the row "with", or of several walks the one of the highest AP.
+        after: the row "anchored", or else "with", or of several walks the one of the highest AP.
+        published: the row "with" beside the row "anchored"; None without the two.
     """
 
     index: int
     sweep: Sweep
     before: ResultRow
     after: ResultRow
+    published: ResultRow | None = None
 
     @classmethod
     def from_result(cls, result: EvaluationResult, dataset: str) -> Comparison | None:
@@ -88,13 +90,16 @@ class Comparison:
         walked = [row for row in rows if row.settings is not None]
         if not (plain and walked):
             return None
-        best = max(walked, key=lambda row: (row.label == "with", not math.isnan(row.result.ap), row.result.ap))
-        return cls(list(result.sweeps).index(dataset), result.sweeps[dataset], plain[0], best)
+        by_label = {row.label: row for row in walked}
+        best = max(walked, key=lambda row: (not math.isnan(row.result.ap), row.result.ap))
+        after = by_label.get("anchored") or by_label.get("with") or best
+        published = by_label.get("with") if after.label == "anchored" else None
+        return cls(list(result.sweeps).index(dataset), result.sweeps[dataset], plain[0], after, published)
 
     @property
     def walk(self) -> str:
         """Name of the walk that is compared, such as "the walk" or "tau = 0.01"."""
-        return "the walk" if self.after.label == "with" else self.after.label
+        return {"with": "the walk", "anchored": "the anchored walk"}.get(self.after.label, self.after.label)
 
     def deltas(self) -> list[ImageDelta]:
         """Return the deltas of all images that are in the results, in order."""
@@ -171,18 +176,26 @@ class Comparison:
         pixels, labels = image.frame.read()
         maps = [self.sweep.score_map(image, row.label, row.score) for row in (self.before, self.after)]
         titles = ("Photo", "Without the walk", f"With {self.walk}", "Difference")
-        figure = panel(pixels, *maps, labels=labels, titles=titles)
+        published, own_weights = None, None
+        if self.published is not None:
+            published = self.sweep.score_map(image, self.published.label, self.published.score)
+            own_weights = self.sweep.own_weights(image, self.after.label)
+        figure = panel(pixels, *maps, labels=labels, titles=titles, published=published, own_weights=own_weights)
         figure.set_dpi(DPI)
         return figure_bytes(figure, "webp", quality=QUALITY)
 
     def _table(self, deltas: list[ImageDelta], pictures: dict[int, bytes]) -> str:
-        head = ["photo", "AP without", "AP with", "change", "FPR95 without", "FPR95 with"]
+        shown = [row for row in (self.before, self.published, self.after) if row is not None]
+        labels = [row.label for row in shown]
+        anchored = self.published is not None
+        head = ["photo", *(f"AP {label}" for label in labels), "change", *(f"FPR95 {label}" for label in labels)]
         rows = []
         for delta in deltas:
-            before, after = delta.metrics
-            ap, fpr95 = (percent(before.ap), percent(after.ap)), (percent(before.fpr95), percent(after.fpr95))
-            rows.append((self._name(delta, pictures), *ap, delta.gain_text(), *fpr95))
-        return table(head, rows)
+            results = [delta.image.results[row.label, row.score] for row in shown]
+            ap, fpr95 = ([percent(getattr(result, name)) for result in results] for name in ("ap", "fpr95"))
+            share = [percent(delta.image.anchored[self.after.label])] if anchored else []
+            rows.append((self._name(delta, pictures), *ap, delta.gain_text(), *fpr95, *share))
+        return table([*head, "anchored pixels"] if anchored else head, rows)
 
     def _figure(self, delta: ImageDelta, picture: bytes) -> str:
         frame_id = delta.image.frame.id

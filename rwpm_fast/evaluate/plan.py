@@ -13,7 +13,7 @@ from ..data.checking import remarks, survey_labels
 from ..metrics import TRACKS, PixelMetrics
 from ..networks import CompactNet, Network
 from ..ops.maps import Walk
-from ..ops.settings import COMMAND_DEFAULTS, WalkSettings
+from ..ops.settings import COMMAND_DEFAULTS, WalkSettings, is_anchored
 from ..presets import METHODS
 from ..scores import get
 from ..scoring.scorer import MapWalk, Scorer
@@ -255,13 +255,19 @@ _METHOD_TABLES = {"S1": _table_s1, "S2": _table_s2}
 
 
 def _rows(config: EvaluationConfig, dataset: Dataset) -> list[Row]:
-    """Return the rows without and with the walk, of the config's settings, its preset or its scorer."""
+    """Return the rows without and with the walk, of the config's settings, its preset or its scorer.
+
+    The config's settings give two walks: the published one, and the anchored one if there is an anchor.
+    """
     if isinstance(config.network, Scorer):
         return _scorer_rows(config.network)
     if config.preset is None:
         walk = replace(COMMAND_DEFAULTS, **config.walk)
-        settings = {name: getattr(walk, name) for name in ("alpha", "steps", "temperature", "parts", "tolerance")}
-        return [Row("without", None), Row("with", {**settings, "calibrated": config.calibrate})]
+        anchored = {"anchor": walk.anchor, "anchor_share": walk.anchor_share}
+        published = {name: getattr(walk, name) for name in ("alpha", "steps", "temperature", "parts", "tolerance")}
+        published["calibrated"] = config.calibrate
+        rows = [Row("without", None), Row("with", published)]
+        return [*rows, Row("anchored", {**published, **anchored})] if is_anchored(**anchored) else rows
     benchmark = preset_benchmark(dataset)
     if benchmark is None:
         text = "{preset}: nothing is published for {name}; give the walk's settings one by one"
@@ -284,7 +290,8 @@ def _recorded(walk: MapWalk) -> dict[str, Any]:
     if isinstance(walk, Walk):
         return vars(walk.settings)
     if isinstance(walk, KnnWalk):
-        settings = {name: value for name, value in vars(walk.settings).items() if name != "tolerance"}
+        taken = ("alpha", "steps", "temperature", "parts")
+        settings = {name: getattr(walk.settings, name) for name in taken}
         return {"neighbors": walk.neighbors, "weights": walk.weights, **settings}
     return {"walk": repr(walk)}
 

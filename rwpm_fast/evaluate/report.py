@@ -85,20 +85,21 @@ def headline(title: str, comparison: Comparison | None) -> str:
 
 
 def _cells(result: EvaluationResult) -> list[list[str]]:
-    """Return the table; the better of "without" and "with" in bold if a data set and score have just these rows."""
+    """Return the table; the best of a data set and score in bold where their rows are those of one walk."""
     table, header = result.cells(), result.header()
     groups: dict[tuple[str, str], dict[str, int]] = {}
     for index, row in enumerate(result.rows):
         groups.setdefault((row.dataset, row.score), {})[row.label] = index
     for group in groups.values():
-        if group.keys() != {"without", "with"}:
+        if group.keys() - {"without", "with", "anchored"}:
             continue
         for column, name in enumerate(header):
             better = BETTER.get(name.removeprefix("published ").removeprefix("SMIYC "))
-            cells = {table[index][column]: index for index in group.values()}
-            if better and len(cells) == 2 and "-" not in cells:
-                cell = better(cells, key=float)
-                table[cells[cell]][column] = Markup(f"<b>{escape(cell)}</b>")
+            cells = {index: table[index][column] for index in group.values()}
+            if better and len(set(cells.values())) > 1 and "-" not in cells.values():
+                best = better(cells.values(), key=float)
+                for index in (index for index, cell in cells.items() if cell == best):
+                    table[index][column] = Markup(f"<b>{escape(best)}</b>")
     return table
 
 

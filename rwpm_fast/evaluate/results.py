@@ -250,8 +250,12 @@ class EvaluationResult:
 
     def _by_photo(self, row: ResultRow) -> list[dict[str, Any]]:
         names = ("auroc", "ap", "fpr95", "positives", "negatives")
-        results = self.photo_results(row).items()
-        return [{"photo": photo, **{name: getattr(result, name) for name in names}} for photo, result in results]
+        results = []
+        for image in self.sweeps[row.dataset].used:
+            result = image.results[row.label, row.score]
+            anchored = {"anchored": image.anchored[row.label]} if row.label in image.anchored else {}
+            results.append({"photo": image.frame.id, **{name: getattr(result, name) for name in names}, **anchored})
+        return results
 
     def _published(self) -> list[str]:
         return [name for name in METRICS if any(name in row.published for row in self.rows)]

@@ -43,6 +43,8 @@ class ImageResult:
         failure: why it could not be used; None for an image that is in every result.
         seconds: name of a scorer to the times of network and walk.
         results: (name of the scorer, score) to pixel metrics of this image alone.
+        anchored: name of a scorer with an anchored walk to the share of the map's pixels that are anchored: whose own
+            value weighs at least as much as all others.
         cache_keys: name of a scorer to the key of its score maps in the cache.
     """
 
@@ -50,6 +52,7 @@ class ImageResult:
     failure: str | None = None
     seconds: dict[str, tuple[float, float]] = field(default_factory=dict)
     results: dict[ScoreKey, PixelResult] = field(default_factory=dict)
+    anchored: dict[str, float] = field(default_factory=dict)
     cache_keys: dict[str, str] = field(default_factory=dict, repr=False)
 
 
@@ -97,6 +100,10 @@ class Sweep:
             OSError: the map is in the memory of another process, or its file is missing or damaged.
         """
         return self.cache.score_map(image.cache_keys[scorer], score)
+
+    def own_weights(self, image: ImageResult, scorer: str) -> np.ndarray | None:
+        """Return the weights [h, w] of an anchored walk, None without an anchor; see :meth:`score_map`."""
+        return self.cache.own_weights(image.cache_keys[scorer])
 
     def network_seconds(self, scorer: str) -> float:
         """Return the median time of the network, before and after a scorer's walk; NaN without images."""
@@ -262,13 +269,17 @@ class _FrameEvaluator:
                 embedded = embedded or scorer.embed(pixels)
                 self.cache.put(key, self._score(scorer, embedded))
             image.seconds[name] = self.cache.seconds(key)
+            if (own_weights := self.cache.own_weights(key)) is not None:
+                image.anchored[name] = float((own_weights >= 0.5).mean())
         return image
 
     @torch.inference_mode()
     def _score(self, scorer: Scorer, embedded: Embedded) -> CacheEntry:
         analysis = scorer.analyze_embedded(embedded)
         score_maps = {score: analysis.walked.score(score).cpu().numpy() for score in self.scores}
-        return CacheEntry(score_maps, analysis.network_seconds, analysis.walk_seconds)
+        weights = analysis.own_weights
+        own_weights = None if weights is None else weights.cpu().numpy()
+        return CacheEntry(score_maps, analysis.network_seconds, analysis.walk_seconds, own_weights)
 
 
 def _add_metrics(

@@ -18,6 +18,8 @@ from ..networks import MaskLogits, Network
 from ..networks.base import device_of
 from ..networks.map_size import check_map, image_size
 from ..networks.precision import at_least_float32
+from ..ops.maps import Walk
+from ..ops.settings import is_anchored
 from ..ops.stopwatch import Stopwatch
 from .geometry import MapGeometry
 from .prediction import DensePrediction, MaskPrediction, Prediction
@@ -115,6 +117,18 @@ class Analysis:
         with torch.inference_mode():
             logits = self.scorer.network.decode(self.embedded.embedding_map, self.embedded.context)
         return self.scorer.predict(logits, self.embedded.geometry, edges=None)
+
+    @cached_property
+    def own_weights(self) -> Tensor | None:
+        """Weight r of every map pixel's own value in the anchored walk, [h, w] in [0, 1]; None without an anchor.
+
+        Of a network that also reads the mirror image, that of the photo itself. It takes about as long as the walk.
+        """
+        walk = self.scorer.walk
+        if not (isinstance(walk, Walk) and is_anchored(walk.settings.anchor, walk.settings.anchor_share)):
+            return None
+        with torch.inference_mode():
+            return walk.own_weights(*self.scorer.graph_of(self.embedded))[0]
 
 
 class Scorer:
@@ -320,15 +334,19 @@ class Scorer:
             geometry.image_size, edges, logits[0], align_corners, geometry.padded_size, geometry.input_size
         )
 
+    def graph_of(self, embedded: Embedded) -> tuple[Tensor, Tensor | None]:
+        """Return what a photo's graph is made of: embeddings [V, D, h, w], and mask [V, h, w] bool or None for all."""
+        embeddings = at_least_float32(embedded.embedding_map)
+        mask = embedded.geometry.graph_mask(embedded.mask, padding=self.walk_padding)
+        return embeddings, None if mask is None else mask.to(embeddings.device)
+
     def _walk_on(self, embedded: Embedded) -> Callable[[Tensor | None], Tensor] | None:
         """Function that walks values [V, C, h, w], or the embeddings for None, on the photo's graph; None without a
         walk."""
         walk = self.walk
         if walk is None:
             return None
-        embeddings = at_least_float32(embedded.embedding_map)
-        mask = embedded.geometry.graph_mask(embedded.mask, padding=self.walk_padding)
-        mask = None if mask is None else mask.to(embeddings.device)
+        embeddings, mask = self.graph_of(embedded)
         return lambda values: walk(
             embeddings, value_map=None if values is None else at_least_float32(values), mask=mask
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,11 +49,16 @@ def panel(
     labels: ArrayLike | None = None,
     titles: tuple[str, str, str, str] = ("Photo", "Without the walk", "With the walk", "Difference"),
     caption: str = "",
+    published: ArrayLike | None = None,
+    own_weights: ArrayLike | None = None,
 ) -> Figure:
     """Draw a photo, its score without the walk, its score with the walk, and the difference of the two.
 
-    Both scores share one color range, percentiles 1 to 99.9 of the two maps together (see :func:`score_range`), so
-    that equal colors mean equal scores. The difference, after minus before, has a diverging color map centered at 0.
+    Of the anchored walk a column between them shows what it adds: its weights of the pixels' own values, above the
+    score of the published walk.
+
+    The scores share one color range, percentiles 1 to 99.9 of the maps together (see :func:`score_range`), so that
+    equal colors mean equal scores. The difference, after minus before, has a diverging color map centered at 0.
     Pixels without a finite score, and void pixels, are gray.
 
     Args:
@@ -63,6 +68,8 @@ def panel(
         labels: [H, W], 0 inlier, 1 anomaly, 255 void; array or tensor. Anomalies are outlined in every map.
         titles: of photo, before, after and difference.
         caption: a line below the maps.
+        published: [H, W] anomaly score with the published walk; with ``own_weights``, and None without.
+        own_weights: [h, w] in [0, 1], r of the anchored walk, of any size.
 
     Raises:
         ValueError: shapes that do not match.
@@ -71,26 +78,35 @@ def panel(
     photo, before, after, labels = _check_maps(photo, before, after, labels)
     height, width = before.shape
     shape = np.clip(height / width, 0.25, 2.5)
-    figure = blank_figure((13.0, 13.0 * 0.46 * shape * 2 + 1.1))
-    axes = figure.subplots(2, 2)
+    scores = [(titles[1], before), (titles[2], after)]
+    if published is not None:
+        scores.insert(1, ("With the published walk", _to_array("published", published)))
+    figure = blank_figure((13.0, 13.0 * 0.92 / len(scores) * shape * 2 + 1.1))
+    axes = figure.subplots(2, len(scores))
     with np.errstate(invalid="ignore"):  # inf - inf: neither score is finite
         change = after - before
-    low, high = score_range(before, after, labels)
+    low, high = score_range([score for _, score in scores], labels)
     limit = _largest_change(change, labels)
 
     shown = np.clip(photo, 0, 255).astype(np.uint8)
     if labels is not None:
         void = labels == VOID
         shown = np.where(void[..., None], (0.45 * shown + 0.55 * 140).astype(np.uint8), shown)
-        before, after, change = (np.where(void, np.nan, score) for score in (before, after, change))
+        scores = [(title, np.where(void, np.nan, score)) for title, score in scores]
+        change = np.where(void, np.nan, change)
     extent = (0, width, height, 0)
     axes[0, 0].imshow(_downsample(shown).astype(np.uint8), extent=extent)
-    difference = axes[0, 1].imshow(
+    if own_weights is not None:
+        weights = _to_array("own_weights", own_weights)
+        axes[0, 1].imshow(weights, cmap=_color_map("viridis"), vmin=0, vmax=1, extent=extent)
+    difference = axes[0, -1].imshow(
         _downsample(change), cmap=_color_map("RdBu_r"), vmin=-limit, vmax=limit, extent=extent
     )
-    for ax, score in zip(axes[1], (before, after), strict=True):
+    for ax, (_, score) in zip(axes[1], scores, strict=True):
         image = ax.imshow(_downsample(score), cmap=_color_map("inferno"), vmin=low, vmax=high, extent=extent)
-    for ax, title in zip(axes.flat, (titles[0], titles[3], titles[1], titles[2]), strict=True):
+    of_weights = [] if own_weights is None else ["Weight of a pixel's own value, 0 to 1"]
+    top_titles = [titles[0], *of_weights, titles[3]]
+    for ax, title in zip(axes.flat, [*top_titles, *(title for title, _ in scores)], strict=True):
         ax.set_title(title, fontsize=12, loc="left")
         ax.set_axis_off()
         if labels is not None:
@@ -98,7 +114,7 @@ def panel(
     first, last = RANGE_PERCENTILES
     for source, row, text in (
         (difference, axes[0], "with minus without"),
-        (image, axes[1], f"score, percentiles {first:g} to {last:g} of both"),
+        (image, axes[1], f"score, percentiles {first:g} to {last:g} of all"),
     ):
         figure.colorbar(source, ax=list(row), fraction=0.025, pad=0.01, extend="both").set_label(text, fontsize=9)
     notes = [caption] if caption else []
@@ -151,18 +167,17 @@ def roc_pr_figure(curves: Mapping[str, Curve]) -> Figure:
     return figure
 
 
-def score_range(before: ArrayLike, after: ArrayLike, labels: ArrayLike | None = None) -> tuple[float, float]:
-    """Return one color range for two score maps: percentiles 1 and 99.9 of their finite scores together.
+def score_range(maps: Sequence[ArrayLike], labels: ArrayLike | None = None) -> tuple[float, float]:
+    """Return one color range for score maps: percentiles 1 and 99.9 of their finite scores together.
 
     The upper percentile is high because anomalies are rare: it must not cut off 1 % of the pixels. Constant maps get a
     range of width 1 around their value, maps without a finite score get 0 to 1.
 
     Args:
-        before: [H, W] score map; array or tensor.
-        after: [H, W] score map; array or tensor.
+        maps: [H, W] score maps; arrays or tensors.
         labels: [H, W], 255 where pixels do not count; None if all do.
     """
-    scores = np.stack([_to_array("before", before), _to_array("after", after)])
+    scores = np.stack([_to_array("maps", score) for score in maps])
     if labels is not None:
         scores = scores[:, _to_array("labels", labels) != VOID]
     finite = scores[np.isfinite(scores)]
