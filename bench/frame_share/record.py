@@ -52,7 +52,9 @@ class WalkResult(Outcome):
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> WalkResult:
-        settings = WalkSettings(**{f.name: content[f.name] for f in fields(WalkSettings)})
+        # Older records know no anchor: theirs is the published walk.
+        anchor = {"anchor": WalkSettings.anchor, "anchor_share": WalkSettings.anchor_share}
+        settings = WalkSettings(**{f.name: {**anchor, **content}[f.name] for f in fields(WalkSettings)})
         return from_fields(cls, {**content, "settings": settings})
 
 

@@ -188,7 +188,10 @@ def test_a_walk_of_another_kind_is_recorded_by_its_name(root):
         ({"threads": 0}, "threads: expected 1 or more, got 0"),
         ({"processes": -1}, "processes: expected 1 or more, got -1"),
         ({"method": "mine"}, "method: expected one of pebal, balanced_energy, mask2anomaly, rba, got 'mine'"),
-        ({"walk": {"step": 3}}, "walk: expected settings of alpha, steps, temperature, tolerance, parts, got 'step'"),
+        (
+            {"walk": {"step": 3}},
+            "walk: expected settings of alpha, steps, temperature, tolerance, parts, anchor, anchor_share, got 'step'",
+        ),
         ({"table": "S4", "components": True}, "table: has columns of its own; leave components out"),
         ({"table": "S4", "preset": "paper"}, "preset: table S4 has settings of its own; leave it out"),
         ({"checkpoints": {"rba": "x"}}, "checkpoints: only for table S1; give a network's file by weights"),

@@ -72,11 +72,11 @@ def test_gradients_that_are_not_there(sparse_map):
 
 def test_opcheck(sparse_map):
     e, v = (x[:600] for x in sparse_map)
-    *matrix, dropped = torch.ops.rwpm.transition(e)
+    *matrix, dropped, log_sum = torch.ops.rwpm.transition(e)
     order, group_start, column, weight = matrix
     assert torch.equal(order.sort().values, torch.arange(600))
     assert len(column) == len(weight) == group_start[-1] > 0
-    assert dropped.shape == (600,)
+    assert dropped.shape == log_sum.shape == (600,)
     torch.library.opcheck(torch.ops.rwpm.transition.default, (e,), {"tolerance": 1e-3})
     torch.library.opcheck(torch.ops.rwpm.transition.default, (e, torch.arange(600) > 9))
     torch.library.opcheck(torch.ops.rwpm.transition.default, (e[:20],))

@@ -263,11 +263,11 @@ def _rows(config: EvaluationConfig, dataset: Dataset) -> list[Row]:
         return _scorer_rows(config.network)
     if config.preset is None:
         walk = replace(COMMAND_DEFAULTS, **config.walk)
-        anchored = {"anchor": walk.anchor, "anchor_share": walk.anchor_share}
-        published = {name: getattr(walk, name) for name in ("alpha", "steps", "temperature", "parts", "tolerance")}
-        published["calibrated"] = config.calibrate
-        rows = [Row("without", None), Row("with", published)]
-        return [*rows, Row("anchored", {**published, **anchored})] if is_anchored(**anchored) else rows
+        walks = {"with": replace(walk, anchor=-1.0, anchor_share=0.0)}
+        if is_anchored(walk.anchor, walk.anchor_share):
+            walks["anchored"] = walk
+        rows = [Row(label, {**w.as_dict(), "calibrated": config.calibrate}) for label, w in walks.items()]
+        return [Row("without", None), *rows]
     benchmark = preset_benchmark(dataset)
     if benchmark is None:
         text = "{preset}: nothing is published for {name}; give the walk's settings one by one"
@@ -288,7 +288,7 @@ def _scorer_rows(scorer: Scorer) -> list[Row]:
 
 def _recorded(walk: MapWalk) -> dict[str, Any]:
     if isinstance(walk, Walk):
-        return vars(walk.settings)
+        return walk.settings.as_dict()
     if isinstance(walk, KnnWalk):
         taken = ("alpha", "steps", "temperature", "parts")
         settings = {name: getattr(walk.settings, name) for name in taken}

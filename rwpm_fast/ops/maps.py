@@ -281,5 +281,5 @@ class Walk(nn.Module):
         return walk_blocks(of_pixels, embedding_map, embedding_map[:, :1].float(), mask, *edges)[:, 0]
 
     def extra_repr(self) -> str:
-        settings = ", ".join(f"{name}={value}" for name, value in vars(self.settings).items())
+        settings = ", ".join(f"{name}={value}" for name, value in self.settings.as_dict().items())
         return f"{settings}, backend={self.backend!r}"

@@ -75,7 +75,7 @@ def check_anchor_settings(anchor: float, anchor_share: float) -> None:
         ValueError: ``anchor`` NaN, ``anchor_share`` outside [0, 1], or both given.
     """
     check_numbers(anchor=anchor, anchor_share=anchor_share)
-    if math.isnan(anchor):
+    if anchor != anchor:  # NaN; torch.compile traces no math.isnan of a symbol
         raise ValueError("anchor: expected a cosine, or -1 for no anchor, got nan")
     if not 0 <= anchor_share <= 1:
         raise ValueError(f"anchor_share: expected a number in [0, 1], got {anchor_share}")
@@ -132,6 +132,13 @@ class WalkSettings:
             "anchor": self.anchor,
             "anchor_share": self.anchor_share,
         }
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the settings for records, those of the anchor only if there is one."""
+        names = ["alpha", "steps", "temperature", "parts", "tolerance"]
+        if is_anchored(self.anchor, self.anchor_share):
+            names += ["anchor", "anchor_share"]
+        return {name: getattr(self, name) for name in names}
 
     def anchor_kwargs(self) -> dict[str, Any]:
         """Return the keyword arguments of :func:`rwpm_fast.ops.anchor.own_weights`."""
