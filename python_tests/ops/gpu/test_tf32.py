@@ -45,7 +45,13 @@ def test_all_spellings_of_tf32_are_one(run_python):
     assert first[0][0] > 1e-5  # one half of float32, as the caller allowed
 
 
-@pytest.mark.parametrize("line", [SPELLINGS["matmul"].format("ieee"), *OLD["ieee"]])
+IEEE = [
+    pytest.param(line.format("ieee"), id=name, marks=() if name == "matmul" else pytest.mark.slow)
+    for name, line in SPELLINGS.items()
+]
+
+
+@pytest.mark.parametrize("line", [*IEEE, *OLD["ieee"]])
 def test_ieee_is_exact(run_python, line):
     (exact, _), (within, _) = results(run_python, line)
     assert exact <= 1e-5
