@@ -1,6 +1,7 @@
 """The command ``python -m bench.report.accuracy``.
 
 python -m bench.report.accuracy RECORD.json ...
+python -m bench.report.accuracy --by-photo RECORD.json ...
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from rwpm_fast.io.console import run_command
@@ -39,14 +41,34 @@ def _table(lines: Sequence[dict[str, Any]]) -> str:
     return markdown_table(header, zip(labels, *columns, strict=True))
 
 
+def photo_table(record: dict[str, Any]) -> str:
+    """A line a data set, score and walk: AP of every photo with an anomaly by itself, compared with no walk."""
+    plain = {(line["dataset"], line["score"]): _photo_aps(line) for line in record["lines"] if line["walk"] is None}
+    rows = []
+    for line in record["lines"]:
+        aps, change = _photo_aps(line), []
+        if line["walk"] is not None:
+            before, paired = plain[line["dataset"], line["score"]], line["against_without"]["ap"]
+            worst = min(ap - before[photo] for photo, ap in aps.items())
+            change = [*(paired[name] for name in ("better", "worse", "tied")), f"{100 * worst:+.2f}"]
+        rows.append([line["dataset"], line["score"], line["label"], f"{100 * fmean(aps.values()):.2f}", *change])
+    return markdown_table(["data set", "score", "walk", "mean AP", "better", "worse", "tied", "worst photo"], rows)
+
+
+def _photo_aps(line: dict[str, Any]) -> dict[str, float]:
+    return {photo["photo"]: photo["ap"] for photo in line["by_photo"] if photo["positives"] and photo["negatives"]}
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.report.accuracy", description=SUMMARY)
     parser.add_argument("records", type=Path, nargs="+", metavar="RECORD")
+    parser.add_argument("--by-photo", action="store_true", help="AP photo by photo, a table a record")
     return run_command(parser, show, arguments)
 
 
 def show(options: argparse.Namespace) -> int:
-    print("\n\n".join(tables([json.loads(path.read_text()) for path in options.records])))
+    records = [json.loads(path.read_text()) for path in options.records]
+    print("\n\n".join(map(photo_table, records) if options.by_photo else tables(records)))
     return 0
 
 

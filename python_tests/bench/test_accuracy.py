@@ -27,3 +27,22 @@ def test_scores_stand_side_by_side_and_the_best_is_bold(tmp_path, capsys):
         "| walk | a: AuROC | a: AP | a: FPR95 |\n| --- | --- | --- | --- |\n"
         "| x | **50.00** | **10.00** | **90.00** |\n"
     )
+
+
+def photo_line(label, aps, **more):
+    photos = [{"photo": str(n), "ap": ap, "positives": int(n < 2), "negatives": 9} for n, ap in enumerate(aps)]
+    return {"dataset": "Road", "score": "a", "label": label, "by_photo": photos, "walk": None, **more}
+
+
+def test_photo_by_photo(tmp_path, capsys):
+    paired = {"ap": {"better": 1, "worse": 1, "tied": 0}}
+    without = photo_line("without", [0.5, 0.25, float("nan")])  # no anomaly in the last
+    walked = photo_line("with", [0.25, 0.75, float("nan")], walk={"alpha": 0.99}, against_without=paired)
+    (tmp_path / "record.json").write_text(json.dumps({"lines": [without, walked]}))
+    assert accuracy.main([str(tmp_path / "record.json"), "--by-photo"]) == 0
+    assert capsys.readouterr().out == (
+        "| data set | score | walk | mean AP | better | worse | tied | worst photo |\n"
+        "| --- | --- | --- | --- | --- | --- | --- | --- |\n"
+        "| Road | a | without | 37.50 |  |  |  |  |\n"
+        "| Road | a | with | 50.00 | 1 | 1 | 0 | -25.00 |\n"
+    )

@@ -12,8 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-from rwpm_fast import cli
+from rwpm_fast import Scorer, Walk, cli, networks
+from rwpm_fast.io.images import read_image
 from rwpm_fast.networks import DABNet
+from rwpm_fast.presets import ANCHOR_SHARE
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -216,6 +218,37 @@ def test_score_anchors_when_asked(capsys, tmp_path, weights, photos):
     walk, off, anchored = (np.load(tmp_path / name / "a1.npy") for name in ("walk", "off", "anchored"))
     assert np.array_equal(walk, off)
     assert not np.allclose(walk, anchored)
+
+
+def test_the_compact_network_is_anchored_unless_told_otherwise(capsys, tmp_path, photos):
+    options = {"own": (), "share": ("--anchor-share", ANCHOR_SHARE), "published": ("--anchor-share", 0)}
+    for name, more in {**options, "off": ("--anchor", -1)}.items():
+        out = ("--out", tmp_path / name, "--no-panel", "--steps", 2)
+        assert run(capsys, "score", photos / "a1.png", *out, *more)[0] == 0
+    own, share, published, off = (np.load(tmp_path / name / "a1.npy") for name in ("own", "share", "published", "off"))
+    assert np.array_equal(own, share) and np.array_equal(published, off)
+    assert not np.allclose(own, published)
+    walk = Walk(steps=2, tolerance=1e-4)
+    assert np.array_equal(published, Scorer(networks.load(), walk=walk)(read_image(photos / "a1.png")).score.numpy())
+
+
+@pytest.mark.parametrize(
+    ("options", "labels"),
+    [
+        ((), ["without", "with", "anchored"]),
+        (("--anchor-share", 0), ["without", "with"]),
+        (("--table", "S4"), ["without", "tau = 1.0", "tau = 0.1", "tau = 0.01", "tau = 0.001", "tau = 0.0001"]),
+    ],
+    ids=["default", "published", "table"],
+)
+def test_evaluate_anchors_where_the_network_does_by_default(capsys, tmp_path, photos, options, labels):
+    data = ("--images", photos, "--labels", photos.parent / "labels", "--positive", 2, "--scores", "energy")
+    files = ("--json", tmp_path / "numbers.json", "--cache", tmp_path / "cache")
+    assert run(capsys, "evaluate", *data, *files, *options, "--steps", 1)[0] == 0
+    lines = json.loads((tmp_path / "numbers.json").read_text())["lines"]
+    assert [line["label"] for line in lines] == labels
+    anchored = [line["label"] for line in lines if "anchor_share" in (line["walk"] or {})]
+    assert anchored == (["anchored"] if "anchored" in labels else [])
 
 
 def test_evaluate_says_when_no_label_is_positive(capsys, weights, photos):

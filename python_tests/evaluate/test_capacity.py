@@ -139,6 +139,6 @@ def test_the_command_says_where_the_maps_are(frames, spill, monkeypatch, capsys)
     out, err = capsys.readouterr()
     assert "the score maps of 4 photos take some 0.0 GiB" in err and f"they are in {spill}" in err
     assert "| SMIYC AP | SMIYC FPR95 |" in out and "as SegmentMeIfYouCan's toolkit prints them" in out
-    assert len((parent / "photos.csv").read_text().splitlines()) == 1 + 2 * 4
+    assert len((parent / "photos.csv").read_text().splitlines()) == 1 + 3 * 4
     gc.collect()
     assert (parent / "report.html").exists() and not list(spill.iterdir())

@@ -279,7 +279,7 @@ def test_callbacks(root, tmp_path):
     assert titles == [("Anomaly track (RoadAnomaly21)", 3)]
     assert seen == [("validation0001", True), ("validation0002", False), ("validation0003", True)]
     assert results[0].rows == result.rows and result.command == "again" and len(result.failures) == 1
-    assert len(list((tmp_path / "new" / "maps").iterdir())) == 2 * 2
+    assert len(list((tmp_path / "new" / "maps").iterdir())) == 2 * 3  # photos and walks: none, published, anchored
 
 
 def test_the_table_of_the_example(root):

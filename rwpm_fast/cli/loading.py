@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from .options import scorer_settings, walk_settings
+from .options import scorer_settings, walk_overrides
 
 if TYPE_CHECKING:
     from ..networks import Network
@@ -39,10 +39,14 @@ def load_scorer(options: argparse.Namespace, score: str | None = None) -> Scorer
         FileNotFoundError: no such weight file.
     """
     from ..ops.maps import Walk
+    from ..ops.settings import command_settings
     from ..scoring.scorer import Scorer
     from .slow import announce_slow_walks
 
-    walk = Walk(**vars(walk_settings(options)))
-    scorer = Scorer(load_network(options), score, walk, **scorer_settings(options))
+    given = walk_overrides(options)
+    command_settings(given)  # a wrong setting is told before the network is loaded
+    network = load_network(options)
+    walk = Walk(**vars(command_settings(given, anchor_share=network.default_anchor_share)))
+    scorer = Scorer(network, score, walk, **scorer_settings(options))
     announce_slow_walks(scorer)
     return scorer

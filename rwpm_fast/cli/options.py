@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..ops.settings import COMMAND_DEFAULTS, WalkSettings
+from ..ops.settings import COMMAND_DEFAULTS
+from ..presets import ANCHOR_SHARE
 
 WALK_OPTIONS = {
     "alpha": "continuing probability, in [0, 1]",
@@ -27,7 +27,8 @@ def add_walk_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("walk")
     for name, meaning in WALK_OPTIONS.items():
         default = getattr(COMMAND_DEFAULTS, name)
-        group.add_argument(f"--{name.replace('_', '-')}", type=type(default), help=f"{meaning} (default: {default})")
+        shown = f"the network's, {ANCHOR_SHARE} for compact, else 0" if name == "anchor_share" else default
+        group.add_argument(f"--{name.replace('_', '-')}", type=type(default), help=f"{meaning} (default: {shown})")
     group.add_argument("--calibrate", action="store_true", help="calibrate scores across the sub-maps")
     group.add_argument(
         "--walk-values",
@@ -45,18 +46,8 @@ def add_walk_options(parser: argparse.ArgumentParser) -> None:
 
 
 def walk_overrides(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the settings of the walk that were given; an anchor takes the place of the default's share."""
-    given = {name: value for name in WALK_OPTIONS if (value := getattr(options, name)) is not None}
-    return {"anchor_share": 0.0, **given} if "anchor" in given else given
-
-
-def walk_settings(options: argparse.Namespace) -> WalkSettings:
-    """Return all settings of the walk.
-
-    Raises:
-        ValueError: a setting outside its range.
-    """
-    return replace(COMMAND_DEFAULTS, **walk_overrides(options))
+    """Return the settings of the walk that were given."""
+    return {name: value for name in WALK_OPTIONS if (value := getattr(options, name)) is not None}
 
 
 def scorer_settings(options: argparse.Namespace) -> dict[str, Any]:

@@ -191,6 +191,8 @@ def _settings_section(result: DemoResult) -> str:
         ("temperature tau", f"{walk.temperature:g}"),
         ("tolerance", f"{walk.tolerance:g}" if walk.tolerance else "0 (exact)"),
         ("sub-maps", f"{walk.parts} x {walk.parts}"),
+        *([("anchored pixels", f"{100 * walk.anchor_share:g} %")] if walk.anchor_share else []),
+        *([("anchor", f"{walk.anchor:g}")] if walk.anchor > -1 and not walk.anchor_share else []),
         *result.settings.items(),
         *result.environment.items(),
     ]

@@ -11,9 +11,9 @@ from ..baselines import KnnWalk
 from ..data import Dataset, Frame
 from ..data.checking import remarks, survey_labels
 from ..metrics import TRACKS, PixelMetrics
-from ..networks import CompactNet, Network
+from ..networks import NETWORKS, CompactNet, Network
 from ..ops.maps import Walk
-from ..ops.settings import COMMAND_DEFAULTS, WalkSettings, is_anchored
+from ..ops.settings import COMMAND_DEFAULTS, WalkSettings, command_settings, is_anchored
 from ..presets import METHODS
 from ..scores import get
 from ..scoring.scorer import MapWalk, Scorer
@@ -257,12 +257,13 @@ _METHOD_TABLES = {"S1": _table_s1, "S2": _table_s2}
 def _rows(config: EvaluationConfig, dataset: Dataset) -> list[Row]:
     """Return the rows without and with the walk, of the config's settings, its preset or its scorer.
 
-    The config's settings give two walks: the published one, and the anchored one if there is an anchor.
+    The config's settings give two walks: the published one, and the anchored one if there is an anchor, which may
+    be the network's own.
     """
     if isinstance(config.network, Scorer):
         return _scorer_rows(config.network)
     if config.preset is None:
-        walk = replace(COMMAND_DEFAULTS, **config.walk)
+        walk = command_settings(config.walk, anchor_share=_default_anchor_share(config))
         walks = {"with": replace(walk, anchor=-1.0, anchor_share=0.0)}
         if is_anchored(walk.anchor, walk.anchor_share):
             walks["anchored"] = walk
@@ -324,6 +325,12 @@ def _network(config: EvaluationConfig) -> str | Network:
     if config.network is not None:
         return config.network
     return CompactNet.name if config.method is None else METHODS[config.method].network
+
+
+def _default_anchor_share(config: EvaluationConfig) -> float:
+    network = _network(config)
+    kind = NETWORKS.get(network, Network) if isinstance(network, str) else network  # unknown names are told when loaded
+    return kind.default_anchor_share
 
 
 def _weights(config: EvaluationConfig) -> Path | None:

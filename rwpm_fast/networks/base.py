@@ -58,6 +58,8 @@ class Network(nn.Module):
         padded_to: the network's input is filled up with zeros, at the bottom and on the right, to a multiple of this.
         mirrored: the photo and its mirror image are scored, and the scores averaged. Mask heads only.
         default_score: the score that its authors use, a name in ``rwpm_fast.scores``.
+        default_anchor_share: share of the map's pixels that commands anchor unless told otherwise, see
+            :func:`rwpm_fast.walk`; 0 for the published walk.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Network(nn.Module):
     padded_to: int = 1
     mirrored: bool = False
     default_score: str = "energy"
+    default_anchor_share: float = 0.0
 
     def input_size(self, photo_size: tuple[int, int]) -> tuple[int, int]:
         """Height and width to which ``preprocess`` resizes a photo of the given height and width, before padding."""

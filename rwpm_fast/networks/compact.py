@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..presets import ANCHOR_SHARE
 from .base import Network
 from .cityscapes import CITYSCAPES_CLASSES
 
@@ -81,6 +82,7 @@ class CompactNet(Network):
     classes = CITYSCAPES_CLASSES
     stride = 8
     linear_head = True
+    default_anchor_share = ANCHOR_SHARE
 
     def __init__(self) -> None:
         super().__init__()

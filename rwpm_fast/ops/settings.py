@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..checks import check_integers, check_numbers
@@ -150,3 +151,18 @@ DEFAULTS = WalkSettings()
 # Of commands and evaluations. With this tolerance, DABNet's AP, AuROC and FPR95 on RoadAnomaly are those of the exact
 # walk to four digits, in a sixteenth of the time.
 COMMAND_DEFAULTS = WalkSettings(tolerance=1e-4)
+
+
+def command_settings(given: Mapping[str, Any], *, anchor_share: float = 0.0) -> WalkSettings:
+    """Return the settings of a command or an evaluation.
+
+    Args:
+        given: settings by name; they replace the defaults. A given ``anchor`` takes the place of ``anchor_share``.
+        anchor_share: the network's default.
+
+    Raises:
+        TypeError: a setting has the wrong type.
+        ValueError: a setting is out of its range.
+    """
+    share = 0.0 if "anchor" in given else anchor_share
+    return replace(COMMAND_DEFAULTS, **{"anchor_share": share, **given})
