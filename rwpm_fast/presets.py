@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 __all__ = ["ANCHOR_SHARE", "BENCHMARKS", "METHODS", "Method", "Preset", "preset"]
 
 # Share of an image's pixels to anchor, for any network, with alpha, T and tau as published: the largest of 1, 2, 3, 5
-# and 10 % that kept the mean AP over photos within a point of the best share's, for energy and max logit of DABNet and the
-# compact network, on 40 rendered scenes and on every other photo of the Obstacle track.
+# and 10 % that kept the mean AP over photos within a point of the best share's, for energy and max logit of DABNet and
+# the compact network, on 40 rendered scenes and on every other photo of the Obstacle track (bench/anchor_share.py).
 ANCHOR_SHARE = 0.03
 
 
