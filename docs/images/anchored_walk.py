@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from scipy import ndimage
+from strip import save_strip, score_style
 
 from rwpm_fast import Scorer, Walk, networks, presets
 from rwpm_fast.io.images import read_image, read_labels
@@ -41,23 +42,15 @@ def main() -> None:
     largest = np.bincount(objects[objects > 0]).argmax()
     row, column = (round(x) for x in ndimage.center_of_mass(objects == largest))
     shown = tuple(slice(max(at - half, 0), at + half) for at, half in zip((row, column), HALF, strict=True))
-    low, high = np.percentile(np.stack(maps), (1, 99.9))
-    panels = [
-        (maps[0], "Energy, without a walk", {"cmap": "inferno", "vmin": low, "vmax": high}),
-        (maps[1], "Published walk", {"cmap": "inferno", "vmin": low, "vmax": high}),
-        (maps[2], "Anchored walk", {"cmap": "inferno", "vmin": low, "vmax": high}),
-        (weights, "r, weight of a pixel's own value", {"cmap": "viridis", "vmin": 0, "vmax": 1}),
+    style, (rows, columns) = score_style(maps), shown
+    pictures = [
+        (maps[0][shown], "Energy, without a walk", style),
+        (maps[1][shown], "Published walk", style),
+        (maps[2][shown], "Anchored walk", style),
+        (weights[shown], "r, weight of a pixel's own value", {"cmap": "viridis", "vmin": 0, "vmax": 1}),
     ]
-    figure, axes = plt.subplots(1, 4, figsize=(12, 2.3), dpi=90)
-    for axis, (panel, title, style) in zip(axes, panels, strict=True):
-        axis.imshow(panel[shown], **style)
-        center = column - shown[1].start, row - shown[0].start
-        axis.add_patch(plt.Circle(center, 45, fill=False, color="#19e5c8", linewidth=1.2))
-        axis.set_title(title, fontsize=10)
-        axis.set_axis_off()
-    figure.subplots_adjust(left=0.003, right=0.997, bottom=0.01, top=0.89, wspace=0.012)
-    figure.savefig(OUT)
-    plt.close(figure)
+    center = column - columns.start, row - rows.start
+    save_strip(OUT, pictures, lambda axis: axis.add_patch(plt.Circle(center, 45, fill=False, color="#19e5c8")))
 
 
 if __name__ == "__main__":

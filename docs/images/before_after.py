@@ -5,9 +5,8 @@ python docs/images/before_after.py
 
 from pathlib import Path
 
-import matplotlib.pyplot as plt
-import numpy as np
 import torch
+from strip import save_strip, score_style
 
 from rwpm_fast import Scorer, Walk, networks
 from rwpm_fast.scenes import render_holdout_scene
@@ -22,21 +21,13 @@ def main() -> None:
     analysis = scorer.analyze(image)
     with torch.inference_mode():
         maps = [p.score(scorer.score).numpy() for p in (analysis.plain, analysis.walked)]
-    low, high = np.percentile(np.stack(maps), (1, 99.9))
-    figure, axes = plt.subplots(1, 3, figsize=(12, 2.35), dpi=90)
-    panels = [
-        (image, "Rendered street, anomalies outlined"),
-        (maps[0], "Score, network alone"),
-        (maps[1], "Score, walked"),
+    style = score_style(maps)
+    pictures = [
+        (image, "Rendered street, anomalies outlined", {}),
+        (maps[0], "Score, network alone", style),
+        (maps[1], "Score, walked", style),
     ]
-    for axis, (panel, title) in zip(axes, panels, strict=True):
-        axis.imshow(panel, cmap="inferno", vmin=low, vmax=high)
-        axis.contour(labels == 1, [0.5], colors="#19e5c8", linewidths=1)
-        axis.set_title(title, fontsize=10)
-        axis.set_axis_off()
-    figure.subplots_adjust(left=0.003, right=0.997, bottom=0.01, top=0.89, wspace=0.012)
-    figure.savefig(OUT)
-    plt.close(figure)
+    save_strip(OUT, pictures, lambda axis: axis.contour(labels == 1, [0.5], colors="#19e5c8", linewidths=1))
 
 
 if __name__ == "__main__":
