@@ -272,7 +272,9 @@ def test_void_pixels_get_no_gradient():
     learned.raw.grad = None
     changed = torch.where(void[:, None], torch.tensor(torch.nan), maps.detach())
     score = learned(changed).detach().requires_grad_()
-    ensemble_loss(score, labels, CLASS_WEIGHTS).backward()
+    loss = ensemble_loss(score, labels, CLASS_WEIGHTS)
+    loss.backward()
+    assert loss.item() == pytest.approx(ensemble_loss(learned(maps), labels, CLASS_WEIGHTS).item())
     assert (score.grad[void] == 0).all() and score.grad.isfinite().all()
     ensemble_loss(learned(maps.detach().masked_fill(void[:, None], 0.9)), labels, CLASS_WEIGHTS).backward()
     assert torch.allclose(learned.raw.grad, expected, atol=1e-7)

@@ -120,6 +120,15 @@ def test_new_classes_are_drawn_as_often_as_they_are_listed(new_ids):
         assert abs(drawn[new] - total * share) < 5 * math.sqrt(total * share * (1 - share))
 
 
+def test_objects_are_the_instances_of_five_digits():
+    instances = np.array([[24, 23999, 24000, 26001, 33999, 34000]])
+    semantics = np.array([[24, 23, 24, 26, 33, 34]])
+    altered = np.zeros(6, bool)
+    for seed in range(40):
+        altered |= swap_instances(semantics, instances, np.random.default_rng(seed))[1][0] == 1
+    assert altered.tolist() == [False, False, True, True, True, False]
+
+
 def test_equal_generators_give_equal_swaps():
     one, same, other = swap(3), swap(3), swap(4)
     assert all((a == b).all() for a, b in zip(one, same, strict=True))
@@ -218,13 +227,13 @@ RNG = np.random.default_rng(0)
     [
         (lambda: train_ids(np.array([[7, 34, 255]])), ValueError, "label ids from 0 to 33, got 34, 255"),
         (lambda: train_ids(np.array([[-1]])), ValueError, "label ids from 0 to 33, got -1"),
-        (lambda: train_ids(np.ones((2, 2))), TypeError, "semantics: expected integers, got float64"),
+        (lambda: train_ids(np.ones((2, 2))), TypeError, "label_map: expected integers, got float64"),
         (lambda: swap_instances(CAR[0], CAR[1][:1], RNG), ValueError, r"instances: expected the shape \[2, 2\]"),
         (lambda: swap_instances(CAR[0], CAR[1] / 2, RNG), TypeError, "instances: expected integers"),
         (
             lambda: swap_instances(CAR[0] - 13, CAR[1], RNG),
             ValueError,
-            "semantics: expected class 26 where instances are 26000, got 13; 4 pixels disagree",
+            "label_map: expected class 26 where instances are 26000, got 13; 4 pixels disagree",
         ),
         (lambda: swap_instances(*CAR, RNG, new_ids=(26, 26)), ValueError, "new_ids: expected .* one of them not 26"),
         (lambda: swap_instances(*CAR, RNG, new_ids=()), ValueError, r"new_ids: expected .* got \[\]"),
@@ -236,14 +245,14 @@ RNG = np.random.default_rng(0)
         (
             lambda: void_labels(np.array([[7, 77]])),
             ValueError,
-            r"semantics: expected the values .* got 77 \(1",
+            r"label_map: expected the values .* got 77 \(1",
         ),
-        (lambda: void_labels(np.ones((1, 1)), ignored=(1,)), TypeError, "semantics: expected integers"),
+        (lambda: void_labels(np.ones((1, 1)), ignored=(1,)), TypeError, "label_map: expected integers"),
         (lambda: void_labels(CAR[0], ignored=(5,)), ValueError, r"ignored: .* got \[5\] in both"),
-        (lambda: class_weights([np.array([[0]]), np.array([[2]])]), ValueError, "0, 1 and 255, got 2 in map 1"),
+        (lambda: class_weights([np.array([[0]]), np.array([[2]])]), ValueError, "0, 1 and 255, got 2 in photo 1"),
         (lambda: class_weights([np.array([[255]])]), ValueError, "pixels labeled 0 or 1, got none among 1 pixels"),
         (lambda: class_weights([]), ValueError, "pixels labeled 0 or 1, got none among 0 pixels"),
-        (lambda: class_weights([np.array([[0.5]])]), TypeError, "label_maps: expected integers, got float64"),
+        (lambda: class_weights([np.array([[0.5]])]), TypeError, "labels: expected integers, got float64"),
     ],
 )
 def test_errors(call, error, message):
