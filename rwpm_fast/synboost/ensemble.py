@@ -25,6 +25,7 @@ from ..data.frames import ANOMALY, INLIER, VOID
 from ..io.arrays import as_array
 from ..metrics import PixelMetrics, PixelResult
 from ..metrics.pixel import check_fpr_rule, check_labels
+from ..networks.precision import at_least_float32
 
 MAPS = ("anomaly", "entropy", "perceptual", "distance")
 Weights = tuple[float, float, float, float]
@@ -65,8 +66,8 @@ def stack_maps(logits: Tensor, entropy: Tensor, perceptual: Tensor, distance: Te
         _check_floating(name, values)
         if list(values.shape) != expected:
             raise ValueError(f"{name}: expected shape {expected} to match logits, got {list(values.shape)}")
-    probability = _widened(logits).softmax(1)[:, 1:]
-    return torch.cat([probability, *map(_widened, others.values())], 1)
+    probability = at_least_float32(logits).softmax(1)[:, 1:]
+    return torch.cat([probability, *map(at_least_float32, others.values())], 1)
 
 
 def weighted_average(maps: Tensor, weights: Sequence[float] = PUBLISHED_WEIGHTS, *, dim: int = -3) -> Tensor:
@@ -214,7 +215,7 @@ class LearnedEnsemble(nn.Module):
     @property
     def weights(self) -> Tensor:
         """The weights of the maps, [4], positive, with sum 1; they carry a gradient."""
-        positive = F.softplus(_widened(self.raw))
+        positive = F.softplus(at_least_float32(self.raw))
         return positive / positive.sum()
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -262,7 +263,7 @@ def ensemble_loss(score: Tensor, labels: Tensor, class_weights: Sequence[float] 
     anomaly, void = labels == ANOMALY, labels == VOID
     if not ((labels == INLIER) | anomaly | void).all():
         raise ValueError(f"labels: expected 0, 1 and 255, got {labels.unique().tolist()}")
-    score = _widened(score)
+    score = at_least_float32(score)
     by_class = torch.as_tensor(class_weights, dtype=score.dtype, device=score.device)
     if by_class.shape != (2,) or not ((by_class > 0) & by_class.isfinite()).all():
         raise ValueError(f"class_weights: expected two positive, finite numbers, got {by_class.tolist()}")
@@ -290,7 +291,7 @@ def _unstacked(maps: Tensor, dim: int) -> tuple[Tensor, ...]:
         raise ValueError(
             f"maps: expected {len(MAPS)} maps ({', '.join(MAPS)}) along dim {dim}, got shape {list(maps.shape)}"
         )
-    return _widened(maps).unbind(dim)
+    return at_least_float32(maps).unbind(dim)
 
 
 def _normalized(weights: Sequence[float]) -> Weights:
@@ -303,10 +304,6 @@ def _normalized(weights: Sequence[float]) -> Weights:
     if not (min(a, b, c, d) >= 0 and 0 < total < math.inf):
         raise ValueError(f"weights: expected finite numbers of 0 or more, not all 0, got {[a, b, c, d]}")
     return a / total, b / total, c / total, d / total
-
-
-def _widened(values: Tensor) -> Tensor:
-    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _check_floating(name: str, values: Tensor) -> None:
@@ -350,7 +347,7 @@ def _valid_pixels(index: int, maps: Any, labels: Any) -> tuple[Tensor, np.ndarra
         raise ValueError(
             f"photos: expected maps in [0, 1], got others in {', '.join(wrong)} of photo {index} (normalize them first)"
         )
-    return _widened(torch.from_numpy(pixels)), labels[valid].astype(np.uint8)
+    return at_least_float32(torch.from_numpy(pixels)), labels[valid].astype(np.uint8)
 
 
 def _metrics(photos: Sequence[tuple[Tensor, np.ndarray]], weights: Weights, fpr_rule: str) -> PixelResult:
