@@ -12,7 +12,8 @@ from python_tests.conformance import golden, load
 from python_tests.synboost.spectral_rule import filled
 from rwpm_fast.networks import CITYSCAPES_CLASSES
 from rwpm_fast.synboost.ccfpse import CCFPSEEncoder, CCFPSEGenerator
-from rwpm_fast.synboost.synthesis import LABEL_IDS, CCFPSESynthesis, label_edges, label_ids, label_planes
+from rwpm_fast.synboost.labels import LABEL_IDS
+from rwpm_fast.synboost.synthesis import CCFPSESynthesis, label_edges, label_ids, label_planes
 
 SIZE = (64, 128)
 

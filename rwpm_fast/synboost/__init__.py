@@ -1,4 +1,8 @@
 """SynBoost and Image Resynthesis++: anomaly scores from how a photo differs from a synthesis of its segmentation.
 
-Source: Pixel-wise Anomaly Detection in Complex Driving Scenes (Di Biase et al., CVPR 2021).
+``uncertainty`` (maps of the segmentation, and of a photo against its synthesis, by ``vgg``) -> ``synthesis`` (an image
+from a segmentation, by ``ccfpse``) -> ``dissimilarity`` (network that compares the two) -> ``ensemble`` (one score of
+four maps); ``labels`` makes the labels that it is trained on.
+
+Source: Pixel-wise Anomaly Detection in Complex Driving Scenes (Di Biase et al., CVPR 2021, arXiv 2103.05445).
 """

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from ..io.text import listed
 from ..networks.precision import at_least_float32
 from .ccfpse import CCFPSEEncoder, CCFPSEGenerator
+from .labels import LABEL_IDS
 
-LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)  # of train ids 0 to 18
 LABEL_COUNT = 35  # label ids 0 to 34
 
 
