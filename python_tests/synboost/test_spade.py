@@ -106,6 +106,14 @@ def test_channels_last():
     torch.testing.assert_close(got, wanted, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@torch.inference_mode()
+def test_large_mean_leaves_the_digits_of_what_varies(layout):
+    layer, x, semantic = SPADE(8), normal(2, 8, 40, 30) / 2 + 100, planes(2, 40, 30)
+    got = layer(x.to(memory_format=layout), semantic)
+    torch.testing.assert_close(got.double(), layer.double()(x.double(), semantic.double()), rtol=0, atol=1e-4)
+
+
 @torch.inference_mode()
 def test_float32_map_stays_float32_in_half_precision():
     layer, x, semantic = SPADE(8), normal(1, 8, 9, 5) + 200, planes(1, 9, 5)  # half precision leaves no digits of it

@@ -56,7 +56,13 @@ class SPADE(nn.Module):
             raise ValueError(f"semantic: expected [{x.shape[0]}, {classes}, H, W], got {list(semantic.shape)}")
         planes = F.interpolate(semantic, x.shape[-2:], mode="nearest")
         hidden = F.relu(self.hidden(planes))
-        # A group per channel is an instance norm that keeps channels-last maps as they are. Not F.group_norm, which
-        # refuses a single pixel; its norm is 0.
-        normalized = torch.group_norm(x, channels, eps=1e-5)
-        return normalized * (1 + self.gamma(hidden)) + self.beta(hidden)
+        return _instance_norm(x) * (1 + self.gamma(hidden)) + self.beta(hidden)
+
+
+def _instance_norm(x: Tensor) -> Tensor:
+    """Norm with a group per channel: it keeps channels-last maps as they are, and that of a single pixel is 0.
+
+    The mean is subtracted before, because for channels-last maps on the CPU torch takes the variance as the mean of
+    the squares less the square of the mean, of which float32 leaves no digits where the mean is large.
+    """
+    return torch.group_norm(x - x.mean((2, 3), keepdim=True), x.shape[1], eps=1e-5)
