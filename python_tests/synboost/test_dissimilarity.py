@@ -322,6 +322,13 @@ def test_training_and_evaluation_compute_the_same():
     assert torch.equal(network.train()(*inputs), network.eval()(*inputs))
 
 
+@pytest.mark.parametrize("flags", [FULL, RESYNTHESIS], ids=flags_id)
+@torch.inference_mode()
+def test_compiles_as_one_graph(flags):
+    network, inputs = narrow(**flags), random_inputs(1, 16, 24, dispersion=flags["dispersion"])
+    assert_same(torch.compile(network, backend="eager", fullgraph=True)(*inputs), network(*inputs))
+
+
 def in_half(network: DissimilarityNet, inputs: list[torch.Tensor], dtype: torch.dtype, way: str):
     if way == "weights":
         return observed(network.to(dtype), inputs)
@@ -511,6 +518,13 @@ def test_checkpoints(tmp_path, layout, flags):
     assert not loaded.training
 
 
+def test_checkpoint_with_a_frozen_image_encoder(tmp_path):
+    torch.save(narrow().state_dict(), tmp_path / "w.pth")
+    network = DissimilarityNet.load(tmp_path / "w.pth", freeze_vgg=True, width=NARROW)
+    trained = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+    assert trained == {name for name in network.state_dict() if not name.startswith("image_encoder.")}
+
+
 def test_released_names_keep_their_place(tmp_path):
     """Two names that were mixed up would not be noticed where their shapes are equal, if both ways mixed them up."""
     network = narrow()
@@ -527,17 +541,23 @@ def test_released_names_keep_their_place(tmp_path):
 
 
 @every_variant
-@pytest.mark.parametrize("theirs", ALL_FLAGS, ids=flags_id)
 @pytest.mark.parametrize("layout", ["released", "own"])
-def test_checkpoint_of_another_variant(tmp_path, layout, theirs, flags):
-    if theirs == flags:
-        pytest.skip("the same variant")
-    torch.save(LAYOUTS[layout](narrow(**theirs)), tmp_path / "w.pth")
-    with pytest.raises(ValueError, match="weights: expected the network") as error:
-        DissimilarityNet.load(tmp_path / "w.pth", **flags, width=NARROW)
-    advice = re.search(r"load it with (.*)$", str(error.value))[1]
-    assert advice == ", ".join(f"{flag}={value}" for flag, value in theirs.items())
-    assert f"{'with' if theirs['spade'] else 'without'} SPADE" in str(error.value)
+def test_checkpoint_of_another_variant(tmp_path, layout, flags):
+    torch.save(LAYOUTS[layout](narrow(**flags)), tmp_path / "w.pth")
+    for others in ALL_FLAGS:
+        if others == flags:
+            continue
+        with pytest.raises(ValueError, match="weights: expected the network") as error:
+            DissimilarityNet.load(tmp_path / "w.pth", **others, width=NARROW)
+        wanted, got = re.search("expected the network (.*), got .* of the one (.*); load", str(error.value)).groups()
+        assert (wanted, got) == (described(others), described(flags))
+        advice = re.search(r"load it with (.*)$", str(error.value))[1]
+        assert advice == ", ".join(f"{flag}={value}" for flag, value in flags.items())
+
+
+def described(flags: dict[str, bool]) -> str:
+    words = zip(("dispersion", "SPADE", "image correlation"), flags.values(), strict=True)
+    return ", ".join(f"{'with' if value else 'without'} {word}" for word, value in words)
 
 
 @pytest.mark.parametrize("layout", ["released", "own"])
@@ -559,7 +579,7 @@ def test_dispersion_encoder_that_was_never_used(tmp_path, layout, spade):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"conv11.weight": None}, r"does not fit dissimilarity: missing: conv11\.weight$"),
+        ({"conv11.weight": None}, r"does not fit DissimilarityNet: missing: conv11\.weight$"),
         ({"conv7.bias": torch.zeros(3)}, r"conv7\.bias has shape \[3\], expected \[32\]$"),
         ({"conv99.bias": torch.zeros(3)}, r"unexpected: conv99\.bias$"),
         ({"tconv2.bias": torch.full((8,), torch.nan)}, r"tconv2\.bias has entries that are not finite$"),
@@ -579,7 +599,7 @@ def test_files_that_are_none_of_it(tmp_path):
     with pytest.raises(ValueError, match=r"weights: .*cut\.pth, which is none or is cut short"):
         DissimilarityNet.load(tmp_path / "cut.pth", width=NARROW)
     torch.save({"features.0.weight": torch.zeros(3), "classifier.weight": torch.zeros(3)}, tmp_path / "other.pth")
-    with pytest.raises(ValueError, match="weights of another network: it has 0 of the 116 entries of dissimilarity"):
+    with pytest.raises(ValueError, match="weights of another network: it has 0 of the 116 entries of DissimilarityNet"):
         DissimilarityNet.load(tmp_path / "other.pth", width=NARROW)
     with pytest.raises(FileNotFoundError, match="absent"):
         DissimilarityNet.load(tmp_path / "absent.pth", width=NARROW)

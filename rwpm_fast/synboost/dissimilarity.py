@@ -96,8 +96,8 @@ def map_encoder(inputs: int, width: int) -> Encoder:
 
 
 class DecoderBlock(nn.Module):
-    """The decoder at one level: convolution, SELU, convolution, SELU, and a transposed convolution to the next level's
-    size. With ``spade``, SPADE and SELU follow the first SELU, and SPADE precedes the second.
+    """The decoder at one level: convolution, SELU, convolution, SELU, and a transposed convolution to the size of the
+    next level. With SPADE, SPADE and SELU follow the first SELU, and SPADE precedes the second.
 
     The first convolution reads the output of the coarser block, the correlation and the fused maps, in this order.
 
@@ -185,8 +185,6 @@ class DissimilarityNet(nn.Module):
         torch.Size([1, 64, 128])
     """
 
-    name = "dissimilarity"
-
     def __init__(
         self,
         dispersion: bool = True,
@@ -237,11 +235,11 @@ class DissimilarityNet(nn.Module):
         Args:
             weights: weight file; see :func:`rwpm_fast.networks.checkpoint.read_state_dict` for the formats.
             weights_key: place of the tensors in the file, where several sets of them fit.
-            dispersion: setting of the network, as are all that follow.
-            spade: see the class.
-            image_correlation: see the class.
-            freeze_vgg: see the class.
-            width: see the class.
+            dispersion: whether the network of the file reads dispersion maps.
+            spade: whether it has SPADE.
+            image_correlation: whether its decoder reads the correlation.
+            freeze_vgg: leave the image encoder out of further training.
+            width: channels of its image encoder's finest level.
 
         Returns:
             The network, in evaluation mode on the CPU.
@@ -264,7 +262,8 @@ class DissimilarityNet(nn.Module):
         network.to_empty(device="cpu")
         own = released.keys() & state.keys()
         try:
-            load_state(network if own else RenamedState(network, released), state, name=cls.name, path=weights)
+            view = network if own else RenamedState(network, released)
+            load_state(view, state, name=cls.__name__, path=weights)
         except ValueError as error:
             theirs = _fitting_flags(state, width)
             if theirs is None or theirs == flags:
