@@ -18,16 +18,19 @@ from ..networks.checkpoint import load_state, read_state_dict
 
 WIDTHS = (64, 128, 256, 512, 512)  # channels of the convolutions of each block
 
+PUBLISHED_WIDTH = 64  # channels of the first convolution
+
 # An entry of torchvision's files; the classifier has linear layers at 0, 3 and 6, which no feature needs.
 ENTRY = re.compile(r"(?:features\.(?P<feature>\d+)|classifier\.[036])\.(?:weight|bias)")
 
 VGGType = TypeVar("VGGType", bound="VGG")
 
 
-def _named_layers(convolutions: tuple[int, ...]) -> Iterator[tuple[str, nn.Module]]:
+def _named_layers(convolutions: tuple[int, ...], width: int) -> Iterator[tuple[str, nn.Module]]:
     """Yield all layers before the classifier, each built when it is asked for: conv1_1, relu1_1, ..., pool5."""
     inputs = 3
-    for block, (count, outputs) in enumerate(zip(convolutions, WIDTHS, strict=True), 1):
+    for block, (count, published) in enumerate(zip(convolutions, WIDTHS, strict=True), 1):
+        outputs = published * width // PUBLISHED_WIDTH
         for number in range(1, count + 1):
             yield f"conv{block}_{number}", nn.Conv2d(inputs, outputs, 3, padding=1)
             yield f"relu{block}_{number}", nn.ReLU(inplace=True)
@@ -39,6 +42,9 @@ def _named_layers(convolutions: tuple[int, ...]) -> Iterator[tuple[str, nn.Modul
 class VGG(nn.Module):
     """The convolutions of a VGG network up to the last layer whose output is used; a subclass says which these are.
 
+    Args:
+        width: channels of the first convolution; those of all others are in proportion. Published weights have 64.
+
     Attributes:
         name: name of the network, for messages.
         convolutions: number of convolutions of each of the five blocks.
@@ -49,11 +55,11 @@ class VGG(nn.Module):
     convolutions: tuple[int, ...]
     taps: tuple[str, ...]
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = PUBLISHED_WIDTH) -> None:
         super().__init__()
         self.features = nn.Sequential()
         self.layers: list[str] = []
-        for name, layer in _named_layers(self.convolutions):
+        for name, layer in _named_layers(self.convolutions, width):
             self.layers.append(name)
             self.features.append(layer)
             if name == self.taps[-1]:
@@ -86,7 +92,13 @@ class VGG(nn.Module):
         return names
 
     @classmethod
-    def load(cls: type[VGGType], weights: str | PathLike[str], *, weights_key: str | None = None) -> VGGType:
+    def load(
+        cls: type[VGGType],
+        weights: str | PathLike[str],
+        *,
+        weights_key: str | None = None,
+        width: int = PUBLISHED_WIDTH,
+    ) -> VGGType:
         """Load weights from a file, such as torchvision's ``vgg19-dcbb9e9d.pth`` or ``vgg16-397923af.pth``.
 
         Layers of the same network that are not used, the classifier among them, are left out.
@@ -96,6 +108,7 @@ class VGG(nn.Module):
                 ``features.0.weight``, or as by ``slice_names``; see
                 :func:`rwpm_fast.networks.checkpoint.read_state_dict`.
             weights_key: place of the tensors in the file, where several sets of them fit.
+            width: channels of the first convolution, 64 in published weights.
 
         Returns:
             The network, in evaluation mode on the CPU; its parameters are frozen.
@@ -113,7 +126,7 @@ class VGG(nn.Module):
         """
         # On "meta" no random weights are drawn, which the file would replace.
         with torch.device("meta"):
-            network = cls()
+            network = cls(width)
         own = {name: entry for entry, name in network.slice_names().items()}
         found = read_state_dict(weights, [*own, *own.values()], weights_key=weights_key)
         state = {own.get(name, name): tensor for name, tensor in found.items() if not network._is_unused(name)}
