@@ -402,7 +402,7 @@ def test_initial_weights_of_the_map_encoders():
     network = DissimilarityNet()
     for encoder in (network.semantic_encoder, network.dispersion_encoder):
         for level in encoder.levels:
-            weight, bias = level[0].weight, level[0].bias
+            weight, bias = level.weight, level.bias
             fan_out = weight.shape[0] * weight[0, 0].numel()
             assert weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.05)
             assert not bias.any()
@@ -530,7 +530,7 @@ def test_released_names_keep_their_place(tmp_path):
     network = narrow()
     state = released(network).state_dict()
     pairs = {
-        "vgg_encoder.layer4.5.weight": network.image_encoder.levels[3][5].weight,
+        "vgg_encoder.layer4.5.weight": network.image_encoder.features[21].weight,
         "conv1.0.weight": network.decoder[0].first.weight,
         "conv13.norm2.beta.weight": network.decoder[1].second_norm.beta.weight,
         "tconv1.bias": network.decoder[0].upsample.bias,
@@ -639,6 +639,6 @@ def test_image_encoder_from_another_network(tmp_path):
     network = narrow()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     torch.save(vgg(VGG13).state_dict(), tmp_path / "vgg13.pth")
-    with pytest.raises(ValueError, match=r"does not fit VGG16: missing: features\.14"):
+    with pytest.raises(ValueError, match=r"does not fit vgg16: missing: features\.14"):
         network.load_vgg16(tmp_path / "vgg13.pth")
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())

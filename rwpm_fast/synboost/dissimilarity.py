@@ -3,7 +3,7 @@ from the synthesis of its segmentation."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import product
 from os import PathLike
 
@@ -16,8 +16,9 @@ from ..io.text import listed
 from ..networks import CITYSCAPES_CLASSES
 from ..networks.checkpoint import load_state, read_state_dict
 from ..networks.precision import at_least_float32
-from .dissimilarity_layout import RenamedState, released_names, vgg16_names
+from .dissimilarity_layout import RenamedState, released_names
 from .spade import SPADE
+from .vgg import VGG16
 
 CLASSES = len(CITYSCAPES_CLASSES)
 IGNORED = (CLASSES, 255)  # labels of pixels without a class
@@ -56,43 +57,31 @@ def semantic_one_hot(labels: Tensor) -> Tensor:
     return (labels.unsqueeze(-3) == planes).float()
 
 
-class Encoder(nn.Module):
-    """Maps at four levels, each of half the size of the one before, whose map it reads."""
+class MapEncoder(nn.Module):
+    """Encoder of the semantic planes or of the dispersion maps: a convolution and ReLU at each of the four levels, of
+    which each has half the size and twice the channels of the one before.
 
-    def __init__(self, levels: Iterable[nn.Sequential]) -> None:
+    Args:
+        inputs: channels of the input.
+        width: channels of the finest level.
+    """
+
+    def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
-        self.levels = nn.ModuleList(levels)
+        convs = [nn.Conv2d(inputs, width, 7, padding=3)]
+        convs += [nn.Conv2d(m * width, 2 * m * width, 3, stride=2, padding=1) for m in (1, 2, 4)]
+        for conv in convs:
+            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+            assert conv.bias is not None
+            nn.init.zeros_(conv.bias)
+        self.levels = nn.ModuleList(convs)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         maps = []
-        for level in self.levels:
-            x = level(x)
+        for conv in self.levels:
+            x = F.relu(conv(x))
             maps.append(x)
         return maps
-
-
-def image_encoder(width: int) -> Encoder:
-    """Build VGG16 up to relu4_3, for photo and synthesis. A level ends before the pooling, which opens the next one."""
-    levels: list[nn.Sequential] = []
-    inputs = 3
-    for multiple, convs in ((1, 2), (2, 2), (4, 3), (8, 3)):
-        layers: list[nn.Module] = [nn.MaxPool2d(2)] if levels else []
-        for _ in range(convs):
-            layers += [nn.Conv2d(inputs, multiple * width, 3, padding=1), nn.ReLU(inplace=True)]
-            inputs = multiple * width
-        levels.append(nn.Sequential(*layers))
-    return Encoder(levels)
-
-
-def map_encoder(inputs: int, width: int) -> Encoder:
-    """Build the encoder of the semantic planes or of the dispersion maps: a convolution a level, doubling the width."""
-    convs = [nn.Conv2d(inputs, width, 7, padding=3)]
-    convs += [nn.Conv2d(m * width, 2 * m * width, 3, stride=2, padding=1) for m in (1, 2, 4)]
-    for conv in convs:
-        nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-        assert conv.bias is not None
-        nn.init.zeros_(conv.bias)
-    return Encoder(nn.Sequential(conv, nn.ReLU(inplace=True)) for conv in convs)
 
 
 class DecoderBlock(nn.Module):
@@ -198,9 +187,10 @@ class DissimilarityNet(nn.Module):
             raise ValueError(f"width: expected an even number above 0, got {width}")
         super().__init__()
         self.image_correlation = image_correlation
-        self.image_encoder = image_encoder(width).requires_grad_(not freeze_vgg)
-        self.semantic_encoder = map_encoder(CLASSES, width // 2)
-        self.dispersion_encoder = map_encoder(3, width) if dispersion else None
+        self.width = width
+        self.image_encoder = VGG16(width).requires_grad_(not freeze_vgg)
+        self.semantic_encoder = MapEncoder(CLASSES, width // 2)
+        self.dispersion_encoder = MapEncoder(3, width) if dispersion else None
         fused = [width, 2 * width, 4 * width, 8 * width]
         self.fusions = nn.ModuleList(nn.Conv2d(2 * out + out // 2, out, 1) for out in fused)  # fine to coarse
         outputs = [4 * width, 4 * width, 2 * width, width]
@@ -278,8 +268,7 @@ class DissimilarityNet(nn.Module):
         """Fill the image encoder from a file of VGG16 in torchvision's layout, where training starts.
 
         Args:
-            weights: weight file with the entries ``features.N.weight`` and ``features.N.bias``; what is beyond relu4_3
-                is not read.
+            weights: weight file, see :meth:`rwpm_fast.synboost.vgg.VGG.load`; layers beyond relu4_3 are left out.
             weights_key: place of the tensors in the file, where several sets of them fit.
 
         Raises:
@@ -290,10 +279,8 @@ class DissimilarityNet(nn.Module):
             >>> network = DissimilarityNet()
             >>> network.load_vgg16("vgg16-397923af.pth")
         """
-        names = vgg16_names(self.image_encoder.state_dict())
-        state = read_state_dict(weights, names.values(), weights_key=weights_key)
-        state = {name: state[name] for name in names.values() if name in state}
-        load_state(RenamedState(self.image_encoder, names), state, name="VGG16", path=weights)
+        vgg = VGG16.load(weights, weights_key=weights_key, width=self.width)
+        self.image_encoder.load_state_dict(vgg.state_dict())
 
     def forward(self, image: Tensor, synthesis: Tensor, semantic: Tensor, dispersion: Tensor | None = None) -> Tensor:
         """Compute the logits.

@@ -1,5 +1,4 @@
-"""Names of the dissimilarity network's weights in other layouts: in the released checkpoints of SynBoost, and, for its
-image encoder, in torchvision's VGG16."""
+"""Names of the dissimilarity network's weights in the released checkpoints of SynBoost."""
 
 from __future__ import annotations
 
@@ -17,8 +16,8 @@ _BLOCKS = (
 )
 _FUSIONS = ("conv10", "conv9", "conv8", "conv7")
 
-_VGG16_STARTS = (0, 4, 9, 16)  # of each level among the layers of torchvision's VGG16
-_LAYERS = 7  # of the longest level
+# Layers of VGG16 at which the levels of the released image encoder begin: each with its pooling.
+_VGG16_LEVELS = (0, 4, 9, 16, 23)
 
 
 class RenamedState:
@@ -51,35 +50,19 @@ def released_names(names: Iterable[str]) -> dict[str, str]:
     Returns:
         The released name of each.
     """
-    names = list(names)
-    modules = dict(_released_modules(spade=any(".second_norm." in name for name in names)))
-    return _renamed(names, modules)
-
-
-def vgg16_names(names: Iterable[str]) -> dict[str, str]:
-    """Name the entries of the image encoder as torchvision's VGG16 does.
-
-    Args:
-        names: all entries of its ``state_dict``.
-
-    Returns:
-        torchvision's name of each.
-    """
-    modules = {
-        f"levels.{level}.{layer}": f"features.{start + layer}"
-        for level, start in enumerate(_VGG16_STARTS)
-        for layer in range(_LAYERS)
-    }
-    return _renamed(names, modules)
+    split = {name: name.rpartition(".") for name in names}
+    modules = dict(_released_modules(spade=any(".second_norm." in name for name in split)))
+    return {name: f"{modules[module]}.{entry}" for name, (module, _, entry) in split.items()}
 
 
 def _released_modules(spade: bool) -> Iterator[tuple[str, str]]:
     """Yield the names of modules, here and in the released network."""
     for level, fusion in enumerate(_FUSIONS):
-        for layer in range(_LAYERS):
-            yield f"image_encoder.levels.{level}.{layer}", f"vgg_encoder.layer{level + 1}.{layer}"
-        yield f"semantic_encoder.levels.{level}.0", f"semantic_encoder.hidden_layers.{level}.0"
-        yield f"dispersion_encoder.levels.{level}.0", f"prior_encoder.hidden_layers.{level}.0"
+        start, end = _VGG16_LEVELS[level : level + 2]
+        for layer in range(start, end):
+            yield f"image_encoder.features.{layer}", f"vgg_encoder.layer{level + 1}.{layer - start}"
+        yield f"semantic_encoder.levels.{level}", f"semantic_encoder.hidden_layers.{level}.0"
+        yield f"dispersion_encoder.levels.{level}", f"prior_encoder.hidden_layers.{level}.0"
         yield f"fusions.{level}", fusion
     for number, (first, rest, upsample) in enumerate(_BLOCKS):
         block = f"decoder.{number}"
@@ -91,8 +74,3 @@ def _released_modules(spade: bool) -> Iterator[tuple[str, str]]:
             yield f"{block}.{norm}.gamma", f"{rest}.{released}.gamma"
             yield f"{block}.{norm}.beta", f"{rest}.{released}.beta"
     yield "head", "conv11"
-
-
-def _renamed(names: Iterable[str], modules: Mapping[str, str]) -> dict[str, str]:
-    split = {name: name.rpartition(".") for name in names}
-    return {name: f"{modules[module]}.{entry}" for name, (module, _, entry) in split.items()}
