@@ -16,6 +16,7 @@ from ..io.arrays import as_array
 from ..io.images import as_image
 from ..networks import MaskLogits, Network
 from ..networks.base import device_of
+from ..networks.evaluation_mode import check_evaluation, enter_evaluation
 from ..networks.map_size import check_map, image_size
 from ..networks.precision import at_least_float32
 from ..ops.maps import Walk
@@ -175,14 +176,13 @@ class Scorer:
         calibrated: bool = False,
         walk_padding: bool = True,
     ) -> None:
-        self.network = network.eval()
+        self._always_training = enter_evaluation(network)
+        self.network = network
         self.score = network.default_score if score is None else score
         self.walk = walk
         self.walk_values = walk_values
         self.calibrated = calibrated
         self.walk_padding = walk_padding
-        # Modules that evaluation mode leaves in training, such as a dropout that samples.
-        self._always_training = [module for module in network.modules() if module.training]
         self._check()
 
     def _check(self) -> None:
@@ -190,8 +190,7 @@ class Scorer:
 
         Raises:
             ValueError: a setting is wrong, or does not fit the network.
-            RuntimeError: a module of the network is in training mode, where scores would differ from call to call and
-                photos would enter the statistics of batch norms. It is not put back: another thread may be training.
+            RuntimeError: a module of the network is in training mode.
         """
         network, walk_values = self.network, self.walk_values
         scores.get(self.score)
@@ -207,12 +206,7 @@ class Scorer:
                 f"walk_values: masks may walk only behind a mask head, which {network.name} has not; "
                 "use embeddings or auto"
             )
-        for path, module in network.named_modules():
-            if module.training and not any(module is other for other in self._always_training):
-                raise RuntimeError(
-                    f"network: module {path or network.name!r} of it is in training mode; call .eval() before scoring, "
-                    "or train a copy"
-                )
+        check_evaluation("network", network, network.name, self._always_training)
 
     @torch.inference_mode()
     def __call__(self, photo: Any, mask: np.ndarray | Tensor | None = None) -> Scored:
