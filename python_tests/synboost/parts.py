@@ -1,0 +1,56 @@
+"""Small parts of the chain: networks of few channels, and a synthesis that needs no weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from python_tests.networks.weight_rule import weights_by_rule
+from python_tests.tiny_network import TinyNetwork
+from rwpm_fast import Scorer
+from rwpm_fast.synboost.dissimilarity import DissimilarityNet
+from rwpm_fast.synboost.pipeline import SynBoost
+from rwpm_fast.synboost.vgg import VGG19
+
+SIZE = (32, 64)
+RESYNTHESIS = {"dispersion": False, "spade": False}
+NO_ENSEMBLE = (1, 0, 0, 0)
+
+
+class Posterized:
+    """A synthesis that paints every class in a color of its own, lit as the photo is."""
+
+    def __init__(self, size: tuple[int, int] = SIZE) -> None:
+        self.size = size
+
+    def __call__(self, class_map: Tensor, photos: Tensor) -> Tensor:
+        ids = F.interpolate(class_map[:, None].float(), self.size, mode="nearest-exact")
+        colors = torch.cat([(ids * factor).sin() for factor in (1, 2, 3)], dim=1)
+        return colors * photos.float().mean((1, 2, 3), keepdim=True) / 255
+
+
+def dissimilarity(**flags: Any) -> DissimilarityNet:
+    network = DissimilarityNet(**flags, width=4)
+    network.load_state_dict(weights_by_rule(network.state_dict()))
+    return network
+
+
+def vgg19() -> VGG19:
+    network = VGG19(width=4)
+    network.load_state_dict(weights_by_rule(network.state_dict()))
+    return network
+
+
+def small_pipeline(**settings: Any) -> SynBoost:
+    """A pipeline of small parts; ``settings`` replace them or are added."""
+    parts: dict[str, Any] = {
+        "segmentation": Scorer(TinyNetwork()),
+        "synthesis": Posterized(),
+        "dissimilarity": dissimilarity(),
+        "vgg": vgg19(),
+        "size": SIZE,
+    }
+    return SynBoost(**parts | settings)
