@@ -145,7 +145,8 @@ class SynBoost:
 
     Args:
         segmentation: scorer of the segmentation network, whose classes are Cityscapes' train ids. With a walk, class
-            map, entropy and distance are those of the walked logits. Its score and calibration play no part.
+            map, entropy and distance are those of the walked logits; of a mask head, its class maps are taken for
+            logits. The scorer's own score and calibration play no part.
         synthesis: renders the segmentation, such as :class:`rwpm_fast.synboost.synthesis.CCFPSESynthesis`; its images
             may have another size.
         dissimilarity: compares photo and synthesis.
@@ -158,7 +159,7 @@ class SynBoost:
         quantized: store maps and synthesis in 8 bits, as the released code does.
         size: height and width at which photo and synthesis are compared, multiples of 8.
 
-    All networks are put into evaluation mode, in which they must be at each call, and are on one device, to which
+    All networks are put into evaluation mode, in which they must be at each call, and must be on one device, to which
     photos are moved.
 
     Raises:
