@@ -2,7 +2,8 @@
 
 ``uncertainty`` (maps of the segmentation, and of a photo against its synthesis, by ``vgg``) -> ``synthesis`` (an image
 from a segmentation, by ``ccfpse``) -> ``dissimilarity`` (network that compares the two) -> ``ensemble`` (one score of
-four maps); ``labels`` makes the labels that it is trained on.
+four maps); ``labels`` makes the labels that it is trained on. ``pipeline`` is the whole chain from a photo to its score,
+``estimator`` the function that Fishyscapes' evaluation calls.
 
 Source: Pixel-wise Anomaly Detection in Complex Driving Scenes (Di Biase et al., CVPR 2021, arXiv 2103.05445).
 """
