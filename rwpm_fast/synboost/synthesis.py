@@ -55,7 +55,7 @@ def label_ids(class_map: Tensor) -> Tensor:
         >>> label_ids(torch.tensor([0, 10, 18]))
         tensor([ 7, 23, 33])
     """
-    _check_ids("class_map", class_map, len(LABEL_IDS), "train ids", "a pixel without a class cannot be rendered")
+    check_ids("class_map", class_map, len(LABEL_IDS), "train ids", "a pixel without a class cannot be rendered")
     return torch.tensor(LABEL_IDS, device=class_map.device)[class_map.long()]
 
 
@@ -179,7 +179,7 @@ class CCFPSESynthesis(nn.Module):
             TypeError: class_map has no integers, or photos are neither uint8 nor floating point.
             ValueError: another shape, a train id without a label id, or photos beyond 0..255.
         """
-        _check_map("class_map", class_map)
+        check_map("class_map", class_map)
         return self.render(label_ids(class_map), photos)
 
     @torch.no_grad()
@@ -187,9 +187,9 @@ class CCFPSESynthesis(nn.Module):
         """Render images from Cityscapes label ids 0 to 34, [B, H, W], which also have those that no train id stands
         for; all else as from train ids."""
         _check_label_map(label_map)
-        _check_photos(photos, len(label_map))
-        planes = label_planes(_resize_ids(label_map, self.size))
-        mean, log_variance = self.encoder(_look(photos, self.size))
+        check_photos(photos, len(label_map))
+        planes = label_planes(resize_labels(label_map, self.size))
+        mean, log_variance = self.encoder(resize_photos(photos, self.size))
         return at_least_float32(self.generator(planes, self._latent(mean, log_variance)))
 
     def _latent(self, mean: Tensor, log_variance: Tensor) -> Tensor:
@@ -199,28 +199,28 @@ class CCFPSESynthesis(nn.Module):
         return mean + noise.to(mean) * (log_variance / 2).exp()
 
 
-def _resize_ids(label_map: Tensor, size: tuple[int, int]) -> Tensor:
+def resize_labels(label_map: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize a label map by the nearest pixel."""
     return F.interpolate(label_map[:, None].float(), size, mode="nearest-exact")[:, 0].long()
 
 
-def _look(photos: Tensor, size: tuple[int, int]) -> Tensor:
+def resize_photos(photos: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize photos, and scale them to -1..1."""
     resized = F.interpolate(at_least_float32(photos), size, mode="bicubic", antialias=True)
     return resized.clamp(0, 255) / 127.5 - 1  # cubic interpolation overshoots
 
 
-def _check_map(name: str, values: Tensor) -> None:
+def check_map(name: str, values: Tensor) -> None:
     if values.ndim != 3 or not values.numel():
         raise ValueError(f"{name}: expected shape [B, H, W] with at least one pixel, got {list(values.shape)}")
 
 
 def _check_label_map(label_map: Tensor) -> None:
-    _check_map("label_map", label_map)
-    _check_ids("label_map", label_map, LABEL_COUNT, "label ids", "set pixels without a label to 0, unlabeled")
+    check_map("label_map", label_map)
+    check_ids("label_map", label_map, LABEL_COUNT, "label ids", "set pixels without a label to 0, unlabeled")
 
 
-def _check_ids(name: str, ids: Tensor, count: int, kind: str, way_out: str) -> None:
+def check_ids(name: str, ids: Tensor, count: int, kind: str, way_out: str) -> None:
     if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
         raise TypeError(f"{name}: expected integers, {kind}, got {ids.dtype}")
     unknown = (ids < 0) | (ids >= count)
@@ -229,7 +229,7 @@ def _check_ids(name: str, ids: Tensor, count: int, kind: str, way_out: str) -> N
         raise ValueError(f"{name}: expected {kind} 0 to {count - 1}, got {got}; {way_out}")
 
 
-def _check_photos(photos: Tensor, batch: int) -> None:
+def check_photos(photos: Tensor, batch: int) -> None:
     if photos.ndim != 4 or photos.shape[:2] != (batch, 3) or not photos.numel():
         raise ValueError(
             f"photos: expected shape [{batch}, 3, H, W], one photo for each label map, got {list(photos.shape)}"
