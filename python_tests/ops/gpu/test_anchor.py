@@ -70,12 +70,12 @@ def test_matrix(device, anchor, monkeypatch):
     e, v, g = road(700, 16).to(device), manifold(700, 3, seed=1).to(device), manifold(700, 3, seed=2).to(device)
     graph = rwpm_fast.transition(e, tolerance=1e-4)
     assert graph.path == "sparse"
-    want = exactly(e, v, **anchor)
+    want = exactly(e, v, steps=6, **anchor)
     values = v.double().requires_grad_()
-    reference.walk(e.double(), values, **anchor).backward(g.double())
-    bound = graph.error_bound() * v.abs().max() + 1e-4
-    assert (graph.walk(v, **anchor) - want).abs().max() <= bound
-    assert (graph.walk(v.double(), **anchor) - want).abs().max() <= bound
+    reference.walk(e.double(), values, steps=6, **anchor).backward(g.double())
+    bound = graph.error_bound(steps=6) * v.abs().max() + 1e-4
+    assert (graph.walk(v, steps=6, **anchor) - want).abs().max() <= bound
+    assert (graph.walk(v.double(), steps=6, **anchor) - want).abs().max() <= bound
     x = v.clone().requires_grad_()
-    graph.walk(x, **anchor).backward(g)
+    graph.walk(x, steps=6, **anchor).backward(g)
     assert relative_error(x.grad, values.grad) <= 2e-3

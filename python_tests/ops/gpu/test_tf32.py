@@ -38,6 +38,7 @@ def results(run_python, line):
     return [[float(x) for x in row.split()] for row in out.splitlines()]
 
 
+@pytest.mark.slow
 def test_all_spellings_of_tf32_are_one(run_python):
     lines = [line.format("tf32") for line in SPELLINGS.values()] + OLD["tf32"]
     first, *others = (results(run_python, line) for line in lines)
