@@ -50,7 +50,7 @@ def small_pipeline(**settings: Any) -> SynBoost:
         "segmentation": Scorer(TinyNetwork()),
         "synthesis": Posterized(),
         "dissimilarity": dissimilarity(),
-        "vgg": vgg19(),
+        "features": vgg19(),
         "size": SIZE,
     }
     return SynBoost(**parts | settings)

@@ -22,9 +22,10 @@ from python_tests.tiny_network import TinyNetwork
 from rwpm_fast import Scorer, Walk
 from rwpm_fast.synboost.ccfpse import CCFPSEEncoder, CCFPSEGenerator
 from rwpm_fast.synboost.ensemble import LearnedEnsemble
+from rwpm_fast.synboost.features import NetworkFeatures
 from rwpm_fast.synboost.pipeline import Comparison, imagenet_normalized
 from rwpm_fast.synboost.synthesis import CCFPSESynthesis
-from rwpm_fast.synboost.vgg import VGG16
+from rwpm_fast.synboost.vgg import VGG16, VGG19
 
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
 DISPERSION = ("entropy", "perceptual", "distance")
@@ -141,7 +142,7 @@ def test_the_chain_is_its_steps(flags, weights, minmax, quantized, size):
 
 
 def test_resynthesis_is_the_networks_probability(photo):
-    pipeline = small_pipeline(dissimilarity=dissimilarity(**RESYNTHESIS), vgg=None, weights=NO_ENSEMBLE)
+    pipeline = small_pipeline(dissimilarity=dissimilarity(**RESYNTHESIS), features=None, weights=NO_ENSEMBLE)
     result = pipeline(photo)
     enlarged = F.interpolate(result.probability[None, None], photo.shape[:2], mode="bilinear")[0, 0]
     assert torch.equal(result.score, enlarged)
@@ -151,8 +152,8 @@ def test_resynthesis_is_the_networks_probability(photo):
 @pytest.mark.parametrize("name", DISPERSION)
 def test_only_maps_that_are_read_are_computed(photo, name):
     weights = [float(name == other) for other in ("anomaly", *DISPERSION)]
-    vgg = vgg19() if name == "perceptual" else None
-    result = small_pipeline(dissimilarity=dissimilarity(**RESYNTHESIS), vgg=vgg, weights=weights)(photo)
+    features = vgg19() if name == "perceptual" else None
+    result = small_pipeline(dissimilarity=dissimilarity(**RESYNTHESIS), features=features, weights=weights)(photo)
     for other in DISPERSION:
         values = getattr(result.comparison, other)
         assert (values is None) == (other != name)
@@ -244,7 +245,7 @@ def test_the_generator_of_the_paper(photo):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_other_dtypes(photo, dtype):
     network, expected = dissimilarity().to(dtype), small_pipeline()(photo).score
-    result = small_pipeline(dissimilarity=network, vgg=vgg19().to(dtype))(photo)
+    result = small_pipeline(dissimilarity=network, features=vgg19().to(dtype))(photo)
     assert result.score.dtype == torch.float32
     torch.testing.assert_close(result.score, expected, rtol=0, atol=0.1 if dtype == torch.bfloat16 else 1e-4)
 
@@ -287,12 +288,21 @@ BAD_SETTINGS = {
         TypeError,
         "dissimilarity: expected a DissimilarityNet, got VGG19",
     ),
-    "another vgg": ({"vgg": VGG16(4)}, TypeError, "vgg: expected a VGG19, got VGG16"),
-    "no vgg": ({"vgg": None}, ValueError, "vgg: .* which the dissimilarity network reads, got None; load one"),
-    "no vgg for the ensemble": (
-        {"vgg": None, "dissimilarity": dissimilarity(**RESYNTHESIS), "weights": (1, 0, 1, 0)},
+    "another vgg": (
+        {"features": VGG16(4)},
+        TypeError,
+        "features: expected a network with tap_strides and tap_weights, such as VGG19 .*, got VGG16",
+    ),
+    "a class": ({"features": VGG19}, TypeError, "features: expected a network .*, got type"),
+    "no features": (
+        {"features": None},
         ValueError,
-        "vgg: .* which the ensemble reads, got None; load one",
+        "features: .* which the dissimilarity network reads, got None; load one",
+    ),
+    "no features for the ensemble": (
+        {"features": None, "dissimilarity": dissimilarity(**RESYNTHESIS), "weights": (1, 0, 1, 0)},
+        ValueError,
+        "features: .* which the ensemble reads, got None; load one",
     ),
     "minmax": ({"minmax": None}, ValueError, "minmax: expected 'range' or 'legacy', got None"),
     "three weights": ({"weights": (1, 0, 0)}, ValueError, "weights: expected 4 of them"),
@@ -381,19 +391,19 @@ def test_networks_that_are_not_finite(photo, value):
     vgg = vgg19()
     nn.init.constant_(vgg.features[0].bias, value)
     with pytest.raises(ValueError, match="images and syntheses: expected a finite map"):
-        small_pipeline(vgg=vgg)(photo)
+        small_pipeline(features=vgg)(photo)
 
 
 def parts_of(pipeline):
-    return {"dissimilarity": pipeline.dissimilarity, "vgg": pipeline.vgg, "synthesis": pipeline.synthesis}
+    return {"dissimilarity": pipeline.dissimilarity, "features": pipeline.features, "synthesis": pipeline.synthesis}
 
 
 def modular_pipeline():
     synthesis = CCFPSESynthesis(filled(CCFPSEGenerator, (64, 128), width=4), filled(CCFPSEEncoder, width=4))
-    return small_pipeline(synthesis=synthesis.train(), dissimilarity=dissimilarity().train(), vgg=vgg19().train())
+    return small_pipeline(synthesis=synthesis.train(), dissimilarity=dissimilarity().train(), features=vgg19().train())
 
 
-@pytest.mark.parametrize("name", ["dissimilarity", "vgg", "synthesis", "network"])
+@pytest.mark.parametrize("name", ["dissimilarity", "features", "synthesis", "network"])
 def test_training_mode_is_refused_at_each_call(photo, name):
     pipeline = modular_pipeline()
     assert not any(part.training for part in parts_of(pipeline).values())
@@ -410,12 +420,27 @@ def test_training_mode_is_refused_at_each_call(photo, name):
     assert torch.equal(pipeline(photo).score, expected)
 
 
-@pytest.mark.parametrize("name", ["dissimilarity", "vgg", "synthesis"])
+@pytest.mark.parametrize("name", ["dissimilarity", "features", "synthesis"])
 def test_networks_on_several_devices(photo, name):
     pipeline = modular_pipeline()
     parts_of(pipeline)[name].to("meta")
     with pytest.raises(ValueError, match=rf"{name}: expected all weights on .* cpu; move them by \.to\('cpu'\)"):
         pipeline(photo)
+
+
+def test_features_of_the_network_that_segments(photo):
+    network = TinyNetwork()
+    pipeline = small_pipeline(segmentation=Scorer(network), features=NetworkFeatures(network))
+    comparison = pipeline(photo).comparison
+    with torch.no_grad():
+        pair = (network.body(image * (255 / 32)) for image in (comparison.image / 255, comparison.synthesis))
+        difference = F.interpolate((next(pair) - next(pair)).abs().mean(0)[None, None], scale_factor=2, mode="bicubic")
+    torch.testing.assert_close(comparison.perceptual, scaled(difference[0, 0], "range"), rtol=0, atol=1e-5)
+    network.train()
+    with pytest.raises(RuntimeError, match=r"module .* of it is in training mode"):
+        pipeline(photo)
+    with pytest.raises(ValueError, match=r"features: expected all weights on .* cpu"):
+        small_pipeline(features=NetworkFeatures(TinyNetwork().to("meta")))
 
 
 def test_no_gradients(photo):

@@ -37,8 +37,8 @@ from ..scoring.scorer import Analysis, Scorer
 from . import uncertainty
 from .dissimilarity import MULTIPLE, DissimilarityNet, semantic_one_hot
 from .ensemble import MAPS, PUBLISHED_WEIGHTS, stack_maps, weighted_average
+from .features import FeatureNetwork, check_features
 from .synthesis import Synthesis, label_ids
-from .vgg import VGG19
 
 
 class Seconds(NamedTuple):
@@ -150,8 +150,10 @@ class SynBoost:
         synthesis: renders the segmentation, such as :class:`rwpm_fast.synboost.synthesis.CCFPSESynthesis`; its images
             may have another size.
         dissimilarity: compares photo and synthesis.
-        vgg: compares their features for the perceptual difference; None where that is read by neither the network nor
-            the ensemble.
+        features: network whose features of photo and synthesis are compared for the perceptual difference:
+            :class:`rwpm_fast.synboost.vgg.VGG19` in the paper; a
+            :class:`rwpm_fast.synboost.features.NetworkFeatures` may be that of the segmentation network. None where the
+            map is read by neither the dissimilarity network nor the ensemble.
         weights: of the ensemble, four numbers of 0 or more in the order of :data:`rwpm_fast.synboost.ensemble.MAPS`;
             of a :class:`rwpm_fast.synboost.ensemble.LearnedEnsemble`, ``ensemble.weights.tolist()``.
         minmax: how maps are scaled, ``"range"``, or ``"legacy"`` for released checkpoints; see
@@ -164,8 +166,8 @@ class SynBoost:
 
     Raises:
         TypeError: an argument is of another kind.
-        ValueError: the segmentation network has more than 19 classes, ``vgg`` is missing, or a setting is out of range;
-            also at a call, if the networks are on several devices.
+        ValueError: the segmentation network has more than 19 classes, ``features`` is missing, or a setting is out of
+            range; also at a call, if the networks are on several devices.
 
     Source: SynBoost, section 3.
 
@@ -174,7 +176,7 @@ class SynBoost:
         ...     segmentation=Scorer(networks.load("deeplab_wrn38", "cityscapes_best.pth")),
         ...     synthesis=CCFPSESynthesis.load("latest_net_G.pth", "latest_net_E.pth"),
         ...     dissimilarity=DissimilarityNet.load("synboost.pth"),
-        ...     vgg=VGG19.load("vgg19-dcbb9e9d.pth"),
+        ...     features=VGG19.load("vgg19-dcbb9e9d.pth"),
         ...     minmax="legacy",
         ...     quantized=True,
         ... )
@@ -187,29 +189,29 @@ class SynBoost:
         segmentation: Scorer,
         synthesis: Synthesis,
         dissimilarity: DissimilarityNet,
-        vgg: VGG19 | None = None,
+        features: FeatureNetwork | None = None,
         weights: Sequence[float] = PUBLISHED_WEIGHTS,
         minmax: str = "range",
         quantized: bool = False,
         size: tuple[int, int] = (256, 512),
     ) -> None:
-        _check_parts(segmentation, synthesis, dissimilarity, vgg)
+        _check_parts(segmentation, synthesis, dissimilarity, features)
         if minmax not in ("range", "legacy"):
             raise ValueError(f"minmax: expected 'range' or 'legacy', got {minmax!r}")
         weighted_average(torch.zeros(len(MAPS), 1, 1), weights)  # an error for weights that make no average
         self.segmentation, self.synthesis = segmentation, synthesis
-        self.dissimilarity, self.vgg = dissimilarity, vgg
+        self.dissimilarity, self.features = dissimilarity, features
         self.weights, self.minmax, self.quantized = tuple(weights), minmax, quantized
         self.size = _checked_size(size)
-        if vgg is None and self._reads("perceptual"):
+        if features is None and self._reads("perceptual"):
             raise ValueError(
-                "vgg: expected a VGG19 for the perceptual difference, which "
+                "features: expected a network such as VGG19 for the perceptual difference, which "
                 f"{'the dissimilarity network' if self._has_dispersion else 'the ensemble'} reads, got None; load one "
                 "by VGG19.load"
             )
         self._modules = {
             name: module
-            for name, module in (("synthesis", synthesis), ("dissimilarity", dissimilarity), ("vgg", vgg))
+            for name, module in (("synthesis", synthesis), ("dissimilarity", dissimilarity), ("features", features))
             if isinstance(module, nn.Module)
         }
         self._always_training = {name: enter_evaluation(module) for name, module in self._modules.items()}
@@ -278,7 +280,7 @@ class SynBoost:
         synthesis = self._synthesized(ids, photos)
         synthesis_seconds = watch.lap()
         pair = imagenet_normalized(image / 255), imagenet_normalized(synthesis)
-        perceptual = self._map("perceptual", uncertainty.perceptual_difference, *pair, self.vgg)
+        perceptual = self._map("perceptual", uncertainty.perceptual_difference, *pair, self.features)
         perceptual_seconds = watch.lap()
         return Comparison(
             segmentation=prediction.segmentation,
@@ -354,7 +356,7 @@ class SynBoost:
             raise ValueError(f"comparison: expected the map {name}, got none; compare the photo with this pipeline")
         return torch.zeros_like(comparison.class_map, dtype=comparison.synthesis.dtype)
 
-    def _map(self, name: str, compute: Callable[..., Tensor], *inputs: Tensor | nn.Module | None) -> Tensor | None:
+    def _map(self, name: str, compute: Callable[..., Tensor], *inputs: Tensor | FeatureNetwork | None) -> Tensor | None:
         """Compute an uncertainty map as the dissimilarity network takes it, [h, w]; None for one that nobody reads."""
         if not self._reads(name):
             return None
@@ -382,7 +384,7 @@ class SynBoost:
         return F.interpolate(at_least_float32(values), self.size, mode="nearest-exact")
 
 
-def _check_parts(segmentation: Any, synthesis: Any, dissimilarity: Any, vgg: Any) -> None:
+def _check_parts(segmentation: Any, synthesis: Any, dissimilarity: Any, features: Any) -> None:
     """Raise TypeError or ValueError for parts of another kind. Compiled networks are of another class, so their
     attributes are asked for."""
     if not isinstance(segmentation, Scorer):
@@ -403,8 +405,8 @@ def _check_parts(segmentation: Any, synthesis: Any, dissimilarity: Any, vgg: Any
         )
     if not hasattr(dissimilarity, "dispersion_encoder"):
         raise TypeError(f"dissimilarity: expected a DissimilarityNet, got {type(dissimilarity).__name__}")
-    if vgg is not None and getattr(vgg, "taps", None) != VGG19.taps:
-        raise TypeError(f"vgg: expected a VGG19, got {type(vgg).__name__}")
+    if features is not None:
+        check_features("features", features)
 
 
 def _checked_size(size: Sequence[int]) -> tuple[int, int]:

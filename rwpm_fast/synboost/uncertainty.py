@@ -13,11 +13,7 @@ from torch import Tensor, nn
 
 from .. import scores
 from ..networks.precision import at_least_float32
-from .vgg import VGG19
-
-# Weights of the taps, and how many times a tap's map is smaller than the image.
-TAP_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
-TAP_STRIDES = (1, 2, 4, 8, 16)
+from .features import FeatureNetwork, check_features
 
 
 def entropy(logits: Tensor, *, minmax: str | None = "range") -> Tensor:
@@ -83,13 +79,13 @@ def softmax_distance(logits: Tensor, *, minmax: str | None = "range") -> Tensor:
 
 
 def perceptual_difference(
-    images: Tensor, syntheses: Tensor, network: nn.Module, *, minmax: str | None = "range"
+    images: Tensor, syntheses: Tensor, network: FeatureNetwork, *, minmax: str | None = "range"
 ) -> Tensor:
-    """Compute how the features of a VGG19 differ between a photo and the synthesis of its segmentation, scaled.
+    """Compute how the features of a network differ between a photo and the synthesis of its segmentation, scaled.
 
-    ``V = sum_i w_i Up_i(mean over channels of |F_i(x) - F_i(r)|)`` over the five taps, with weights 1/32, 1/16, 1/8,
-    1/4 and 1 as in the released code, which are those of pix2pixHD's perceptual loss (Wang et al., CVPR 2018); ``Up_i``
-    is bicubic interpolation to the size of the photo.
+    ``V = sum_i w_i Up_i(mean over channels of |F_i(x) - F_i(r)|)`` over the taps of the network, with its
+    ``tap_weights``; ``Up_i`` is bicubic interpolation to the size of the photo. The published map is that of a VGG19,
+    whose five taps have the weights 1/32, 1/16, 1/8, 1/4 and 1 in the released code.
 
     The network runs in the dtype of its weights, also under autocast, and features are compared in at least float32.
 
@@ -97,7 +93,8 @@ def perceptual_difference(
         images: photos [B, 3, H, W], RGB, normalized by ImageNet's mean (0.485, 0.456, 0.406) and standard deviation
             (0.229, 0.224, 0.225); any size.
         syntheses: their syntheses, of the same shape, normalized in the same way.
-        network: a :class:`VGG19`, on the device of the images.
+        network: a :class:`rwpm_fast.synboost.vgg.VGG19`, or other
+            :class:`rwpm_fast.synboost.features.FeatureNetwork`, on the device of the images.
         minmax: "range" or "legacy" for ``(V - min V) / (max V - min V)``, which the released code has too, None for
             ``V``.
 
@@ -114,16 +111,13 @@ def perceptual_difference(
     """
     _check_minmax(minmax)
     _check_pair(images, syntheses)
-    if getattr(network, "taps", None) != VGG19.taps:  # no isinstance: a compiled network is of another class
-        raise TypeError(
-            f"network: expected a VGG19 with the taps {', '.join(VGG19.taps)}, got {type(network).__name__}"
-        )
-    dtype = next(network.parameters()).dtype
+    check_features("network", network)
+    dtype = _dtype_of(network, images.dtype)
     with torch.autocast(images.device.type, enabled=False):
         pairs = zip(network(images.to(dtype)), network(syntheses.to(dtype)), strict=True)
         terms = [
             weight * _enlarged(_mean_difference(*pair), stride, images.shape[-2:])
-            for pair, weight, stride in zip(pairs, TAP_WEIGHTS, TAP_STRIDES, strict=True)
+            for pair, weight, stride in zip(pairs, network.tap_weights, network.tap_strides, strict=True)
         ]
     difference = torch.cat(terms, dim=1).sum(1, keepdim=True)
     least, most = _extremes(difference, "images and syntheses")
@@ -159,9 +153,15 @@ def _mean_difference(features: Tensor, others: Tensor) -> Tensor:
     return (at_least_float32(features) - at_least_float32(others)).abs().mean(1, keepdim=True)
 
 
-def _enlarged(maps: Tensor, stride: int, size: torch.Size) -> Tensor:
+def _dtype_of(network: FeatureNetwork, default: torch.dtype) -> torch.dtype:
+    """The dtype of a network's weights, and the default for one without."""
+    parameters = network.parameters() if isinstance(network, nn.Module) else iter(())
+    return next((parameter.dtype for parameter in parameters), default)
+
+
+def _enlarged(maps: Tensor, stride: int | tuple[int, int], size: torch.Size) -> Tensor:
     """Enlarge maps [B, 1, h, w] to an image's size; where a side is no multiple of the stride, the rest is cut off."""
-    if stride > 1:
+    if stride not in (1, (1, 1)):
         maps = F.interpolate(maps, scale_factor=stride, mode="bicubic", align_corners=False)
     return maps[..., : size[0], : size[1]]
 

@@ -151,8 +151,15 @@ class VGG16(VGG):
 
 class VGG19(VGG):
     """VGG19 up to relu5_1, with the first features of each block: what perceptual losses of image synthesis compare.
-    12,944,960 parameters."""
+    12,944,960 parameters.
+
+    Attributes:
+        tap_strides: how many times the map of each tap is smaller than the image.
+        tap_weights: weights of the taps in a difference, those of pix2pixHD's perceptual loss (Wang et al., CVPR 2018).
+    """
 
     name = "vgg19"
     convolutions = (2, 2, 4, 4, 4)
     taps = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
+    tap_strides = (1, 2, 4, 8, 16)
+    tap_weights = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
