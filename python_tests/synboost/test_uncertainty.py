@@ -13,7 +13,14 @@ from torch import nn
 
 from python_tests.conformance import golden, load, scale_of
 from python_tests.networks.weight_rule import weights_by_rule
-from rwpm_fast.synboost.uncertainty import entropy, perceptual_difference, quantize, softmax_distance
+from rwpm_fast.synboost import uncertainty
+from rwpm_fast.synboost.uncertainty import (
+    entropy,
+    entropy_and_distance,
+    perceptual_difference,
+    quantize,
+    softmax_distance,
+)
 from rwpm_fast.synboost.vgg import VGG16, VGG19
 
 HALVES = [torch.float16, torch.bfloat16]
@@ -136,6 +143,33 @@ def test_range_fills_the_unit_interval_in_every_image(name):
     logits = random(4, 19, 9, 11, scale=4) * torch.tensor([0.01, 0.5, 1, 5]).view(4, 1, 1, 1)
     scaled = MAPS[name](logits).flatten(1)
     assert torch.equal(scaled.amin(1), torch.zeros(4)) and torch.equal(scaled.amax(1), torch.ones(4))
+
+
+@pytest.mark.parametrize("minmax", MINMAX)
+def test_both_maps_at_once(monkeypatch, minmax):
+    logits = random(2, 19, 7, 30, scale=4)
+    whole = [function(logits, minmax=minmax) for function in MAPS.values()]
+    monkeypatch.setattr(uncertainty, "CHUNK", 3 * 19 * 30)  # three rows at a time
+    for got, alone, wanted in zip(
+        entropy_and_distance(logits, minmax=minmax),
+        (function(logits, minmax=minmax) for function in MAPS.values()),
+        whole,
+        strict=True,
+    ):
+        assert torch.equal(got, alone)
+        torch.testing.assert_close(got, wanted, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [0.1, 4.0, 20.0])
+def test_rounding_errors_of_a_constant_map_are_not_stretched(scale):
+    """Up-sampling one value gives it back with other last digits."""
+    grid = random(1, 19, 1, 1, scale=scale).expand(1, 19, 9, 17).contiguous()
+    logits = F.interpolate(grid, (75, 113), mode="bilinear")
+    nats = entropy(logits, minmax=None)
+    assert not entropy(logits).any() and (softmax_distance(logits) == 1).all()
+    logits[..., 0, 0] *= 1.01  # which is no rounding
+    assert entropy(logits).max() == softmax_distance(logits).max() == 1 > softmax_distance(logits).min() == 0
+    assert nats.max() - nats.min() < 1e-5
 
 
 def test_uniform_logits():

@@ -2,18 +2,25 @@
 
 Each map is scaled by its extremes, image by image: ``minmax="range"`` fills [0, 1]; ``minmax="legacy"`` divides entropy
 and distance by a maximum instead of by the range, as the released code does and as its checkpoints were trained;
-``minmax=None`` leaves the map as it is. Scale maps at full resolution and resize them afterwards.
+``minmax=None`` leaves the map as it is. For "range", a map counts as constant where its range is below a millionth of
+its size (in float32): such a range is one of rounding errors. Scale maps at full resolution and resize them afterwards.
 """
 
 from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import scores
 from ..networks.precision import at_least_float32
 from .features import FeatureNetwork, check_features
+
+CHUNK = 2**19  # logits that are read at a time
+ROUNDING = 8  # a map whose range is within so many units of rounding is constant
 
 
 def entropy(logits: Tensor, *, minmax: str | None = "range") -> Tensor:
@@ -35,13 +42,8 @@ def entropy(logits: Tensor, *, minmax: str | None = "range") -> Tensor:
         >>> entropy(torch.zeros(1, 19, 256, 512), minmax=None).max()
         tensor(2.9444)
     """
-    _check_minmax(minmax)
-    _check_logits(logits)
-    nats = scores.entropy(logits, dim=1).unsqueeze(1)
-    least, most = _extremes(nats, "logits")
-    if minmax is None:
-        return nats
-    return _ratio(nats - least, most - least if minmax == "range" else most)
+    (nats,) = _maps_of(logits, minmax, _nats)
+    return _scaled_entropy(nats, minmax, logits.shape[1])
 
 
 def softmax_distance(logits: Tensor, *, minmax: str | None = "range") -> Tensor:
@@ -64,18 +66,31 @@ def softmax_distance(logits: Tensor, *, minmax: str | None = "range") -> Tensor:
         >>> softmax_distance(torch.zeros(1, 19, 256, 512), minmax=None).min()
         tensor(1.)
     """
-    _check_minmax(minmax)
-    _check_logits(logits)
-    logits = at_least_float32(logits)
-    first, index = logits.max(1, keepdim=True)
-    second = logits.scatter(1, index, -torch.inf).amax(1, keepdim=True)
-    gap = torch.where(first == second, 0.0, second - first)  # equal infinities have no difference
-    others = scores.max_softmax(logits, dim=1).unsqueeze(1)  # 1 - p1, without cancellation
-    distance = others + (1 - others) * gap.exp()
-    least, most = _extremes(distance, "logits")
-    if minmax is None:
-        return distance
-    return 1 - _ratio(most - distance, most - least if minmax == "range" else 1 - least)
+    (distance,) = _maps_of(logits, minmax, _distance)
+    return _scaled_distance(distance, minmax)
+
+
+def entropy_and_distance(logits: Tensor, *, minmax: str | None = "range") -> tuple[Tensor, Tensor]:
+    """Compute :func:`entropy` and :func:`softmax_distance` in one pass over the logits, in the time of one of them.
+
+    Args:
+        logits: see :func:`entropy`.
+        minmax: the scale of both maps, see there.
+
+    Returns:
+        entropy: [B, 1, H, W], the same as by :func:`entropy`.
+        distance: [B, 1, H, W], the same as by :func:`softmax_distance`.
+
+    Raises:
+        TypeError: ``logits`` is not a tensor.
+        ValueError: unknown ``minmax``, another shape, or NaN in an image.
+
+    Example:
+        >>> [values.item() for values in entropy_and_distance(torch.zeros(1, 19, 1, 1), minmax=None)]
+        [2.944438934326172, 1.0]
+    """
+    nats, distance = _maps_of(logits, minmax, _nats, _distance)
+    return _scaled_entropy(nats, minmax, logits.shape[1]), _scaled_distance(distance, minmax)
 
 
 def perceptual_difference(
@@ -121,7 +136,7 @@ def perceptual_difference(
         ]
     difference = torch.cat(terms, dim=1).sum(1, keepdim=True)
     least, most = _extremes(difference, "images and syntheses")
-    return difference if minmax is None else _ratio(difference - least, most - least)
+    return difference if minmax is None else _ratio(difference - least, _range(least, most, scale=most))
 
 
 def quantize(maps: Tensor) -> Tensor:
@@ -146,6 +161,73 @@ def quantize(maps: Tensor) -> Tensor:
     if not torch.compiler.is_compiling() and not ((maps >= 0) & (maps <= 1)).all():
         raise ValueError("maps: expected values in [0, 1], got others or NaN; scale the maps with minmax first")
     return (maps * 255).floor() / 255
+
+
+class _Others(NamedTuple):
+    """All classes but the likeliest one of each pixel, relative to it.
+
+    Attributes:
+        logits: [B, K - 1, h, W], differences to the largest logit, all 0 or less and finite.
+        weights: their exponentials.
+        total: [B, h, W], sum of the weights. The likeliest class has weight 1, which is not added, so that nothing is
+            lost where the others are small.
+    """
+
+    logits: Tensor
+    weights: Tensor
+    total: Tensor
+
+    @classmethod
+    def of(cls, logits: Tensor) -> _Others:
+        """Set the likeliest class of logits [B, K, h, W] apart.
+
+        Of two logits the smaller goes to the others, the larger is compared with the next: this takes a third of the
+        time of finding the index of the largest one.
+        """
+        limit = torch.finfo(logits.dtype).max / 2  # so that no difference overflows, which would make NaN of 0 * inf
+        first, *rest = logits.clamp(-limit, limit).unbind(1)
+        others = []
+        for values in rest:
+            others.append(torch.minimum(first, values))
+            first = torch.maximum(first, values)
+        relative = torch.stack(others, dim=1) - first.unsqueeze(1)
+        weights = relative.exp()
+        return cls(relative, weights, weights.sum(1))
+
+
+def _nats(others: _Others) -> Tensor:
+    """Entropy of the softmax. Both terms are 0 or more, so that nothing cancels where the pixel is confident."""
+    return others.total.log1p() - (others.weights * others.logits).sum(1) / (1 + others.total)
+
+
+def _distance(others: _Others) -> Tensor:
+    """``1 - (p1 - p2)``, without cancellation."""
+    return (others.total + others.weights.amax(1)) / (1 + others.total)
+
+
+def _maps_of(logits: Tensor, minmax: str | None, *formulas: Callable[[_Others], Tensor]) -> list[Tensor]:
+    """Check the arguments, and compute maps [B, 1, H, W] of logits [B, K, H, W] in float32 at least, a few rows at a
+    time, so that all in between stays in the processor's cache."""
+    _check_minmax(minmax)
+    _check_logits(logits)
+    rows = max(1, CHUNK // (logits.shape[1] * logits.shape[3]))
+    chunks = (_Others.of(at_least_float32(chunk)) for chunk in logits.split(rows, dim=2))
+    maps = zip(*([formula(others) for formula in formulas] for others in chunks), strict=True)
+    return [torch.cat(rows_of_map, dim=1).unsqueeze(1) for rows_of_map in maps]
+
+
+def _scaled_entropy(nats: Tensor, minmax: str | None, classes: int) -> Tensor:
+    least, most = _extremes(nats, "logits")
+    if minmax is None:
+        return nats
+    return _ratio(nats - least, _range(least, most, scale=math.log(classes)) if minmax == "range" else most)
+
+
+def _scaled_distance(distance: Tensor, minmax: str | None) -> Tensor:
+    least, most = _extremes(distance, "logits")
+    if minmax is None:
+        return distance
+    return 1 - _ratio(most - distance, _range(least, most, scale=1.0) if minmax == "range" else 1 - least)
 
 
 def _mean_difference(features: Tensor, others: Tensor) -> Tensor:
@@ -178,9 +260,16 @@ def _extremes(maps: Tensor, name: str) -> tuple[Tensor, Tensor]:
     return least, most
 
 
+def _range(least: Tensor, most: Tensor, scale: Tensor | float) -> Tensor:
+    """The range of maps whose values are of the order of ``scale``: 0 where it is no more than rounding errors, which
+    would otherwise fill [0, 1] with noise for a photo of a single color."""
+    span = most - least
+    return torch.where(span > ROUNDING * torch.finfo(span.dtype).eps * scale, span, 0.0)
+
+
 def _ratio(part: Tensor, whole: Tensor) -> Tensor:
-    """``part / whole``, and 0 where both are 0: a sum with the smallest normal number leaves all others as they are."""
-    return part / (whole + torch.finfo(whole.dtype).tiny)
+    """``part / whole``, and 0 where the whole is 0."""
+    return torch.where(whole > 0, part / whole, 0.0)
 
 
 def _check_minmax(minmax: str | None) -> None:
