@@ -23,6 +23,7 @@ from rwpm_fast import Scorer, Walk
 from rwpm_fast.synboost.ccfpse import CCFPSEEncoder, CCFPSEGenerator
 from rwpm_fast.synboost.ensemble import LearnedEnsemble
 from rwpm_fast.synboost.features import NetworkFeatures
+from rwpm_fast.synboost.light_generator import LightGenerator, LightSynthesis
 from rwpm_fast.synboost.pipeline import Comparison, imagenet_normalized
 from rwpm_fast.synboost.synthesis import CCFPSESynthesis
 from rwpm_fast.synboost.vgg import VGG16, VGG19
@@ -198,6 +199,8 @@ def test_single_color(color, minmax):
     result = small_pipeline(minmax=minmax, weights=(1, 1, 1, 1))(photo)
     assert result.score.shape == (41, 67) and result.score.isfinite().all()
     assert len(result.segmentation.unique()) == 1
+    if minmax == "range":  # no rounding errors brought to 0..1
+        assert not result.comparison.entropy.any() and (result.comparison.distance == 1).all()
 
 
 def test_photos_in_any_form(photo):
@@ -223,6 +226,35 @@ def test_a_class_map_replaces_the_prediction(photo):
     assert (changed.perceptual - plain.perceptual).abs().max() > 0.01
     for name in ("entropy", "distance", "segmentation", "image"):
         assert torch.equal(getattr(changed, name), getattr(plain, name))
+
+
+@pytest.mark.parametrize("kind", ["posterized", "ccfpse", "light"])
+def test_pixels_without_a_class(photo, kind):
+    synthesis = {
+        "posterized": Posterized,
+        "ccfpse": lambda: CCFPSESynthesis(filled(CCFPSEGenerator, (64, 128), width=4), filled(CCFPSEEncoder, width=4)),
+        "light": lambda: LightSynthesis(LightGenerator(2), size=SIZE),
+    }[kind]()
+    pipeline = small_pipeline(synthesis=synthesis)
+    analysis = pipeline.segmentation.analyze(photo)
+    plain = pipeline.compare(photo, analysis)
+    class_map = plain.segmentation.numpy().astype(np.uint8)
+    class_map[20:50, 30:80] = 255
+    comparison = pipeline.compare(photo, analysis, class_map)
+    assert torch.equal(comparison.class_map, center_pixels(torch.from_numpy(class_map)).long())
+    assert (comparison.synthesis != plain.synthesis).any()
+    assert (pipeline.judge(comparison).probability != pipeline.judge(plain).probability).any()
+
+
+def test_training_takes_comparisons_as_they_are(photo):
+    pipeline = small_pipeline()
+    comparison = pipeline.compare(photo, pipeline.segmentation.analyze(photo))
+    for kept in (comparison, pipeline(photo).comparison):
+        tensors = [values for values in vars(kept).values() if isinstance(values, Tensor)]
+        assert len(tensors) == 7
+        assert not any(values.is_inference() or values.requires_grad for values in tensors)
+    logits = nn.Conv2d(1, 2, 1)(comparison.entropy[None, None])
+    F.cross_entropy(logits, comparison.class_map[None] % 2).backward()
 
 
 def test_a_synthesis_of_another_size_is_resized(photo):
@@ -344,7 +376,7 @@ def test_bad_comparisons(photo):
     ids = np.zeros(photo.shape[:2], np.int64)
     for wrong, kind, message in (
         (ids[1:], ValueError, r"class_map: expected shape \[75, 113\] to match the photo, got \[74, 113\]"),
-        (ids + 255, ValueError, "class_map: expected train ids 0 to 18, got 255"),
+        (ids + 19, ValueError, "class_map: expected train ids 0 to 18, got 19; a pixel without a class is 255"),
         (ids / 1, TypeError, "class_map: expected integers"),
     ):
         with pytest.raises(kind, match=message):

@@ -57,7 +57,7 @@ def spied(batch: int = 1, size: tuple[int, int] = SIZE, rng: torch.Generator | N
 
 
 def test_label_ids_of_all_classes():
-    ids = dict(zip(CITYSCAPES_CLASSES, label_ids(torch.arange(19)).tolist(), strict=True))
+    ids = dict(zip(CITYSCAPES_CLASSES, label_ids(torch.arange(19)[None, None]).flatten().tolist(), strict=True))
     assert ids == {
         "road": 7, "sidewalk": 8, "building": 11, "wall": 12, "fence": 13, "pole": 17, "traffic light": 19,
         "traffic sign": 20, "vegetation": 21, "terrain": 22, "sky": 23, "person": 24, "rider": 25, "car": 26,
@@ -68,8 +68,8 @@ def test_label_ids_of_all_classes():
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.int64])
 def test_label_ids_of_any_integers(dtype):
-    got = label_ids(torch.tensor([[18, 0]], dtype=dtype))
-    assert got.dtype == torch.int64 and got.tolist() == [[33, 7]]
+    got = label_ids(torch.tensor([[[18, 0]]], dtype=dtype))
+    assert got.dtype == torch.int64 and got.tolist() == [[[33, 7]]]
 
 
 def test_label_edges_are_their_definition():
@@ -210,7 +210,7 @@ def test_loads_both_checkpoints(tmp_path, synthesis):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (255, r"class_map: expected train ids 0 to 18, got 255; a pixel without a class cannot be rendered"),
+        (254, r"class_map: expected train ids 0 to 18, got 254; a pixel without a class is 255"),
         (19, r"class_map: expected train ids 0 to 18, got 19;"),
         (-1, r"class_map: expected train ids 0 to 18, got -1;"),
     ],
@@ -225,6 +225,20 @@ def test_train_ids_without_a_label_id(value, message):
     with pytest.raises(ValueError, match=message):
         synthesis(class_map, photos)
     assert not hasattr(spy, "images")
+
+
+def test_pixels_without_a_class_are_unlabeled():
+    spy, synthesis = spied()
+    class_map, photos = scene(1)
+    class_map[0, :50, :80] = 255
+    synthesis(class_map, photos)
+    label_map = label_ids(class_map)
+    assert (label_map[0, :50, :80] == 0).all() and torch.equal(label_map == 0, class_map == 255)
+    assert spy.planes[0, 0].any()
+    unlabeled = torch.where(class_map == 255, 0, label_ids(class_map.clamp(max=18)))
+    rendered = spy.planes
+    synthesis.render(unlabeled, photos)
+    assert torch.equal(rendered, spy.planes)
 
 
 @pytest.mark.parametrize("value", [35, -1, 255])

@@ -19,7 +19,8 @@ from ..networks.base import device_of
 from ..networks.precision import at_least_float32
 from ..scenes import EGO, UNKNOWN, render_scene
 from .dissimilarity import CLASSES
-from .light_generator import LightGenerator, check_classes, check_size, generator_inputs
+from .light_generator import LightGenerator, check_size, generator_inputs
+from .synthesis import check_classes
 
 MIRRORED_SHARE = 0.5  # of the pairs
 

@@ -15,12 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..checks import check_integers
-from ..data.frames import VOID
 from ..networks.checkpoint import load_state, read_state_dict
 from ..networks.precision import at_least_float32
 from .dissimilarity import CLASSES, semantic_one_hot
 from .spade import SPADE
-from .synthesis import check_ids, check_map, check_photos, label_edges, resize_labels, resize_photos
+from .synthesis import check_classes, check_photos, label_edges, resize_labels, resize_photos
 
 PLANES = CLASSES + 1  # the edges between classes are the last plane
 STYLE = 8  # numbers that describe the look of a photo
@@ -222,13 +221,6 @@ def generator_inputs(class_map: Tensor, photos: Tensor, size: tuple[int, int]) -
     check_classes(class_map)
     check_photos(photos, len(class_map))
     return condition_planes(resize_labels(class_map, size)), resize_photos(photos, size)
-
-
-def check_classes(class_map: Tensor) -> None:
-    """Raise TypeError or ValueError unless class maps [B, H, W] have train ids 0 to 18, and 255, only."""
-    check_map("class_map", class_map)
-    known = class_map[class_map.long() != VOID]  # in 8 bits with a sign, -1 would equal 255
-    check_ids("class_map", known, CLASSES, "train ids", f"a pixel without a class is {VOID}")
 
 
 class LightSynthesis(nn.Module):

@@ -15,7 +15,7 @@ Image Resynthesis++ is appendix A.2.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -38,7 +38,7 @@ from . import uncertainty
 from .dissimilarity import MULTIPLE, DissimilarityNet, semantic_one_hot
 from .ensemble import MAPS, PUBLISHED_WEIGHTS, stack_maps, weighted_average
 from .features import FeatureNetwork, check_features
-from .synthesis import Synthesis, label_ids
+from .synthesis import Synthesis, check_classes
 
 
 class Seconds(NamedTuple):
@@ -74,7 +74,7 @@ class Comparison:
         segmentation: [H, W] int64 in the photo's size, index of the likeliest class.
         image: [3, h, w] uint8, the photo, RGB.
         synthesis: [3, h, w] in 0..1, RGB, at least float32.
-        class_map: [h, w] int64, train ids of the synthesis.
+        class_map: [h, w] int64, train ids of the synthesis; 255 for pixels without a class.
         entropy: [h, w] in 0..1, at least float32.
         perceptual: the same, perceptual difference.
         distance: the same, softmax distance.
@@ -217,7 +217,7 @@ class SynBoost:
         self._always_training = {name: enter_evaluation(module) for name, module in self._modules.items()}
         self._check()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def __call__(self, photo: Any, mask: np.ndarray | Tensor | None = None) -> SynBoostResult:
         """Score one photo.
 
@@ -237,19 +237,19 @@ class SynBoost:
         pixels = as_image(photo)
         return self.judge(self.compare(pixels, self.segmentation.analyze(pixels, mask)))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def compare(self, photo: Any, analysis: Analysis, class_map: np.ndarray | Tensor | None = None) -> Comparison:
         """Compute what the dissimilarity network reads of a photo whose segmentation is there: for :meth:`judge`, or as
         an input of training.
 
-        The tensors are torch's inference tensors, which training takes after ``.clone()``, or from a file.
+        The tensors need no gradient, and are no inference tensors, so that training takes them as they are.
 
         Args:
             photo: see :meth:`__call__`.
             analysis: of this photo, by ``segmentation`` or another scorer, whose walked prediction is used.
-            class_map: [H, W] integers, train ids 0 to 18 that synthesis and dissimilarity network read in place of the
-                prediction, such as a ground truth with swapped instances; entropy and distance are those of the
-                prediction nonetheless.
+            class_map: [H, W] integers, train ids 0 to 18, or 255 for pixels without a class, that synthesis and
+                dissimilarity network read in place of the prediction, such as a ground truth with swapped instances;
+                entropy and distance are those of the prediction nonetheless.
 
         Raises:
             TypeError: a photo or class map of another type.
@@ -272,18 +272,20 @@ class SynBoost:
         watch = Stopwatch(device)
         logits = prediction.full_logits[None]
         _check_finite("segmentation", logits)
-        entropy = self._map("entropy", uncertainty.entropy, logits)
-        distance = self._map("distance", uncertainty.softmax_distance, logits)
+        entropy, distance = self._dispersion_of(logits)
         ids = (prediction.segmentation if class_map is None else class_map)[None]
         image, small_ids = self._resized(photos), self._resized(ids[None])
         uncertainty_seconds = watch.lap()
         synthesis = self._synthesized(ids, photos)
         synthesis_seconds = watch.lap()
         pair = imagenet_normalized(image / 255), imagenet_normalized(synthesis)
-        perceptual = self._map("perceptual", uncertainty.perceptual_difference, *pair, self.features)
+        perceptual = None
+        if self.features is not None and self._reads("perceptual"):
+            difference = uncertainty.perceptual_difference(*pair, self.features, minmax=self.minmax)
+            perceptual = self._stored(difference)[0, 0]
         perceptual_seconds = watch.lap()
         return Comparison(
-            segmentation=prediction.segmentation,
+            segmentation=prediction.segmentation.clone(),  # the scorer's is an inference tensor
             image=image[0].byte(),
             synthesis=synthesis[0],
             class_map=small_ids[0, 0].long(),
@@ -299,7 +301,7 @@ class SynBoost:
             ),
         )
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def judge(self, comparison: Comparison) -> SynBoostResult:
         """Run the dissimilarity network on what :meth:`compare` gave, and average the maps.
 
@@ -356,11 +358,18 @@ class SynBoost:
             raise ValueError(f"comparison: expected the map {name}, got none; compare the photo with this pipeline")
         return torch.zeros_like(comparison.class_map, dtype=comparison.synthesis.dtype)
 
-    def _map(self, name: str, compute: Callable[..., Tensor], *inputs: Tensor | FeatureNetwork | None) -> Tensor | None:
-        """Compute an uncertainty map as the dissimilarity network takes it, [h, w]; None for one that nobody reads."""
-        if not self._reads(name):
-            return None
-        return self._stored(compute(*inputs, minmax=self.minmax))[0, 0]
+    def _dispersion_of(self, logits: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Compute entropy and distance of logits [1, K, H, W] as the dissimilarity network takes them, [h, w]; None for
+        one that nobody reads."""
+        entropy = distance = None
+        if self._reads("entropy") and self._reads("distance"):
+            entropy, distance = uncertainty.entropy_and_distance(logits, minmax=self.minmax)
+        elif self._reads("entropy"):
+            entropy = uncertainty.entropy(logits, minmax=self.minmax)
+        elif self._reads("distance"):
+            distance = uncertainty.softmax_distance(logits, minmax=self.minmax)
+        stored = (None if values is None else self._stored(values)[0, 0] for values in (entropy, distance))
+        return next(stored), next(stored)
 
     def _synthesized(self, class_map: Tensor, photos: Tensor) -> Tensor:
         """Render class map [1, H, W] and photo [1, 3, H, W] as the dissimilarity network takes it: [1, 3, h, w] in
@@ -426,7 +435,7 @@ def _checked_class_map(class_map: np.ndarray | Tensor, size: tuple[int, int]) ->
     class_map = torch.tensor(as_array("class_map", class_map))
     if tuple(class_map.shape) != size:
         raise ValueError(f"class_map: expected shape {list(size)} to match the photo, got {list(class_map.shape)}")
-    label_ids(class_map)  # an error for values that are no train ids
+    check_classes(class_map[None])
     return class_map.long()
 
 

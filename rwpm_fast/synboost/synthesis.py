@@ -9,12 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..data.frames import VOID
 from ..io.text import listed
 from ..networks.precision import at_least_float32
 from .ccfpse import CCFPSEEncoder, CCFPSEGenerator
 from .labels import LABEL_IDS
 
 LABEL_COUNT = 35  # label ids 0 to 34
+UNLABELED = 0  # label id of pixels without a class
 
 
 class Synthesis(Protocol):
@@ -29,7 +31,7 @@ class Synthesis(Protocol):
         """Render images.
 
         Args:
-            class_map: train ids 0 to 18, [B, H, W], integers.
+            class_map: train ids 0 to 18, 255 for pixels without a class, [B, H, W], integers.
             photos: RGB photos of the same scenes, [B, 3, H', W'], uint8 or floating point in 0..255.
 
         Returns:
@@ -42,21 +44,24 @@ def label_ids(class_map: Tensor) -> Tensor:
     """Convert Cityscapes train ids to label ids.
 
     Args:
-        class_map: train ids 0 to 18, of any shape, integers.
+        class_map: train ids 0 to 18, 255 for pixels without a class, [B, H, W], integers.
 
     Returns:
-        Label ids, int64, of the same shape.
+        Label ids, [B, H, W], int64; 0, "unlabeled", for pixels without a class.
 
     Raises:
         TypeError: no integers.
-        ValueError: a train id has no label id, such as 255 for pixels without a class.
+        ValueError: another shape, or other ids.
 
     Example:
-        >>> label_ids(torch.tensor([0, 10, 18]))
-        tensor([ 7, 23, 33])
+        >>> label_ids(torch.tensor([[[0, 10, 18, 255]]]))
+        tensor([[[ 7, 23, 33,  0]]])
     """
-    check_ids("class_map", class_map, len(LABEL_IDS), "train ids", "a pixel without a class cannot be rendered")
-    return torch.tensor(LABEL_IDS, device=class_map.device)[class_map.long()]
+    check_classes(class_map)
+    ids = class_map.long()
+    known = ids != VOID
+    table = torch.tensor(LABEL_IDS, device=class_map.device)
+    return torch.where(known, table[torch.where(known, ids, 0)], UNLABELED)
 
 
 def label_edges(label_map: Tensor) -> Tensor:
@@ -169,7 +174,7 @@ class CCFPSESynthesis(nn.Module):
         """Render images from train ids.
 
         Args:
-            class_map: train ids 0 to 18, [B, H, W], integers.
+            class_map: train ids 0 to 18, 255 for pixels without a class, [B, H, W], integers.
             photos: RGB photos of the same scenes, [B, 3, H', W'], uint8 or floating point in 0..255.
 
         Returns:
@@ -177,9 +182,8 @@ class CCFPSESynthesis(nn.Module):
 
         Raises:
             TypeError: class_map has no integers, or photos are neither uint8 nor floating point.
-            ValueError: another shape, a train id without a label id, or photos beyond 0..255.
+            ValueError: another shape, other ids, or photos beyond 0..255.
         """
-        check_map("class_map", class_map)
         return self.render(label_ids(class_map), photos)
 
     @torch.no_grad()
@@ -221,12 +225,24 @@ def _check_label_map(label_map: Tensor) -> None:
 
 
 def check_ids(name: str, ids: Tensor, count: int, kind: str, way_out: str) -> None:
-    if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
-        raise TypeError(f"{name}: expected integers, {kind}, got {ids.dtype}")
+    _check_integers(name, ids, kind)
     unknown = (ids < 0) | (ids >= count)
     if unknown.any():
         got = listed(ids[unknown].unique().tolist())
         raise ValueError(f"{name}: expected {kind} 0 to {count - 1}, got {got}; {way_out}")
+
+
+def _check_integers(name: str, ids: Tensor, kind: str) -> None:
+    if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
+        raise TypeError(f"{name}: expected integers, {kind}, got {ids.dtype}")
+
+
+def check_classes(class_map: Tensor) -> None:
+    """Raise TypeError or ValueError unless class maps [B, H, W] have train ids 0 to 18, and 255, only."""
+    check_map("class_map", class_map)
+    _check_integers("class_map", class_map, "train ids")
+    known = class_map[class_map.long() != VOID]  # in 8 bits with a sign, -1 would equal 255
+    check_ids("class_map", known, len(LABEL_IDS), "train ids", f"a pixel without a class is {VOID}")
 
 
 def check_photos(photos: Tensor, batch: int) -> None:
