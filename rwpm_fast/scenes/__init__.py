@@ -12,6 +12,16 @@ The compact network was trained on them (:mod:`rwpm_fast.training`); hold-out sc
 from ..data.frames import ANOMALY, INLIER, VOID
 from .holdout import render_holdout_scene
 from .labels import EGO, UNKNOWN
-from .render import render_scene
+from .render import Scene, render_scene, render_scene_objects
 
-__all__ = ["ANOMALY", "EGO", "INLIER", "UNKNOWN", "VOID", "render_holdout_scene", "render_scene"]
+__all__ = [
+    "ANOMALY",
+    "EGO",
+    "INLIER",
+    "UNKNOWN",
+    "VOID",
+    "Scene",
+    "render_holdout_scene",
+    "render_scene",
+    "render_scene_objects",
+]

@@ -57,6 +57,7 @@ class SceneBuilder:
         self.houses = draw_houses(rng, self.road, self.weather.lamp_brightness, glass)
         self.lighting = Lighting(self.weather, self.ego_x, self.road.facades, roof_heights(self.houses))
         self._queue: list[tuple[bool, float, Callable[[], None]]] = []  # (between the facades, z, paint)
+        self._solids = 0
 
     def add(self, z: float, paint: Callable[[], None], *, between_facades: bool = True) -> None:
         """Queue something for painting.
@@ -93,11 +94,13 @@ class SceneBuilder:
         near = z - half_length
         if near <= 1.0:
             return
+        self._solids += 1
+        number = self._solids
 
         def paint() -> None:
             props, world_x = self.props(x, z), self.world_x(x, z)
             props.contact_shadow(world_x, z, 1.15 * half_width + 0.12, 1.1 * half_length + 0.12, 0.95)
-            solid.paint(self.canvas, (world_x, 0.0, z), yaw, props.light, self.weather.sun_direction)
+            solid.paint(self.canvas, (world_x, 0.0, z), yaw, props.light, self.weather.sun_direction, number)
             if lights and self.weather.lamp_brightness:
                 self._paint_vehicle_lights(world_x, near, yaw)
 

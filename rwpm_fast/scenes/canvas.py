@@ -58,6 +58,7 @@ class Canvas:
     Attributes:
         color: [H, W, 3] float32, the image so far.
         class_map: [H, W] uint8, the train ids so far.
+        object_map: [H, W] uint16, the numbers of the solids so far, 0 where a pixel shows none.
         x: [1, W] columns of the pixels' centers, in image heights.
         y: [H, 1] rows of the pixels' centers, in image heights.
         center: column of the vanishing point, in image heights.
@@ -68,6 +69,7 @@ class Canvas:
         self.size = size
         self.color = np.zeros((height, width, 3), np.float32)
         self.class_map = np.zeros((height, width), np.uint8)
+        self.object_map = np.zeros((height, width), np.uint16)
         self.y = ((np.arange(height) + 0.5) / height)[:, None]
         self.x = ((np.arange(width) + 0.5) / height)[None, :]
         self.center = width / height / 2 + camera.center_offset
@@ -107,21 +109,31 @@ class Canvas:
         """Find the pixels of a rectangle that faces the camera and stands on the ground, centered at (x, z)."""
         return self.patch((x - width / 2, 0, z), (width, 0, 0), (0, height, 0))
 
-    def paint(self, patch: Patch, mask: NDArray | float, color: ArrayLike, train_id: int | NDArray | None) -> None:
+    def paint(
+        self,
+        patch: Patch,
+        mask: NDArray | float,
+        color: ArrayLike,
+        train_id: int | NDArray | None,
+        number: int = 0,
+    ) -> None:
         """Paint pixels of a patch, and fade them into the haze.
 
         Args:
             patch: where.
             mask: [h, w] bool, or opacity in [0, 1].
             color: [3] or [h, w, 3].
-            train_id: class, one or [h, w]; set where the opacity is above 0.5. None keeps the class.
+            train_id: class, one or [h, w]; set where the opacity is above 0.5. None keeps class and number.
+            number: that of the solid that is painted, 0 for everything else; set where the class is.
         """
         opacity = (patch.inside * mask)[..., None]
         fade = np.exp(-patch.depth / self.visibility)[..., None]
         target = self.color[patch.window]
         target += opacity * (fade * np.asarray(color) + (1 - fade) * self.haze - target)
         if train_id is not None:
-            np.copyto(self.class_map[patch.window], np.uint8(train_id), where=opacity[..., 0] > 0.5)
+            opaque = opacity[..., 0] > 0.5
+            np.copyto(self.class_map[patch.window], np.uint8(train_id), where=opaque)
+            np.copyto(self.object_map[patch.window], np.uint16(number), where=opaque)
 
     def label(self, patch: Patch, mask: NDArray, train_id: int) -> None:
         """Set the class of a patch's pixels in ``mask``, and keep their colors."""

@@ -15,6 +15,8 @@ is an object of none of the classes, on the road or next to it, and ``EGO``, 254
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,6 +25,23 @@ from .ground import paint_ground
 from .post_process import post_process
 from .surroundings import paint_backdrop, place_borders, place_houses, place_lamps, place_signs, place_trees
 from .traffic import place_anomalies, place_people, place_traffic
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A rendered street scene.
+
+    Attributes:
+        photo: [H, W, 3] uint8.
+        class_map: [H, W] uint8, Cityscapes train ids, ``UNKNOWN`` (255) on objects of no class, ``EGO`` (254) on the
+            hood of the ego vehicle.
+        object_map: [H, W] uint16, numbers from 1 that tell vehicles, people and unknown objects apart; pixels of
+            anything else may have any number. A rider and the two-wheeler under him share a number and differ in class.
+    """
+
+    photo: NDArray
+    class_map: NDArray
+    object_map: NDArray
 
 
 def render_scene(rng: np.random.Generator, size: tuple[int, int] = (512, 1024)) -> tuple[NDArray, NDArray]:
@@ -34,8 +53,21 @@ def render_scene(rng: np.random.Generator, size: tuple[int, int] = (512, 1024)) 
 
     Returns:
         photo: [H, W, 3] uint8.
-        class_map: [H, W] uint8, Cityscapes train ids, ``UNKNOWN`` (255) on objects of no class, ``EGO`` (254) on the
-            hood of the ego vehicle.
+        class_map: [H, W] uint8; see :class:`Scene`.
+
+    Raises:
+        ValueError: a size below 16.
+    """
+    scene = render_scene_objects(rng, size)
+    return scene.photo, scene.class_map
+
+
+def render_scene_objects(rng: np.random.Generator, size: tuple[int, int] = (512, 1024)) -> Scene:
+    """Render the scene that :func:`render_scene` renders, with its objects told apart.
+
+    Args:
+        rng: source of everything that differs between two scenes.
+        size: (height, width) in pixels, each 16 or more.
 
     Raises:
         ValueError: a size below 16.
@@ -53,4 +85,5 @@ def render_scene(rng: np.random.Generator, size: tuple[int, int] = (512, 1024)) 
     if rng.random() < 0.35:
         color = rng.uniform(0.02, 0.5, 3) * np.clip(scene.weather.ambient, 0.1, 1)
         scene.props(scene.ego_x, 1.0).ego_hood(rng.uniform(0.86, 0.97), color)
-    return post_process(rng, scene.canvas, reflectance, scene.weather), scene.canvas.class_map
+    photo = post_process(rng, scene.canvas, reflectance, scene.weather)
+    return Scene(photo, scene.canvas.class_map, scene.canvas.object_map)

@@ -50,7 +50,13 @@ class Solid:
     size: tuple[float, float, float]
 
     def paint(
-        self, canvas: Canvas, position: tuple[float, float, float], yaw: float, light: Light, sun_direction: NDArray
+        self,
+        canvas: Canvas,
+        position: tuple[float, float, float],
+        yaw: float,
+        light: Light,
+        sun_direction: NDArray,
+        number: int,
     ) -> None:
         """Paint the solid onto a canvas.
 
@@ -60,6 +66,7 @@ class Solid:
             yaw: radians by which it is turned to the right; at 0 it faces away from the camera.
             light: on it.
             sun_direction: unit vector [3] towards the sun.
+            number: of the solid in the scene, from 1.
         """
         # rotates from the world's to own coordinates
         rotation = np.array([[np.cos(yaw), 0, -np.sin(yaw)], [0, 1, 0], [np.sin(yaw), 0, np.cos(yaw)]])
@@ -82,7 +89,7 @@ class Solid:
         ids, depths = np.zeros((height, width), np.uint8), np.ones((height, width), np.float32)
         inside.ravel()[hit], colors.reshape(-1, 3)[hit] = True, color
         ids.ravel()[hit], depths.ravel()[hit] = train_id, depth[hit]
-        canvas.paint(Patch(window, depths, depths, inside, depths), 1, colors, ids)
+        canvas.paint(Patch(window, depths, depths, inside, depths), 1, colors, ids, number)
 
     def distances(self, points: NDArray) -> NDArray:
         """Return the signed distances [parts, n] of points [3, n]."""
