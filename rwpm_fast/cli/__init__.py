@@ -6,13 +6,14 @@ import argparse
 
 from .. import __version__
 from ..io.console import run_command
-from . import bench, check, demo, evaluate, info, score, submit
+from . import bench, check, demo, evaluate, info, score, submit, train
 
 COMMANDS = {
     "score": score,
     "check": check,
     "evaluate": evaluate,
     "submit": submit,
+    "train": train,
     "demo": demo,
     "bench": bench,
     "info": info,

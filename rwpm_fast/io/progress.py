@@ -7,18 +7,19 @@ from collections.abc import Iterable
 from importlib.util import find_spec
 
 
-def progress(items: Iterable, what: str) -> Iterable:
+def progress(items: Iterable, what: str, unit: str = "photo") -> Iterable:
     """Wrap items in a progress bar if standard error is a terminal and tqdm is installed.
 
     Args:
         items: what to iterate over.
         what: name of the work, in front of the bar.
+        unit: what an item is called.
     """
     if not sys.stderr.isatty() or find_spec("tqdm") is None:
         return items
     from tqdm import tqdm
 
-    return tqdm(items, desc=what, unit="photo", leave=False)
+    return tqdm(items, desc=what, unit=unit, leave=False)
 
 
 def print_above(text: str) -> None:

@@ -10,9 +10,11 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..io.files import atomic_write
 from ..io.text import listed
 from .weight_files import read_weight_file
 
@@ -235,6 +237,21 @@ def load_state(network: HasState, state: Mapping[str, Tensor], *, name: str, pat
         raise ValueError(f"weights: {path} does not fit {name}: {text}")
     counters = {entry: torch.zeros_like(tensor) for entry, tensor in wanted.items() if is_counter(entry)}
     network.load_state_dict(counters | dict(state))
+
+
+def save_float16(module: nn.Module, path: str | PathLike[str]) -> None:
+    """Write the state of a module in half precision, compressed, which :func:`read_state_dict` reads.
+
+    Args:
+        module: on any device.
+        path: npz file; replaced whole.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    arrays = {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in module.state_dict().items()}
+    halves: dict[str, Any] = {name: array.astype(np.float16) for name, array in arrays.items()}
+    atomic_write(path, lambda file: np.savez_compressed(file, **halves))
 
 
 def check_finite(module: nn.Module, name: str | PathLike[str]) -> None:

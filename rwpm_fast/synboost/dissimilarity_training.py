@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -26,9 +25,11 @@ from ..data.frames import ANOMALY, INLIER, VOID
 from ..io.files import atomic_write
 from ..metrics import PixelMetrics
 from ..networks.base import device_of
+from . import collective
 from .dissimilarity import DissimilarityNet, semantic_one_hot
 from .ensemble import LearnedEnsemble, ensemble_loss, stack_maps
 from .examples import Example
+from .labels import class_weights
 from .pipeline import imagenet_normalized
 
 BETAS = (0.5, 0.999)
@@ -103,31 +104,25 @@ class _Progress:
     best: dict[str, Any] | None = None  # state of the module with this loss
 
 
-class _Module(nn.Module):
-    """What is trained: the network, and the ensemble if it learns along."""
+class Batch(NamedTuple):
+    """Examples as the dissimilarity network reads them.
 
-    def __init__(self, network: DissimilarityNet, ensemble: LearnedEnsemble | None) -> None:
-        super().__init__()
-        self.network, self.ensemble = network, ensemble
+    Attributes:
+        image: [B, 3, H, W], normalized.
+        synthesis: the same.
+        semantic: [B, 19, H, W], one-hot.
+        maps: [B, 3, H, W] in 0..1: entropy, perceptual difference and softmax distance.
+        labels: [B, H, W] int64: 0, 1 or 255.
+    """
 
-    def forward(self, batch: _Batch) -> tuple[Tensor, Tensor]:
-        """Compute the score [B, 1, H, W] of a batch, and the logits [B, 2, H, W] behind it."""
-        dispersion = batch.maps if self.network.dispersion_encoder is not None else None
-        logits = self.network(batch.image, batch.synthesis, batch.semantic, dispersion)
-        if self.ensemble is None:
-            return logits.softmax(1)[:, ANOMALY:], logits
-        return self.ensemble(stack_maps(logits, *batch.maps.split(1, dim=1))).unsqueeze(1), logits
-
-
-class _Batch(NamedTuple):
-    image: Tensor  # [B, 3, H, W], normalized
-    synthesis: Tensor  # the same
-    semantic: Tensor  # [B, 19, H, W]
-    maps: Tensor  # [B, 3, H, W] in 0..1
-    labels: Tensor  # [B, H, W] int64
+    image: Tensor
+    synthesis: Tensor
+    semantic: Tensor
+    maps: Tensor
+    labels: Tensor
 
     @classmethod
-    def collate(cls, examples: Sequence[Example], mirrored: Sequence[bool], device: torch.device) -> _Batch:
+    def collate(cls, examples: Sequence[Example], mirrored: Sequence[bool], device: torch.device) -> Batch:
         """Stack examples, each mirrored as a whole or not at all."""
 
         def stack(name: str) -> Tensor:
@@ -142,6 +137,30 @@ class _Batch(NamedTuple):
             maps=stack("maps") / 255,
             labels=stack("labels").long(),
         )
+
+    def logits(self, network: DissimilarityNet) -> Tensor:
+        """Run the network, which may read no dispersion maps: [B, 2, H, W]."""
+        dispersion = self.maps if network.dispersion_encoder is not None else None
+        return network(self.image, self.synthesis, self.semantic, dispersion)
+
+    def ensemble_maps(self, logits: Tensor) -> Tensor:
+        """Stack the maps of an ensemble, [B, 4, H, W]."""
+        return stack_maps(logits, *self.maps.split(1, dim=1))
+
+
+class _Module(nn.Module):
+    """What is trained: the network, and the ensemble if it learns along."""
+
+    def __init__(self, network: DissimilarityNet, ensemble: LearnedEnsemble | None) -> None:
+        super().__init__()
+        self.network, self.ensemble = network, ensemble
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Compute the score [B, 1, H, W] of a batch, and the logits [B, 2, H, W] behind it."""
+        logits = batch.logits(self.network)
+        if self.ensemble is None:
+            return logits.softmax(1)[:, ANOMALY:], logits
+        return self.ensemble(batch.ensemble_maps(logits)).unsqueeze(1), logits
 
 
 def train_dissimilarity(
@@ -204,14 +223,16 @@ def train_dissimilarity(
         saved = time.monotonic()
         run.module.train()
         for number in progress(range(run.progress.batches, batches)):
-            chosen = order[number * settings.batch : (number + 1) * settings.batch][_rank() :: _count()]
+            chosen = order[number * settings.batch : (number + 1) * settings.batch][
+                collective.rank() :: collective.count()
+            ]
             run.step([training[int(index)] for index in chosen], mirrored[chosen].tolist())
             if time.monotonic() - saved > save_seconds and number + 1 < batches:
                 run.save()
                 saved = time.monotonic()
         run.finish_epoch(batches, validation)
         run.save()
-        if _rank() == 0:
+        if collective.rank() == 0:
             on_epoch(run.history)
     assert run.progress.best is not None
     run.module.load_state_dict(run.progress.best)
@@ -243,15 +264,17 @@ class _Run:
         loss = torch.zeros((), device=self.class_weights.device)
         weight = torch.zeros_like(loss)
         if examples:
-            batch = _Batch.collate(examples, mirrored, self.class_weights.device)
+            batch = Batch.collate(examples, mirrored, self.class_weights.device)
             _, mean, weight = self._score(batch)
             loss = mean * weight
-        total = _summed(weight.clone()).clamp(min=torch.finfo(weight.dtype).tiny)  # 0 where all pixels are void
+        total = collective.summed(weight.clone()).clamp(
+            min=torch.finfo(weight.dtype).tiny
+        )  # 0 where all pixels are void
         if examples:
             (loss / total).backward()
         self._share_gradients()
         self.optimizer.step()
-        value = _summed(loss.detach() / total).item()
+        value = collective.summed(loss.detach() / total).item()
         if not math.isfinite(value):
             raise FloatingPointError(
                 f"the loss is {value} in epoch {self.progress.epoch + 1}; the learning rate "
@@ -275,7 +298,7 @@ class _Run:
 
     def save(self) -> None:
         """Write the checkpoint, whole, in the first process."""
-        if self.checkpoint is None or _rank():
+        if self.checkpoint is None or collective.rank():
             return
         content = {
             "settings": asdict(self.settings),
@@ -311,7 +334,7 @@ class _Run:
             raise ValueError(f"checkpoint: {self.checkpoint} is of another network ({reason}); {way_out}") from error
         self.progress = progress
 
-    def _score(self, batch: _Batch) -> tuple[Tensor, Tensor, Tensor]:
+    def _score(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Score [B, 1, H, W] of a batch, its mean loss, and the sum of the class weights of its pixels."""
         with torch.autocast(batch.image.device.type, torch.bfloat16, enabled=self.settings.half_precision):
             score, logits = self.module(batch)
@@ -330,32 +353,30 @@ class _Run:
         sums = torch.zeros(2, dtype=torch.float64, device=self.class_weights.device)
         scores: list[Tensor] = []
         labels: list[Tensor] = []
-        for index in range(_rank(), len(examples), _count()):
-            batch = _Batch.collate([examples[index]], [False], sums.device)
+        for index in range(collective.rank(), len(examples), collective.count()):
+            batch = Batch.collate([examples[index]], [False], sums.device)
             score, loss, weight = self._score(batch)
             sums += torch.stack([loss * weight, weight])
             scores.append(score[0, 0].half().cpu())
             labels.append(batch.labels[0].to(torch.uint8).cpu())
-        loss, weight = _summed(sums).tolist()
+        loss, weight = collective.summed(sums).tolist()
         metrics = PixelMetrics()
-        for score, label in _gathered(list(zip(scores, labels, strict=True))):
+        for score, label in collective.gathered(list(zip(scores, labels, strict=True))):
             metrics.update(score.float().numpy(), label.numpy())
         return loss / max(weight, torch.finfo(torch.float64).tiny), metrics.compute().ap
 
     def _share_gradients(self) -> None:
         """Add up the gradients of all processes."""
-        if _count() == 1:
+        if collective.count() == 1:
             return
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
-        flat = _summed(torch.cat([gradient.flatten() for gradient in gradients]))
+        flat = collective.summed(torch.cat([gradient.flatten() for gradient in gradients]))
         for parameter, part in zip(self.parameters, flat.split([p.numel() for p in self.parameters]), strict=True):
             parameter.grad = part.view_as(parameter)
 
 
 def _class_weights(training: Sequence[Example]) -> tuple[float, float]:
     """Weights of the examples, which a folder of examples knows."""
-    from .labels import class_weights
-
     known = getattr(training, "class_weights", None)
     return class_weights(example.labels for example in training) if known is None else known
 
@@ -364,27 +385,3 @@ def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """Settings that differ, as text; more epochs than before are no other training."""
     names = [field.name for field in fields(TrainingSettings) if field.name != "epochs"]
     return ", ".join(f"{name} {old.get(name)!r}, not {new[name]!r}" for name in names if old.get(name) != new[name])
-
-
-def _rank() -> int:
-    return dist.get_rank() if dist.is_initialized() else 0
-
-
-def _count() -> int:
-    return dist.get_world_size() if dist.is_initialized() else 1
-
-
-def _summed(values: Tensor) -> Tensor:
-    """Add up a tensor over all processes, in place."""
-    if _count() > 1:
-        dist.all_reduce(values)
-    return values
-
-
-def _gathered(items: list) -> list:
-    """Put the lists of all processes together."""
-    if _count() == 1:
-        return items
-    parts: list = [None] * _count()
-    dist.all_gather_object(parts, items)
-    return [item for part in parts for item in part]

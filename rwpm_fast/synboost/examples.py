@@ -32,6 +32,7 @@ from ..io.text import listed
 from ..networks.digest import weights_digest
 from ..ops.maps import Walk
 from ..scoring.scorer import Analysis
+from . import collective
 from .annotated import Annotated, AnnotatedSource
 from .labels import class_weights, swap_instances, train_ids, void_labels
 from .pipeline import Comparison, SynBoost
@@ -95,7 +96,9 @@ class ExampleFolder(Sequence[Example]):
             height, width = content["size"]
             inlier, anomaly = content["class_weights"]
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{manifest} cannot be used ({error}); delete it and prepare the examples again") from error
+            raise ValueError(
+                f"{manifest} cannot be used ({error}); delete it and prepare the examples again"
+            ) from error
         self.size: tuple[int, int] = (height, width)
         self.class_weights: tuple[float, float] = (inlier, anomaly)
         if missing := [name for name in self.names if not self.path(name).is_file()]:
@@ -139,7 +142,7 @@ def prepare_examples(
     """Compute the examples of annotated photos, and keep them in a folder.
 
     An interrupted call goes on where it was: examples made with the same networks and settings are kept. The list of
-    examples is written last, so that a folder without it is not finished.
+    examples is written last, so that a folder without it is not finished. Processes of ``torchrun`` share the photos.
 
     Args:
         pipeline: makes the maps; its dissimilarity network must read dispersion maps, but its weights play no part.
@@ -168,7 +171,7 @@ def prepare_examples(
         raise ValueError("pipeline: expected a dissimilarity network with dispersion=True, got one without")
     folder = Path(folder)
     made_with = _fingerprint(pipeline, seed)
-    for source in progress(sources):
+    for source in progress(sources[collective.rank() :: collective.count()]):
         missing = [kind for kind in kinds if not _is_there(_path(folder, _name(source, kind)), made_with)]
         if not missing:
             continue
@@ -177,7 +180,14 @@ def prepare_examples(
         for kind in missing:
             rng = np.random.default_rng([seed, zlib.crc32(source.name.encode())])
             _write(_path(folder, _name(source, kind)), _example(pipeline, annotated, analysis, kind, rng), made_with)
-    names = [_name(source, kind) for source in sources for kind in kinds]
+    collective.wait()
+    if collective.rank() == 0:
+        _write_manifest(folder, pipeline, [_name(source, kind) for source in sources for kind in kinds], made_with)
+    collective.wait()
+    return ExampleFolder(folder)
+
+
+def _write_manifest(folder: Path, pipeline: SynBoost, names: list[str], made_with: str) -> None:
     content = {
         "format": _FORMAT,
         "made_with": made_with,
@@ -186,7 +196,6 @@ def prepare_examples(
         "names": names,
     }
     write_json(folder / MANIFEST, content)
-    return ExampleFolder(folder)
 
 
 def _example(

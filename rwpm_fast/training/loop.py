@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..io.files import atomic_write
+from ..networks.checkpoint import save_float16
 from ..networks.compact import CompactNet
 from .augment import Crop, batches
 from .samples import PhotoSample, Sample
@@ -93,17 +93,11 @@ def train(
             log(f"step {step + 1}, {done:.0%} of the time; " + ", ".join(f"{name} {mean:.3f}" for name, mean in means))
         if out and now - saved > 300:
             saved = now
-            save(copy.deepcopy(average).fold(), out)
+            save_float16(copy.deepcopy(average).fold(), out)
     average.fold()
     if out:
-        save(average, out)
+        save_float16(average, out)
     return average
-
-
-def save(network: CompactNet, path: Path) -> None:
-    """Write folded weights as float16 to an npz file."""
-    arrays = {name: t.detach().contiguous().numpy().astype(np.float16) for name, t in network.state_dict().items()}
-    atomic_write(path, lambda file: np.savez_compressed(file, **arrays))
 
 
 def teacher_energy_quantile(samples: Sequence[Sample]) -> float:
