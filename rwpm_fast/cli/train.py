@@ -54,13 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("weights of others (default: a light generator is trained, and no VGG is used)")
     group.add_argument("--generator", type=Path, metavar="FILE", help="generator of CC-FPSE")
     group.add_argument("--image-encoder", type=Path, metavar="FILE", help="image encoder of CC-FPSE")
-    group.add_argument(
-        "--vgg16", type=Path, metavar="FILE", help="torchvision's VGG16, from which the image encoder starts"
-    )
+    group.add_argument("--vgg16", type=Path, metavar="FILE", help="torchvision's VGG16, where the image encoder starts")
     group.add_argument("--vgg19", type=Path, metavar="FILE", help="torchvision's VGG19, for the perceptual difference")
-    group = parser.add_argument_group(
-        "training (default: published settings with --cityscapes, small ones with scenes)"
-    )
+    group = parser.add_argument_group("training (default: as published with --cityscapes, small with scenes)")
     group.add_argument("--width", type=int, help=f"channels of the finest level (default: {_defaults('width')})")
     group.add_argument("--epochs", type=int, help=f"passes over the examples (default: {_defaults('epochs')})")
     group.add_argument("--learning-rate", type=float, help=f"of Adam (default: {_defaults('learning_rate')})")

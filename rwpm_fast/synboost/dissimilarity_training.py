@@ -223,9 +223,8 @@ def train_dissimilarity(
         saved = time.monotonic()
         run.module.train()
         for number in progress(range(run.progress.batches, batches)):
-            chosen = order[number * settings.batch : (number + 1) * settings.batch][
-                collective.rank() :: collective.count()
-            ]
+            whole = order[number * settings.batch : (number + 1) * settings.batch]
+            chosen = whole[collective.rank() :: collective.count()]
             run.step([training[int(index)] for index in chosen], mirrored[chosen].tolist())
             if time.monotonic() - saved > save_seconds and number + 1 < batches:
                 run.save()
@@ -321,14 +320,14 @@ class _Run:
         try:
             content = torch.load(self.checkpoint, map_location=self.class_weights.device, weights_only=True)
             settings, progress = content["settings"], _Progress(**content["progress"])
-            states = [content[name] for name in ("module", "optimizer", "scheduler")]
         except Exception as error:
             raise ValueError(f"checkpoint: {self.checkpoint} is damaged ({error}); {way_out}") from error
         if other := _differing(settings, asdict(self.settings)):
             raise ValueError(f"checkpoint: {self.checkpoint} is of a training with other settings ({other}); {way_out}")
         try:
-            for holder, state in zip((self.module, self.optimizer, self.scheduler), states, strict=True):
-                holder.load_state_dict(state)
+            self.module.load_state_dict(content["module"])
+            self.optimizer.load_state_dict(content["optimizer"])
+            self.scheduler.load_state_dict(content["scheduler"])
         except (RuntimeError, ValueError, KeyError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(f"checkpoint: {self.checkpoint} is of another network ({reason}); {way_out}") from error

@@ -154,10 +154,14 @@ def train_method(
     # The examples have all maps, so that one folder serves both methods; this network's weights play no part in them.
     reader = pipeline(DissimilarityNet(width=2), PUBLISHED_WEIGHTS)
     kinds: tuple[Kind, ...] = KINDS if method == "synboost" else ("swapped",)
-    examples = [
+    train_examples, validation_examples = (
         _examples(reader, sources, work / f"{name}-examples", kinds, settings.seed, bar, log)
         for name, sources in (("training", training), ("validation", validation))
-    ]
+    )
+
+    def report(epochs: list[Epoch]) -> None:
+        _write_curves(folder, epochs, log)
+        on_epoch(epochs)
 
     torch.manual_seed(settings.seed)
     flags = {} if method == "synboost" else {"dispersion": False, "spade": False}
@@ -166,15 +170,16 @@ def train_method(
         network.load_vgg16(vgg16)
     history = train_dissimilarity(
         network,
-        *examples,
+        train_examples,
+        validation_examples,
         settings,
         checkpoint=work / f"{method}.pt",
         progress=lambda numbers: bar(numbers, "train", "step"),
-        on_epoch=lambda epochs: (_write_curves(folder, epochs, log), on_epoch(epochs)),
+        on_epoch=report,
     )
     weights: Weights = (1.0, 0.0, 0.0, 0.0)
     if method == "synboost":
-        weights = best_weights(network, examples[1])
+        weights = best_weights(network, validation_examples)
         shares = ", ".join(f"{weight:.2f} {name}" for weight, name in zip(weights, MAPS, strict=True))
         log(f"ensemble by grid search on the validation photos: {shares}")
     if collective.rank() == 0:
@@ -185,7 +190,7 @@ def train_method(
             "size": size,
             "ensemble_weights": weights,
             "settings": asdict(settings),
-            "class_weights": examples[0].class_weights,
+            "class_weights": train_examples.class_weights,
             "epochs": [epoch._asdict() for epoch in history],
         }
         write_json(folder / f"{method}.json", content)
@@ -333,10 +338,13 @@ def _train_generator(
     for _ in bar(range(progress.step, how.steps), "generator", "step"):
         next(losses)
         if time.monotonic() - saved > SAVE_SECONDS:
-            content = {"weights": generator.state_dict(), "progress": vars(progress)}
-            atomic_write(checkpoint, lambda file: torch.save(content, file))
+            _save({"weights": generator.state_dict(), "progress": vars(progress)}, checkpoint)
             saved = time.monotonic()
     save_float16(generator, folder / "generator.npz")
+
+
+def _save(content: dict[str, Any], checkpoint: Path) -> None:
+    atomic_write(checkpoint, lambda file: torch.save(content, file))
 
 
 def _pair(source: AnnotatedSource, size: tuple[int, int]) -> Pair:

@@ -29,7 +29,7 @@ def training_curves(epochs: Sequence[Mapping[str, float]]) -> Figure:
     numbers = [epoch["number"] for epoch in epochs]
     series = (
         ("loss", (("training", "training_loss", CURVE_COLORS[0]), ("validation", "validation_loss", CURVE_COLORS[1]))),
-        ("average precision on the validation photos", (("", "validation_ap", CURVE_COLORS[1]),)),
+        ("validation AP", (("", "validation_ap", CURVE_COLORS[1]),)),
         ("learning rate", (("", "learning_rate", GRAY),)),
     )
     for ax, (title, lines) in zip(panels, series, strict=True):
