@@ -326,9 +326,15 @@ def get(name: str) -> Callable[..., Tensor]:
     Raises:
         ValueError: no such score.
     """
-    if name not in SCORES:
-        raise ValueError(f"name: expected one of {', '.join(SCORES)}, got {name!r}")
+    check_name(name, SCORES)
     return SCORES[name]
+
+
+def check_name(name: str, names: Iterable[str]) -> None:
+    """Raise ValueError unless the name of a score is one of ``names``."""
+    names = list(names)
+    if name not in names:
+        raise ValueError(f"name: expected one of {', '.join(names)}, got {name!r}")
 
 
 def _tensor(values: Tensor, name: str) -> Tensor:

@@ -70,6 +70,31 @@ class MapGeometry:
         rows, columns = (padded - side for padded, side in zip(self.padded_size, self.input_size, strict=True))
         return F.adaptive_max_pool2d(F.pad(views, (0, columns, 0, rows)), self.map_size) > 0
 
+    def to_map(self, views: Tensor) -> Tensor:
+        """Average views of the resized image's area below each map pixel; padding continues the border.
+
+        Args:
+            views: [V, C, H, W], of the image and, if ``mirrored``, of its mirror image.
+
+        Returns:
+            [V, C, h, w], within the range of ``views``.
+        """
+        rows, columns = (padded - side for padded, side in zip(self.padded_size, self.input_size, strict=True))
+        resized = F.adaptive_avg_pool2d(views, self.input_size)
+        return F.adaptive_avg_pool2d(F.pad(resized, (0, columns, 0, rows), mode="replicate"), self.map_size)
+
+    def to_image(self, maps: Tensor, *, align_corners: bool = False) -> Tensor:
+        """Enlarge maps of the embedding map's size to the image's, by bilinear interpolation; padding is cut off.
+
+        Args:
+            maps: [V, C, h, w].
+            align_corners: how the interpolation places the corners.
+
+        Returns:
+            [V, C, H, W].
+        """
+        return enlarged(maps, self.image_size, self.input_size, self.padded_size, align_corners=align_corners)
+
     def image_edges(self, parts: int) -> tuple[list[int], list[int]]:
         """Locate the edges of ``parts`` x ``parts`` sub-maps in rows and columns of the image.
 
@@ -84,6 +109,24 @@ class MapGeometry:
         sides = zip(self.image_size, self.input_size, self.padded_size, self.map_size, strict=True)
         rows, columns = (_image_edges(partition_edges(side[-1], parts), *side) for side in sides)
         return rows, columns
+
+
+def enlarged(
+    maps: Tensor,
+    image_size: tuple[int, int],
+    input_size: tuple[int, int],
+    padded_size: tuple[int, int],
+    *,
+    align_corners: bool,
+) -> Tensor:
+    """Enlarge maps [B, C, h, w] to the image's size; see :meth:`MapGeometry.to_image`."""
+    if padded_size == input_size:
+        return F.interpolate(maps, image_size, mode="bilinear", align_corners=align_corners)
+    height, width = input_size
+    shown = F.interpolate(maps, padded_size, mode="bilinear", align_corners=align_corners)[..., :height, :width]
+    if input_size == image_size:
+        return shown
+    return F.interpolate(shown, image_size, mode="bilinear", align_corners=align_corners)
 
 
 def _image_edges(map_edges: list[int], image: int, resized: int, padded: int, pixels: int) -> list[int]:

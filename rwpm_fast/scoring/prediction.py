@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import cast
@@ -14,6 +14,7 @@ from torch import Tensor
 from .. import scores
 from ..networks import MaskLogits
 from .calibration import calibrate
+from .geometry import enlarged
 
 # Masks of a full photo take hundreds of megabytes; this many queries at a time are enough to keep the cores busy.
 QUERIES_AT_ONCE = 10
@@ -96,14 +97,8 @@ class DensePrediction(Prediction):
     @cached_property
     def full_logits(self) -> Tensor:
         # Up-sampling comes before the score: the two do not commute.
-        if self.padded_size == self.input_size:
-            return self._resized(self.logits.float(), self.size)
-        height, width = self.input_size
-        shown = self._resized(self.logits.float(), self.padded_size)[:, :height, :width]
-        return shown if self.input_size == self.size else self._resized(shown, self.size)
-
-    def _resized(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
-        return F.interpolate(logits[None], size, mode="bilinear", align_corners=self.align_corners)[0]
+        sizes = self.size, self.input_size, self.padded_size
+        return enlarged(self.logits[None].float(), *sizes, align_corners=self.align_corners)[0]
 
     def _score(self, name: str) -> Tensor:
         if name == "blurred_energy":  # as released, the blur comes after the calibration
@@ -135,7 +130,7 @@ class MaskPrediction(Prediction):
 
     @cached_property
     def full_logits(self) -> Tensor:
-        return self._average(self._class_maps)
+        return average_views(self._class_maps)
 
     def _score(self, name: str) -> Tensor:
         score = scores.get(name)
@@ -143,7 +138,7 @@ class MaskPrediction(Prediction):
         for view, class_maps in enumerate(self._class_maps):
             stuff = [self._stuff_maps(view)] if name == "mask2anomaly" else []
             views.append(self._calibrated(score(class_maps, *stuff)))
-        return self._average(views)
+        return average_views(views)
 
     @cached_property
     def _class_maps(self) -> list[Tensor]:
@@ -169,10 +164,10 @@ class MaskPrediction(Prediction):
             return maps
         return F.interpolate(maps[:, None], self.size, mode="bilinear", align_corners=False)[:, 0]
 
-    @staticmethod
-    def _average(views: list[Tensor]) -> Tensor:
-        """Average views [..., H, W]; the second is mirrored back first."""
-        if len(views) == 1:
-            return views[0]
-        plain, mirrored = views
-        return (plain + mirrored.flip(-1)) / 2
+
+def average_views(views: Sequence[Tensor] | Tensor) -> Tensor:
+    """Average views [..., H, W]; the second is mirrored back first."""
+    if len(views) == 1:
+        return views[0]
+    plain, mirrored = views
+    return (plain + mirrored.flip(-1)) / 2

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -58,7 +59,7 @@ class Scored:
         map_size: height and width of the embedding map.
         network_seconds: time of pre-processing, network and head.
         walk_seconds: time of the walk, 0 without one.
-        score_seconds: time of up-sampling, segmentation and score.
+        score_seconds: time of up-sampling, segmentation and score, with the chain of SynBoost where there is one.
     """
 
     score: Tensor
@@ -79,6 +80,8 @@ class Embedded:
         mask: [H, W] bool, photo pixels that belong to the graph; None for all.
         geometry: sizes of the photo, of the network's input and of the map.
         seconds: time of pre-processing and network.
+        photo: [H, W, 3] uint8, RGB, on the CPU.
+        shared: what scorers computed of the photo without a walk and others may use, by what computed it.
     """
 
     embedding_map: Tensor
@@ -86,6 +89,8 @@ class Embedded:
     mask: Tensor | None
     geometry: MapGeometry
     seconds: float
+    photo: Tensor
+    shared: dict[Any, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +103,7 @@ class Analysis:
         walked: prediction after the walk, or without one if the scorer has none.
         network_seconds: time of pre-processing, network and one head.
         walk_seconds: time of the walk, 0 without one.
+        chain_seconds: time of what follows the head in the chain of SynBoost; 0 for other scorers.
     """
 
     scorer: Scorer
@@ -105,6 +111,7 @@ class Analysis:
     walked: Prediction
     network_seconds: float
     walk_seconds: float
+    chain_seconds: float = 0.0
 
     @property
     def embedding_map(self) -> Tensor:
@@ -117,7 +124,7 @@ class Analysis:
         self.scorer._check()
         with torch.inference_mode():
             logits = self.scorer.network.decode(self.embedded.embedding_map, self.embedded.context)
-        return self.scorer.predict(logits, self.embedded.geometry, edges=None)
+        return self.scorer.predict(logits, self.embedded, walked=False)
 
     @cached_property
     def own_weights(self) -> Tensor | None:
@@ -166,13 +173,16 @@ class Scorer:
         >>> scorer(read_image("street.jpg")).score  # [H, W]
     """
 
+    # What ``walk_values`` may be; a subclass may have more.
+    WALK_VALUES: tuple[str, ...] = ("auto", "embeddings", "logits", "masks")
+
     def __init__(
         self,
         network: Network,
         score: str | None = None,
         walk: MapWalk | None = None,
         *,
-        walk_values: Literal["auto", "embeddings", "logits", "masks"] = "auto",
+        walk_values: str = "auto",
         calibrated: bool = False,
         walk_padding: bool = True,
     ) -> None:
@@ -185,6 +195,40 @@ class Scorer:
         self.walk_padding = walk_padding
         self._check()
 
+    @property
+    def score_names(self) -> tuple[str, ...]:
+        """Names of the scores that the scorer's predictions compute."""
+        return tuple(scores.SCORES)
+
+    def check_score(self, name: str) -> None:
+        """Raise ValueError unless a name is one of :attr:`score_names`."""
+        scores.check_name(name, self.score_names)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what else the scores depend on besides network, score and walk, JSON-ready: for records of results."""
+        return {}
+
+    def with_walk(self, walk: MapWalk | None, **settings: Any) -> Scorer:
+        """Return a scorer that differs in its walk only.
+
+        Args:
+            walk: see :class:`Scorer`; None scores without a walk.
+            settings: ``walk_values``, ``calibrated`` and ``walk_padding``, where they are to differ too.
+
+        Raises:
+            TypeError: another setting.
+            ValueError: see :class:`Scorer`.
+
+        Example:
+            >>> plain = scorer.with_walk(None)
+        """
+        if unknown := settings.keys() - {"walk_values", "calibrated", "walk_padding"}:
+            raise TypeError(f"with_walk: expected walk_values, calibrated or walk_padding, got {min(unknown)}")
+        other = copy(self)
+        vars(other).update(walk=walk, **settings)
+        other._check()
+        return other
+
     def _check(self) -> None:
         """Check what settings and network promise, at each call, since both may have changed since the last.
 
@@ -193,9 +237,10 @@ class Scorer:
             RuntimeError: a module of the network is in training mode.
         """
         network, walk_values = self.network, self.walk_values
-        scores.get(self.score)
-        if walk_values not in ("auto", "embeddings", "logits", "masks"):
-            raise ValueError(f"walk_values: expected auto, embeddings, logits or masks, got {walk_values!r}")
+        self.check_score(self.score)
+        if walk_values not in self.WALK_VALUES:
+            *others, last = self.WALK_VALUES
+            raise ValueError(f"walk_values: expected {', '.join(others)} or {last}, got {walk_values!r}")
         if walk_values == "logits" and not network.linear_head:
             raise ValueError(
                 f"walk_values: logits may walk only behind a linear head, which {network.name} has not; "
@@ -229,7 +274,7 @@ class Scorer:
             map_size=analysis.embedded.geometry.map_size,
             network_seconds=analysis.network_seconds,
             walk_seconds=analysis.walk_seconds,
-            score_seconds=watch.lap(),
+            score_seconds=analysis.chain_seconds + watch.lap(),
         )
 
     def analyze(self, photo: Any, mask: np.ndarray | Tensor | None = None) -> Analysis:
@@ -278,7 +323,7 @@ class Scorer:
         embedding_map, context = network.encode(images)
         check_map(image_size(images) or network.padded_size(size), embedding_map, network.stride)
         geometry = MapGeometry.from_network(network, size, (embedding_map.shape[-2], embedding_map.shape[-1]))
-        return Embedded(embedding_map, context, mask, geometry, watch.lap())
+        return Embedded(embedding_map, context, mask, geometry, watch.lap(), pixels)
 
     @torch.inference_mode()
     def analyze_embedded(self, embedded: Embedded) -> Analysis:
@@ -291,8 +336,8 @@ class Scorer:
             RuntimeError: a module of the network is in training mode.
         """
         self._check()
-        network, geometry, embedding_map = self.network, embedded.geometry, embedded.embedding_map
-        walk = self._walk_on(embedded)
+        network, embedding_map = self.network, embedded.embedding_map
+        walk = self._walk_on(embedded) if self._walks_segmentation else None
         watch = Stopwatch(embedding_map.device)
         walk_seconds = 0.0
         if walk is not None and self._walks == "embeddings":
@@ -306,21 +351,20 @@ class Scorer:
             else:
                 logits = walk(logits)
         walk_seconds += watch.lap()
-        edges = geometry.image_edges(self.walk.parts) if self.calibrated and self.walk is not None else None
-        prediction = self.predict(logits, geometry, edges=edges)
+        prediction = self.predict(logits, embedded, walked=walk is not None)
         return Analysis(self, embedded, prediction, embedded.seconds + head_seconds, walk_seconds if walk else 0.0)
 
-    def predict(
-        self, logits: Tensor | MaskLogits, geometry: MapGeometry, *, edges: tuple[list[int], list[int]] | None
-    ) -> Prediction:
+    def predict(self, logits: Tensor | MaskLogits, embedded: Embedded, *, walked: bool) -> Prediction:
         """Wrap the output of the network's decoder as the prediction of a photo.
 
         Args:
             logits: class logits [1, K, h, w], or the masks of a mask head.
-            geometry: sizes of the photo.
-            edges: edges of the sub-maps in rows and columns of the photo, to calibrate scores across them; None for
-                scores as they are.
+            embedded: the photo.
+            walked: whether they, or the embeddings behind them, were walked; then scores are calibrated across the
+                sub-maps if so set.
         """
+        geometry = embedded.geometry
+        edges = geometry.image_edges(self.walk.parts) if walked and self.calibrated and self.walk is not None else None
         if isinstance(logits, MaskLogits):
             return MaskPrediction(geometry.image_size, edges, logits, geometry.padded_size, geometry.input_size)
         align_corners = self.network.align_corners
@@ -344,6 +388,11 @@ class Scorer:
         return lambda values: walk(
             embeddings, value_map=None if values is None else at_least_float32(values), mask=mask
         )
+
+    @property
+    def _walks_segmentation(self) -> bool:
+        """Whether there is a walk of what the segmentation is computed of."""
+        return self.walk is not None
 
     @property
     def _walks(self) -> str:
