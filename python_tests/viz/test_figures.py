@@ -14,7 +14,7 @@ from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from rwpm_fast.metrics import Curve, PixelMetrics
-from rwpm_fast.viz.figures import _downsample, figure_bytes, panel, roc_pr_figure, score_range
+from rwpm_fast.viz.figures import _downsample, figure_bytes, panel, roc_pr_figure, score_panel, score_range
 
 
 def maps(size: tuple[int, int], seed: int = 0):
@@ -126,6 +126,17 @@ def test_shapes_that_disagree(name, change):
     photo, before, after, labels = change(maps((24, 32)))
     with pytest.raises(ValueError, match=f"^{name}: expected"):
         panel(photo, before, after, labels=labels)
+
+
+def test_a_score_alone():
+    photo, score, _, _ = maps((24, 32))
+    figure = score_panel(photo, score, title="SynBoost")
+    drawn = figure.axes[1].images[0]
+    np.testing.assert_allclose(drawn.get_array(), score, rtol=1e-6)
+    assert drawn.get_clim() == score_range([score]) and figure.axes[1].get_title(loc="left") == "SynBoost"
+    assert len(np.unique(np.asarray(picture(figure)).reshape(-1, 3), axis=0)) > 10
+    with pytest.raises(ValueError, match=r"^photo: expected \[24, 32, 3\]"):
+        score_panel(photo[:-1], score)
 
 
 @pytest.mark.parametrize("decimals", [0, 1, 6])

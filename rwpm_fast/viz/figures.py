@@ -125,6 +125,38 @@ def panel(
     return figure
 
 
+def score_panel(photo: ArrayLike, score: ArrayLike, *, title: str = "Anomaly score") -> Figure:
+    """Draw a photo beside its score, in the colors of :func:`panel`.
+
+    Args:
+        photo: [H, W, 3], 0..255; array or tensor of any number type.
+        score: [H, W] anomaly score, higher = more anomalous; array or tensor.
+        title: of the score.
+
+    Raises:
+        ValueError: shapes that do not match.
+        ImportError: matplotlib is not installed.
+
+    Example:
+        >>> Path("street.png").write_bytes(figure_bytes(score_panel(photo, scored.score, title="SynBoost")))
+    """
+    photo, score, _, _ = _check_maps(photo, score, score, None)
+    height, width = score.shape
+    figure = blank_figure((13.0, 13.0 * 0.46 * np.clip(height / width, 0.25, 2.5) + 0.5))
+    left, right = figure.subplots(1, 2)
+    low, high = score_range([score])
+    extent = (0, width, height, 0)
+    left.imshow(_downsample(np.clip(photo, 0, 255).astype(np.uint8)).astype(np.uint8), extent=extent)
+    image = right.imshow(_downsample(score), cmap=_color_map("inferno"), vmin=low, vmax=high, extent=extent)
+    for ax, text in ((left, "Photo"), (right, title)):
+        ax.set_title(text, fontsize=12, loc="left")
+        ax.set_axis_off()
+    first, last = RANGE_PERCENTILES
+    bar = figure.colorbar(image, ax=[left, right], fraction=0.025, pad=0.01, extend="both")
+    bar.set_label(f"score, percentiles {first:g} to {last:g}", fontsize=9)
+    return figure
+
+
 def roc_pr_figure(curves: Mapping[str, Curve]) -> Figure:
     """Draw ROC and precision-recall curves, with the steps whose areas are AuROC and AP.
 
