@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from . import scenes as scenes
     from . import scores as scores
     from . import submission as submission
+    from . import synboost as synboost
     from .networks.attach import attach
     from .ops.functional import walk
     from .ops.graph import Transition, transition
@@ -67,6 +68,7 @@ else:
         "scenes",
         "scores",
         "submission",
+        "synboost",
     )
 
     def __getattr__(name):

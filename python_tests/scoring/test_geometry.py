@@ -102,3 +102,14 @@ def test_sizes_are_asked_once_an_image(images):
             assert prediction.score("energy").shape == prediction.segmentation.shape == (24, 36)
         Scorer(network).analyze_embedded(analysis.embedded)
     assert network.asked == {"input_size": images, "padded_size": images}
+
+
+@pytest.mark.parametrize("sizes", [((48, 64), (48, 64), (48, 64), (24, 32)), ((48, 64), (30, 43), (36, 50), (18, 25))])
+def test_image_and_map_lie_over_each_other(sizes):
+    geometry = MapGeometry(*sizes)
+    rows, columns = (torch.linspace(0, 1, side) for side in geometry.image_size)
+    ramps = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))[None]  # [1, 2, H, W]
+    map_ = geometry.to_map(ramps)
+    assert map_.shape[2:] == geometry.map_size and map_.min() >= 0 and map_.max() <= 1
+    difference = (geometry.to_image(map_) - ramps).abs()
+    assert difference.max() < 0.05 and difference[..., 4:-4, 4:-4].max() < 0.025  # a map pixel is 1/18 high

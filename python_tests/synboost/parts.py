@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -11,7 +14,9 @@ from torch import Tensor
 from python_tests.networks.weight_rule import weights_by_rule
 from python_tests.tiny_network import TinyNetwork
 from rwpm_fast import Scorer
+from rwpm_fast.synboost import methods
 from rwpm_fast.synboost.dissimilarity import DissimilarityNet
+from rwpm_fast.synboost.light_generator import LightGenerator
 from rwpm_fast.synboost.pipeline import SynBoost
 from rwpm_fast.synboost.vgg import VGG19
 
@@ -54,3 +59,18 @@ def small_pipeline(**settings: Any) -> SynBoost:
         "size": SIZE,
     }
     return SynBoost(**parts | settings)
+
+
+def put_own_set(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a folder stand for the package's own weights: narrower networks by a rule, which compare smaller photos."""
+    monkeypatch.setattr(methods, "WEIGHTS", folder)
+    monkeypatch.setattr(methods, "WIDTH", 4)
+    monkeypatch.setattr(methods, "SIZE", SIZE)
+    networks = {
+        "generator": LightGenerator(4),
+        "synboost": DissimilarityNet(width=4),
+        "resynthesis": DissimilarityNet(**RESYNTHESIS, width=4),
+    }
+    folder.mkdir()
+    for name, network in networks.items():
+        np.savez(folder / f"{name}.npz", **weights_by_rule(network.state_dict()))
