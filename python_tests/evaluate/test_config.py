@@ -187,7 +187,10 @@ def test_a_walk_of_another_kind_is_recorded_by_its_name(root):
         ({"limit": 0}, "limit: expected 1 or more, got 0"),
         ({"threads": 0}, "threads: expected 1 or more, got 0"),
         ({"processes": -1}, "processes: expected 1 or more, got -1"),
-        ({"method": "mine"}, "method: expected one of pebal, balanced_energy, mask2anomaly, rba, got 'mine'"),
+        (
+            {"method": "mine"},
+            "method: expected one of pebal, balanced_energy, mask2anomaly, rba, synboost, resynthesis, got 'mine'",
+        ),
         (
             {"walk": {"step": 3}},
             "walk: expected settings of alpha, steps, temperature, tolerance, parts, anchor, anchor_share, got 'step'",

@@ -3,6 +3,7 @@
 import pytest
 
 from python_tests.tiny_network import TinyNetwork
+from rwpm_fast import Scorer
 from rwpm_fast.baselines import KnnWalk
 from rwpm_fast.evaluate import published
 from rwpm_fast.ops.maps import Walk
@@ -112,7 +113,7 @@ def test_s4_is_the_published_table():
 def test_rows_walk_by_their_settings(name):
     network = TinyNetwork()
     for row in published.get(name).with_settings(steps=7, tolerance=1e-3):
-        scorer = row.scorer(network, walk_values="embeddings")
+        scorer = row.scorer(Scorer(network), walk_values="embeddings")
         assert (scorer.walk is None) == (row.settings is None)
         if row.settings:
             settings = dict(row.settings)

@@ -32,7 +32,7 @@ class CacheEntry:
 
     Attributes:
         score_maps: name of a score to its map [H, W] float32.
-        network_seconds: time of the network, before and after the walk.
+        network_seconds: time of the network, before and after the walk, and of SynBoost's chain where there is one.
         walk_seconds: time of the walk; 0 without one.
         own_weights: weight of every map pixel's own value in the anchored walk, [h, w] float32; None without an anchor.
     """
@@ -207,9 +207,11 @@ def fingerprint(network: Network, scores: Sequence[str]) -> bytes:
 
 
 def walk_fingerprint(scorer: Scorer) -> bytes:
-    """Digest a scorer's walk, which its ``repr`` describes; without a walk its other settings do not matter."""
-    settings = [scorer.walk_values, scorer.calibrated, scorer.walk_padding]
-    return _digest([repr(scorer.walk), *(settings if scorer.walk is not None else [])])
+    """Digest a scorer's walk, which its ``repr`` describes, and what else its scores depend on besides the network;
+    without a walk its other settings do not matter."""
+    settings = [scorer.walk_values, scorer.calibrated, scorer.walk_padding] if scorer.walk is not None else []
+    identity = scorer.identity()
+    return _digest([repr(scorer.walk), *settings, *([identity] if identity else [])])
 
 
 def cache_key(frame_id: str, photo: np.ndarray, *fingerprints: bytes) -> str:

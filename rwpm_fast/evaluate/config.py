@@ -12,6 +12,7 @@ from typing import Any
 from ..data import Dataset
 from ..networks import Network
 from ..scoring.scorer import Scorer
+from ..synboost import methods
 
 StrPath = str | os.PathLike[str]
 
@@ -62,7 +63,14 @@ class EvaluationConfig:
         weights: file with the weights of a named network; None for those in the package.
         weights_key: place of the tensors in that file, or in each of ``checkpoints``, where several sets of them fit;
             see :func:`rwpm_fast.networks.load`.
-        method: one of ``rwpm_fast.presets.METHODS``, for its network, its score, and its settings under ``preset``.
+        method: one of ``rwpm_fast.presets.METHODS``, for its network, its score, and its settings under ``preset``; or
+            one of ``rwpm_fast.synboost.METHODS``, the chain around any network whose classes are Cityscapes'. That one
+            has three rows: "without" a walk, as published; "with" the segmentation walked; and its "score walked".
+        dissimilarity: for those: file of the dissimilarity network; see :func:`rwpm_fast.synboost.load`. None, with the
+            next three, for the package's own small set.
+        generator: file of CC-FPSE's generator.
+        image_encoder: file of CC-FPSE's image encoder.
+        vgg19: file of VGG19, which "resynthesis" does not read.
         checkpoints: for ``table="S1"``: the methods to run, each with the file of its network's weights.
         device: torch device of a named network; None for the CPU. With several processes "cuda" is one GPU per process.
         threads: torch threads of every process while it runs; None to leave torch's number.
@@ -87,8 +95,9 @@ class EvaluationConfig:
             published.
         walk_values: what walks; see :class:`rwpm_fast.Scorer`.
         walk_padding: whether padding belongs to the graph; see :class:`rwpm_fast.Scorer`.
-        scores: names in ``rwpm_fast.scores``. None for the network's own, and without ``method`` and ``table`` also
-            energy and max_logit; for a Scorer its own.
+        scores: names in ``rwpm_fast.scores``, and those of ``method``; see
+            :class:`rwpm_fast.synboost.SynBoostScorer`. None for the network's own, and without ``method`` and ``table``
+            also energy and max_logit; for a method of ``rwpm_fast.synboost`` its own and entropy; for a Scorer its own.
         fpr_rule: how FPR95 is read off the curve; see :class:`rwpm_fast.metrics.PixelMetrics`.
         components: component metrics too: True with the size limits of the data set's track, or one of
             ``rwpm_fast.metrics.TRACKS``.
@@ -117,6 +126,10 @@ class EvaluationConfig:
     weights: StrPath | None = None
     weights_key: str | None = None
     method: str | None = None
+    dissimilarity: StrPath | None = None
+    generator: StrPath | None = None
+    image_encoder: StrPath | None = None
+    vgg19: StrPath | None = None
     checkpoints: Mapping[str, StrPath] | None = None
     device: str | None = None
     threads: int | None = None
@@ -148,6 +161,10 @@ class EvaluationConfig:
     def __post_init__(self) -> None:
         if self.per_image is not None:
             warnings.warn("per_image: metrics of every image are always computed", DeprecationWarning, stacklevel=3)
+
+    def chain_files(self) -> dict[str, StrPath]:
+        """Return the files of a chain that are given, by field."""
+        return {name: file for name in methods.FILES if (file := getattr(self, name)) is not None}
 
     def dataset_list(self) -> list[str | Dataset]:
         """Return the data sets, also where there is only one."""

@@ -16,6 +16,8 @@ from ..io.files import make_folder
 from ..networks.base import Network, device_of
 from ..scoring.device import torch_device, use_threads
 from ..scoring.scorer import Scorer
+from ..synboost import methods
+from ..synboost.scorer import SynBoostScorer
 from .config import ConfigError, EvaluationConfig
 from .distributed import SINGLE_PROCESS, Processes, from_environment, launch, started
 from .plan import Experiment, Plan, inspect_data, make_plan
@@ -153,7 +155,7 @@ def _evaluate(
     device = _device(plan.config, processes)
     rows: list[ResultRow] = []
     sweeps: dict[str, Sweep] = {}
-    loaded: dict[tuple[str | Network, Path | None], Network] = {}
+    loaded: dict[tuple[str | Network, Path | None], Scorer] = {}
     for experiment in plan.experiments:
         which = experiment.network, experiment.weights
         if which not in loaded:
@@ -189,33 +191,40 @@ def _device(config: EvaluationConfig, processes: Processes) -> str:
     return name
 
 
-def _load(config: EvaluationConfig, experiment: Experiment, device: str) -> Network:
-    if isinstance(experiment.network, Network):
-        return experiment.network
-    return networks.load(experiment.network, experiment.weights, weights_key=config.weights_key).to(device)
+def _load(config: EvaluationConfig, experiment: Experiment, device: str) -> Scorer:
+    """Return a scorer of the experiment's network and the config's method; rows differ in its walk."""
+    if isinstance(config.network, Scorer):
+        return config.network
+    network = experiment.network
+    if not isinstance(network, Network):
+        network = networks.load(network, experiment.weights, weights_key=config.weights_key).to(device)
+    scorer = Scorer(network)
+    if config.method in methods.METHODS:
+        return SynBoostScorer(methods.load(config.method, scorer, **config.chain_files()))
+    return scorer
 
 
 def _sweep(
     config: EvaluationConfig,
     experiment: Experiment,
-    network: Network,
+    scorer: Scorer,
     processes: Processes,
     progress: Callable,
     on_image: Callable,
     on_remark: Callable,
     on_scorer: Callable,
 ) -> Sweep:
-    if isinstance(config.network, Scorer):
-        scorers = without_and_with(config.network)
+    if scorer is config.network:
+        scorers = without_and_with(scorer)
     else:
         settings = {"walk_values": config.walk_values, "walk_padding": config.walk_padding}
-        scorers = {row.label: row.scorer(network, **settings) for row in experiment.rows}
-    for scorer in scorers.values():
-        on_scorer(scorer)
+        scorers = {row.label: row.scorer(scorer, **settings) for row in experiment.rows}
+    for each in scorers.values():
+        on_scorer(each)
     return sweep(
         scorers,
         experiment.frames,
-        scores=config.scores or _usual_scores(config, network),
+        scores=config.scores or _usual_scores(config, scorer),
         cache=None if config.cache is None else Path(config.cache),
         fpr_rule=config.fpr_rule,
         track=experiment.track,
@@ -226,12 +235,12 @@ def _sweep(
     )
 
 
-def _usual_scores(config: EvaluationConfig, network: Network) -> list[str]:
-    if isinstance(config.network, Scorer):
-        return [config.network.score]
-    if config.method is not None or config.table is not None:
-        return [network.default_score]
-    return list(dict.fromkeys([network.default_score, "energy", "max_logit"]))
+def _usual_scores(config: EvaluationConfig, scorer: Scorer) -> list[str]:
+    if config.method in methods.METHODS:
+        return [scorer.score, "entropy"]
+    if isinstance(config.network, Scorer) or config.method is not None or config.table is not None:
+        return [scorer.score]
+    return list(dict.fromkeys([scorer.score, "energy", "max_logit"]))
 
 
 def _result_rows(experiment: Experiment, swept: Sweep) -> list[ResultRow]:
@@ -269,6 +278,7 @@ def _settings(plan: Plan, processes: Processes, device: str) -> dict[str, Any]:
         "runs": runs,
         "preset": config.preset,
         "method": config.method,
+        **{name: str(file) for name, file in config.chain_files().items()},
         "walk_values": how.walk_values,
         "walk_padding": how.walk_padding,
         "device": device,

@@ -15,13 +15,16 @@ from ..networks import NETWORKS, CompactNet, Network
 from ..ops.maps import Walk
 from ..ops.settings import COMMAND_DEFAULTS, WalkSettings, command_settings, is_anchored
 from ..presets import METHODS
-from ..scores import get
+from ..scores import SCORES, check_name
 from ..scoring.scorer import MapWalk, Scorer
+from ..synboost import methods
 from . import published
 from .config import ConfigError, EvaluationConfig
 from .datasets import open_benchmarks, open_datasets, preset_benchmark
 from .published import Row, Table, method_rows, settings_rows
 from .results import TOOLKIT
+
+SCORE_WALKED = "score walked"  # label of the row of a method of SynBoost whose score walks
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ class Plan:
                 yield from frame.files()
             if experiment.weights is not None:
                 yield experiment.weights
+        yield from map(Path, self.config.chain_files().values())
 
 
 def make_plan(config: EvaluationConfig) -> Plan:
@@ -98,10 +102,10 @@ def make_plan(config: EvaluationConfig) -> Plan:
         TypeError: a setting of the walk of another type.
         ValueError: an unknown name, or a setting of the walk outside its range.
     """
-    for score in config.scores or ():
-        get(score)
-    PixelMetrics(config.fpr_rule)
     _check(config)
+    for score in config.scores or ():
+        check_name(score, _score_names(config))
+    PixelMetrics(config.fpr_rule)
     if config.table is None:
         plan = _one_walk(config)
     elif config.table in _METHOD_TABLES:
@@ -154,9 +158,14 @@ def _check(config: EvaluationConfig) -> None:
         value = getattr(config, name)
         if value is not None and value < 1:
             raise ConfigError(f"{{{name}}}: expected 1 or more, got {value}")
-    if config.method is not None and config.method not in METHODS:
-        facts = {"methods": ", ".join(METHODS), "got": config.method}
+    if config.method is not None and config.method not in (*METHODS, *methods.METHODS):
+        facts = {"methods": ", ".join([*METHODS, *methods.METHODS]), "got": config.method}
         raise ConfigError("{method}: expected one of {methods}, got {got!r}", facts)
+    if config.walk_values not in Scorer.WALK_VALUES:
+        facts = {"values": ", ".join(Scorer.WALK_VALUES), "got": config.walk_values}
+        rows = "rows without a walk, and of synboost and resynthesis with the score walked, are there anyway"
+        raise ConfigError(f"{{walk_values}}: expected one of {{values}}, got {{got!r}}; {rows}", facts)
+    _check_chain(config)
     settings = [field.name for field in fields(WalkSettings)]
     if unknown := [name for name in config.walk if name not in settings]:
         facts = {"settings": ", ".join(settings), "got": unknown[0]}
@@ -171,11 +180,36 @@ def _check(config: EvaluationConfig) -> None:
         raise ConfigError("{checkpoints}: only for {table} S1; give a network's file by {weights}")
 
 
+def _check_chain(config: EvaluationConfig) -> None:
+    """Check the fields of SynBoost's methods."""
+    files = config.chain_files()
+    if config.method not in methods.METHODS:
+        if files:
+            facts = {"methods": " or ".join(methods.METHODS)}
+            raise ConfigError(f"{{{next(iter(files))}}}: only for the {{method}} {{methods}}", facts)
+        return
+    for name in ("preset", "table"):
+        if getattr(config, name) is not None:
+            raise ConfigError(f"{{{name}}}: nothing is published for {{got}}; leave it out", {"got": config.method})
+    try:
+        methods.check_files(config.method, files)
+    except ValueError as error:
+        name, _, reason = str(error).partition(": ")
+        raise ConfigError(f"{{{name}}}: {{reason}}", {"reason": reason}) from error
+
+
+def _score_names(config: EvaluationConfig) -> Sequence[str]:
+    """Return the names of the scores that the scorers of a config have."""
+    if isinstance(config.network, Scorer):
+        return config.network.score_names
+    return methods.score_names(config.method) if config.method in methods.METHODS else tuple(SCORES)
+
+
 def _check_ready_network(config: EvaluationConfig) -> None:
     """Check that a network that is given, or a scorer, is not to be changed."""
     excluded = ["weights", "weights_key", "checkpoints", "device"]
     if isinstance(config.network, Scorer):
-        excluded += ["method", "table", "preset", "walk", "calibrate", "walk_values", "walk_padding"]
+        excluded += ["method", "table", "preset", "walk", "calibrate", "walk_values", "walk_padding", *methods.FILES]
     for field in fields(config):
         unset = {} if field.name == "walk" else field.default
         if field.name in excluded and getattr(config, field.name) != unset:
@@ -258,7 +292,7 @@ def _rows(config: EvaluationConfig, dataset: Dataset) -> list[Row]:
     """Return the rows without and with the walk, of the config's settings, its preset or its scorer.
 
     The config's settings give two walks: the published one, and the anchored one if there is an anchor, which may
-    be the network's own.
+    be the network's own. A method of SynBoost has one row more, of its score walked by the settings.
     """
     if isinstance(config.network, Scorer):
         return _scorer_rows(config.network)
@@ -268,6 +302,8 @@ def _rows(config: EvaluationConfig, dataset: Dataset) -> list[Row]:
         if is_anchored(walk.anchor, walk.anchor_share):
             walks["anchored"] = walk
         rows = [Row(label, {**w.as_dict(), "calibrated": config.calibrate}) for label, w in walks.items()]
+        if config.method in methods.METHODS:
+            rows.append(Row(SCORE_WALKED, {**walk.as_dict(), "walk_values": "score"}))
         return [Row("without", None), *rows]
     benchmark = preset_benchmark(dataset)
     if benchmark is None:
@@ -324,10 +360,12 @@ def _network(config: EvaluationConfig) -> str | Network:
         return config.network.network
     if config.network is not None:
         return config.network
-    return CompactNet.name if config.method is None else METHODS[config.method].network
+    return METHODS[config.method].network if config.method in METHODS else CompactNet.name
 
 
 def _default_anchor_share(config: EvaluationConfig) -> float:
+    if config.method in methods.METHODS:
+        return 0.0  # the networks' shares were chosen for scores of logits
     network = _network(config)
     kind = NETWORKS.get(network, Network) if isinstance(network, str) else network  # unknown names are told when loaded
     return kind.default_anchor_share

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..baselines import KnnWalk
-from ..networks import Network
 from ..ops.maps import Walk
 from ..presets import BENCHMARKS, METHODS, Preset, preset
 from ..scoring.scorer import MapWalk, Scorer
@@ -21,8 +20,9 @@ class Row:
 
     Attributes:
         label: name of the row.
-        settings: settings of its walk, the arguments of the class in :data:`GRAPHS`, and ``calibrated``, whether scores
-            are calibrated across the sub-maps (False if left out); None for no walk.
+        settings: settings of its walk, the arguments of the class in :data:`GRAPHS`; ``calibrated``, whether scores are
+            calibrated across the sub-maps (False if left out); and ``walk_values`` if they are the row's own. None for
+            no walk.
         published: figures by column: AuROC, AP and FPR95 in percent, FPS in frames per second of network and walk.
         graph: graph of its walk, a key of :data:`GRAPHS`.
     """
@@ -41,22 +41,25 @@ class Row:
         """
         if self.settings is None:
             return None
-        return GRAPHS[self.graph](**{name: value for name, value in self.settings.items() if name != "calibrated"})
+        of_scorer = ("calibrated", "walk_values")
+        return GRAPHS[self.graph](**{name: value for name, value in self.settings.items() if name not in of_scorer})
 
-    def scorer(self, network: Network, **settings: Any) -> Scorer:
-        """Make a scorer of a network with the row's walk.
+    def scorer(self, scorer: Scorer, **settings: Any) -> Scorer:
+        """Return a scorer with the row's walk in place of its own.
 
         Args:
-            network: the network.
-            settings: arguments of :class:`rwpm_fast.Scorer` other than walk and calibration; not used without a walk.
+            scorer: the scorer.
+            settings: ``walk_values``, where the row has none of its own, and ``walk_padding``; not used without a walk.
 
         Raises:
             TypeError: see :meth:`walk`.
             ValueError: see :meth:`walk`, or the scorer's.
         """
         if self.settings is None:
-            return Scorer(network, walk=None)
-        return Scorer(network, walk=self.walk(), calibrated=self.settings.get("calibrated", False), **settings)
+            return scorer.with_walk(None)
+        own = {"walk_values": self.settings["walk_values"]} if "walk_values" in self.settings else {}
+        calibrated = self.settings.get("calibrated", False)
+        return scorer.with_walk(self.walk(), calibrated=calibrated, **{**settings, **own})
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from ..info import info
 from ..viz.figures import figure_bytes, roc_pr_figure
 from ..viz.html import Markup, image, page, table
 from .per_image import Comparison, percent
+from .plan import SCORE_WALKED
 from .results import BY_PHOTO, EvaluationResult
 from .runner import ImageResult
 
@@ -91,7 +92,7 @@ def _cells(result: EvaluationResult) -> list[list[str]]:
     for index, row in enumerate(result.rows):
         groups.setdefault((row.dataset, row.score), {})[row.label] = index
     for group in groups.values():
-        if group.keys() - {"without", "with", "anchored"}:
+        if group.keys() - {"without", "with", "anchored", SCORE_WALKED}:
             continue
         for column, name in enumerate(header):
             better = BETTER.get(name.removeprefix("published ").removeprefix("SMIYC "))

@@ -24,7 +24,6 @@ from ..metrics import (
     component_metrics,
     pixel_metrics,
 )
-from ..scores import get
 from ..scoring.failures import photo_failure
 from ..scoring.scorer import Embedded, Scorer
 from .cache import Cache, CacheEntry, DiskCache, TemporaryCache, cache_key, fingerprint, walk_fingerprint
@@ -138,7 +137,7 @@ def evaluate(scorer: Scorer, frames: Iterable[Frame], **settings: Any) -> Sweep:
 
 def without_and_with(scorer: Scorer) -> dict[str, Scorer]:
     """Return a scorer as "with", preceded by one without its walk as "without", which is alone if it has no walk."""
-    scorers = {"without": Scorer(scorer.network, walk=None)}
+    scorers = {"without": scorer.with_walk(None)}
     return scorers if scorer.walk is None else {**scorers, "with": scorer}
 
 
@@ -160,12 +159,12 @@ def sweep(
 
     Score maps (float32, 4 bytes per pixel, scorer and score) and times of every image are cached. In a ``cache`` folder
     they are kept, one file per image and scorer, written atomically, and are used again if image, network and its
-    weights, walk, scores, device, number of threads and versions are the same; labels may change.
+    weights, walk, scores, chain of SynBoost, device, number of threads and versions are the same; labels may change.
 
     Args:
         scorers: name to scorer; all share one network. Their own score names are not used.
         frames: images with labels, such as a :class:`rwpm_fast.data.Dataset`.
-        scores: names in ``rwpm_fast.scores``.
+        scores: names in ``rwpm_fast.scores``, or others that all scorers have.
         cache: existing folder; None to cache while the result is referenced, in memory, or in a temporary folder if
             the score maps would take more than half of the memory that is available.
         fpr_rule: how FPR95 is read off the curve; see :class:`rwpm_fast.metrics.PixelMetrics`.
@@ -190,8 +189,9 @@ def sweep(
     if len(networks) != 1:
         raise ValueError("scorers: expected one or more that share a network")
     scores = list(dict.fromkeys(scores))
-    for score in scores:
-        get(score)
+    for scorer in scorers.values():
+        for score in scores:
+            scorer.check_score(score)
     PixelMetrics(fpr_rule)
     if track is not None:
         ComponentMetrics(0.0, track)
@@ -279,7 +279,8 @@ class _FrameEvaluator:
         score_maps = {score: analysis.walked.score(score).cpu().numpy() for score in self.scores}
         weights = analysis.own_weights
         own_weights = None if weights is None else weights.cpu().numpy()
-        return CacheEntry(score_maps, analysis.network_seconds, analysis.walk_seconds, own_weights)
+        network_seconds = analysis.network_seconds + analysis.chain_seconds
+        return CacheEntry(score_maps, network_seconds, analysis.walk_seconds, own_weights)
 
 
 def _add_metrics(

@@ -22,6 +22,7 @@ def settings_of(scorer: Scorer) -> dict[str, Any]:
         "walk_values": scorer.walk_values,
         "calibrated": scorer.calibrated,
         "walk_padding": scorer.walk_padding,
+        **scorer.identity(),
     }
 
 
