@@ -411,7 +411,7 @@ def test_submit_smiyc(capsys, tmp_path, weights, root):
         "anomaly_track",
         root,
         out,
-        "--method",
+        "--name",
         "walked",
         "--network",
         "dabnet",

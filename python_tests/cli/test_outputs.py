@@ -108,13 +108,13 @@ def smiyc_track(place):
 
 def submit_smiyc(place):
     at("out/anomaly_p/ours/AnomalyTrack-all/validation0001.hdf5")
-    words = f"submit smiyc anomaly_track {smiyc_track(place)} out --method ours"
+    words = f"submit smiyc anomaly_track {smiyc_track(place)} out --name ours"
     return cli.main, words, "validation0001.hdf5"
 
 
 def submit_smiyc_masks(place):
     at("out/anomaly_masks/ours/AnomalyTrack-all/validation0001.png", "labels/0001_a.png")
-    words = f"submit smiyc anomaly_track {smiyc_track(place)} out --method ours --masks 0"
+    words = f"submit smiyc anomaly_track {smiyc_track(place)} out --name ours --masks 0"
     return cli.main, words, "validation0001.png"
 
 

@@ -74,7 +74,7 @@ COMMANDS = {
     "score": "score images --out maps",
     "check": "check obstacle_track TRACK --split all",
     "evaluate": "evaluate --images images --labels labels --scores energy --json e.json --csv e.csv --html e.html",
-    "submit": "submit smiyc obstacle_track TRACK files --split all --method ours",
+    "submit": "submit smiyc obstacle_track TRACK files --split all --name ours",
     "info": "info",
     "bench": "bench --pixels 64 --channels 4 --value-channels 1 --rounds 1 --no-memory "
     "--contenders exact-* --json b.json",

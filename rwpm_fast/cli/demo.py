@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_network_options(parser)
     add_walk_options(parser)
+    parser.set_defaults(method=None)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -34,6 +35,8 @@ def run(options: argparse.Namespace) -> int:
     from ..viz.figures import figure_bytes, panel
 
     require_extras("demo", "matplotlib.figure", "PIL.Image")
+    if options.walk_values == "none":
+        raise ValueError("--walk-values: expected what walks, since the demo shows what the walk does, got 'none'")
     report, picture = options.out / "report.html", options.out / "panel.png"
     check_outputs([("--out", report), ("--out", picture)], [options.photo, options.weights], "give another --out")
     make_folder(options.out, "--out")

@@ -17,7 +17,13 @@ from ..io.outputs import check_outputs
 from ..io.progress import progress
 from ..io.text import printable
 from .datasets import add_dataset_options, add_folder_options, names_folders, open_folders
-from .options import Renamed, add_network_options, add_walk_options, walk_overrides
+from .options import (
+    Renamed,
+    add_method_options,
+    add_network_options,
+    add_walk_options,
+    walk_overrides,
+)
 
 if TYPE_CHECKING:
     from ..evaluate import EvaluationConfig, EvaluationResult, Plan
@@ -34,7 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         metavar="METHOD",
         help="pebal, balanced_energy, mask2anomaly or rba: its network, with that one's score, and the settings of "
-        "--preset",
+        "--preset; synboost or resynthesis: its chain, without a walk, with the segmentation walked, with its score "
+        "walked",
     )
     add_dataset_options(parser, positional=False)
     add_folder_options(parser)
@@ -61,7 +68,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also component metrics of SegmentMeIfYouCan, with the size limits of a track (default: the data set's)",
     )
     group.add_argument(
-        "--scores", nargs="+", help="(default: the network's own; without METHOD and --table energy and max_logit too)"
+        "--scores",
+        nargs="+",
+        help="(default: the network's own, without METHOD and --table energy and max_logit too; of synboost and "
+        "resynthesis their own and entropy)",
     )
     group.add_argument("--fpr-rule", default="fishyscapes", help="how FPR95 is read (default: %(default)s)")
     group = parser.add_argument_group("results")
@@ -87,6 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_network_options(parser)
     parser.set_defaults(network=None)
+    add_method_options(parser, named=False)
     add_walk_options(parser)
 
 
@@ -136,6 +147,10 @@ def make_config(options: argparse.Namespace) -> EvaluationConfig:
         weights=options.weights,
         weights_key=options.weights_key,
         method=options.method,
+        dissimilarity=options.dissimilarity,
+        generator=options.generator,
+        image_encoder=options.image_encoder,
+        vgg19=options.vgg19,
         checkpoints=_checkpoints(options.checkpoints),
         device=options.device,
         threads=options.threads,
@@ -145,7 +160,7 @@ def make_config(options: argparse.Namespace) -> EvaluationConfig:
         preset=options.preset,
         walk=walk_overrides(options),
         calibrate=options.calibrate,
-        walk_values=options.walk_values,
+        walk_values=options.walk_values or "auto",
         walk_padding=options.walk_padding,
         scores=options.scores,
         fpr_rule=options.fpr_rule,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from .options import scorer_settings, walk_overrides
+from .options import method_files, scorer_settings, walk_overrides
 
 if TYPE_CHECKING:
     from ..networks import Network
@@ -28,14 +28,14 @@ def load_network(options: argparse.Namespace) -> Network:
 
 
 def load_scorer(options: argparse.Namespace, score: str | None = None) -> Scorer:
-    """Make the scorer of the network, with the walk.
+    """Make the scorer of the network, or of the method around it, with the walk.
 
     Args:
-        options: of a parser with network and walk options.
-        score: name in ``rwpm_fast.scores``; None for that of the network's authors.
+        options: of a parser with network, method and walk options.
+        score: name of a score; None for the method's, or that of the network's authors.
 
     Raises:
-        ValueError: see :func:`load_network`, or a setting outside its range.
+        ValueError: see :func:`load_network`, a setting outside its range, or options that do not go together.
         FileNotFoundError: no such weight file.
     """
     from ..ops.maps import Walk
@@ -45,8 +45,53 @@ def load_scorer(options: argparse.Namespace, score: str | None = None) -> Scorer
 
     given = walk_overrides(options)
     command_settings(given)  # a wrong setting is told before the network is loaded
+    check_method(options)
+    walks = _walks(options)
+    if not walks and (given or options.calibrate):
+        setting = f"--{next(iter(given), 'calibrate').replace('_', '-')}"
+        raise ValueError(f"{setting}: a setting of the walk, and nothing walks; say what walks by --walk-values")
     network = load_network(options)
-    walk = Walk(**vars(command_settings(given, anchor_share=network.default_anchor_share)))
-    scorer = Scorer(network, score, walk, **scorer_settings(options))
+    # The networks' anchor shares were chosen for scores of logits.
+    share = network.default_anchor_share if options.method is None else 0.0
+    walk = Walk(**vars(command_settings(given, anchor_share=share))) if walks else None
+    settings = scorer_settings(options)
+    if options.method is None:
+        scorer = Scorer(network, score, walk, **settings)
+    else:
+        from ..synboost import SynBoostScorer, load
+
+        pipeline = load(options.method, Scorer(network), **method_files(options))
+        scorer = SynBoostScorer(pipeline, score, walk, **settings)
     announce_slow_walks(scorer)
     return scorer
+
+
+def check_method(options: argparse.Namespace) -> None:
+    """Check the method and its files before a network is loaded.
+
+    Raises:
+        ValueError: an unknown method, files without one, or others than it needs.
+        FileNotFoundError: no such file.
+    """
+    from ..synboost.methods import METHODS, check_files
+
+    files = method_files(options)
+    if options.method is None:
+        if files:
+            name = next(iter(files)).replace("_", "-")
+            raise ValueError(f"--{name}: only for --method {' or '.join(METHODS)}")
+        return
+    try:
+        check_files(options.method, files)
+    except ValueError as error:
+        name, _, reason = str(error).partition(": ")
+        raise ValueError(f"--{name.replace('_', '-')}: {reason}") from error
+
+
+def _walks(options: argparse.Namespace) -> bool:
+    """Whether anything walks, by the options or by default."""
+    if options.walk_values is not None or options.method is None:
+        return options.walk_values != "none"
+    from ..synboost.methods import DEFAULT_WALK_VALUES
+
+    return DEFAULT_WALK_VALUES != "none"

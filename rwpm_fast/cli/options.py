@@ -32,10 +32,9 @@ def add_walk_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--calibrate", action="store_true", help="calibrate scores across the sub-maps")
     group.add_argument(
         "--walk-values",
-        default="auto",
         metavar="WHAT",
-        help="what walks: embeddings; logits, of a linear head; masks, the final ones of a mask network "
-        "(default: %(default)s, as published)",
+        help="what walks: embeddings; logits, of a linear head; masks, the final ones of a mask network; none; score, "
+        "that of --method (default: auto, as published; of a --method none, as published)",
     )
     group.add_argument(
         "--no-walk-padding",
@@ -50,10 +49,39 @@ def walk_overrides(options: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name in WALK_OPTIONS if (value := getattr(options, name)) is not None}
 
 
+def add_method_options(parser: argparse.ArgumentParser, *, named: bool = True) -> None:
+    """Add the method of scoring, and the files of its parts.
+
+    Args:
+        parser: to add them to.
+        named: add ``--method`` too; not where the parser has a METHOD of its own.
+    """
+    group = parser.add_argument_group("SynBoost")
+    if named:
+        group.add_argument(
+            "--method", help="synboost or resynthesis: the score of its chain (default: a score of the network)"
+        )
+    # In the order of rwpm_fast.synboost.methods.FILES, which needs torch.
+    for name, what in (
+        ("dissimilarity", "the dissimilarity network"),
+        ("generator", "CC-FPSE's generator"),
+        ("image-encoder", "CC-FPSE's image encoder"),
+        ("vgg19", "VGG19, for synboost only"),
+    ):
+        group.add_argument(f"--{name}", type=Path, metavar="FILE", help=f"{what} (default: the package's own set)")
+
+
+def method_files(options: argparse.Namespace) -> dict[str, Path]:
+    """Return the files of the method's parts that were given, by name in ``rwpm_fast.synboost.methods.FILES``."""
+    from ..synboost.methods import FILES
+
+    return {name: file for name in FILES if (file := getattr(options, name, None)) is not None}
+
+
 def scorer_settings(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the arguments of a scorer other than network, score and walk."""
+    """Return the arguments of a scorer other than network, score and walk; values are "auto" where nothing walks."""
     return {
-        "walk_values": options.walk_values,
+        "walk_values": "auto" if options.walk_values in (None, "none") else options.walk_values,
         "calibrated": options.calibrate,
         "walk_padding": options.walk_padding,
     }

@@ -16,7 +16,7 @@ from ..io.outputs import check_outputs
 from ..io.progress import print_above, progress
 from ..io.text import printable
 from .loading import load_scorer
-from .options import add_network_options, add_walk_options
+from .options import add_method_options, add_network_options, add_walk_options, method_files
 
 if TYPE_CHECKING:
     from ..scoring.scorer import Scorer
@@ -27,9 +27,10 @@ SUMMARY = "Score photos: an anomaly map (.npy, float32) and a panel (.png) for e
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("photos", nargs="+", metavar="PHOTO", help="photo, folder of photos, or glob pattern")
     parser.add_argument("--out", type=Path, required=True, help="folder for the results, made if missing")
-    parser.add_argument("--score", help="anomaly score (default: the one of the network's authors)")
+    parser.add_argument("--score", help="anomaly score (default: the method's, or that of the network's authors)")
     parser.add_argument("--no-panel", action="store_true", help="write the .npy files only")
     add_network_options(parser)
+    add_method_options(parser)
     add_walk_options(parser)
 
 
@@ -38,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     photos, failed = _find(options.photos)
     outputs = [(photo, file) for photo in photos for file in _files(photo, options)]
     way_out = "give another --out, or --no-panel for the .npy files only; score photos of one name apart"
-    check_outputs(outputs, [*photos, options.weights], way_out)
+    check_outputs(outputs, [*photos, options.weights, *method_files(options).values()], way_out)
     make_folder(options.out, "--out")
     from ..scoring.failures import photo_failure
 
@@ -98,17 +99,20 @@ def _score(scorer: Scorer, path: Path, options: argparse.Namespace) -> str:
     analysis = scorer.analyze(photo)
     with torch.inference_mode():
         after = analysis.walked.score(scorer.score).cpu().numpy()
-        before = None if options.no_panel else analysis.plain.score(scorer.score).cpu().numpy()
+        walks = scorer.walk is not None and not options.no_panel
+        before = analysis.plain.score(scorer.score).cpu().numpy() if walks else None
     out, *panel_file = _files(path, options)
     atomic_write(out, lambda file: np.save(file, after))
-    if before is not None:
-        from ..viz.figures import figure_bytes, panel
+    if panel_file:
+        from ..viz.figures import figure_bytes, panel, score_panel
 
-        picture = figure_bytes(panel(photo, before, after))
+        figure = score_panel(photo, after, title=scorer.score) if before is None else panel(photo, before, after)
+        picture = figure_bytes(figure)
         atomic_write(panel_file[0], lambda file: file.write(picture))
     height, width = photo.shape[:2]
     rows, columns = analysis.embedding_map.shape[-2:]
-    return printable(
-        f"{path.name}  {width}x{height}, map {columns}x{rows}  network {analysis.network_seconds * 1e3:.0f} ms  "
-        f"walk {analysis.walk_seconds * 1e3:.0f} ms  {out}"
-    )
+    times = {"network": analysis.network_seconds, "chain": analysis.chain_seconds, "walk": analysis.walk_seconds}
+    if options.method is None:
+        del times["chain"]
+    told = "  ".join(f"{name} {seconds * 1e3:.0f} ms" for name, seconds in times.items())
+    return printable(f"{path.name}  {width}x{height}, map {columns}x{rows}  {told}  {out}")
