@@ -72,6 +72,10 @@ class TrainingSettings:
                 raise ValueError(f"{name}: expected {least} or more, got {getattr(self, name)}")
         if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
             raise ValueError(f"learning_rate: expected a finite number > 0, got {self.learning_rate}")
+        if self.class_weights is not None:
+            weights = tuple(self.class_weights)
+            if len(weights) != 2 or not all(0 < weight < math.inf for weight in weights):
+                raise ValueError(f"class_weights: expected two positive, finite numbers, got {weights}")
 
 
 class Epoch(NamedTuple):
@@ -265,7 +269,7 @@ class _Run:
         if examples:
             batch = Batch.collate(examples, mirrored, self.class_weights.device)
             _, mean, weight = self._score(batch)
-            loss = mean * weight
+            loss = mean.to(weight.dtype) * weight
         total = collective.summed(weight.clone()).clamp(
             min=torch.finfo(weight.dtype).tiny
         )  # 0 where all pixels are void

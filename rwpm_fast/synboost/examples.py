@@ -16,7 +16,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -60,6 +60,9 @@ class Example:
     class_map: np.ndarray
     maps: np.ndarray
     labels: np.ndarray
+
+
+_FIELDS = tuple(field.name for field in fields(Example))
 
 
 class ExampleFolder(Sequence[Example]):
@@ -294,7 +297,7 @@ def _read(path: Path) -> tuple[Example, str]:
         with np.load(path, allow_pickle=False) as file:
             if int(file["format"]) != _FORMAT:
                 raise ValueError(f"it has format {int(file['format'])}, not {_FORMAT}")
-            example = Example(*(file[name] for name in Example.__dataclass_fields__))
+            example = Example(*(file[name] for name in _FIELDS))
             made_with = str(file["made_with"])
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} is missing; prepare the examples again, which makes what is missing") from None
