@@ -110,6 +110,8 @@ class DecoderBlock(nn.Module):
         self.upsample = nn.ConvTranspose2d(outputs, outputs, 2, stride=2) if upsample else None
 
     def forward(self, coarser: Tensor | None, correlation: Tensor | None, fused: Tensor, semantic: Tensor) -> Tensor:
+        if self.first_norm is not None:
+            semantic = F.interpolate(semantic, fused.shape[-2:], mode="nearest")  # once for both norms
         x = F.selu(self._read(coarser, correlation, fused))
         if self.first_norm is not None:
             x = F.selu(self.first_norm(x, semantic))
