@@ -282,6 +282,20 @@ def test_other_dtypes(photo, dtype):
     torch.testing.assert_close(result.score, expected, rtol=0, atol=0.1 if dtype == torch.bfloat16 else 1e-4)
 
 
+@pytest.mark.parametrize("flags", [{}, RESYNTHESIS])
+def test_bfloat16(photo, flags):
+    network = dissimilarity(**flags)
+    seen = []
+    network.semantic_encoder.register_forward_hook(lambda module, inputs, maps: seen.append(maps[0].dtype))
+    exact, fast = (
+        small_pipeline(dissimilarity=network, precision=precision)(photo) for precision in ("float32", "bfloat16")
+    )
+    assert seen == [torch.float32, torch.bfloat16]
+    assert fast.score.dtype == fast.probability.dtype == torch.float32
+    assert 0 < (fast.probability - exact.probability).abs().mean() < 0.02
+    assert all(parameter.dtype == torch.float32 for parameter in network.parameters())
+
+
 def test_learned_weights(photo):
     learned = LearnedEnsemble((1, 1, 1, 1))
     score = small_pipeline(weights=learned.weights.tolist())(photo).score
@@ -337,6 +351,7 @@ BAD_SETTINGS = {
         "features: .* which the ensemble reads, got None; load one",
     ),
     "minmax": ({"minmax": None}, ValueError, "minmax: expected 'range' or 'legacy', got None"),
+    "precision": ({"precision": "half"}, ValueError, "precision: expected 'float32' or 'bfloat16', got 'half'"),
     "three weights": ({"weights": (1, 0, 0)}, ValueError, "weights: expected 4 of them"),
     "negative weight": ({"weights": (1, 0, 0, -1)}, ValueError, "weights: expected finite numbers of 0 or more"),
     "a size of 8's": ({"size": (30, 64)}, ValueError, "size: expected positive multiples of 8, .* got 30 x 64"),

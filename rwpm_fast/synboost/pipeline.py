@@ -160,6 +160,10 @@ class SynBoost:
             :mod:`rwpm_fast.synboost.uncertainty`.
         quantized: store maps and synthesis in 8 bits, as the released code does.
         size: height and width at which photo and synthesis are compared, multiples of 8.
+        precision: how the dissimilarity network runs: ``"float32"``, in the dtype of its weights; ``"bfloat16"``, by
+            autocast and in channels-last memory, at a fraction of the time on processors and GPUs that multiply
+            matrices in bfloat16. Features are computed in the dtype of their network's weights: ``.bfloat16()`` makes
+            it the faster one too.
 
     All networks are put into evaluation mode, in which they must be at each call, and must be on one device, to which
     photos are moved.
@@ -194,15 +198,18 @@ class SynBoost:
         minmax: str = "range",
         quantized: bool = False,
         size: tuple[int, int] = (256, 512),
+        precision: str = "float32",
     ) -> None:
         _check_parts(segmentation, synthesis, dissimilarity, features)
         if minmax not in ("range", "legacy"):
             raise ValueError(f"minmax: expected 'range' or 'legacy', got {minmax!r}")
+        if precision not in ("float32", "bfloat16"):
+            raise ValueError(f"precision: expected 'float32' or 'bfloat16', got {precision!r}")
         weighted_average(torch.zeros(len(MAPS), 1, 1), weights)  # an error for weights that make no average
         self.segmentation, self.synthesis = segmentation, synthesis
         self.dissimilarity, self.features = dissimilarity, features
         self.weights, self.minmax, self.quantized = tuple(weights), minmax, quantized
-        self.size = _checked_size(size)
+        self.size, self.precision = _checked_size(size), precision
         if features is None and self._reads("perceptual"):
             raise ValueError(
                 "features: expected a network such as VGG19 for the perceptual difference, which "
@@ -315,7 +322,7 @@ class SynBoost:
         self._check()
         entropy, perceptual, distance = (self._read(name, comparison)[None, None] for name in MAPS[1:])
         watch = Stopwatch(comparison.image.device)
-        logits = self.dissimilarity(
+        logits = self._compared(
             imagenet_normalized(comparison.image[None] / 255),
             imagenet_normalized(comparison.synthesis[None]),
             semantic_one_hot(comparison.class_map[None]),
@@ -329,6 +336,14 @@ class SynBoost:
         score = F.interpolate(average, photo_size, mode="bilinear", align_corners=False)[0, 0].float()
         seconds = comparison.seconds._replace(dissimilarity=dissimilarity_seconds, ensemble=watch.lap())
         return SynBoostResult(score, comparison.segmentation, maps[0, 0], comparison, seconds)
+
+    def _compared(self, *inputs: Tensor | None) -> Tensor:
+        """Run the dissimilarity network in the precision that is set."""
+        if self.precision == "float32":
+            return self.dissimilarity(*inputs)
+        last = (None if x is None else x.contiguous(memory_format=torch.channels_last) for x in inputs)
+        with torch.autocast(device_of(self.segmentation.network).type, torch.bfloat16):
+            return self.dissimilarity(*last)
 
     def _check(self) -> None:
         """Check at each call what may have changed since the last: devices and modes of the networks."""
