@@ -2,5 +2,6 @@
 
 ``suites`` has peers that need more than torch, ``frame_share`` the walk's share of a frame, ``gpu`` all that needs a
 GPU, ``anchor_share`` the choice of the share of pixels to anchor, ``synboost_precision`` SynBoost's network in float32
-and in bfloat16, ``report`` tables and charts, ``results`` records; test_walk.py times single contenders under pytest-benchmark.
+and in bfloat16, ``report`` tables and charts, ``results`` records; test_walk.py times single contenders under
+pytest-benchmark.
 """
