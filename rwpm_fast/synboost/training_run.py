@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..checks import check_integers
 from ..io.files import atomic_write, make_folder, write_json, write_text
 from ..metrics import PixelMetrics, PixelResult
 from ..networks import Network
@@ -28,7 +29,8 @@ from .examples import KINDS, Example, ExampleFolder, Kind, prepare_examples
 from .features import FeatureNetwork, NetworkFeatures
 from .generator_training import Pair, Progress, train_generator
 from .labels import train_ids
-from .light_generator import LightGenerator, LightSynthesis
+from .light_generator import LightGenerator, LightSynthesis, check_size
+from .methods import METHODS, WIDTH, check_method
 from .pipeline import SynBoost
 from .synthesis import Synthesis, resize_labels, resize_photos
 
@@ -42,13 +44,23 @@ class GeneratorSettings:
 
     Attributes:
         steps: 1 or more.
-        batch: photos per step.
-        photos: of which it learns at most so many, which are kept in memory, half a megabyte each.
+        batch: photos per step, 1 or more.
+        photos: it learns of at most so many, 1 or more, which are kept in memory, half a megabyte each.
+
+    Raises:
+        TypeError: a setting is no integer.
+        ValueError: a setting is below 1.
     """
 
     steps: int = 1000
     batch: int = 2
     photos: int = 1000
+
+    def __post_init__(self) -> None:
+        check_integers(**vars(self))
+        for name, value in vars(self).items():
+            if value < 1:
+                raise ValueError(f"{name}: expected 1 or more, got {value}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,16 +133,19 @@ def train_method(
         >>> trained = train_method("synboost", Scorer(networks.load("compact")), *split_sources(sources), Path("run"))
         >>> trained.history[-1].validation_ap
     """
-    if method not in ("synboost", "resynthesis"):
-        raise ValueError(f"method: expected synboost or resynthesis, got {method!r}")
-    settings = settings or TrainingSettings()
+    check_method(method)
+    settings, generator = settings or TrainingSettings(), generator or GeneratorSettings()
+    flags = METHODS[method]
+    with torch.device("meta"):
+        DissimilarityNet(**flags, width=width)  # an error for a width that there is not
+    check_size(size)
     work = folder / "work"
     make_folder(work, "folder")
     if synthesis is None:
         synthesis = _trained_synthesis(
             training,
             folder,
-            generator or GeneratorSettings(),
+            generator,
             size,
             settings.seed,
             settings.half_precision,
@@ -164,7 +179,6 @@ def train_method(
         on_epoch(epochs)
 
     torch.manual_seed(settings.seed)
-    flags = {} if method == "synboost" else {"dispersion": False, "spade": False}
     network = DissimilarityNet(**flags, width=width).to(next(segmentation.network.parameters()).device)
     if vgg16 is not None:
         network.load_vgg16(vgg16)
@@ -299,7 +313,7 @@ def _trained_synthesis(
         log(f"light generator: {how.steps} steps on {len(pairs)} photos")
         _train_generator(pairs, folder, how, size, seed, half_precision, network, bar)
     collective.wait()
-    return LightSynthesis.load(weights, size=size).to(next(network.parameters()).device)
+    return LightSynthesis.load(weights, size=size, width=WIDTH).to(next(network.parameters()).device)
 
 
 def _train_generator(
@@ -314,7 +328,7 @@ def _train_generator(
 ) -> None:
     checkpoint = folder / "work" / "generator.pt"
     torch.manual_seed(seed)
-    generator, progress = LightGenerator(), Progress()
+    generator, progress = LightGenerator(WIDTH), Progress()
     if checkpoint.exists():
         try:
             content = torch.load(checkpoint, weights_only=True)
