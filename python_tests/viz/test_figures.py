@@ -14,7 +14,7 @@ from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from rwpm_fast.metrics import Curve, PixelMetrics
-from rwpm_fast.viz.figures import _downsample, figure_bytes, panel, roc_pr_figure, score_panel, score_range
+from rwpm_fast.viz.figures import downsample, figure_bytes, panel, roc_pr_figure, score_panel, score_range
 
 
 def maps(size: tuple[int, int], seed: int = 0):
@@ -46,7 +46,7 @@ def test_panel_of_a_large_photo_is_a_small_file():
     photo, before, after, _ = maps((1024, 2048))
     smooth = np.linspace(-1, 1, 2048)[None] * np.linspace(0, 1, 1024)[:, None]
     assert len(figure_bytes(panel(photo, smooth + 0.1 * before, smooth + 0.1 * after))) < 1.5e6
-    assert _downsample(photo).shape == (342, 683, 3)
+    assert downsample(photo).shape == (342, 683, 3)
 
 
 def test_scores_share_one_range_and_the_difference_is_centered():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -80,7 +80,7 @@ def panel(
     shape = np.clip(height / width, 0.25, 2.5)
     scores = [(titles[1], before), (titles[2], after)]
     if published is not None:
-        scores.insert(1, ("With the published walk", _to_array("published", published)))
+        scores.insert(1, ("With the published walk", to_array("published", published)))
     figure = blank_figure((13.0, 13.0 * 0.92 / len(scores) * shape * 2 + 1.1))
     axes = figure.subplots(2, len(scores))
     with np.errstate(invalid="ignore"):  # inf - inf: neither score is finite
@@ -95,15 +95,15 @@ def panel(
         scores = [(title, np.where(void, np.nan, score)) for title, score in scores]
         change = np.where(void, np.nan, change)
     extent = (0, width, height, 0)
-    axes[0, 0].imshow(_downsample(shown).astype(np.uint8), extent=extent)
+    axes[0, 0].imshow(downsample(shown).astype(np.uint8), extent=extent)
     if own_weights is not None:
-        weights = _to_array("own_weights", own_weights)
-        axes[0, 1].imshow(weights, cmap=_color_map("viridis"), vmin=0, vmax=1, extent=extent)
+        weights = to_array("own_weights", own_weights)
+        axes[0, 1].imshow(weights, cmap=color_map("viridis"), vmin=0, vmax=1, extent=extent)
     difference = axes[0, -1].imshow(
-        _downsample(change), cmap=_color_map("RdBu_r"), vmin=-limit, vmax=limit, extent=extent
+        downsample(change), cmap=color_map("RdBu_r"), vmin=-limit, vmax=limit, extent=extent
     )
     for ax, (_, score) in zip(axes[1], scores, strict=True):
-        image = ax.imshow(_downsample(score), cmap=_color_map("inferno"), vmin=low, vmax=high, extent=extent)
+        image = ax.imshow(downsample(score), cmap=color_map("inferno"), vmin=low, vmax=high, extent=extent)
     of_weights = [] if own_weights is None else ["Weight of a pixel's own value, 0 to 1"]
     top_titles = [titles[0], *of_weights, titles[3]]
     for ax, title in zip(axes.flat, [*top_titles, *(title for title, _ in scores)], strict=True):
@@ -146,8 +146,8 @@ def score_panel(photo: ArrayLike, score: ArrayLike, *, title: str = "Anomaly sco
     left, right = figure.subplots(1, 2)
     low, high = score_range([score])
     extent = (0, width, height, 0)
-    left.imshow(_downsample(np.clip(photo, 0, 255).astype(np.uint8)).astype(np.uint8), extent=extent)
-    image = right.imshow(_downsample(score), cmap=_color_map("inferno"), vmin=low, vmax=high, extent=extent)
+    left.imshow(downsample(np.clip(photo, 0, 255).astype(np.uint8)).astype(np.uint8), extent=extent)
+    image = right.imshow(downsample(score), cmap=color_map("inferno"), vmin=low, vmax=high, extent=extent)
     for ax, text in ((left, "Photo"), (right, title)):
         ax.set_title(text, fontsize=12, loc="left")
         ax.set_axis_off()
@@ -209,9 +209,9 @@ def score_range(maps: Sequence[ArrayLike], labels: ArrayLike | None = None) -> t
         maps: [H, W] score maps; arrays or tensors.
         labels: [H, W], 255 where pixels do not count; None if all do.
     """
-    scores = np.stack([_to_array("maps", score) for score in maps])
+    scores = np.stack([to_array("maps", score) for score in maps])
     if labels is not None:
-        scores = scores[:, _to_array("labels", labels) != VOID]
+        scores = scores[:, to_array("labels", labels) != VOID]
     finite = scores[np.isfinite(scores)]
     if not finite.size:
         return 0.0, 1.0
@@ -228,7 +228,10 @@ def figure_bytes(figure: Figure, format: str = "png", *, quality: int | None = N
         quality: of "webp" and "jpg", 1 to 100; None for matplotlib's default.
     """
     stream = io.BytesIO()
-    figure.savefig(stream, format=format, dpi=figure.dpi, pil_kwargs={} if quality is None else {"quality": quality})
+    of_pillow: dict[str, Any] = (
+        {} if quality is None else {"pil_kwargs": {"quality": quality}}
+    )  # vector formats know none
+    figure.savefig(stream, format=format, dpi=figure.dpi, **of_pillow)
     return stream.getvalue()
 
 
@@ -248,13 +251,14 @@ def blank_figure(size: tuple[float, float]) -> Figure:
     return figure
 
 
-def _color_map(name: str) -> Colormap:
+def color_map(name: str) -> Colormap:
+    """Return one of matplotlib's color maps, with gray for NaN."""
     from matplotlib import colormaps
 
     return colormaps[name].with_extremes(bad=GRAY)
 
 
-def _to_array(name: str, values: ArrayLike) -> NDArray:
+def to_array(name: str, values: ArrayLike) -> NDArray:
     """Convert an array, or a tensor on any device, to an array."""
     if isinstance(values, Tensor):
         tensor = values.detach().cpu()
@@ -266,28 +270,26 @@ def _check_maps(
     photo: ArrayLike, before: ArrayLike, after: ArrayLike, labels: ArrayLike | None
 ) -> tuple[NDArray, NDArray, NDArray, NDArray | None]:
     """Convert photo, scores and labels to arrays, scores to float64, and check that their shapes match."""
-    before, after = (
-        _to_array(name, score).astype(np.float64) for name, score in (("before", before), ("after", after))
-    )
+    before, after = (to_array(name, score).astype(np.float64) for name, score in (("before", before), ("after", after)))
     if before.ndim != 2 or 0 in before.shape:
         raise ValueError(f"before: expected a score map [H, W], got {list(before.shape)}")
     size = list(before.shape)
     for name, values, wanted in (
         ("after", after, size),
-        ("photo", _to_array("photo", photo), [*size, 3]),
-        ("labels", None if labels is None else _to_array("labels", labels), size),
+        ("photo", to_array("photo", photo), [*size, 3]),
+        ("labels", None if labels is None else to_array("labels", labels), size),
     ):
         if values is not None and list(values.shape) != wanted:
             raise ValueError(f"{name}: expected {wanted} to match before {size}, got {list(values.shape)}")
-    return _to_array("photo", photo), before, after, None if labels is None else _to_array("labels", labels)
+    return to_array("photo", photo), before, after, None if labels is None else to_array("labels", labels)
 
 
-def _downsample(image: NDArray) -> NDArray:
-    """Average [H, W] or [H, W, 3] over square blocks, so that the longer side has at most ``MAX_SIDE`` pixels.
+def downsample(image: NDArray, max_side: int = MAX_SIDE) -> NDArray:
+    """Average [H, W] or [H, W, 3] over square blocks, so that the longer side has at most ``max_side`` pixels.
 
     Blocks without a finite pixel become NaN.
     """
-    block = -(-max(image.shape[:2]) // MAX_SIDE)
+    block = -(-max(image.shape[:2]) // max_side)
     finite = np.isfinite(image)
     weight, total = finite.astype(np.float64), np.where(finite, image, 0.0)
     for axis in (0, 1):
