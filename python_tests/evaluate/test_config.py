@@ -183,7 +183,7 @@ def test_a_walk_of_another_kind_is_recorded_by_its_name(root):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"table": "S9"}, "table: expected one of S1, S2, S3, S4, n, got 'S9'"),
+        ({"table": "S9"}, "table: expected one of S1, S2, 4, S3, S4, n, got 'S9'"),
         ({"limit": 0}, "limit: expected 1 or more, got 0"),
         ({"threads": 0}, "threads: expected 1 or more, got 0"),
         ({"processes": -1}, "processes: expected 1 or more, got -1"),
@@ -197,7 +197,7 @@ def test_a_walk_of_another_kind_is_recorded_by_its_name(root):
         ),
         ({"table": "S4", "components": True}, "table: has columns of its own; leave components out"),
         ({"table": "S4", "preset": "paper"}, "preset: table S4 has settings of its own; leave it out"),
-        ({"checkpoints": {"rba": "x"}}, "checkpoints: only for table S1; give a network's file by weights"),
+        ({"checkpoints": {"rba": "x"}}, "checkpoints: only for table S1 and 4; give a network's file by weights"),
         (
             {"table": "S1", "checkpoints": {"mine": "x"}},
             "checkpoints: expected methods of pebal, balanced_energy, mask2anomaly, rba, got 'mine'",

@@ -1,7 +1,8 @@
 """Metrics of networks on data sets, without and with the walk: single evaluations, sweeps, the published tables.
 
 :func:`run` evaluates an :class:`EvaluationConfig`, as ``rwpm-fast evaluate`` does; :func:`evaluate` and :func:`sweep`
-take scorers and frames.
+take scorers and frames. :func:`draw_photos` shows what a result is made of. Tables of SynBoost's appendix that are not
+of such results are :func:`times_table` and :func:`ensemble_table`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,11 @@ from __future__ import annotations
 from . import published
 from .config import ConfigError, EvaluationConfig
 from .distributed import SINGLE_PROCESS, Processes, from_environment, launch, started
+from .ensemble_table import ensemble_table
 from .evaluation import run, run_plan
+from .module_times import times_table
+from .photo_figure import draw_photos
+from .plain_table import PlainTable
 from .plan import Experiment, Plan, make_plan
 from .results import EvaluationResult, ResultRow
 from .runner import ImageResult, Sweep, evaluate, sweep
@@ -21,10 +26,13 @@ __all__ = [
     "EvaluationResult",
     "Experiment",
     "ImageResult",
+    "PlainTable",
     "Plan",
     "Processes",
     "ResultRow",
     "Sweep",
+    "draw_photos",
+    "ensemble_table",
     "evaluate",
     "from_environment",
     "launch",
@@ -34,4 +42,5 @@ __all__ = [
     "run_plan",
     "started",
     "sweep",
+    "times_table",
 ]

@@ -71,12 +71,13 @@ class EvaluationConfig:
         generator: file of CC-FPSE's generator.
         image_encoder: file of CC-FPSE's image encoder.
         vgg19: file of VGG19, which "resynthesis" does not read.
-        checkpoints: for ``table="S1"``: the methods to run, each with the file of its network's weights.
+        checkpoints: for ``table="S1"``: the methods to run, each with the file of its network's weights; for
+            ``table="4"`` with that of its dissimilarity network.
         device: torch device of a named network; None for the CPU. With several processes "cuda" is one GPU per process.
         threads: torch threads of every process while it runs; None to leave torch's number.
         datasets: one or several: names in ``rwpm_fast.data.BENCHMARKS``, found below ``root``, or data sets, such as
-            :func:`rwpm_fast.data.folders` makes them. Tables S1 and S2 run on all published benchmarks that are found
-            if none is given.
+            :func:`rwpm_fast.data.folders` makes them. Tables S1, S2 and 4 run on all of their published benchmarks that
+            are found if none is given.
         root: the folder around all named data sets, or one folder for each.
         protocol: how named data sets are read; see :func:`rwpm_fast.data.open_dataset`.
         split: split of named data sets; None for their defaults.
@@ -86,7 +87,8 @@ class EvaluationConfig:
             :class:`rwpm_fast.data.Frame`.
         limit: use the first ``limit`` images of each data set only; None for all.
         table: "S1": the methods, each with its network; "S2": the walks of all methods on one network; "S3": k-NN
-            graphs; "S4": temperatures; "n": sub-maps. None for no table.
+            graphs; "S4": temperatures; "n": sub-maps; "4", of SynBoost: softmax entropy, Image Resynthesis++ and
+            SynBoost without a walk, or ``method`` alone. None for no table.
         preset: "paper", or "released" for the T + 1 transitions of the released code; None to walk by ``walk``.
             Tables S1 and S2 use "paper" if it is None.
         walk: settings of the walk by name in :class:`rwpm_fast.ops.settings.WalkSettings`. They replace those of the

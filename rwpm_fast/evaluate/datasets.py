@@ -42,10 +42,7 @@ def open_benchmarks(config: EvaluationConfig) -> tuple[list[tuple[Dataset, str]]
         ImageError: a data set that is not found, or lacks files or labels.
         ValueError: an unknown name, protocol, split or layout.
     """
-    given = config.dataset_list()
-    if config.root is None and (not given or any(isinstance(dataset, str) for dataset in given)):
-        raise ConfigError("{table} {name}: expected {root}, the folder around the data sets", {"name": config.table})
-    datasets, missing = (open_datasets(config), []) if given else _find_benchmarks(config)
+    datasets, missing = open_table_datasets(config, BENCHMARKS)
     pairs = []
     for dataset in datasets:
         benchmark = preset_benchmark(dataset)
@@ -56,25 +53,47 @@ def open_benchmarks(config: EvaluationConfig) -> tuple[list[tuple[Dataset, str]]
     return pairs, missing
 
 
+def open_table_datasets(config: EvaluationConfig, names: Sequence[str]) -> tuple[list[Dataset], list[str]]:
+    """Open the data sets of a table: those of the config, or else all of some names that are below its root.
+
+    Args:
+        config: the config.
+        names: of the table's data sets, in ``rwpm_fast.data.BENCHMARKS``.
+
+    Returns:
+        Data sets, and sentences about those of ``names`` that are missing.
+
+    Raises:
+        ConfigError: no root, or none found.
+        ImageError: a data set of the config that is not found, or lacks files or labels.
+        ValueError: an unknown name, protocol, split or layout.
+    """
+    given = config.dataset_list()
+    if config.root is None and (not given or any(isinstance(dataset, str) for dataset in given)):
+        raise ConfigError("{table} {name}: expected {root}, the folder around the data sets", {"name": config.table})
+    return (open_datasets(config), []) if given else _find_benchmarks(config, names)
+
+
 def preset_benchmark(dataset: Dataset) -> str | None:
     """Return the benchmark in ``rwpm_fast.presets.BENCHMARKS`` whose published walks a data set uses; None without."""
     return None if dataset.benchmark is None else dataset.benchmark.preset
 
 
-def _find_benchmarks(config: EvaluationConfig) -> tuple[list[Dataset], list[str]]:
-    """Open the published benchmarks that are below the root; with sentences about the others."""
+def _find_benchmarks(config: EvaluationConfig, names: Sequence[str]) -> tuple[list[Dataset], list[str]]:
+    """Open the benchmarks that are below the root; with sentences about the others."""
     datasets, missing = [], []
-    for name, root in zip(BENCHMARKS, _roots(config, BENCHMARKS), strict=True):
+    for name, root in zip(names, _roots(config, names), strict=True):
         try:
             datasets.append(_require_labels(_open(config, name, root)))
         except ImageError:
             missing.append(f"{name} is not in {root}.")
     if not datasets:
-        facts = {"names": ", ".join(BENCHMARKS), "folder": config.root_list()[0]}
+        facts = {"names": ", ".join(names), "folder": config.root_list()[0]}
         raise ConfigError("{root}: none of {names} is in {folder}", facts)
-    if len({dataset.frames[0].photo for dataset in datasets}) < len(datasets):  # plain images/ and labels/
-        names = ", ".join(dataset.name for dataset in datasets)
-        raise ConfigError("{root}: the same photos may be {names}; say by {datasets} which", {"names": names})
+    plain = [dataset for dataset in datasets if dataset.layout == "plain"]  # images/ and labels/, of whatever
+    if len({dataset.frames[0].photo for dataset in plain}) < len(plain):
+        listed = ", ".join(dataset.name for dataset in plain)
+        raise ConfigError("{root}: the same photos may be {names}; say by {datasets} which", {"names": listed})
     return datasets, missing
 
 

@@ -155,9 +155,9 @@ def _evaluate(
     device = _device(plan.config, processes)
     rows: list[ResultRow] = []
     sweeps: dict[str, Sweep] = {}
-    loaded: dict[tuple[str | Network, Path | None], Scorer] = {}
+    loaded: dict[tuple[str | Network, Path | None, str | None], Scorer] = {}
     for experiment in plan.experiments:
-        which = experiment.network, experiment.weights
+        which = experiment.network, experiment.weights, experiment.method
         if which not in loaded:
             loaded.clear()  # one network at a time, since they may be large
             loaded[which] = _load(plan.config, experiment, device)
@@ -192,16 +192,16 @@ def _device(config: EvaluationConfig, processes: Processes) -> str:
 
 
 def _load(config: EvaluationConfig, experiment: Experiment, device: str) -> Scorer:
-    """Return a scorer of the experiment's network and the config's method; rows differ in its walk."""
+    """Return a scorer of the experiment's network and method; rows differ in its walk."""
     if isinstance(config.network, Scorer):
         return config.network
     network = experiment.network
     if not isinstance(network, Network):
         network = networks.load(network, experiment.weights, weights_key=config.weights_key).to(device)
     scorer = Scorer(network)
-    if config.method in methods.METHODS:
-        return SynBoostScorer(methods.load(config.method, scorer, **config.chain_files()))
-    return scorer
+    if experiment.method is None:
+        return scorer
+    return SynBoostScorer(methods.load(experiment.method, scorer, **experiment.files))
 
 
 def _sweep(
@@ -224,7 +224,7 @@ def _sweep(
     return sweep(
         scorers,
         experiment.frames,
-        scores=config.scores or _usual_scores(config, scorer),
+        scores=experiment.scores or config.scores or _usual_scores(config, scorer),
         cache=None if config.cache is None else Path(config.cache),
         fpr_rule=config.fpr_rule,
         track=experiment.track,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ from ..scores import SCORES, check_name
 from ..scoring.scorer import MapWalk, Scorer
 from ..synboost import methods
 from . import published
-from .config import ConfigError, EvaluationConfig
-from .datasets import open_benchmarks, open_datasets, preset_benchmark
+from .config import ConfigError, EvaluationConfig, StrPath
+from .datasets import open_benchmarks, open_datasets, open_table_datasets, preset_benchmark
 from .published import Row, Table, method_rows, settings_rows
 from .results import TOOLKIT
 
@@ -39,6 +39,9 @@ class Experiment:
         weights: file with the weights of a named network; None for those in the package.
         rows: the walks to compare.
         track: track of the component metrics; None without component metrics.
+        method: one of ``rwpm_fast.synboost.METHODS`` whose chain around the network scores; None for the network alone.
+        files: of that chain's parts, by argument of :func:`rwpm_fast.synboost.load`; empty for the package's own.
+        scores: the scores to compute; None for those of the config, or the usual ones.
     """
 
     title: str
@@ -48,6 +51,9 @@ class Experiment:
     weights: Path | None
     rows: Sequence[Row]
     track: str | None = None
+    method: str | None = None
+    files: Mapping[str, StrPath] = field(default_factory=dict)
+    scores: Sequence[str] | None = None
 
     @property
     def network_name(self) -> str:
@@ -86,7 +92,7 @@ class Plan:
                 yield from frame.files()
             if experiment.weights is not None:
                 yield experiment.weights
-        yield from map(Path, self.config.chain_files().values())
+            yield from map(Path, experiment.files.values())
 
 
 def make_plan(config: EvaluationConfig) -> Plan:
@@ -177,11 +183,13 @@ def _check(config: EvaluationConfig) -> None:
     if config.table in published.TABLES and config.preset is not None:
         raise ConfigError("{preset}: table {name} has settings of its own; leave it out", {"name": config.table})
     if config.table not in _METHOD_TABLES and config.checkpoints is not None:
-        raise ConfigError("{checkpoints}: only for {table} S1; give a network's file by {weights}")
+        raise ConfigError("{checkpoints}: only for {table} S1 and 4; give a network's file by {weights}")
 
 
 def _check_chain(config: EvaluationConfig) -> None:
     """Check the fields of SynBoost's methods."""
+    if config.table == "4":
+        return  # its methods and their files are checked with its plan
     files = config.chain_files()
     if config.method not in methods.METHODS:
         if files:
@@ -191,8 +199,13 @@ def _check_chain(config: EvaluationConfig) -> None:
     for name in ("preset", "table"):
         if getattr(config, name) is not None:
             raise ConfigError(f"{{{name}}}: nothing is published for {{got}}; leave it out", {"got": config.method})
+    _check_files(config.method, files)
+
+
+def _check_files(method: str, files: Mapping[str, StrPath]) -> None:
+    """Check the files of a method's chain."""
     try:
-        methods.check_files(config.method, files)
+        methods.check_files(method, files)
     except ValueError as error:
         name, _, reason = str(error).partition(": ")
         raise ConfigError(f"{{{name}}}: {{reason}}", {"reason": reason}) from error
@@ -210,11 +223,11 @@ def _check_ready_network(config: EvaluationConfig) -> None:
     excluded = ["weights", "weights_key", "checkpoints", "device"]
     if isinstance(config.network, Scorer):
         excluded += ["method", "table", "preset", "walk", "calibrate", "walk_values", "walk_padding", *methods.FILES]
-    for field in fields(config):
-        unset = {} if field.name == "walk" else field.default
-        if field.name in excluded and getattr(config, field.name) != unset:
+    for option in fields(config):
+        unset = {} if option.name == "walk" else option.default
+        if option.name in excluded and getattr(config, option.name) != unset:
             kind = type(config.network).__name__
-            raise ConfigError(f"{{{field.name}}}: the {kind} of {{network}} has its own; leave it out")
+            raise ConfigError(f"{{{option.name}}}: the {kind} of {{network}} has its own; leave it out")
 
 
 def _one_walk(config: EvaluationConfig) -> Plan:
@@ -285,7 +298,53 @@ def _table_s2(config: EvaluationConfig) -> Plan:
     return Plan(config, "Table S.2: the walks of the published methods on one network", experiments, notes=notes)
 
 
-_METHOD_TABLES = {"S1": _table_s1, "S2": _table_s2}
+def _table_4(config: EvaluationConfig) -> Plan:
+    """Plan entropy, Image Resynthesis++ and SynBoost, without a walk, on the data sets of SynBoost's table 4."""
+    for name in ("scores", "preset", "walk", "calibrate"):
+        if getattr(config, name):
+            raise ConfigError(f"{{table}} 4: has scores of its own, and no walk; leave {{{name}}} out")
+    files = _files_by_method(config)
+    datasets, missing = open_table_datasets(config, tuple(published.TABLE_4))
+    network, weights = _network(config), _weights(config)
+    experiments = []
+    for score in ("entropy", *files):
+        for dataset in datasets:
+            row = published.resynthesis_row(dataset.name) if score == "resynthesis" else Row("without", None)
+            title = f"{published.TITLES[score]}, {dataset.title}"
+            experiment = _experiment(config, title, dataset, network, weights, [row])
+            method = score if score in files else None
+            experiments.append(replace(experiment, scores=[score], method=method, files=files.get(score, {})))
+    return Plan(
+        config,
+        "Table 4: AuROC of Image Resynthesis++, and of SynBoost",
+        experiments,
+        columns=("AuROC",),
+        source="Table 4 of SynBoost; Image Resynthesis is that of Lis et al. (ICCV 2019)",
+        notes=[*missing, "The paper does not tell which photos of Lost & Found it used; here it is the split."],
+    )
+
+
+_METHOD_TABLES = {"S1": _table_s1, "S2": _table_s2, "4": _table_4}
+
+
+def _files_by_method(config: EvaluationConfig) -> dict[str, dict[str, StrPath]]:
+    """Return the methods of table 4, each with the files of its chain: those of the config that it reads, and the
+    dissimilarity network that ``checkpoints`` has for it."""
+    networks = dict(config.checkpoints or {})
+    named = list(networks) if config.method is None else [config.method, *networks]
+    if unknown := [method for method in named if method not in methods.METHODS]:
+        facts = {"methods": ", ".join(methods.METHODS), "got": unknown[0]}
+        name = "method" if unknown[0] == config.method else "checkpoints"
+        raise ConfigError(f"{{{name}}}: for {{table}} 4, expected methods of {{methods}}, got {{got!r}}", facts)
+    chosen = [method for method in reversed(methods.METHODS) if method in named or not named]
+    if config.dissimilarity is not None and len(chosen) > 1:
+        raise ConfigError("{dissimilarity}: each method of {table} 4 has its own; give them by {checkpoints}")
+    by_method: dict[str, dict[str, StrPath]] = {}
+    for method in chosen:
+        files = {name: file for name, file in config.chain_files().items() if name in methods.NEEDED[method]}
+        by_method[method] = {**files, **({"dissimilarity": networks[method]} if method in networks else {})}
+        _check_files(method, by_method[method])
+    return by_method
 
 
 def _rows(config: EvaluationConfig, dataset: Dataset) -> list[Row]:
@@ -402,7 +461,9 @@ def _experiment(
     rows: Sequence[Row],
 ) -> Experiment:
     track = _track(config, dataset) if config.components else None
-    return Experiment(title, dataset, dataset.frames[: config.limit], network, weights, rows, track)
+    frames = dataset.frames[: config.limit]
+    method = config.method if config.method in methods.METHODS else None
+    return Experiment(title, dataset, frames, network, weights, rows, track, method, config.chain_files())
 
 
 def _track(config: EvaluationConfig, dataset: Dataset) -> str:

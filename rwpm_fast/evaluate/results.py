@@ -12,10 +12,11 @@ from ..io.markdown import markdown_table
 from ..metrics import BinnedPixelResult, ComponentResult, PixelResult
 from .distributed import SINGLE_PROCESS, Processes
 from .paired import RESAMPLES, Paired
+from .published import PREDECESSOR
 from .runner import Sweep
 
 TOOLKIT = ("SMIYC AuROC", "SMIYC AP", "SMIYC FPR95")  # binned, as SegmentMeIfYouCan's toolkit prints them
-METRICS = ("AuROC", "AP", "FPR95", *TOOLKIT, "sIoU", "PPV", "mean F1", "FPS", "walk alone, FPS")
+METRICS = ("AuROC", PREDECESSOR, "AP", "FPR95", *TOOLKIT, "sIoU", "PPV", "mean F1", "FPS", "walk alone, FPS")
 
 BY_PHOTO = (
     "By photo, of those with both anomalies and inliers: means over photos without → with the walk; on how many AP is "

@@ -3,9 +3,10 @@
 ``uncertainty`` (maps of the segmentation, and of a photo against its synthesis, by the ``features`` of ``vgg`` or of
 another network) -> ``synthesis`` (an image from a segmentation, by ``ccfpse`` or by ``light_generator``, which
 ``generator_training`` trains) -> ``dissimilarity`` (network that compares the two) -> ``ensemble`` (one score of four
-maps); ``labels`` makes the labels to train on.
+maps, whose weights ``tuning`` finds); ``labels`` makes the labels to train on.
 ``pipeline`` is the chain from a photo to its score, ``methods`` loads it, ``scorer`` makes it a scorer like any other,
-with or without the walk, and ``estimator`` the function that Fishyscapes' evaluation calls.
+with or without the walk, ``timing`` measures its modules, and ``estimator`` is the function that Fishyscapes'
+evaluation calls.
 
 >>> from rwpm_fast import Scorer, networks, synboost
 >>> pipeline = synboost.load("synboost", Scorer(networks.load("compact")))
@@ -24,6 +25,8 @@ from .methods import METHODS, load
 from .pipeline import Comparison, Seconds, SynBoost, SynBoostResult
 from .scorer import SynBoostPrediction, SynBoostScorer
 from .synthesis import CCFPSESynthesis
+from .timing import measure_chains, untrained_chain
+from .tuning import EnsembleRow, compare_ensembles, ensemble_maps, learned_weights, tuned_weights
 from .vgg import VGG19
 
 __all__ = [
@@ -32,6 +35,7 @@ __all__ = [
     "CCFPSESynthesis",
     "Comparison",
     "DissimilarityNet",
+    "EnsembleRow",
     "LightSynthesis",
     "NetworkFeatures",
     "Seconds",
@@ -39,6 +43,12 @@ __all__ = [
     "SynBoostPrediction",
     "SynBoostResult",
     "SynBoostScorer",
+    "compare_ensembles",
+    "ensemble_maps",
     "fishyscapes_estimator",
+    "learned_weights",
     "load",
+    "measure_chains",
+    "tuned_weights",
+    "untrained_chain",
 ]

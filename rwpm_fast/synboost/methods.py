@@ -37,7 +37,7 @@ METHODS: dict[str, dict[str, Any]] = {
 
 # Files of the released parts, by argument of :func:`load`. Image Resynthesis++ has no perceptual difference.
 FILES = ("dissimilarity", "generator", "image_encoder", "vgg19")
-_NEEDED = {"synboost": FILES, "resynthesis": FILES[:-1]}
+NEEDED = {"synboost": FILES, "resynthesis": FILES[:-1]}
 
 StrPath = str | PathLike[str]
 
@@ -125,12 +125,12 @@ def check_files(method: str, files: Mapping[str, StrPath | None]) -> None:
     if not given:
         _own_files(method)
         return
-    if missing := [name for name in _NEEDED[method] if name not in given]:
+    if missing := [name for name in NEEDED[method] if name not in given]:
         raise ValueError(
             f"{missing[0]}: expected a file beside that of {next(iter(given))}; {method} reads "
-            f"{', '.join(_NEEDED[method])}, or none of them for the package's own small set"
+            f"{', '.join(NEEDED[method])}, or none of them for the package's own small set"
         )
-    if unused := [name for name in given if name not in _NEEDED[method]]:
+    if unused := [name for name in given if name not in NEEDED[method]]:
         raise ValueError(f"{unused[0]}: {method} does not read it; leave it out")
     for name, file in given.items():
         if not file.is_file():
@@ -144,6 +144,6 @@ def _own_files(method: str) -> tuple[Path, Path]:
         if not file.is_file():
             raise FileNotFoundError(
                 f"{file}: this installation lacks the package's own weights of {method}; install the package anew, or "
-                f"give the released files {', '.join(_NEEDED[method])}"
+                f"give the released files {', '.join(NEEDED[method])}"
             )
     return files
