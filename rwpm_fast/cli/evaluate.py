@@ -5,17 +5,19 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from collections.abc import Iterable
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..io.arguments import non_default_args
+from ..io.arguments import non_default_args, non_default_options
 from ..io.extras import require_extras
-from ..io.files import make_folder, make_folder_of, write_json, write_text
+from ..io.files import atomic_write, make_folder, make_folder_of, write_json, write_text
 from ..io.outputs import check_outputs
 from ..io.progress import progress
 from ..io.text import printable
+from . import synboost_tables
 from .datasets import add_dataset_options, add_folder_options, names_folders, open_folders
 from .options import (
     Renamed,
@@ -26,12 +28,15 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..evaluate import EvaluationConfig, EvaluationResult, Plan
+    from ..evaluate import EvaluationConfig, EvaluationResult
+    from ..evaluate.plain_table import PlainTable
 
 # Fields of EvaluationConfig whose options are not called like them.
 OPTION_NAMES = {"method": "METHOD", "datasets": "--dataset"}
 
-SUMMARY = "Pooled AuROC, AP and FPR95 on labeled photos, without and with the walk, or as a table of the RWPM papers."
+FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
+
+SUMMARY = "Pooled AuROC, AP and FPR95 on labeled photos, without and with the walk, or as a table of a paper."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,10 +60,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--table",
         metavar="NAME",
         help="S1: the methods with networks of their own; S2: their walks on one network; S3: k-NN graphs; S4: "
-        "temperatures; n: sub-maps. Walk options replace the table's settings",
+        "temperatures; n: sub-maps; and of SynBoost's appendix 4: AuROC of its methods; 5: time of its modules; 6: "
+        "weights of its ensemble. Walk options replace the settings of a table of walks",
     )
     group.add_argument(
-        "--checkpoints", nargs="+", metavar="METHOD=FILE", help="of --table S1: the methods to run, with their weights"
+        "--checkpoints",
+        nargs="+",
+        metavar="METHOD=FILE",
+        help="of --table S1: the methods to run, with their weights; of --table 4: their dissimilarity networks",
     )
     group.add_argument(
         "--components",
@@ -74,6 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "resynthesis their own and entropy)",
     )
     group.add_argument("--fpr-rule", default="fishyscapes", help="how FPR95 is read (default: %(default)s)")
+    synboost_tables.add_arguments(parser)
     group = parser.add_argument_group("results")
     group.add_argument("--json", type=Path, metavar="FILE", help="write all numbers to FILE")
     group.add_argument("--csv", type=Path, metavar="FILE", help="write the metrics of every row to FILE")
@@ -81,6 +91,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--markdown", type=Path, metavar="FILE", help="write the table to FILE")
     group.add_argument("--html", type=Path, metavar="FILE", help="write a report with curves and photos to FILE")
     group.add_argument("--panels", type=int, metavar="N", help="pictures of photos in the report (default: up to 100)")
+    group.add_argument(
+        "--figure",
+        type=Path,
+        metavar="FILE",
+        help="write a picture of photos, ground truth and scores to FILE (.png, .pdf, .svg), failures last",
+    )
+    group.add_argument("--figure-photos", type=int, metavar="N", help="photos in it (default: up to 8)")
     group.add_argument(
         "--cache",
         type=Path,
@@ -106,18 +123,30 @@ def run(options: argparse.Namespace) -> int:
     from ..evaluate.distributed import writes
     from .slow import announce_slow_walks
 
-    of_results = [(options.html, "matplotlib.figure"), (options.components, "scipy.ndimage")]
+    of_results = [
+        (options.html, "matplotlib.figure"),
+        (options.figure, "matplotlib.figure"),
+        (options.components, "scipy.ndimage"),
+    ]
     require_extras("evaluate", "PIL.Image", *(module for option, module in of_results if option is not None))
     if options.panels is not None and (options.panels < 0 or options.html is None):
         raise ValueError(f"--panels: expected 0 or more pictures for the report of --html, got {options.panels}")
+    _check_figure(options)
+    synboost_tables.check_options(options.table, non_default_options(options, add_arguments))
+    command = shlex.join(["rwpm-fast", "evaluate", *non_default_args(options, add_arguments, positional=["method"])])
     try:
         config = make_config(options)
+        if options.table in synboost_tables.TABLES:
+            job = synboost_tables.make_job(options, config, command)
+            _prepare_outputs(options, job.inputs)
+            return _finish(options, job.compute())
         plan = make_plan(config)
-        _prepare_outputs(options, plan)
-        args = non_default_args(options, add_arguments, positional=["method"])
+        _prepare_outputs(options, plan.inputs())
+        if config.cache is not None:
+            make_folder(Path(config.cache), "--cache")
         result = run_plan(
             plan,
-            command=shlex.join(["rwpm-fast", "evaluate", *args]),
+            command=command,
             progress=progress,
             on_image=_print_failure,
             on_result=partial(_write, options),
@@ -151,7 +180,7 @@ def make_config(options: argparse.Namespace) -> EvaluationConfig:
         generator=options.generator,
         image_encoder=options.image_encoder,
         vgg19=options.vgg19,
-        checkpoints=_checkpoints(options.checkpoints),
+        checkpoints=_checkpoints(options),
         device=options.device,
         threads=options.threads,
         **_data(options),
@@ -172,7 +201,9 @@ def make_config(options: argparse.Namespace) -> EvaluationConfig:
 
 def _data(options: argparse.Namespace) -> dict[str, Any]:
     """Return the fields of the config that say where the photos and labels are."""
-    if options.table in ("S1", "S2"):
+    if options.table == "5":
+        return {}
+    if options.table in ("S1", "S2", "4"):
         of_folders = ("images", "labels", "positive", "negative", "void")
         if given := [name for name in of_folders if getattr(options, name) is not None]:
             raise ValueError(
@@ -191,33 +222,52 @@ def _data(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _checkpoints(pairs: list[str] | None) -> dict[str, Path] | None:
+def _checkpoints(options: argparse.Namespace) -> dict[str, Path] | None:
     """Parse METHOD=FILE ...; None without any."""
-    from ..presets import METHODS
+    from .. import presets
+    from ..synboost import methods
 
+    pairs = options.checkpoints
     if pairs is None:
         return None
+    known = list(methods.METHODS if options.table == "4" else presets.METHODS)
     files: dict[str, Path] = {}
     for pair in pairs:
         method, _, file = pair.partition("=")
-        if method not in METHODS or not file:
-            raise ValueError(f"--checkpoints: expected METHOD=FILE, METHOD of {', '.join(METHODS)}, got {pair!r}")
+        if method not in known or not file:
+            raise ValueError(f"--checkpoints: expected METHOD=FILE, METHOD of {', '.join(known)}, got {pair!r}")
         if method in files:
             raise ValueError(f"--checkpoints: expected a method once, got {method} twice")
         files[method] = Path(file).expanduser()  # a shell does not expand it behind the equals sign
     return files
 
 
-def _prepare_outputs(options: argparse.Namespace, plan: Plan) -> None:
+def _check_figure(options: argparse.Namespace) -> None:
+    if options.figure_photos is not None and (options.figure_photos < 1 or options.figure is None):
+        raise ValueError(
+            f"--figure-photos: expected 1 or more photos for the picture of --figure, got {options.figure_photos}"
+        )
+    if options.figure is not None and options.figure.suffix.lower() not in FIGURE_SUFFIXES:
+        raise ValueError(f"--figure: expected a file {' or '.join(FIGURE_SUFFIXES)}, got {options.figure}")
+
+
+def _prepare_outputs(options: argparse.Namespace, inputs: Iterable[Path]) -> None:
     """Check that all results can be written, before they are computed."""
-    names = ("json", "csv", "csv_photos", "markdown", "html")
+    names = ("json", "csv", "csv_photos", "markdown", "html", "figure")
     files = [(f"--{name.replace('_', '-')}", getattr(options, name)) for name in names]
     files = [(name, path) for name, path in files if path is not None]
-    check_outputs(files, plan.inputs(), "give each a file of its own")
+    check_outputs(files, inputs, "give each a file of its own")
     for name, path in files:
         make_folder_of(path, name)
-    if plan.config.cache is not None:
-        make_folder(Path(plan.config.cache), "--cache")
+
+
+def _finish(options: argparse.Namespace, table: PlainTable) -> int:
+    """Write and print a table that is not of walks."""
+    _write_texts(options, table)
+    print(table.markdown())
+    for photo, failure in table.failures.items():
+        _print_failure(Path(photo), failure)
+    return 1 if table.failures else 0
 
 
 def _print_remark(remark: str) -> None:
@@ -230,34 +280,45 @@ def _print_failure(photo: Path, failure: str | None) -> None:
 
 
 def _write(options: argparse.Namespace, result: EvaluationResult) -> None:
-    """Write the files, in the first process; the report last, since reading photos may fail."""
+    """Write the files, in the first process; the pictures last, since reading photos may fail."""
     first = result.processes.first
     if first:
-        if options.json is not None:
-            write_json(options.json, result.as_dict())
-        texts = (
-            (options.csv, result.csv()),
-            (options.csv_photos, result.photos_csv()),
-            (options.markdown, result.markdown()),
-        )
-        for path, text in texts:
-            if path is not None:
-                write_text(path, text)
+        _write_texts(options, result)
+        if options.csv_photos is not None:
+            write_text(options.csv_photos, result.photos_csv())
+    try:
+        _write_pictures(options, result)
+    except Exception:
+        if first:
+            _print(options, result)  # the numbers are there, whatever became of their pictures
+        raise
+
+
+def _write_texts(options: argparse.Namespace, result: EvaluationResult | PlainTable) -> None:
+    if options.json is not None:
+        write_json(options.json, result.as_dict())
+    for path, text in ((options.csv, result.csv()), (options.markdown, result.markdown())):
+        if path is not None:
+            write_text(path, text)
+
+
+def _write_pictures(options: argparse.Namespace, result: EvaluationResult) -> None:
+    """Write report and figure in the first process, drawn by all."""
+    shown = (lambda images: progress(images, "draw")) if result.processes.first else iter
     if options.html is not None:
         from ..evaluate.report import render_report
 
-        try:
-            page = render_report(
-                result,
-                panels=options.panels,
-                progress=(lambda images: progress(images, "draw")) if first else iter,
-            )
-            if page is not None:
-                write_text(options.html, page)
-        except Exception:
-            if first:
-                _print(options, result)  # the numbers are there, whatever became of their report
-            raise
+        page = render_report(result, panels=options.panels, progress=shown)
+        if page is not None:
+            write_text(options.html, page)
+    if options.figure is not None:
+        from ..evaluate.photo_figure import draw_photos
+        from ..viz.figures import figure_bytes
+
+        figure = draw_photos(result, limit=options.figure_photos, progress=shown)
+        if figure is not None:
+            picture = figure_bytes(figure, options.figure.suffix[1:].lower())
+            atomic_write(options.figure, lambda file: file.write(picture))
 
 
 def _print(options: argparse.Namespace, result: EvaluationResult) -> None:

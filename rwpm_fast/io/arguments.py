@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from typing import Any
 
 
 def non_default_args(
@@ -22,11 +23,7 @@ def non_default_args(
         add_arguments: adds the arguments to a parser; none of them may be required.
         positional: names of optional positional arguments, in order.
     """
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    defaults = vars(parser.parse_args([]))
-    changed = {name: getattr(options, name, default) for name, default in defaults.items()}
-    changed = {name: value for name, value in changed.items() if value not in (None, defaults[name])}
+    changed = non_default_options(options, add_arguments)
     args = [str(changed.pop(name)) for name in positional if name in changed]
     for name, value in changed.items():
         option = name.replace("_", "-")
@@ -36,3 +33,19 @@ def non_default_args(
         elif not (isinstance(value, bool) or value == ""):  # an optional value that was left out
             args.append(str(value))
     return args
+
+
+def non_default_options(
+    options: argparse.Namespace, add_arguments: Callable[[argparse.ArgumentParser], None]
+) -> dict[str, Any]:
+    """Return the options that do not have their default, by attribute.
+
+    Args:
+        options: parsed options.
+        add_arguments: adds the arguments to a parser; none of them may be required.
+    """
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    defaults = vars(parser.parse_args([]))
+    changed = {name: getattr(options, name, default) for name, default in defaults.items()}
+    return {name: value for name, value in changed.items() if value not in (None, defaults[name])}
