@@ -21,13 +21,8 @@ from rwpm_fast.synboost.light_generator import LightGenerator
 
 TINY = [
     *("--scenes", "4", "--size", "32", "64", "--width", "2", "--epochs", "2", "--generator-steps", "2"),
-    *("--threads", "1"),
+    *("--threads", "1", "--holdout", "2"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def few_holdout_scenes(monkeypatch):
-    monkeypatch.setattr(cli.train, "HOLDOUT_SCENES", 2)
 
 
 @pytest.mark.parametrize("method", ["synboost", "resynthesis"])
@@ -58,7 +53,7 @@ def test_training_in_miniature(method, tmp_path, capsys):
 
 
 def test_cityscapes(cityscapes, tmp_path, capsys):  # noqa: F811
-    arguments = [*TINY[2:], "--cityscapes", str(cityscapes), "--learning-rate", "1e-3"]
+    arguments = [*TINY[2:], "--cityscapes", str(cityscapes), "--learning-rate", "1e-3", "--holdout", "0"]
     assert cli.main(["train", "synboost", "--out", str(tmp_path / "run"), *arguments]) == 0
     assert "rendered scenes" not in capsys.readouterr().err
     names = json.loads((tmp_path / "run/work/training-examples/examples.json").read_text())["names"]
@@ -106,9 +101,8 @@ def test_killed_at_any_moment(tmp_path):
 
 
 @pytest.mark.slow
-def test_ensemble_beats_entropy(tmp_path, capsys, monkeypatch):
+def test_ensemble_beats_entropy(tmp_path, capsys):
     """The documented training in miniature, in about a quarter of an hour on two cores."""
-    monkeypatch.setattr(cli.train, "HOLDOUT_SCENES", 20)
     small = ["--scenes", "150", "--generator-steps", "300", "--epochs", "3", "--half-precision"]
     assert cli.main(["train", "synboost", "--out", str(tmp_path / "run"), *small]) == 0
     rows = dict(

@@ -18,6 +18,7 @@ SMOKE = {
     "check": "check obstacle_track . --split all",
     "evaluate": "evaluate --images a.png --labels . --steps 2 --scores energy --html out/e.html",
     "submit": "submit fishyscapes in out --steps 2",
+    "train": "train resynthesis --scenes 2 --size 32 64 --width 2 --epochs 1 --generator-steps 1 --holdout 0 --out t",
     "demo": "demo --photo a.png --steps 2 --out out",
     "bench": "bench --pixels 64 --channels 4 --value-channels 1 --rounds 1 --no-memory --contenders exact-*",
     "info": "info",

@@ -290,8 +290,7 @@ def test_training_in_half_precision(pairs):
     settings = {"steps": 2, "batch": 2, "size": SIZE, "feature_network": networks.load()}
     exact = list(train_generator(built(), pairs, rng=rng(), **settings))
     generator = built()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        losses = list(train_generator(generator, pairs, rng=rng(), **settings))
+    losses = list(train_generator(generator, pairs, rng=rng(), half_precision=True, **settings))
     assert losses[0] != exact[0]
     np.testing.assert_allclose(losses[0], exact[0], rtol=0.01)
     assert all(p.dtype == torch.float32 and p.isfinite().all() for p in generator.parameters())

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..synboost.annotated import AnnotatedSource
     from ..synboost.dissimilarity_training import Epoch, TrainingSettings
     from ..synboost.features import FeatureNetwork
+    from ..synboost.pipeline import SynBoost
     from ..synboost.synthesis import Synthesis
 
 SUMMARY = "Train the dissimilarity network of SynBoost or of Image Resynthesis++, and a light generator with it."
@@ -28,7 +29,6 @@ SUMMARY = "Train the dissimilarity network of SynBoost or of Image Resynthesis++
 SMALL: dict[str, Any] = {"width": 16, "epochs": 8, "learning_rate": 1e-3}
 PUBLISHED: dict[str, Any] = {"width": 64, "epochs": 50, "learning_rate": 1e-4}
 EVERY = 10  # one photo of so many is for validation
-HOLDOUT_SCENES = 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,6 +64,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--generator-steps", type=int, default=1000, help="of the light generator's training (default: %(default)s)"
     )
+    group.add_argument(
+        "--holdout",
+        type=int,
+        default=20,
+        metavar="N",
+        help="rendered scenes to measure the result on, which no training sees; 0: none (default: %(default)s)",
+    )
     group.add_argument("--seed", type=int, default=0, help="of scenes, order and weights (default: %(default)s)")
     group.add_argument(
         "--half-precision", action="store_true", help="convolve in bfloat16: half the time on CPUs that have it"
@@ -86,6 +93,8 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError("--cityscapes: expected either --scenes or --cityscapes, got both")
     if (options.generator is None) != (options.image_encoder is None):
         raise ValueError("--image-encoder: expected --generator and --image-encoder together, got one of them")
+    if options.holdout < 0:
+        raise ValueError(f"--holdout: expected 0 or more scenes, got {options.holdout}")
     settings = _settings(options)
     sources = _sources(options)
     inputs = [options.weights, options.generator, options.image_encoder, options.vgg16, options.vgg19]
@@ -114,8 +123,8 @@ def run(options: argparse.Namespace) -> int:
             log=(lambda line: None) if quiet else (lambda line: print_above(line)),
             on_epoch=lambda epochs: _draw(epochs, options.out / "curves.png"),
         )
-        if not quiet and options.cityscapes is None:
-            _print_holdout(trained.pipeline)
+        if not quiet and options.holdout:
+            _print_holdout(trained.pipeline, options.holdout)
     if not quiet:
         print(f"weights and curves are in {options.out}")
     return 0
@@ -169,15 +178,15 @@ def _draw(epochs: list[Epoch], path: Path) -> None:
     atomic_write(path, lambda file: file.write(picture))
 
 
-def _print_holdout(pipeline: Any) -> None:
+def _print_holdout(pipeline: SynBoost, count: int) -> None:
     """Measure the method on scenes that no training has seen, and print a table."""
     from ..synboost.training_run import holdout_metrics
 
     metrics: dict[str, PixelResult] = holdout_metrics(
-        pipeline, HOLDOUT_SCENES, pipeline.size, progress=lambda numbers: progress(numbers, "hold-out scenes", "scene")
+        pipeline, count, pipeline.size, progress=lambda numbers: progress(numbers, "hold-out scenes", "scene")
     )
     rows = [
         (name, f"{result.auroc:.2%}", f"{result.ap:.2%}", f"{result.fpr95:.2%}") for name, result in metrics.items()
     ]
-    print(f"{HOLDOUT_SCENES} rendered scenes that were not trained on:", file=sys.stderr)
+    print(f"{count} rendered scenes that were not trained on:", file=sys.stderr)
     print(markdown_table(("map", "AuROC", "AP", "FPR95"), rows))
