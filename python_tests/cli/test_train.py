@@ -63,7 +63,7 @@ def test_cityscapes(cityscapes, tmp_path, capsys):  # noqa: F811
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["other"], "method: expected synboost or resynthesis, got 'other'"),
+        (["other"], "method: expected one of synboost, resynthesis, got 'other'"),
         (["synboost", "--scenes", "0"], "count: expected 1 or more scenes, got 0"),
         (["synboost", "--scenes", "1"], "expected two photos or more"),
         (["synboost", "--scenes", "4", "--cityscapes", "x"], "--cityscapes: expected either --scenes or --cityscapes"),
