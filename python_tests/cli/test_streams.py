@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -109,7 +110,10 @@ def assert_all_there(place):
     assert json.loads((place / "e.json").read_text())["failures"] == {}
 
 
-@pytest.mark.parametrize("kind", ["full", "left", "ascii", "closed"])
+slow = partial(pytest.param, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("kind", ["full", "left", slow("ascii"), slow("closed")])
 def test_work_is_done_whatever_becomes_of_the_output(place, kind):
     statuses, errors = drive(place, "out", kind, COMMANDS)
     assert_all_there(place)
@@ -130,7 +134,7 @@ def test_work_is_done_whatever_becomes_of_the_output(place, kind):
         assert "tr\\xe4ck\\udcff" in printed["check"] and all(printed.values())
 
 
-@pytest.mark.parametrize("kind", ["full", "left", "closed"])
+@pytest.mark.parametrize("kind", ["full", slow("left"), slow("closed")])
 def test_work_is_done_whatever_becomes_of_the_messages(place, kind):
     (place / "images/0.png").write_text("no picture")
     statuses, _ = drive(place, "err", kind, {"score": "score images --out maps", "bad": "score nowhere --out maps"})
