@@ -1,14 +1,17 @@
-"""What bfloat16 costs and saves in SynBoost's dissimilarity network: time of a photo, and AP.
+"""What bfloat16, channels-last memory and torch.compile cost and save in SynBoost's dissimilarity network: time of a
+photo, and AP.
 
 python -m bench.synboost_precision --root ROAD_ANOMALY [--dataset road_anomaly] [--weights FILE --width 64]
 
-The network reads photos at 256 x 512 beside a synthesis that needs no weights: every class in its mean color. Both
-precisions judge the same comparison, in turns; the median time of one thread is shown, and AP over all pixels.
+The network reads photos at 256 x 512 beside a synthesis that needs no weights: every class in its mean color. All
+variants judge the same comparison, in turns; the median time is shown, and AP over all pixels. Compilation, for which
+Inductor needs a C++ compiler, is part of no time.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +20,7 @@ from statistics import median
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from rwpm_fast import Scorer, networks
 from rwpm_fast.benchmark import machine
@@ -33,8 +36,37 @@ from rwpm_fast.synboost.dissimilarity import CLASSES, DissimilarityNet
 from rwpm_fast.synboost.features import NetworkFeatures
 from rwpm_fast.synboost.pipeline import SynBoost
 
-SUMMARY = "Time and AP of SynBoost's dissimilarity network in float32 and in bfloat16."
-PRECISIONS = ("float32", "bfloat16")
+SUMMARY = "Time and AP of SynBoost's dissimilarity network by precision, memory format and compiler."
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A way to run the network.
+
+    Attributes:
+        precision: of :class:`~rwpm_fast.synboost.pipeline.SynBoost`, which runs bfloat16 in channels-last memory.
+        channels_last: lay out the weights of convolutions channels-last, by which their results are too.
+        compiled: by torch.compile with its default, Inductor.
+    """
+
+    precision: str
+    channels_last: bool = False
+    compiled: bool = False
+
+    def prepare(self, network: DissimilarityNet) -> nn.Module:
+        """Return the network as it runs; the one given stays as it is."""
+        if self.channels_last:
+            network = copy.deepcopy(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return torch.compile(network) if self.compiled else network
+
+
+VARIANTS = {
+    "float32": Variant("float32"),
+    "float32, channels-last": Variant("float32", channels_last=True),
+    "bfloat16": Variant("bfloat16"),
+    "float32, channels-last, compiled": Variant("float32", channels_last=True, compiled=True),
+    "bfloat16, compiled": Variant("bfloat16", compiled=True),
+}
 
 
 class MeanColors:
@@ -53,10 +85,10 @@ class MeanColors:
 
 @dataclass
 class Measured:
-    """What one precision gave.
+    """What one variant gave.
 
     Attributes:
-        seconds: of the network, by photo.
+        seconds: of the network, by photo and round.
         probability: metrics of the network's own map.
         score: metrics of its average with the uncertainty maps.
     """
@@ -76,6 +108,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", type=Path, metavar="DIR", help="folder of the data set")
     parser.add_argument("--dataset", default="road_anomaly", help="(default: %(default)s)")
     parser.add_argument("--photos", type=int, default=12, metavar="N", help="the first N (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=1, help="turns for each photo (default: %(default)s)")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="of the network (default: drawn at random)")
     parser.add_argument("--width", type=int, default=64, help="of the network (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="threads to use (default: %(default)s)")
@@ -84,56 +117,62 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     if options.root is None:
         raise ValueError("--root: expected the folder of a data set with labels; AP is that of its photos")
+    for name, count in (("--photos", options.photos), ("--rounds", options.rounds)):
+        if count < 1:
+            raise ValueError(f"{name}: expected 1 or more, got {count}")
     set_threads(options.threads, "--threads")
     frames = open_dataset(options.dataset, options.root).frames[: options.photos]
     torch.manual_seed(0)
     weights = options.weights
     network = DissimilarityNet.load(weights, width=options.width) if weights else DissimilarityNet(width=options.width)
-    found = measure(network, frames)
+    found = measure(network, frames, rounds=options.rounds)
     provenance = Provenance(
         command=shareable(["python", "-m", "bench.synboost_precision", *non_default_args(options, add_arguments)]),
         machine=machine.facts(),
         limits={},
-        rounds=len(frames),
+        rounds=options.rounds,
     )
     print(f"`{provenance.command}`\n\n{provenance.where}; {provenance.versions}\n\n{table(found)}")
     return 0
 
 
-def measure(network: DissimilarityNet, frames: Sequence[Frame]) -> dict[str, Measured]:
-    """Judge every photo in both precisions. The first photo is judged once more, before, to warm up."""
+def measure(network: DissimilarityNet, frames: Sequence[Frame], *, rounds: int = 1) -> dict[str, Measured]:
+    """Judge every photo in all variants. The first photo is judged once more, before, to compile and warm up."""
     segmentation = networks.load("compact")
+    scorer, features = Scorer(segmentation), NetworkFeatures(segmentation)
     pipelines = {
-        precision: SynBoost(
-            segmentation=Scorer(segmentation),
+        name: SynBoost(
+            segmentation=scorer,
             synthesis=MeanColors(),
-            dissimilarity=network,
-            features=NetworkFeatures(segmentation),
-            precision=precision,
+            dissimilarity=variant.prepare(network),
+            features=features,
+            precision=variant.precision,
         )
-        for precision in PRECISIONS
+        for name, variant in VARIANTS.items()
     }
-    found = {precision: Measured() for precision in PRECISIONS}
+    found = {name: Measured() for name in VARIANTS}
     for index, frame in enumerate(progress(frames, "photos")):
         photo, labels = frame.read()
-        scorer = pipelines["float32"].segmentation
-        comparison = pipelines["float32"].compare(photo, scorer.analyze(photo))
+        comparison = next(iter(pipelines.values())).compare(photo, scorer.analyze(photo))
         small = torch.from_numpy(labels)[None, None].float()
         small = F.interpolate(small, comparison.class_map.shape, mode="nearest-exact")[0, 0].byte()
-        for precision, pipeline in pipelines.items():
-            if not index:
+        if not index:
+            for pipeline in pipelines.values():
                 pipeline.judge(comparison)
-            result = pipeline.judge(comparison)
-            measured = found[precision]
-            measured.seconds.append(result.seconds.dissimilarity)
-            measured.probability.update(result.probability.float(), small)
-            measured.score.update(result.score, labels)
+        for turn in range(rounds):
+            for name, pipeline in pipelines.items():
+                result = pipeline.judge(comparison)
+                measured = found[name]
+                measured.seconds.append(result.seconds.dissimilarity)
+                if not turn:
+                    measured.probability.update(result.probability.float(), small)
+                    measured.score.update(result.score, labels)
     return found
 
 
 def table(found: Mapping[str, Measured]) -> str:
-    """A line a precision: seconds, and AP in percent."""
-    header = ["precision", "s", "AP of the probability", "AP of the score"]
+    """A line a variant: seconds, and AP in percent."""
+    header = ["variant", "s", "AP of the probability", "AP of the score"]
     return markdown_table(
         header,
         (

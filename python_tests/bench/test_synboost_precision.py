@@ -1,4 +1,4 @@
-"""What bfloat16 costs and saves, of a narrow network and a rendered scene."""
+"""What the variants of a narrow network cost and save, of a rendered scene; nothing is compiled for it."""
 
 import numpy as np
 import pytest
@@ -6,10 +6,11 @@ import torch
 from PIL import Image
 
 from bench import synboost_precision
-from bench.synboost_precision import MeanColors
+from bench.synboost_precision import VARIANTS, MeanColors
 from rwpm_fast.data import folders
 from rwpm_fast.scenes import render_holdout_scene
 from rwpm_fast.synboost.dissimilarity import DissimilarityNet
+from rwpm_fast.synboost.pipeline import SynBoost
 
 
 def test_mean_colors(monkeypatch):
@@ -25,27 +26,65 @@ def test_mean_colors(monkeypatch):
     torch.testing.assert_close(painted, wanted.expand(1, 3, 2, 4))
 
 
-def test_both_precisions_are_measured(tmp_path):
+def test_variants_take_turns(tmp_path, monkeypatch):
     for part in ("images", "labels"):
         (tmp_path / part).mkdir()
     photo, labels = render_holdout_scene(1000, size=(48, 96))
     labels[20:30, 20:40] = 1
     Image.fromarray(photo).save(tmp_path / "images/a.png")
     Image.fromarray(labels.astype(np.uint8)).save(tmp_path / "labels/a.png")
+    turns, compiled = [], []
+    monkeypatch.setattr(torch, "compile", lambda module: compiled.append(module) or module)
+    judge = SynBoost.judge
+
+    def noted(pipeline, comparison):
+        turns.append((pipeline.dissimilarity, pipeline.precision))
+        return judge(pipeline, comparison)
+
+    monkeypatch.setattr(SynBoost, "judge", noted)
     torch.manual_seed(0)
-    found = synboost_precision.measure(
-        DissimilarityNet(width=4), folders(tmp_path / "images", tmp_path / "labels").frames
-    )
-    assert list(found) == ["float32", "bfloat16"]
+    network = DissimilarityNet(width=4)
+    found = synboost_precision.measure(network, folders(tmp_path / "images", tmp_path / "labels").frames, rounds=2)
+    assert turns == 3 * turns[:5]  # the first time to warm up
+    networks, precisions = zip(*turns[:5], strict=True)
+    assert precisions == ("float32", "float32", "bfloat16", "float32", "bfloat16")
+    assert [each is network for each in networks] == [True, False, True, False, True]
+    assert compiled == list(networks[3:])
     for measured in found.values():
-        assert len(measured.seconds) == 1 and measured.seconds[0] > 0
-    exact, fast = (measured.score.compute().ap for measured in found.values())
-    assert 0 < exact < 1 and exact == pytest.approx(fast, abs=0.01)
+        assert len(measured.seconds) == 2 and min(measured.seconds) > 0
+        assert measured.score.compute().positives == (labels == 1).sum()  # counted once, not by round
+    exact, *others = (measured.score.compute().ap for measured in found.values())
+    assert 0 < exact < 1 and others == pytest.approx(4 * [exact], abs=0.01)
     lines = synboost_precision.table(found).splitlines()
-    assert lines[0] == "| precision | s | AP of the probability | AP of the score |"
-    assert lines[2].startswith("| float32 | ") and lines[3].startswith("| bfloat16 | ")
+    assert lines[0] == "| variant | s | AP of the probability | AP of the score |"
+    names = ["float32", "float32, channels-last", "bfloat16", "float32, channels-last, compiled", "bfloat16, compiled"]
+    assert [line.split(" | ")[0] for line in lines[2:]] == [f"| {name}" for name in names]
+
+
+def test_channels_last_passes_through_the_network():
+    torch.manual_seed(0)
+    network = DissimilarityNet(width=4)
+    ours = VARIANTS["float32, channels-last"].prepare(network)
+    layouts = {}
+    for name, module in ours.named_modules():
+        if isinstance(module, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
+            module.register_forward_hook(lambda _, inputs, result, name=name: layouts.update({name: result}))
+    photos, semantic = torch.rand(1, 3, 32, 64), torch.rand(1, 19, 32, 64)
+    with torch.no_grad():
+        got, wanted = (each(photos, photos, semantic, photos) for each in (ours, network))
+    torch.testing.assert_close(got, wanted)
+    assert len(layouts) > 30
+    last = torch.channels_last
+    assert [name for name, result in layouts.items() if not result.is_contiguous(memory_format=last)] == []
+    assert not network.decoder[0].second.weight.is_contiguous(memory_format=last)
 
 
 def test_a_data_set_is_needed(capsys):
     assert synboost_precision.main([]) == 2
     assert "--root: expected the folder of a data set" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--photos", "--rounds"])
+def test_at_least_one(option, tmp_path, capsys):
+    assert synboost_precision.main(["--root", str(tmp_path), option, "0"]) == 2
+    assert f"{option}: expected 1 or more, got 0" in capsys.readouterr().err
