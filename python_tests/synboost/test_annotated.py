@@ -56,8 +56,9 @@ def test_objects_are_numbered_where_they_are_seen():
 
 
 def test_names_differ():
-    names = {source.name for seed in (0, 1) for source in scene_sources(3, seed)}
-    assert len(names) == 6
+    sizes = (64, 128), (128, 64)
+    names = {source.name for seed in (0, 1) for size in sizes for source in scene_sources(3, seed, size)}
+    assert len(names) == 12
 
 
 @pytest.mark.parametrize(

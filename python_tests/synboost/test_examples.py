@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from python_tests.synboost.parts import RESYNTHESIS, SIZE, dissimilarity, small_pipeline
+from python_tests.synboost.parts import RESYNTHESIS, SIZE, Posterized, dissimilarity, small_pipeline
+from python_tests.tiny_network import TinyNetwork
+from rwpm_fast import Scorer
 from rwpm_fast.synboost import examples as module
 from rwpm_fast.synboost.annotated import Annotated, scene_sources
 from rwpm_fast.synboost.examples import KINDS, MANIFEST, ExampleFolder, prepare_examples
@@ -119,21 +123,81 @@ def test_missing_examples(pipeline, folder):
     assert [source.reads for source in counted] == [0, 0, 1] and gone.exists()
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "flipped", "other arrays"])
+def damaged(content: bytes, damage: str) -> bytes:
+    """Return the content of an example's file, damaged in some way."""
+    with np.load(io.BytesIO(content)) as file:
+        arrays = dict(file)
+    written = io.BytesIO()
+    if damage == "one array":
+        np.save(written, arrays["labels"])
+        return written.getvalue()
+    changes = {
+        "other arrays": {name: np.zeros(3) for name in module._FIELDS},
+        "two formats": {"format": np.array([1, 1])},
+        "other labels": {"labels": arrays["labels"] + np.uint8(2)},
+        "other classes": {"class_map": arrays["class_map"] | np.uint8(64)},
+    }
+    if damage in changes:
+        np.savez_compressed(written, **arrays | changes[damage])
+        return written.getvalue()
+    # In the directory at the end of the zip file, offsets from the record of its first entry.
+    record = content.index(b"PK\x01\x02")
+    places = {"flipped": len(content) // 2, "encrypted": record + 8, "unknown compression": record + 10}
+    if damage in places:
+        place = places[damage]
+        return content[:place] + bytes([content[place] ^ 255]) + content[place + 1 :]
+    return {"cut": content[: len(content) // 2], "empty": b""}[damage]
+
+
+DAMAGES = [
+    *("cut", "empty", "flipped", "encrypted", "unknown compression"),
+    *("one array", "other arrays", "two formats", "other labels", "other classes"),
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_examples(pipeline, folder, damage):
     file = folder / f"{SCENES[0].name}_void.npz"
-    content = file.read_bytes()
-    if damage == "flipped":
-        middle = len(content) // 2
-        content = content[:middle] + bytes([content[middle] ^ 255]) + content[middle + 1 :]
-    content = {"cut": content[: len(content) // 2], "empty": b""}.get(damage, content)
-    file.write_bytes(content)
-    if damage == "other arrays":
-        np.savez(file, format=np.array(1), made_with=np.array(""), **{name: np.zeros(3) for name in module._FIELDS})
+    file.write_bytes(damaged(file.read_bytes(), damage))
     found = ExampleFolder(folder)
     with pytest.raises(ValueError, match=rf"{file.name}: damaged \(.*\); delete it, and prepare the examples again"):
         found[found.names.index(file.stem)]
     assert len(prepare_examples(pipeline, SCENES, folder)[1].labels) == SIZE[0]  # makes it again
+
+
+def test_a_file_that_cannot_be_read_is_not_damaged(pipeline, folder, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    before = {file: file.read_bytes() for file in folder.iterdir()}
+    with monkeypatch.context() as patch:
+        patch.setattr(module.Path, "read_bytes", refuse)
+        with pytest.raises(PermissionError, match="Permission denied"):
+            prepare_examples(pipeline, SCENES, folder)
+    assert {file: file.read_bytes() for file in folder.iterdir()} == before
+
+
+def test_an_example_of_other_settings_than_the_list(folder):
+    name = f"{SCENES[1].name}_void"
+    found = ExampleFolder(folder)
+    file = found.path(name)
+    module._write(file, found[found.names.index(name)], "other settings")
+    with pytest.raises(ValueError, match=f"{file.name} was made with other networks or settings than .*{MANIFEST}"):
+        found[found.names.index(name)]
+
+
+class Wrong(Counted):
+    """A source whose labels are beyond Cityscapes' ids."""
+
+    def read(self) -> Annotated:
+        annotated = super().read()
+        return replace(annotated, label_map=annotated.label_map + np.uint8(100))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_wrong_annotations_name_the_photo(pipeline, tmp_path, kind):
+    with pytest.raises(ValueError, match=f"{SCENES[1].name}: label_map: expected"):
+        prepare_examples(pipeline, [Wrong(SCENES[1])], tmp_path, kinds=[kind])
 
 
 @pytest.mark.parametrize("content", ["{", "{}", '{"format": 0}', "[]"])
@@ -143,14 +207,36 @@ def test_damaged_list(folder, content):
         ExampleFolder(folder)
 
 
+class Renamed(TinyNetwork):
+    name = "renamed"
+
+
+def drawing() -> Posterized:
+    """A synthesis with a source of noise."""
+    synthesis = Posterized()
+    synthesis.rng = torch.Generator()
+    return synthesis
+
+
 @pytest.mark.parametrize(
     "settings",
-    [{"minmax": "legacy"}, {"quantized": True}, {"size": (64, 64)}],
-    ids=["minmax", "quantized", "size"],
+    [
+        *({"minmax": "legacy"}, {"quantized": True}, {"size": (64, 64)}),
+        {"segmentation": Scorer(TinyNetwork(), walk_padding=False)},
+        {"segmentation": Scorer(Renamed())},
+        {"synthesis": drawing()},
+    ],
+    ids=["minmax", "quantized", "size", "walk padding", "network", "sampling"],
 )
 def test_examples_made_with_other_settings(folder, settings):
     with pytest.raises(ValueError, match="made with other networks or settings; give a new folder"):
         prepare_examples(small_pipeline(**settings), SCENES, folder)
+
+
+def test_examples_made_with_another_version(pipeline, folder, monkeypatch):
+    monkeypatch.setattr(module, "__version__", "0.0.0")
+    with pytest.raises(ValueError, match="made with other networks or settings"):
+        prepare_examples(pipeline, SCENES, folder)
 
 
 def test_examples_made_with_other_weights(folder):

@@ -3,7 +3,8 @@ rendered scenes in its form."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -53,6 +54,28 @@ class AnnotatedSource(Protocol):
         ...
 
 
+@contextmanager
+def naming(source: AnnotatedSource) -> Iterator[None]:
+    """Put the name of a photo before the message of an error that its annotations cause.
+
+    Raises:
+        ImageError: as it is, since it names the file.
+        TypeError: with the name.
+        ValueError: with the name.
+
+    Example:
+        >>> with naming(source):
+        ...     classes = train_ids(source.read().label_map)
+    """
+    try:
+        yield
+    except ImageError:
+        raise
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{source.name}: {error}") from error
+
+
 @dataclass(frozen=True)
 class SceneSource:
     """A rendered scene: unknown objects have the label id of dynamic ones, 5, and the hood of the ego vehicle has its
@@ -70,8 +93,9 @@ class SceneSource:
 
     @property
     def name(self) -> str:
-        """Seed and number."""
-        return f"scene{self.seed}-{self.number:05d}"
+        """Seed, number and size: the same scene of another size is another photo."""
+        height, width = self.size
+        return f"scene{self.seed}-{self.number:05d}-{height}x{width}"
 
     def read(self) -> Annotated:
         """Render the scene; equal sources give equal bits."""

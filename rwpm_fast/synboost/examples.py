@@ -12,8 +12,8 @@ and the synthesis finds the edges in the altered class map, as it does at infere
 
 from __future__ import annotations
 
+import io
 import json
-import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -23,19 +23,22 @@ from typing import Any, Literal, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..data.frames import VOID
+from .. import __version__
+from ..data.frames import ANOMALY, VOID
 from ..io.files import atomic_write, write_json
 from ..io.text import listed
 from ..networks.digest import weights_digest
 from ..ops.maps import Walk
 from ..scoring.scorer import Analysis
 from . import collective
-from .annotated import Annotated, AnnotatedSource
+from .annotated import Annotated, AnnotatedSource, naming
+from .dissimilarity import CLASSES
+from .identity import part_identity
 from .labels import class_weights, swap_instances, train_ids, void_labels
 from .pipeline import Comparison, SynBoost
+from .synthesis import resize_labels
 
 Kind = Literal["swapped", "void"]
 KINDS: tuple[Kind, ...] = ("swapped", "void")
@@ -75,6 +78,7 @@ class ExampleFolder(Sequence[Example]):
         names: of the examples, in order.
         size: height and width of their maps.
         class_weights: of inliers and anomalies over all of them; see :func:`rwpm_fast.synboost.labels.class_weights`.
+        made_with: describes the networks and settings that they were made with.
 
     Raises:
         FileNotFoundError: the folder has no finished list of examples, or one of them is missing.
@@ -98,6 +102,7 @@ class ExampleFolder(Sequence[Example]):
             self.names: list[str] = content["names"]
             height, width = content["size"]
             inlier, anomaly = content["class_weights"]
+            self.made_with: str = content["made_with"]
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"{manifest} cannot be used ({error}); delete it and prepare the examples again"
@@ -122,12 +127,17 @@ class ExampleFolder(Sequence[Example]):
 
         Raises:
             FileNotFoundError: its file is gone.
-            ValueError: its file is damaged, or of another size than the others.
+            ValueError: its file is damaged, of another size than the others, or made with other networks or settings.
+            OSError: its file cannot be read.
         """
         if isinstance(index, slice):
             return [self[number] for number in range(*index.indices(len(self)))]
         path = self.path(self.names[index])
-        example = _read(path)[0]
+        example, made_with = _read(path)
+        if made_with != self.made_with:
+            raise ValueError(
+                f"{path} was made with other networks or settings than {self.folder / MANIFEST}; {_WAY_OUT}"
+            )
         if example.labels.shape != self.size:
             raise ValueError(f"{path}: expected {list(self.size)} pixels, got {list(example.labels.shape)}; {_WAY_OUT}")
         return example
@@ -178,11 +188,14 @@ def prepare_examples(
         missing = [kind for kind in kinds if not _is_there(_path(folder, _name(source, kind)), made_with)]
         if not missing:
             continue
-        annotated = source.read()
-        analysis = pipeline.segmentation.analyze(annotated.photo)
+        with naming(source):
+            annotated = source.read()
+            analysis = pipeline.segmentation.analyze(annotated.photo)
         for kind in missing:
             rng = np.random.default_rng([seed, zlib.crc32(source.name.encode())])
-            _write(_path(folder, _name(source, kind)), _example(pipeline, annotated, analysis, kind, rng), made_with)
+            with naming(source):
+                example = _example(pipeline, annotated, analysis, kind, rng)
+            _write(_path(folder, _name(source, kind)), example, made_with)
     collective.wait()
     if collective.rank() == 0:
         _write_manifest(folder, pipeline, [_name(source, kind) for source in sources for kind in kinds], made_with)
@@ -212,13 +225,12 @@ def _example(
         class_map = train_ids(altered)
         labels[class_map == VOID] = VOID
         comparison = pipeline.compare(annotated.photo, analysis, class_map)
-    small = F.interpolate(torch.from_numpy(labels)[None, None].float(), pipeline.size, mode="nearest-exact")
     return Example(
         image=comparison.image.cpu().numpy(),
         synthesis=_bytes(comparison.synthesis),
         class_map=comparison.class_map.to(torch.uint8).cpu().numpy(),
         maps=_bytes(_stacked(comparison)),
-        labels=small[0, 0].to(torch.uint8).numpy(),
+        labels=resize_labels(torch.from_numpy(labels)[None], pipeline.size)[0].to(torch.uint8).numpy(),
     )
 
 
@@ -240,21 +252,17 @@ def _path(folder: Path, name: str) -> Path:
 
 
 def _fingerprint(pipeline: SynBoost, seed: int) -> str:
-    """Text that differs where examples would: digests of weights, and settings."""
-    modules = {
-        "segmentation": pipeline.segmentation.network,
-        "synthesis": pipeline.synthesis,
-        "features": pipeline.features,
-    }
-    walk = pipeline.segmentation.walk
+    """Text that differs where examples would: what made them, its weights and its settings."""
+    segmentation = pipeline.segmentation
+    walk = segmentation.walk
     settings: dict[str, Any] = {
-        name: weights_digest(module) if isinstance(module, nn.Module) else type(module).__name__
-        for name, module in modules.items()
-    }
-    settings |= {
-        "synthesis_size": list(pipeline.synthesis.size),
-        "walk": asdict(walk.settings) if isinstance(walk, Walk) else repr(walk),
-        "walk_values": pipeline.segmentation.walk_values,
+        "version": __version__,
+        "network": [segmentation.network.name, weights_digest(segmentation.network)],
+        "synthesis": part_identity(pipeline.synthesis),
+        "features": part_identity(pipeline.features),
+        "walk": asdict(walk.settings) if isinstance(walk, Walk) else part_identity(walk),
+        "walk_values": segmentation.walk_values,
+        "walk_padding": segmentation.walk_padding,
         "minmax": pipeline.minmax,
         "quantized": pipeline.quantized,
         "size": list(pipeline.size),
@@ -291,22 +299,33 @@ def _read(path: Path) -> tuple[Example, str]:
 
     Raises:
         FileNotFoundError: there is no such file.
+        OSError: it cannot be read, which says nothing about what is in it.
         ValueError: the file is damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if int(file["format"]) != _FORMAT:
-                raise ValueError(f"it has format {int(file['format'])}, not {_FORMAT}")
-            example = Example(*(file[name] for name in _FIELDS))
-            made_with = str(file["made_with"])
+        content = path.read_bytes()
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} is missing; prepare the examples again, which makes what is missing") from None
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    try:
+        return _parsed(content)
+    except Exception as error:  # zipfile and NumPy raise a dozen kinds for bytes that were changed
         raise ValueError(f"{path}: damaged ({error}); {_WAY_OUT}") from error
+
+
+def _parsed(content: bytes) -> tuple[Example, str]:
+    """Take an example from the bytes of a file; any error means that they are not those of one."""
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+        if int(file["format"]) != _FORMAT:
+            raise ValueError(f"it has format {int(file['format'])}, not {_FORMAT}")
+        example = Example(*(file[name] for name in _FIELDS))
+        made_with = str(file["made_with"])
     shape = example.labels.shape
     wanted = Example(*(np.empty((*channels, *shape), np.uint8) for channels in ((3,), (3,), (), (3,), ())))
     for name, values in vars(wanted).items():
         got: np.ndarray = getattr(example, name)
         if got.dtype != values.dtype or got.shape != values.shape:
-            raise ValueError(f"{path}: damaged ({name} is {got.dtype} {list(got.shape)}); {_WAY_OUT}")
+            raise ValueError(f"{name} is {got.dtype} {list(got.shape)}")
+    for name, ids, last in (("labels", example.labels, ANOMALY), ("class_map", example.class_map, CLASSES - 1)):
+        if ((ids > last) & (ids != VOID)).any():
+            raise ValueError(f"{name} has values beyond 0 to {last} and {VOID}")
     return example, made_with

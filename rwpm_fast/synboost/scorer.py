@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..networks import MaskLogits
-from ..networks.digest import weights_digest
 from ..ops.stopwatch import Stopwatch
 from ..scoring.prediction import Prediction, average_views
 from ..scoring.scorer import Analysis, Embedded, MapWalk, Scorer
+from .identity import part_identity
 from .methods import DISSIMILARITY, score_names
 from .pipeline import SynBoost, SynBoostResult
 
@@ -130,7 +130,7 @@ class SynBoostScorer(Scorer):
         return {
             "method": self.method,
             "chain": {
-                **{name: _part_identity(part) for name, part in parts.items()},
+                **{name: part_identity(part) for name, part in parts.items()},
                 "weights": list(pipeline.weights),
                 "minmax": pipeline.minmax,
                 "quantized": pipeline.quantized,
@@ -173,16 +173,3 @@ class SynBoostScorer(Scorer):
     @property
     def _walks_segmentation(self) -> bool:
         return super()._walks_segmentation and self._walks != "score"
-
-
-def _part_identity(part: Any) -> dict[str, Any] | None:
-    """Describe a part of the chain: its class, its simple settings, and its weights."""
-    if part is None:
-        return None
-    settings = {
-        name: repr(value)
-        for name, value in sorted(getattr(part, "__dict__", {}).items())
-        if name != "training" and isinstance(value, (str, bool, int, float, tuple))
-    }
-    weights = {"weights": weights_digest(part)} if isinstance(part, nn.Module) else {}
-    return {"class": type(part).__qualname__, "settings": settings, **weights}
