@@ -180,9 +180,35 @@ def test_checkpoints_of_other_trainings(tmp_path):
         train_dissimilarity(network(), TRAINING, VALIDATION, replace(FAST, batch=3), checkpoint=file)
     with pytest.raises(ValueError, match=r"t\.pt is of another network"):
         train_dissimilarity(network(**RESYNTHESIS), TRAINING, VALIDATION, FAST, checkpoint=file)
+    with pytest.raises(ValueError, match=r"other examples \(number for training\); delete it to start anew"):
+        train_dissimilarity(network(), TRAINING[:4], VALIDATION, FAST, checkpoint=file)
+    with pytest.raises(ValueError, match=r"other examples \(number for validation\); delete it"):
+        train_dissimilarity(network(), TRAINING, VALIDATION[:1], FAST, checkpoint=file)
+    with pytest.raises(ValueError, match=r"epochs: expected the 2 or more that .*t\.pt has, got 1; delete it"):
+        train_dissimilarity(network(), TRAINING, VALIDATION, replace(FAST, epochs=1), checkpoint=file)
     file.write_bytes(file.read_bytes()[:2000])
     with pytest.raises(ValueError, match=r"t\.pt is damaged .*; delete it to start anew"):
         train_dissimilarity(network(), TRAINING, VALIDATION, FAST, checkpoint=file)
+
+
+class Folder(list):
+    """Examples that know what they are, as those of a folder do."""
+
+    def __init__(self, examples, names="abcde", made_with="these networks"):
+        super().__init__(examples)
+        self.names, self.made_with, self.class_weights = list(names[: len(examples)]), made_with, (1.5, 4.0)
+
+
+def test_checkpoints_of_other_folders(tmp_path):
+    def train(training, validation):
+        train_dissimilarity(network(), training, validation, replace(FAST, epochs=1), checkpoint=tmp_path / "t.pt")
+
+    train(Folder(TRAINING), Folder(VALIDATION))
+    train(Folder(TRAINING), Folder(VALIDATION))
+    with pytest.raises(ValueError, match=r"other examples \(names for training\)"):
+        train(Folder(TRAINING, names="fghij"), Folder(VALIDATION))
+    with pytest.raises(ValueError, match=r"other examples \(making for validation\)"):
+        train(Folder(TRAINING), Folder(VALIDATION, made_with="others"))
 
 
 @pytest.mark.parametrize(
@@ -204,6 +230,35 @@ def test_bad_settings(settings, message):
 def test_no_examples():
     with pytest.raises(ValueError, match="validation: expected one or more examples, got none"):
         train_dissimilarity(network(), TRAINING, [], FAST)
+
+
+@pytest.mark.parametrize("name", ["training", "validation"])
+def test_examples_without_labels(name, tmp_path):
+    void = [replace(one, labels=np.full(SIZE, 255, np.uint8)) for one in VALIDATION]
+    sets = {"training": TRAINING, "validation": VALIDATION} | {name: void}
+    settings = replace(FAST, class_weights=(1.0, 1.0))
+    with pytest.raises(ValueError, match=f"{name}: expected pixels labeled 0 or 1, got none in 2 examples"):
+        train_dissimilarity(network(), **sets, settings=settings, checkpoint=tmp_path / "t.pt")
+    assert not list(tmp_path.iterdir())
+
+
+def test_validation_loss_that_is_not_finite(tmp_path, monkeypatch):
+    monkeypatch.setattr(_Run, "_validate", lambda self, examples: (math.nan, 0.5))
+    with pytest.raises(FloatingPointError, match="the validation loss is nan in epoch 1; the learning rate"):
+        train_dissimilarity(network(), TRAINING, VALIDATION, FAST, checkpoint=tmp_path / "t.pt")
+    assert not list(tmp_path.iterdir())
+
+
+def test_scores_of_the_validation_keep_their_digits():
+    """Scores that half precision would round to one value are told apart."""
+
+    class Fixed(_Module):
+        def forward(self, batch):
+            score = 0.9 + 1e-5 * (batch.labels == 1)[:, None].float()
+            return score, torch.cat([1 - score, score], dim=1).log()
+
+    run = _Run(Fixed(network(), None), FAST, torch.tensor([1.0, 1.0]))
+    assert run._validate(VALIDATION)[1] == 1
 
 
 def test_loss_that_is_not_finite():

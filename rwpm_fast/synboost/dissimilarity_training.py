@@ -203,8 +203,9 @@ def train_dissimilarity(
 
     Raises:
         TypeError: a setting is no number.
-        ValueError: no examples, a setting out of range, or a checkpoint that is damaged or of another training.
-        FloatingPointError: the loss is not finite.
+        ValueError: no examples, or none with a pixel that is not void; a checkpoint that is damaged, of another network
+            or settings, of other examples, or of more epochs.
+        FloatingPointError: the loss is not finite, of a step or of the validation.
         OSError: the checkpoint cannot be written.
 
     Example:
@@ -215,9 +216,17 @@ def train_dissimilarity(
     for name, examples in (("training", training), ("validation", validation)):
         if not len(examples):
             raise ValueError(f"{name}: expected one or more examples, got none")
+        if not any((example.labels != VOID).any() for example in examples):
+            raise ValueError(f"{name}: expected pixels labeled 0 or 1, got none in {len(examples)} examples")
     weights = settings.class_weights or _class_weights(training)
     path = None if checkpoint is None else Path(checkpoint)
-    run = _Run(_Module(network, ensemble), settings, torch.tensor(weights, device=device_of(network)), path)
+    run = _Run(
+        _Module(network, ensemble),
+        settings,
+        torch.tensor(weights, device=device_of(network)),
+        path,
+        {"class weights": list(weights), **_identity("training", training), **_identity("validation", validation)},
+    )
     run.resume()
     batches = math.ceil(len(training) / settings.batch)
     while run.progress.epoch < settings.epochs:
@@ -244,12 +253,26 @@ def train_dissimilarity(
 
 
 class _Run:
-    """A training under way."""
+    """A training under way.
+
+    Args:
+        module: what is trained.
+        settings: of the training.
+        class_weights: [2], on the module's device.
+        checkpoint: file of the state; None for none.
+        examples: what the training is of, plain data that a checkpoint must agree with.
+    """
 
     def __init__(
-        self, module: _Module, settings: TrainingSettings, class_weights: Tensor, checkpoint: Path | None
+        self,
+        module: _Module,
+        settings: TrainingSettings,
+        class_weights: Tensor,
+        checkpoint: Path | None = None,
+        examples: Mapping[str, Any] | None = None,
     ) -> None:
         self.module, self.settings, self.class_weights, self.checkpoint = module, settings, class_weights, checkpoint
+        self.examples = dict(examples or {})
         self.parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.Adam(self.parameters, lr=settings.learning_rate, betas=BETAS)
         self.scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
@@ -278,11 +301,7 @@ class _Run:
         self._share_gradients()
         self.optimizer.step()
         value = collective.summed(loss.detach() / total).item()
-        if not math.isfinite(value):
-            raise FloatingPointError(
-                f"the loss is {value} in epoch {self.progress.epoch + 1}; the learning rate "
-                f"{self.settings.learning_rate:g} may be too high"
-            )
+        self._check_finite("loss", value)
         self.progress.batches += 1
         self.progress.loss += value
 
@@ -291,6 +310,7 @@ class _Run:
         progress = self.progress
         rate = self.optimizer.param_groups[0]["lr"]
         loss, ap = self._validate(validation)
+        self._check_finite("validation loss", loss)
         self.scheduler.step(loss)
         if loss < progress.best_loss:
             progress.best_loss = loss
@@ -305,6 +325,7 @@ class _Run:
             return
         content = {
             "settings": asdict(self.settings),
+            "examples": self.examples,
             "progress": vars(self.progress),
             "module": self.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -316,18 +337,26 @@ class _Run:
         """Go on from the checkpoint, if there is one.
 
         Raises:
-            ValueError: it is damaged, or of another training.
+            ValueError: it is damaged, of another training, or further than this one is to go.
         """
         if self.checkpoint is None or not self.checkpoint.exists():
             return
         way_out = "delete it to start anew"
         try:
             content = torch.load(self.checkpoint, map_location=self.class_weights.device, weights_only=True)
-            settings, progress = content["settings"], _Progress(**content["progress"])
+            settings, examples = content["settings"], dict(content["examples"])
+            progress = _Progress(**content["progress"])
         except Exception as error:
             raise ValueError(f"checkpoint: {self.checkpoint} is damaged ({error}); {way_out}") from error
         if other := _differing(settings, asdict(self.settings)):
             raise ValueError(f"checkpoint: {self.checkpoint} is of a training with other settings ({other}); {way_out}")
+        if other := ", ".join(name for name in self.examples if examples.get(name) != self.examples[name]):
+            raise ValueError(f"checkpoint: {self.checkpoint} is of a training with other examples ({other}); {way_out}")
+        if progress.epoch > self.settings.epochs:
+            raise ValueError(
+                f"epochs: expected the {progress.epoch} or more that {self.checkpoint} has, got "
+                f"{self.settings.epochs}; {way_out}"
+            )
         try:
             self.module.load_state_dict(content["module"])
             self.optimizer.load_state_dict(content["optimizer"])
@@ -360,13 +389,20 @@ class _Run:
             batch = Batch.collate([examples[index]], [False], sums.device)
             score, loss, weight = self._score(batch)
             sums += torch.stack([loss * weight, weight])
-            scores.append(score[0, 0].half().cpu())
+            scores.append(score[0, 0].float().cpu())
             labels.append(batch.labels[0].to(torch.uint8).cpu())
         loss, weight = collective.summed(sums).tolist()
         metrics = PixelMetrics()
         for score, label in collective.gathered(list(zip(scores, labels, strict=True))):
-            metrics.update(score.float().numpy(), label.numpy())
+            metrics.update(score.numpy(), label.numpy())
         return loss / max(weight, torch.finfo(torch.float64).tiny), metrics.compute().ap
+
+    def _check_finite(self, name: str, value: float) -> None:
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"the {name} is {value} in epoch {self.progress.epoch + 1}; the learning rate "
+                f"{self.settings.learning_rate:g} may be too high"
+            )
 
     def _share_gradients(self) -> None:
         """Add up the gradients of all processes."""
@@ -382,6 +418,12 @@ def _class_weights(training: Sequence[Example]) -> tuple[float, float]:
     """Weights of the examples, which a folder of examples knows."""
     known = getattr(training, "class_weights", None)
     return class_weights(example.labels for example in training) if known is None else known
+
+
+def _identity(name: str, examples: Sequence[Example]) -> dict[str, Any]:
+    """Describe a set of examples as far as it can be without reading them: their number and, of a folder, the rest."""
+    names, made_with = (getattr(examples, attribute, None) for attribute in ("names", "made_with"))
+    return {f"number for {name}": len(examples), f"names for {name}": names, f"making for {name}": made_with}
 
 
 def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
