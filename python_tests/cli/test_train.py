@@ -15,7 +15,9 @@ from PIL import Image
 
 from python_tests.synboost.test_annotated import cityscapes  # noqa: F401  # a fixture
 from rwpm_fast import cli
+from rwpm_fast.cli.train import SMALL
 from rwpm_fast.networks.checkpoint import read_state_dict
+from rwpm_fast.synboost import methods
 from rwpm_fast.synboost.dissimilarity import DissimilarityNet
 from rwpm_fast.synboost.light_generator import LightGenerator
 
@@ -41,15 +43,19 @@ def test_training_in_miniature(method, tmp_path, capsys):
     record = json.loads((out / f"{method}.json").read_text())
     assert record["method"] == method and record["size"] == [32, 64] and len(record["epochs"]) == 2
     assert sum(record["ensemble_weights"]) == pytest.approx(1)
-    with open(out / "curves.csv") as file:
+    with open(out / f"{method}_curves.csv") as file:
         rows = list(csv.DictReader(file))
     assert [row["number"] for row in rows] == ["1", "2"] and float(rows[1]["training_loss"]) > 0
-    assert Image.open(out / "curves.png").width == 1000
+    assert Image.open(out / f"{method}_curves.png").width == 1000
 
     # Again: everything is there.
     before = (out / f"{method}.npz").read_bytes()
     assert cli.main(["train", method, "--out", str(out), *TINY]) == 0
     assert (out / f"{method}.npz").read_bytes() == before and "epoch" not in capsys.readouterr().out
+
+
+def test_the_small_width_is_that_of_the_own_weights():
+    assert SMALL["width"] == methods.WIDTH
 
 
 def test_cityscapes(cityscapes, tmp_path, capsys):  # noqa: F811
@@ -74,6 +80,7 @@ def test_cityscapes(cityscapes, tmp_path, capsys):  # noqa: F811
         (["synboost", "--width", "3"], "width: expected an even number above 0, got 3"),
         (["synboost", "--size", "40", "64"], "size: expected height and width, positive multiples of 32, got"),
         (["synboost", "--vgg19", "v.pth"], "v.pth"),
+        (["synboost", "--vgg16", "v.pth"], "v.pth"),
     ],
 )
 def test_refused_before_any_work(arguments, message, tmp_path, capsys):

@@ -87,7 +87,8 @@ def run(options: argparse.Namespace) -> int:
     from ..evaluate.distributed import from_environment
     from ..scoring.scorer import Scorer
     from ..synboost.annotated import split_sources
-    from ..synboost.training_run import GeneratorSettings, train_method
+    from ..synboost.generator_run import GeneratorSettings
+    from ..synboost.training_run import train_method
 
     if options.scenes is not None and options.cityscapes is not None:
         raise ValueError("--cityscapes: expected either --scenes or --cityscapes, got both")
@@ -121,7 +122,7 @@ def run(options: argparse.Namespace) -> int:
             generator=GeneratorSettings(steps=options.generator_steps),
             bar=(lambda items, what, unit: items) if quiet else progress,
             log=(lambda line: None) if quiet else (lambda line: print_above(line)),
-            on_epoch=lambda epochs: _draw(epochs, options.out / "curves.png"),
+            on_epoch=lambda epochs: _draw(epochs, options.out / f"{options.method}_curves.png"),
         )
         if not quiet and options.holdout:
             _print_holdout(trained.pipeline, options.holdout)

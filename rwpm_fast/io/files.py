@@ -55,6 +55,19 @@ def atomic_write(path: str | os.PathLike[str], write: Callable[[BinaryIO], objec
             temporary.unlink()
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove what processes that were killed within :func:`atomic_write` left in a folder.
+
+    Args:
+        folder: that no other process writes to meanwhile.
+
+    Raises:
+        OSError: a file cannot be removed.
+    """
+    for file in folder.glob(".rwpm-*.tmp"):
+        file.unlink()
+
+
 def _is_device(path: Path) -> bool:
     """Whether a path stands for something that takes bytes and must not be replaced by a file."""
     folder = path.parent.resolve()  # of /dev/fd in /proc

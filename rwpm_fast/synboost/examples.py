@@ -174,12 +174,9 @@ def prepare_examples(
     Example:
         >>> examples = prepare_examples(pipeline, scene_sources(200), "training-examples")
     """
-    if not sources:
-        raise ValueError("sources: expected one or more annotated photos, got none")
+    check_sources("sources", sources)
     if not kinds or (unknown := set(kinds) - set(KINDS)):
         raise ValueError(f"kinds: expected some of {', '.join(KINDS)}, got {sorted(unknown) if kinds else 'none'}")
-    if len({source.name for source in sources}) < len(sources):
-        raise ValueError("sources: expected each name once, got one twice; the names are those of files")
     if pipeline.dissimilarity.dispersion_encoder is None:
         raise ValueError("pipeline: expected a dissimilarity network with dispersion=True, got one without")
     folder = Path(folder)
@@ -201,6 +198,14 @@ def prepare_examples(
         _write_manifest(folder, pipeline, [_name(source, kind) for source in sources for kind in kinds], made_with)
     collective.wait()
     return ExampleFolder(folder)
+
+
+def check_sources(argument: str, sources: Sequence[AnnotatedSource]) -> None:
+    """Raise ValueError for no sources, or two of one name; the message begins with the argument."""
+    if not sources:
+        raise ValueError(f"{argument}: expected one or more annotated photos, got none")
+    if len({source.name for source in sources}) < len(sources):
+        raise ValueError(f"{argument}: expected each name once, got one twice; the names are those of files")
 
 
 def _write_manifest(folder: Path, pipeline: SynBoost, names: list[str], made_with: str) -> None:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from ..checks import check_integers
-from ..io.files import atomic_write, make_folder, write_json, write_text
+from ..data.frames import ANOMALY, INLIER
+from ..io.files import make_folder, remove_leftovers, write_json, write_text
 from ..metrics import PixelMetrics, PixelResult
-from ..networks import Network
+from ..networks.base import device_of
 from ..networks.checkpoint import save_float16
 from ..scenes import render_holdout_scene
 from ..scoring.scorer import Scorer
@@ -25,42 +21,16 @@ from .annotated import AnnotatedSource
 from .dissimilarity import DissimilarityNet
 from .dissimilarity_training import Batch, Epoch, TrainingSettings, train_dissimilarity
 from .ensemble import MAPS, PUBLISHED_WEIGHTS, Weights, grid_search
-from .examples import KINDS, Example, ExampleFolder, Kind, prepare_examples
+from .examples import KINDS, Example, ExampleFolder, Kind, check_sources, prepare_examples
 from .features import FeatureNetwork, NetworkFeatures
-from .generator_training import Pair, Progress, train_generator
-from .labels import train_ids
+from .generator_run import Bar, GeneratorSettings, trained_synthesis
 from .light_generator import LightGenerator, LightSynthesis, check_size
 from .methods import METHODS, WIDTH, check_method
 from .pipeline import SynBoost
-from .synthesis import Synthesis, resize_labels, resize_photos
+from .synthesis import Synthesis, resize_labels
 
-SAVE_SECONDS = 60.0  # between two checkpoints of the generator
-Bar = Callable[[Sequence[Any], str, str], Iterable[Any]]  # items, what is done with them, and what one is called
-
-
-@dataclass(frozen=True, kw_only=True)
-class GeneratorSettings:
-    """How the light generator is trained.
-
-    Attributes:
-        steps: 1 or more.
-        batch: photos per step, 1 or more.
-        photos: it learns of at most so many, 1 or more, which are kept in memory, half a megabyte each.
-
-    Raises:
-        TypeError: a setting is no integer.
-        ValueError: a setting is below 1.
-    """
-
-    steps: int = 1000
-    batch: int = 2
-    photos: int = 1000
-
-    def __post_init__(self) -> None:
-        check_integers(**vars(self))
-        for name, value in vars(self).items():
-            if value < 1:
-                raise ValueError(f"{name}: expected 1 or more, got {value}")
+STRIDE = 2  # of the pixels that choose the weights of the ensemble
+ALONE: Weights = (1.0, 0.0, 0.0, 0.0)  # no ensemble
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,9 +70,12 @@ def train_method(
     A training that was killed at any moment goes on when it is called again with the same arguments. Under ``torchrun``
     the processes share the examples and every batch; all call this with equal arguments.
 
-    Files in the folder: ``METHOD.npz`` and, if it was trained, ``generator.npz``, both float16; ``METHOD.json`` with
-    settings, ensemble weights and all epochs; ``curves.csv`` with the losses, renewed each epoch; ``work`` with
-    checkpoints and examples, which may be deleted afterwards.
+    Files in the folder: ``METHOD.npz`` and, if it was trained, ``generator.npz``, both float16, and ``generator.json``,
+    what the generator learned of; ``METHOD.json`` with settings, ensemble weights and all epochs; ``METHOD_curves.csv``
+    with the losses, renewed each epoch; ``work`` with checkpoints and examples, which may be deleted afterwards. One
+    training at a time may use a folder; what a killed one left half written is removed.
+
+    The weights of the ensemble, and all that is measured with the result, are of the float16 weights that are saved.
 
     Args:
         method: "synboost", or "resynthesis" for Image Resynthesis++, which learns of swapped objects only, reads no
@@ -120,11 +93,14 @@ def train_method(
         generator: settings of the light generator.
         bar: wraps what takes long, in a progress bar.
         log: takes a line about each stage and each epoch.
-        on_epoch: called with all epochs so far after each, in the first process.
+        on_epoch: called with all epochs so far after each, and with all of them at the end, in the first process.
 
     Raises:
-        ValueError: an unknown method, or see :func:`~rwpm_fast.synboost.examples.prepare_examples` and
+        ValueError: an unknown method, files in the folder that are of another training, validation photos without
+            anomalies or inliers, or see :class:`~rwpm_fast.synboost.SynBoost`,
+            :func:`~rwpm_fast.synboost.examples.prepare_examples` and
             :func:`~rwpm_fast.synboost.dissimilarity_training.train_dissimilarity`.
+        FloatingPointError: the loss is not finite.
         ImageError: a photo or its annotations cannot be read.
         OSError: the folder cannot be written.
 
@@ -136,27 +112,14 @@ def train_method(
     check_method(method)
     settings, generator = settings or TrainingSettings(), generator or GeneratorSettings()
     flags = METHODS[method]
-    with torch.device("meta"):
-        DissimilarityNet(**flags, width=width)  # an error for a width that there is not
     check_size(size)
-    work = folder / "work"
-    make_folder(work, "folder")
-    if synthesis is None:
-        synthesis = _trained_synthesis(
-            training,
-            folder,
-            generator,
-            size,
-            settings.seed,
-            settings.half_precision,
-            segmentation.network,
-            bar,
-            log,
-        )
+    check_sources("training", training)
+    check_sources("validation", validation)
+    device = device_of(segmentation.network)
     if features is None:
         features = NetworkFeatures(segmentation.network)
 
-    def pipeline(network: DissimilarityNet, weights: Weights) -> SynBoost:
+    def pipeline(synthesis: Synthesis, network: DissimilarityNet, weights: Weights) -> SynBoost:
         return SynBoost(
             segmentation=segmentation,
             synthesis=synthesis,
@@ -166,22 +129,53 @@ def train_method(
             size=size,
         )
 
+    torch.manual_seed(settings.seed)
+    network = DissimilarityNet(**flags, width=width)
+    if vgg16 is not None:
+        network.load_vgg16(vgg16)
+    network.to(device)
+    # What the pipeline refuses is refused now, and not after hours of the generator's training.
+    stand_in = LightSynthesis(LightGenerator(WIDTH), size=size).to(device)
+    pipeline(stand_in if synthesis is None else synthesis, network, ALONE)
+
+    work = folder / "work"
+    make_folder(work, "folder")
+    if collective.rank() == 0:
+        for place in (folder, work, *work.glob("*-examples")):
+            remove_leftovers(place)
+    collective.wait()
+    if synthesis is None:
+        synthesis = trained_synthesis(
+            training,
+            folder,
+            generator,
+            size=size,
+            seed=settings.seed,
+            half_precision=settings.half_precision,
+            network=segmentation.network,
+            bar=bar,
+            log=log,
+        )
+
     # The examples have all maps, so that one folder serves both methods; this network's weights play no part in them.
-    reader = pipeline(DissimilarityNet(width=2), PUBLISHED_WEIGHTS)
+    reader = pipeline(synthesis, DissimilarityNet(width=2).to(device), PUBLISHED_WEIGHTS)
     kinds: tuple[Kind, ...] = KINDS if method == "synboost" else ("swapped",)
     train_examples, validation_examples = (
         _examples(reader, sources, work / f"{name}-examples", kinds, settings.seed, bar, log)
         for name, sources in (("training", training), ("validation", validation))
     )
 
+    if method == "synboost":
+        _check_labels(validation_examples)
+
     def report(epochs: list[Epoch]) -> None:
-        _write_curves(folder, epochs, log)
+        log(_line(epochs[-1]))
+        write_curves(epochs)
+
+    def write_curves(epochs: list[Epoch]) -> None:
+        _write_curves(folder / f"{method}_curves.csv", epochs)
         on_epoch(epochs)
 
-    torch.manual_seed(settings.seed)
-    network = DissimilarityNet(**flags, width=width).to(next(segmentation.network.parameters()).device)
-    if vgg16 is not None:
-        network.load_vgg16(vgg16)
     history = train_dissimilarity(
         network,
         train_examples,
@@ -191,13 +185,18 @@ def train_method(
         progress=lambda numbers: bar(numbers, "train", "step"),
         on_epoch=report,
     )
-    weights: Weights = (1.0, 0.0, 0.0, 0.0)
+    saved = folder / f"{method}.npz"
+    if collective.rank() == 0:
+        write_curves(history)  # once more, since the training may have been killed between its last save and a report
+        save_float16(network, saved)
+    collective.wait()
+    network = DissimilarityNet.load(saved, **flags, width=width).to(device)
+    weights = ALONE
     if method == "synboost":
         weights = best_weights(network, validation_examples)
         shares = ", ".join(f"{weight:.2f} {name}" for weight, name in zip(weights, MAPS, strict=True))
         log(f"ensemble by grid search on the validation photos: {shares}")
     if collective.rank() == 0:
-        save_float16(network, folder / f"{method}.npz")
         content = {
             "method": method,
             "width": width,
@@ -208,10 +207,10 @@ def train_method(
             "epochs": [epoch._asdict() for epoch in history],
         }
         write_json(folder / f"{method}.json", content)
-    return TrainedMethod(pipeline(network, weights), history)
+    return TrainedMethod(pipeline(synthesis, network, weights), history)
 
 
-def best_weights(network: DissimilarityNet, examples: Sequence[Example], stride: int = 2) -> Weights:
+def best_weights(network: DissimilarityNet, examples: Sequence[Example], stride: int = STRIDE) -> Weights:
     """Find the ensemble's weights with the lowest FPR95 on examples; see
     :func:`rwpm_fast.synboost.ensemble.grid_search`.
 
@@ -265,17 +264,12 @@ def holdout_metrics(
         result = pipeline(photo)
         comparison = result.comparison
         maps = {MAPS[0]: result.probability, **{name: getattr(comparison, name) for name in MAPS[1:]}}
-        small = labels if size == pipeline.size else _nearest(labels, pipeline.size)
+        small = resize_labels(torch.from_numpy(labels)[None], pipeline.size)[0].byte().numpy()
         for name, values in maps.items():
             if values is not None:
                 metrics.setdefault(name, PixelMetrics()).update(values.cpu().numpy(), small)
         metrics.setdefault("ensemble", PixelMetrics()).update(result.score.cpu().numpy(), labels)
     return {name: accumulator.compute() for name, accumulator in metrics.items()}
-
-
-def _nearest(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    values = torch.from_numpy(labels)[None, None].float()
-    return F.interpolate(values, size, mode="nearest-exact")[0, 0].byte().numpy()
 
 
 def _examples(
@@ -294,88 +288,28 @@ def _examples(
     )
 
 
-def _trained_synthesis(
-    sources: Sequence[AnnotatedSource],
-    folder: Path,
-    how: GeneratorSettings,
-    size: tuple[int, int],
-    seed: int,
-    half_precision: bool,
-    network: Network,
-    bar: Bar,
-    log: Callable[[str], object],
-) -> LightSynthesis:
-    """Train the light generator in the first process, or go on, and load it in all."""
-    weights = folder / "generator.npz"
-    if collective.rank() == 0 and not weights.exists():
-        used = sources[: how.photos]
-        pairs = [_pair(source, size) for source in bar(used, "read", "photo")]
-        log(f"light generator: {how.steps} steps on {len(pairs)} photos")
-        _train_generator(pairs, folder, how, size, seed, half_precision, network, bar)
-    collective.wait()
-    return LightSynthesis.load(weights, size=size, width=WIDTH).to(next(network.parameters()).device)
-
-
-def _train_generator(
-    pairs: Sequence[Pair],
-    folder: Path,
-    how: GeneratorSettings,
-    size: tuple[int, int],
-    seed: int,
-    half_precision: bool,
-    network: Network,
-    bar: Bar,
-) -> None:
-    checkpoint = folder / "work" / "generator.pt"
-    torch.manual_seed(seed)
-    generator, progress = LightGenerator(WIDTH), Progress()
-    if checkpoint.exists():
-        try:
-            content = torch.load(checkpoint, weights_only=True)
-            generator.load_state_dict(content["weights"])
-            progress = Progress(**content["progress"])
-        except Exception as error:
-            raise ValueError(f"{checkpoint} is damaged ({error}); delete it to train the generator anew") from error
-    generator.to(next(network.parameters()).device)
-    losses = train_generator(
-        generator,
-        pairs,
-        steps=how.steps,
-        rng=np.random.default_rng(seed),
-        batch=how.batch,
-        size=size,
-        feature_network=network,
-        half_precision=half_precision,
-        progress=progress,
+def _check_labels(examples: Sequence[Example]) -> None:
+    """Raise ValueError where the grid search would, for want of anomalies or inliers: before the training."""
+    missing = {ANOMALY: "anomalies", INLIER: "inliers"}
+    for example in examples:
+        labels = example.labels[::STRIDE, ::STRIDE]
+        missing = {label: name for label, name in missing.items() if not (labels == label).any()}
+        if not missing:
+            return
+    raise ValueError(
+        f"validation: expected anomalies and inliers, by which the weights of the ensemble are chosen, got no "
+        f"{' and no '.join(missing.values())} in {len(examples)} examples; give more photos, or others"
     )
-    saved = time.monotonic()
-    for _ in bar(range(progress.step, how.steps), "generator", "step"):
-        next(losses)
-        if time.monotonic() - saved > SAVE_SECONDS:
-            _save({"weights": generator.state_dict(), "progress": vars(progress)}, checkpoint)
-            saved = time.monotonic()
-    save_float16(generator, folder / "generator.npz")
 
 
-def _save(content: dict[str, Any], checkpoint: Path) -> None:
-    atomic_write(checkpoint, lambda file: torch.save(content, file))
-
-
-def _pair(source: AnnotatedSource, size: tuple[int, int]) -> Pair:
-    """Read a photo and its classes in the generator's size."""
-    annotated = source.read()
-    photo = torch.from_numpy(annotated.photo).permute(2, 0, 1)[None]
-    classes = torch.from_numpy(train_ids(annotated.label_map))[None]
-    image = ((resize_photos(photo, size)[0] + 1) * 127.5).round().byte()
-    return Pair(image, resize_labels(classes, size)[0].byte())
-
-
-def _write_curves(folder: Path, epochs: Sequence[Epoch], log: Callable[[str], object]) -> None:
-    """Write the curves so far, and a line about the last epoch."""
-    last = epochs[-1]
-    log(
-        f"epoch {last.number}: loss {last.training_loss:.4f}, validation {last.validation_loss:.4f}, "
-        f"AP {last.validation_ap:.2%}"
+def _line(epoch: Epoch) -> str:
+    """A line about an epoch."""
+    return (
+        f"epoch {epoch.number}: loss {epoch.training_loss:.4f}, validation {epoch.validation_loss:.4f}, "
+        f"AP {epoch.validation_ap:.2%}"
     )
+
+
+def _write_curves(path: Path, epochs: Sequence[Epoch]) -> None:
     rows = [",".join(Epoch._fields), *(",".join(f"{value:.6g}" for value in epoch) for epoch in epochs)]
-    write_text(folder / "curves.csv", "\n".join(rows) + "\n")
+    write_text(path, "\n".join(rows) + "\n")
