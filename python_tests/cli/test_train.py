@@ -58,6 +58,13 @@ def test_the_small_width_is_that_of_the_own_weights():
     assert SMALL["width"] == methods.WIDTH
 
 
+def test_training_that_diverges(tmp_path, capsys):
+    arguments = [*TINY, "--learning-rate", "1e30"]
+    assert cli.main(["train", "synboost", "--out", str(tmp_path / "run"), *arguments]) == 2
+    assert "--learning-rate: the loss is nan in epoch 1; the learning rate 1e+30 may be" in capsys.readouterr().err
+    assert not (tmp_path / "run/synboost.npz").exists()
+
+
 def test_cityscapes(cityscapes, tmp_path, capsys):  # noqa: F811
     arguments = [*TINY[2:], "--cityscapes", str(cityscapes), "--learning-rate", "1e-3", "--holdout", "0"]
     assert cli.main(["train", "synboost", "--out", str(tmp_path / "run"), *arguments]) == 0

@@ -83,6 +83,13 @@ def _defaults(name: str) -> str:
 
 
 def run(options: argparse.Namespace) -> int:
+    try:
+        return _train(options)
+    except FloatingPointError as error:
+        raise ValueError(f"--learning-rate: {error}") from error
+
+
+def _train(options: argparse.Namespace) -> int:
     require_extras("train", "PIL.Image", "matplotlib.figure")
     from ..evaluate.distributed import from_environment
     from ..scoring.scorer import Scorer
