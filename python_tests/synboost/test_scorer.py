@@ -15,7 +15,8 @@ from python_tests.tiny_network import TinyNetwork
 from rwpm_fast import Scorer, Walk
 from rwpm_fast.evaluate.cache import walk_fingerprint
 from rwpm_fast.submission.manifest import settings_of
-from rwpm_fast.synboost import SynBoost, SynBoostScorer
+from rwpm_fast.synboost import CCFPSESynthesis, SynBoost, SynBoostScorer
+from rwpm_fast.synboost.ccfpse import CCFPSEEncoder, CCFPSEGenerator
 
 SIZE = (48, 64)
 
@@ -147,20 +148,30 @@ def test_records_tell_chains_apart():
     def scorer(**settings):
         return SynBoostScorer(small_pipeline(**settings))
 
+    def seeded(seed):
+        return torch.Generator().manual_seed(seed)
+
     other = dissimilarity()
     with torch.no_grad():
         other.head.bias[0] += 1e-3
+    networks = CCFPSEGenerator((64, 64), width=2), CCFPSEEncoder(width=2)
     chains = [
         scorer(),
         scorer(dissimilarity=other),
         scorer(weights=NO_ENSEMBLE),
         scorer(minmax="legacy"),
         scorer(quantized=True),
+        scorer(precision="bfloat16"),
         scorer(synthesis=Posterized((64, 64))),
+        *(scorer(synthesis=CCFPSESynthesis(*networks, rng=rng)) for rng in (None, seeded(1), seeded(2))),
         Scorer(TinyNetwork()),
     ]
     assert len({walk_fingerprint(each) for each in chains}) == len(chains)
     assert walk_fingerprint(scorer()) == walk_fingerprint(chains[0])
+    drawing = chains[-2]
+    before = walk_fingerprint(drawing)
+    torch.randn(1, generator=drawing.pipeline.synthesis.rng)
+    assert walk_fingerprint(drawing) == before  # whatever was drawn so far
     assert settings_of(chains[0])["chain"] != settings_of(chains[1])["chain"]
     assert "chain" not in settings_of(chains[-1])
 

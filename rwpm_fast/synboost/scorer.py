@@ -135,6 +135,7 @@ class SynBoostScorer(Scorer):
                 "minmax": pipeline.minmax,
                 "quantized": pipeline.quantized,
                 "size": list(pipeline.size),
+                "precision": pipeline.precision,
             },
         }
 
