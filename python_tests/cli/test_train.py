@@ -96,6 +96,13 @@ def test_refused_before_any_work(arguments, message, tmp_path, capsys):
     assert not (tmp_path / "run").exists() or not any(file.is_file() for file in (tmp_path / "run").rglob("*"))
 
 
+def test_cuda_is_the_gpu_of_this_process(tmp_path, capsys, monkeypatch):
+    for name, value in {"RANK": "99", "LOCAL_RANK": "99", "WORLD_SIZE": "100"}.items():
+        monkeypatch.setenv(name, value)
+    assert cli.main(["train", "synboost", "--out", str(tmp_path / "run"), *TINY, "--device", "cuda"]) == 2
+    assert "--device: 'cuda:99' cannot be used" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_killed_at_any_moment(tmp_path):
     """Killed again and again, a training comes to the end that it comes to in one go."""

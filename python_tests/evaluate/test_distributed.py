@@ -18,6 +18,7 @@ from torch.multiprocessing import ProcessExitedException
 
 from rwpm_fast import cli
 from rwpm_fast.evaluate import ConfigError, Processes, distributed, from_environment, launch
+from rwpm_fast.evaluate.distributed import device_name
 
 
 @pytest.fixture
@@ -172,6 +173,13 @@ def test_the_reason_why_a_process_cannot_join_is_told(monkeypatch):
         from_environment(),
     ):
         pass
+
+
+def test_cuda_is_one_gpu_for_each_process(monkeypatch):
+    assert device_name("cuda") == "cuda"
+    for name, value in {"RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8"}.items():
+        monkeypatch.setenv(name, value)
+    assert [device_name(name) for name in ("cuda", "cuda:0", "cpu")] == ["cuda:1", "cuda:0", "cpu"]
 
 
 def test_an_error_of_a_process_is_raised():

@@ -91,7 +91,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     require_extras("train", "PIL.Image", "matplotlib.figure")
-    from ..evaluate.distributed import from_environment
+    from ..evaluate.distributed import device_name, from_environment
     from ..scoring.scorer import Scorer
     from ..synboost.annotated import split_sources
     from ..synboost.generator_run import GeneratorSettings
@@ -109,6 +109,7 @@ def _train(options: argparse.Namespace) -> int:
     outputs = [("--out", options.out / name) for name in (f"{options.method}.npz", "generator.npz")]
     check_outputs(outputs, [path for path in inputs if path is not None], "give another folder")
     make_folder(options.out, "--out")
+    options.device = device_name(options.device)
     network = load_network(options)
     synthesis, features = _networks_of_others(options)
     training, validation = split_sources(sources, EVERY)

@@ -157,6 +157,11 @@ def started() -> bool:
     return "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
+def device_name(name: str) -> str:
+    """Return the name of this process's torch device, where "cuda" stands for one GPU for each process of a machine."""
+    return f"cuda:{os.environ['LOCAL_RANK']}" if started() and name == "cuda" else name
+
+
 def writes() -> bool:
     """Return whether this is the process that prints and writes, where there are several."""
     return not started() or int(os.environ["RANK"]) == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
@@ -19,7 +18,7 @@ from ..scoring.scorer import Scorer
 from ..synboost import methods
 from ..synboost.scorer import SynBoostScorer
 from .config import ConfigError, EvaluationConfig
-from .distributed import SINGLE_PROCESS, Processes, from_environment, launch, started
+from .distributed import SINGLE_PROCESS, Processes, device_name, from_environment, launch, started
 from .plan import Experiment, Plan, inspect_data, make_plan
 from .results import EvaluationResult, ResultRow
 from .runner import Sweep, sweep, without_and_with
@@ -152,7 +151,7 @@ def _evaluate(
     on_remark: Callable,
     on_scorer: Callable,
 ) -> EvaluationResult:
-    device = _device(plan.config, processes)
+    device = _device(plan.config)
     rows: list[ResultRow] = []
     sweeps: dict[str, Sweep] = {}
     loaded: dict[tuple[str | Network, Path | None, str | None], Scorer] = {}
@@ -177,13 +176,11 @@ def _evaluate(
     )
 
 
-def _device(config: EvaluationConfig, processes: Processes) -> str:
+def _device(config: EvaluationConfig) -> str:
     """Return the name of the device: that of a ready network, or the config's, with one GPU per process."""
     if isinstance(config.network, (Network, Scorer)):
         return str(device_of(config.network if isinstance(config.network, Network) else config.network.network))
-    name = config.device or "cpu"
-    if processes.count > 1 and name == "cuda":
-        name = f"cuda:{os.environ['LOCAL_RANK']}"
+    name = device_name(config.device or "cpu")
     try:
         torch_device(name)
     except ValueError as error:
