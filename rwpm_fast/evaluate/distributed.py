@@ -22,6 +22,7 @@ import torch.distributed as dist
 from torch.multiprocessing import ProcessExitedException, start_processes
 
 from ..io.console import lasting_streams
+from ..io.processes import together
 
 T = TypeVar("T")
 
@@ -141,12 +142,9 @@ _link: _Pipes | _Gloo = _Gloo()
 
 @contextmanager
 def _collective() -> Iterator[_Pipes | _Gloo]:
-    """Give the link to the other processes; what fails there because of another process becomes ConnectionError."""
-    try:
+    """Give the link to the other processes."""
+    with together():
         yield _link
-    except (RuntimeError, OSError, EOFError) as error:
-        reason = f" ({error})" if str(error) else ""
-        raise ConnectionError(f"another process gave up or went away{reason}; its own message says why") from error
 
 
 SINGLE_PROCESS = Processes()

@@ -1,4 +1,7 @@
-"""What the processes of a training that ``torchrun`` started do together; a single process without them."""
+"""What the processes of a training that ``torchrun`` started do together; a single process without them.
+
+Where another process went away, all raise ConnectionError.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ from typing import TypeVar
 
 import torch.distributed as dist
 from torch import Tensor
+
+from ..io.processes import together
 
 T = TypeVar("T")
 
@@ -23,7 +28,8 @@ def count() -> int:
 def summed(values: Tensor) -> Tensor:
     """Add up a tensor over all processes, in place."""
     if count() > 1:
-        dist.all_reduce(values)
+        with together():
+            dist.all_reduce(values)
     return values
 
 
@@ -32,11 +38,13 @@ def gathered(items: list[T]) -> list[T]:
     if count() == 1:
         return items
     parts: list = [None] * count()
-    dist.all_gather_object(parts, items)
+    with together():
+        dist.all_gather_object(parts, items)
     return [item for part in parts for item in part]
 
 
 def wait() -> None:
     """Go on when all processes have come here."""
     if count() > 1:
-        dist.barrier()
+        with together():
+            dist.barrier()
