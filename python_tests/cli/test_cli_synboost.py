@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from python_tests.synboost.parts import put_own_set
+from python_tests.synboost.parts import NO_ENSEMBLE, put_own_set, put_training
 from rwpm_fast import Scorer, cli, networks, synboost
 from rwpm_fast.io.images import read_image
-from rwpm_fast.synboost import methods
 
 
 @pytest.fixture
@@ -56,6 +55,17 @@ def test_score_as_published(capsys, place):
     assert Image.open("maps/0001_a.png").width > 500
 
 
+def test_a_training_scores(capsys, place):
+    put_training(place / "run", {"synboost": NO_ENSEMBLE})
+    assert run(capsys, "score photos/0001_a.png --out maps --no-panel --method synboost --trained run")[0] == 0
+    photo = read_image(place / "photos/0001_a.png")
+    pipeline = synboost.load("synboost", Scorer(networks.load("compact")), trained="run")
+    np.testing.assert_array_equal(np.load("maps/0001_a.npy"), pipeline(photo).score.numpy())
+    assert not np.array_equal(pipeline(photo).score, chain()(photo).score)
+    assert run(capsys, "submit fishyscapes photos out --method synboost --trained run")[0] == 0
+    np.testing.assert_array_equal(np.load("out/0001_anomaly.npy"), pipeline(photo).score.numpy())
+
+
 def test_score_with_its_score_walked(capsys, place):
     words = "score photos/0001_a.png --out maps --method resynthesis --walk-values score --steps 2"
     assert run(capsys, words)[0] == 0
@@ -96,8 +106,8 @@ def test_evaluate_resumes_and_writes_its_rows(capsys, place, monkeypatch):
     assert json.loads((place / "again.json").read_text())["lines"] == numbers["lines"]
     files = sorted(place.glob("maps/*"))
     assert len(files) == 6
-    monkeypatch.setitem(methods.ENSEMBLES, "synboost", (1.0, 0.0, 0.0, 0.0))
-    assert run(capsys, f"{EVALUATE} --cache maps --limit 1")[0] == 0
+    put_training(place / "run", {"synboost": NO_ENSEMBLE})  # other weights of the ensemble
+    assert run(capsys, f"{EVALUATE} --cache maps --limit 1 --trained run")[0] == 0
     assert len(list(place.glob("maps/*"))) == 9
 
 
@@ -135,6 +145,15 @@ def test_submit_smiyc_has_a_name_and_a_method(capsys, place):
         (f"{EVALUATE} --preset paper", "--preset: nothing is published for synboost"),
         (f"{EVALUATE} --scores resynthesis", "name: expected one of synboost, dissimilarity, energy"),
         ("evaluate --images photos --labels labels --vgg19 x", "--vgg19: only for the METHOD synboost or resynthesis"),
+        ("score photos --out o --trained weights", "--trained: only for --method synboost or resynthesis"),
+        ("score photos --out o --method synboost --trained x", "--trained: no such folder: x"),
+        ("score photos --out o --method synboost --trained photos", "--trained: expected a folder with a training of"),
+        (
+            "score photos --out o --method synboost --trained weights --dissimilarity x",
+            "--dissimilarity: synboost as trained in weights does not read it; leave it out",
+        ),
+        (f"{EVALUATE} --trained x", "trained: no such folder: x"),
+        (f"{EVALUATE} --trained weights --vgg19 x", "--vgg19: synboost as trained in weights does not read it"),
         ("submit smiyc anomaly_track smiyc out --method synboost", "--name: expected the name of the method"),
         ("demo --walk-values none", "--walk-values: expected what walks"),
     ],

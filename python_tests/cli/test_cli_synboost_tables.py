@@ -80,6 +80,8 @@ def test_table_4_leaves_out_what_is_missing(capsys, place):
     assert status == 0 and "lost_and_found is not in data." in out
     assert [row["score"] for row in cells(out)] == ["entropy", "resynthesis"]
     assert cells(out)[1]["published AuROC"] == "86.00"
+    trained = "evaluate --table 4 --root data --trained weights"
+    assert [row["score"] for row in cells(run(capsys, trained)[1])] == ["entropy", "resynthesis", "synboost"]
 
 
 def test_table_5(capsys, place):
@@ -136,6 +138,9 @@ def test_table_6_tells_of_broken_photos(capsys, place, monkeypatch):
             "--table 4 --root data --checkpoints pebal=a.pth",
             "--checkpoints: expected METHOD=FILE, METHOD of synboost",
         ),
+        ("--table 4 --root data --trained photos", "trained: no such folder: photos"),
+        ("--table 4 --root data --trained weights --vgg19 a", "--vgg19: resynthesis as trained in weights does not"),
+        ("--table 6 --root data --dataset road_anomaly --trained x", "--trained: no such folder: x"),
         ("--table 4 --root data --vgg19 a.pth", "--dissimilarity: expected a file beside that of vgg19"),
         (
             "--root data --dataset road_anomaly --figure f.doc",

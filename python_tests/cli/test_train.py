@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 
 from python_tests.synboost.test_annotated import cityscapes  # noqa: F401  # a fixture
-from rwpm_fast import cli
+from rwpm_fast import Scorer, cli, networks
 from rwpm_fast.cli.train import SMALL
 from rwpm_fast.networks.checkpoint import read_state_dict
-from rwpm_fast.synboost import methods
+from rwpm_fast.synboost import load, methods
 from rwpm_fast.synboost.dissimilarity import DissimilarityNet
 from rwpm_fast.synboost.light_generator import LightGenerator
 
@@ -43,6 +43,9 @@ def test_training_in_miniature(method, tmp_path, capsys):
     record = json.loads((out / f"{method}.json").read_text())
     assert record["method"] == method and record["size"] == [32, 64] and len(record["epochs"]) == 2
     assert sum(record["ensemble_weights"]) == pytest.approx(1)
+    assert (record["synthesis"], record["features"]) == ("light", "network")
+    pipeline = load(method, Scorer(networks.load("compact")), trained=out)
+    assert pipeline.weights == tuple(record["ensemble_weights"]) and pipeline.size == (32, 64)
     with open(out / f"{method}_curves.csv") as file:
         rows = list(csv.DictReader(file))
     assert [row["number"] for row in rows] == ["1", "2"] and float(rows[1]["training_loss"]) > 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from python_tests.tiny_network import TinyNetwork
 from rwpm_fast import Scorer
 from rwpm_fast.synboost import methods
 from rwpm_fast.synboost.dissimilarity import DissimilarityNet
+from rwpm_fast.synboost.ensemble import PUBLISHED_WEIGHTS
 from rwpm_fast.synboost.light_generator import LightGenerator
 from rwpm_fast.synboost.pipeline import SynBoost
 from rwpm_fast.synboost.vgg import VGG19
@@ -61,16 +64,26 @@ def small_pipeline(**settings: Any) -> SynBoost:
     return SynBoost(**parts | settings)
 
 
-def put_own_set(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a folder stand for the package's own weights: narrower networks by a rule, which compare smaller photos."""
-    monkeypatch.setattr(methods, "WEIGHTS", folder)
-    monkeypatch.setattr(methods, "WIDTH", 4)
-    monkeypatch.setattr(methods, "SIZE", SIZE)
-    networks = {
-        "generator": LightGenerator(4),
-        "synboost": DissimilarityNet(width=4),
-        "resynthesis": DissimilarityNet(**RESYNTHESIS, width=4),
-    }
+def put_training(folder: Path, methods: Mapping[str, Sequence[float]], **record: Any) -> None:
+    """Write trainings of narrow networks by a rule, which compare small photos.
+
+    Args:
+        folder: of the trainings, to be made.
+        methods: name to the weights of its ensemble.
+        record: what else the JSON files say.
+    """
     folder.mkdir()
+    flags = {"synboost": {}, "resynthesis": RESYNTHESIS}
+    networks = {"generator": LightGenerator(4), **{name: DissimilarityNet(**flags[name], width=4) for name in methods}}
     for name, network in networks.items():
         np.savez(folder / f"{name}.npz", **weights_by_rule(network.state_dict()))
+    for method, weights in methods.items():
+        content = {"method": method, "width": 4, "size": SIZE, "ensemble_weights": weights, **record}
+        (folder / f"{method}.json").write_text(json.dumps(content))
+
+
+def put_own_set(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a folder of :func:`put_training` stand for the package's own weights."""
+    monkeypatch.setattr(methods, "WEIGHTS", folder)
+    monkeypatch.setattr(methods, "WIDTH", 4)
+    put_training(folder, {"synboost": PUBLISHED_WEIGHTS, "resynthesis": NO_ENSEMBLE})

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from python_tests.synboost.parts import Posterized, vgg19
 from python_tests.tiny_network import TinyNetwork
 from rwpm_fast import Scorer
 from rwpm_fast.networks.checkpoint import read_state_dict
@@ -17,6 +18,7 @@ from rwpm_fast.synboost import training_run
 from rwpm_fast.synboost.annotated import Annotated, SceneSource, scene_sources
 from rwpm_fast.synboost.dissimilarity_training import TrainingSettings
 from rwpm_fast.synboost.generator_run import GeneratorSettings
+from rwpm_fast.synboost.trained import read_training
 from rwpm_fast.synboost.training_run import train_method
 
 SIZE = (32, 64)
@@ -55,6 +57,14 @@ def test_the_result_is_that_of_the_saved_weights(finished):
     assert all((used[name] == saved[name].to(used[name].dtype)).all() for name in saved)
     best = torch.load(folder / "work/synboost.pt", weights_only=True)["progress"]["best"]
     assert any((best[f"network.{name}"] != used[name]).any() for name in saved)  # rounding changed something
+
+
+def test_the_record_tells_what_it_was_made_with(finished, tmp_path):
+    assert read_training("synboost", finished[0]).files_of_others == ()
+    train(tmp_path, synthesis=Posterized(), features=vgg19(), settings=TrainingSettings(epochs=1))
+    training = read_training("synboost", tmp_path)
+    assert training.files_of_others == ("generator", "image_encoder", "vgg19")
+    assert (training.width, training.size, training.generator) == (2, SIZE, None)
 
 
 def test_weights_are_saved_before_the_search(folder, monkeypatch):

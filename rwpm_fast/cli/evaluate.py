@@ -176,6 +176,7 @@ def make_config(options: argparse.Namespace) -> EvaluationConfig:
         weights=options.weights,
         weights_key=options.weights_key,
         method=options.method,
+        trained=options.trained,
         dissimilarity=options.dissimilarity,
         generator=options.generator,
         image_encoder=options.image_encoder,

@@ -71,21 +71,29 @@ def check_method(options: argparse.Namespace) -> None:
 
     Raises:
         ValueError: an unknown method, files without one, or others than it needs.
-        FileNotFoundError: no such file.
+        FileNotFoundError: no such file or folder.
     """
-    from ..synboost.methods import METHODS, check_files
+    from ..synboost.methods import METHODS
 
-    files = method_files(options)
-    if options.method is None:
-        if files:
-            name = next(iter(files)).replace("_", "-")
-            raise ValueError(f"--{name}: only for --method {' or '.join(METHODS)}")
-        return
+    if options.method is not None:
+        check_method_files(options.method, options)
+    elif files := method_files(options):
+        name = next(iter(files)).replace("_", "-")
+        raise ValueError(f"--{name}: only for --method {' or '.join(METHODS)}")
+
+
+def check_method_files(method: str, options: argparse.Namespace) -> None:
+    """Check the files of a method, with the options' names in the errors of
+    :func:`rwpm_fast.synboost.methods.check_files`."""
+    from ..synboost.methods import FILES, check_files
+
     try:
-        check_files(options.method, files)
-    except ValueError as error:
+        check_files(method, method_files(options))
+    except (ValueError, FileNotFoundError) as error:
         name, _, reason = str(error).partition(": ")
-        raise ValueError(f"--{name.replace('_', '-')}: {reason}") from error
+        if name not in ("method", *FILES):
+            raise
+        raise type(error)(f"--{name.replace('_', '-')}: {reason}") from error
 
 
 def _walks(options: argparse.Namespace) -> bool:

@@ -62,6 +62,13 @@ def add_method_options(parser: argparse.ArgumentParser, *, named: bool = True) -
             "--method", help="synboost or resynthesis: the score of its chain (default: a score of the network)"
         )
     # In the order of rwpm_fast.synboost.methods.FILES, which needs torch.
+    group.add_argument(
+        "--trained",
+        type=Path,
+        metavar="DIR",
+        help="folder of rwpm-fast train, for its networks and ensemble; give the --network, and the files of others, "
+        "that it was made with (default: the package's own set)",
+    )
     for name, what in (
         ("dissimilarity", "the dissimilarity network"),
         ("generator", "CC-FPSE's generator"),

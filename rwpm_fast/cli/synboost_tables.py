@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..io.progress import progress
+from .loading import check_method_files
 from .options import method_files
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ RUNS, WARMUP = 100, 10  # of table 5
 _RESULTS = {"table", "json", "csv", "markdown", "device", "threads"}
 _OF_DATA = {"dataset", "root", "protocol", "split", "layout", "source", "orientation", "limit"}
 _OF_FOLDERS = {"images", "labels", "positive", "negative", "void"}
-_OF_CHAIN = {"network", "weights", "weights_key", "dissimilarity", "generator", "image_encoder", "vgg19"}
+_OF_CHAIN = {"network", "weights", "weights_key", "trained", "dissimilarity", "generator", "image_encoder", "vgg19"}
 TABLES = {
     "5": _RESULTS | {"runs", "warmup", "chains"},
     "6": _RESULTS | _OF_DATA | _OF_FOLDERS | _OF_CHAIN | {"tune_dataset", "fpr_rule"},
@@ -141,11 +142,10 @@ def _ensembles(options: argparse.Namespace, config: EvaluationConfig, command: s
     from ..evaluate.datasets import open_datasets
     from ..evaluate.ensemble_table import halves
     from ..metrics import PixelMetrics
-    from ..synboost.methods import check_files
 
     PixelMetrics(config.fpr_rule)
+    check_method_files("synboost", options)
     files = method_files(options)
-    check_files("synboost", files)
     if config.weights is not None and not Path(config.weights).exists():
         raise FileNotFoundError(f"--weights: no such file or folder: {config.weights}")
     datasets = open_datasets(config)

@@ -66,8 +66,9 @@ class EvaluationConfig:
         method: one of ``rwpm_fast.presets.METHODS``, for its network, its score, and its settings under ``preset``; or
             one of ``rwpm_fast.synboost.METHODS``, the chain around any network whose classes are Cityscapes'. That one
             has three rows: "without" a walk, as published; "with" the segmentation walked; and its "score walked".
-        dissimilarity: for those: file of the dissimilarity network; see :func:`rwpm_fast.synboost.load`. None, with the
-            next three, for the package's own small set.
+        trained: for those: folder of ``rwpm-fast train``; see :func:`rwpm_fast.synboost.load`. None, with the next
+            four, for the package's own small set.
+        dissimilarity: file of the dissimilarity network, in place of ``trained``.
         generator: file of CC-FPSE's generator.
         image_encoder: file of CC-FPSE's image encoder.
         vgg19: file of VGG19, which "resynthesis" does not read.
@@ -128,6 +129,7 @@ class EvaluationConfig:
     weights: StrPath | None = None
     weights_key: str | None = None
     method: str | None = None
+    trained: StrPath | None = None
     dissimilarity: StrPath | None = None
     generator: StrPath | None = None
     image_encoder: StrPath | None = None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -199,13 +201,15 @@ def _check_chain(config: EvaluationConfig) -> None:
     for name in ("preset", "table"):
         if getattr(config, name) is not None:
             raise ConfigError(f"{{{name}}}: nothing is published for {{got}}; leave it out", {"got": config.method})
-    _check_files(config.method, files)
+    with _naming_fields():
+        methods.check_files(config.method, files)
 
 
-def _check_files(method: str, files: Mapping[str, StrPath]) -> None:
-    """Check the files of a method's chain."""
+@contextmanager
+def _naming_fields() -> Iterator[None]:
+    """Name the field of a file that an error of :mod:`rwpm_fast.synboost.methods` is about."""
     try:
-        methods.check_files(method, files)
+        yield
     except ValueError as error:
         name, _, reason = str(error).partition(": ")
         raise ConfigError(f"{{{name}}}: {{reason}}", {"reason": reason}) from error
@@ -328,8 +332,8 @@ _METHOD_TABLES = {"S1": _table_s1, "S2": _table_s2, "4": _table_4}
 
 
 def _files_by_method(config: EvaluationConfig) -> dict[str, dict[str, StrPath]]:
-    """Return the methods of table 4, each with the files of its chain: those of the config that it reads, and the
-    dissimilarity network that ``checkpoints`` has for it."""
+    """Return the methods of table 4, each with the files of its chain: those of the config but what only another
+    method reads, and the dissimilarity network that ``checkpoints`` has for it."""
     networks = dict(config.checkpoints or {})
     named = list(networks) if config.method is None else [config.method, *networks]
     if unknown := [method for method in named if method not in methods.METHODS]:
@@ -340,10 +344,14 @@ def _files_by_method(config: EvaluationConfig) -> dict[str, dict[str, StrPath]]:
     if config.dissimilarity is not None and len(chosen) > 1:
         raise ConfigError("{dissimilarity}: each method of {table} 4 has its own; give them by {checkpoints}")
     by_method: dict[str, dict[str, StrPath]] = {}
-    for method in chosen:
-        files = {name: file for name, file in config.chain_files().items() if name in methods.NEEDED[method]}
-        by_method[method] = {**files, **({"dissimilarity": networks[method]} if method in networks else {})}
-        _check_files(method, by_method[method])
+    with _naming_fields():
+        needed = {method: methods.needed_files(method, config.trained) for method in chosen}
+        for method, names in needed.items():
+            of_others = {name for name in chain.from_iterable(needed.values()) if name not in names}
+            by_method[method] = {name: file for name, file in config.chain_files().items() if name not in of_others}
+            if method in networks:
+                by_method[method]["dissimilarity"] = networks[method]
+            methods.check_files(method, by_method[method])
     return by_method
 
 

@@ -4,9 +4,9 @@
 another network) -> ``synthesis`` (an image from a segmentation, by ``ccfpse`` or by ``light_generator``, which
 ``generator_training`` trains) -> ``dissimilarity`` (network that compares the two) -> ``ensemble`` (one score of four
 maps, whose weights ``tuning`` finds); ``labels`` makes the labels to train on.
-``pipeline`` is the chain from a photo to its score, ``methods`` loads it, ``scorer`` makes it a scorer like any other,
-with or without the walk, ``timing`` measures its modules, and ``estimator`` is the function that Fishyscapes'
-evaluation calls.
+``pipeline`` is the chain from a photo to its score, ``methods`` loads it, of released files or of what ``training_run``
+left in a folder (``trained``), ``scorer`` makes it a scorer like any other, with or without the walk, ``timing``
+measures its modules, and ``estimator`` is the function that Fishyscapes' evaluation calls.
 
 >>> from rwpm_fast import Scorer, networks, synboost
 >>> pipeline = synboost.load("synboost", Scorer(networks.load("compact")))

@@ -102,8 +102,7 @@ def untrained_chain(kind: str, device: torch.device | str = "cpu") -> SynBoost:
         network = CompactNet.load().to(device)
         return SynBoost(
             segmentation=Scorer(network),
-            synthesis=LightSynthesis(LightGenerator(methods.WIDTH), size=methods.SIZE),
+            synthesis=LightSynthesis(LightGenerator(methods.WIDTH)),
             dissimilarity=DissimilarityNet(width=methods.WIDTH),
             features=NetworkFeatures(network),
-            size=methods.SIZE,
         )

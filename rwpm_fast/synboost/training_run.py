@@ -202,6 +202,8 @@ def train_method(
             "width": width,
             "size": size,
             "ensemble_weights": weights,
+            "synthesis": "light" if isinstance(synthesis, LightSynthesis) else "CC-FPSE",
+            "features": "network" if isinstance(features, NetworkFeatures) else "vgg19",
             "settings": asdict(settings),
             "class_weights": train_examples.class_weights,
             "epochs": [epoch._asdict() for epoch in history],
