@@ -137,6 +137,8 @@ def test_submit_smiyc_has_a_name_and_a_method(capsys, place):
     [
         ("score photos --out o --method mine", "--method: expected one of synboost, resynthesis, got 'mine'"),
         ("score photos --out o --method synboost --steps 2", "--steps: a setting of the walk, and nothing walks"),
+        ("score photos --out o --method synboost --no-walk-padding", "--no-walk-padding: a setting of the walk, and"),
+        ("submit fishyscapes photos o --method resynthesis --no-walk-padding", "--no-walk-padding: a setting of the"),
         ("score photos --out o --vgg19 nowhere", "--vgg19: only for --method synboost or resynthesis"),
         ("score photos --out o --method synboost --vgg19 x", "--dissimilarity: expected a file beside that of vgg19"),
         ("score photos --out o --walk-values score", "walk_values: expected auto, embeddings, logits or masks, got"),

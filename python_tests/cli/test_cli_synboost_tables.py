@@ -132,6 +132,9 @@ def test_table_6_tells_of_broken_photos(capsys, place, monkeypatch):
         ("--table 6 --root data --dataset road_anomaly --tune-dataset road_anomaly", "got .* in both splits"),
         ("--table 4 --root data --scores energy", "--table 4: has scores of its own, and no walk; leave --scores out"),
         ("--table 4 --root data --steps 3", "--table 4: has scores of its own, and no walk; leave --walk out"),
+        ("--table 4 --root data --walk-values masks", "--table 4: .* no walk; leave --walk-values out"),
+        ("--table 4 --root data --no-walk-padding", "--table 4: .* no walk; leave --no-walk-padding out"),
+        ("resynthesis --table 4 --root data --vgg19 a.pth", "--vgg19: resynthesis does not read it; leave it out"),
         ("rba --table 4 --root data", "METHOD: for --table 4, expected methods of synboost, resynthesis, got 'rba'"),
         ("--table 4 --root data --dissimilarity a.pth", "--dissimilarity: each method of --table 4 has its own"),
         (

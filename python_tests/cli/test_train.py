@@ -85,6 +85,11 @@ def test_cityscapes(cityscapes, tmp_path, capsys):  # noqa: F811
         (["synboost", "--scenes", "4", "--cityscapes", "x"], "--cityscapes: expected either --scenes or --cityscapes"),
         (["synboost", "--cityscapes", "nowhere"], "no photos in nowhere/leftImg8bit/train"),
         (["synboost", "--generator", "g.pth"], "--image-encoder: expected --generator and --image-encoder together"),
+        (
+            ["synboost", "--generator", "g.pth", "--image-encoder", "e.pth", "--generator-steps", "9"],
+            "--generator-steps: with --generator no light generator is trained; leave one of them out",
+        ),
+        (["resynthesis", "--vgg19", "v.pth"], "--vgg19: resynthesis does not read it; leave it out"),
         (["synboost", "--epochs", "0"], "epochs: expected 1 or more, got 0"),
         (["synboost", "--generator-steps", "0"], "steps: expected 1 or more, got 0"),
         (["synboost", "--width", "3"], "width: expected an even number above 0, got 3"),

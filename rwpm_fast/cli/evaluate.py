@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ..evaluate.plain_table import PlainTable
 
 # Fields of EvaluationConfig whose options are not called like them.
-OPTION_NAMES = {"method": "METHOD", "datasets": "--dataset"}
+OPTION_NAMES = {"method": "METHOD", "datasets": "--dataset", "walk_padding": "--no-walk-padding"}
 
 FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
 

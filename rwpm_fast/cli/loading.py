@@ -47,8 +47,10 @@ def load_scorer(options: argparse.Namespace, score: str | None = None) -> Scorer
     command_settings(given)  # a wrong setting is told before the network is loaded
     check_method(options)
     walks = _walks(options)
-    if not walks and (given or options.calibrate):
-        setting = f"--{next(iter(given), 'calibrate').replace('_', '-')}"
+    flags = {"calibrate": options.calibrate, "no-walk-padding": not options.walk_padding}
+    needless = [] if walks else [*given, *(name for name, is_given in flags.items() if is_given)]
+    if needless:
+        setting = f"--{needless[0].replace('_', '-')}"
         raise ValueError(f"{setting}: a setting of the walk, and nothing walks; say what walks by --walk-values")
     network = load_network(options)
     # The networks' anchor shares were chosen for scores of logits.

@@ -28,6 +28,7 @@ SUMMARY = "Train the dissimilarity network of SynBoost or of Image Resynthesis++
 # Settings of the package's own weights, learned from rendered scenes; on Cityscapes they are the published ones.
 SMALL: dict[str, Any] = {"width": 16, "epochs": 8, "learning_rate": 1e-3}
 PUBLISHED: dict[str, Any] = {"width": 64, "epochs": 50, "learning_rate": 1e-4}
+GENERATOR_STEPS = 1000
 EVERY = 10  # one photo of so many is for validation
 
 
@@ -62,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--learning-rate", type=float, help=f"of Adam (default: {_defaults('learning_rate')})")
     group.add_argument("--batch", type=int, default=4, help="examples per step (default: %(default)s)")
     group.add_argument(
-        "--generator-steps", type=int, default=1000, help="of the light generator's training (default: %(default)s)"
+        "--generator-steps", type=int, help=f"of the light generator's training (default: {GENERATOR_STEPS})"
     )
     group.add_argument(
         "--holdout",
@@ -101,6 +102,10 @@ def _train(options: argparse.Namespace) -> int:
         raise ValueError("--cityscapes: expected either --scenes or --cityscapes, got both")
     if (options.generator is None) != (options.image_encoder is None):
         raise ValueError("--image-encoder: expected --generator and --image-encoder together, got one of them")
+    if options.generator is not None and options.generator_steps is not None:
+        raise ValueError("--generator-steps: with --generator no light generator is trained; leave one of them out")
+    if options.method == "resynthesis" and options.vgg19 is not None:
+        raise ValueError("--vgg19: resynthesis does not read it; leave it out")
     if options.holdout < 0:
         raise ValueError(f"--holdout: expected 0 or more scenes, got {options.holdout}")
     settings = _settings(options)
@@ -127,7 +132,9 @@ def _train(options: argparse.Namespace) -> int:
             width=_chosen(options, "width"),
             size=tuple(options.size),
             settings=settings,
-            generator=GeneratorSettings(steps=options.generator_steps),
+            generator=GeneratorSettings(
+                steps=GENERATOR_STEPS if options.generator_steps is None else options.generator_steps
+            ),
             bar=(lambda items, what, unit: items) if quiet else progress,
             log=(lambda line: None) if quiet else (lambda line: print_above(line)),
             on_epoch=lambda epochs: _draw(epochs, options.out / f"{options.method}_curves.png"),

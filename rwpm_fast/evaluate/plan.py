@@ -227,11 +227,17 @@ def _check_ready_network(config: EvaluationConfig) -> None:
     excluded = ["weights", "weights_key", "checkpoints", "device"]
     if isinstance(config.network, Scorer):
         excluded += ["method", "table", "preset", "walk", "calibrate", "walk_values", "walk_padding", *methods.FILES]
-    for option in fields(config):
-        unset = {} if option.name == "walk" else option.default
-        if option.name in excluded and getattr(config, option.name) != unset:
-            kind = type(config.network).__name__
-            raise ConfigError(f"{{{option.name}}}: the {kind} of {{network}} has its own; leave it out")
+    if given := _given(config, excluded):
+        kind = type(config.network).__name__
+        raise ConfigError(f"{{{given[0]}}}: the {kind} of {{network}} has its own; leave it out")
+
+
+def _given(config: EvaluationConfig, names: Sequence[str]) -> list[str]:
+    """Return the fields of some names that do not have their default."""
+    defaults: dict[str, Any] = {
+        option.name: {} if option.name == "walk" else option.default for option in fields(config)
+    }
+    return [name for name in names if getattr(config, name) != defaults[name]]
 
 
 def _one_walk(config: EvaluationConfig) -> Plan:
@@ -304,9 +310,8 @@ def _table_s2(config: EvaluationConfig) -> Plan:
 
 def _table_4(config: EvaluationConfig) -> Plan:
     """Plan entropy, Image Resynthesis++ and SynBoost, without a walk, on the data sets of SynBoost's table 4."""
-    for name in ("scores", "preset", "walk", "calibrate"):
-        if getattr(config, name):
-            raise ConfigError(f"{{table}} 4: has scores of its own, and no walk; leave {{{name}}} out")
+    if given := _given(config, ("scores", "preset", "walk", "calibrate", "walk_values", "walk_padding")):
+        raise ConfigError(f"{{table}} 4: has scores of its own, and no walk; leave {{{given[0]}}} out")
     files = _files_by_method(config)
     datasets, missing = open_table_datasets(config, tuple(published.TABLE_4))
     network, weights = _network(config), _weights(config)

@@ -144,6 +144,9 @@ def check_files(method: str, files: Mapping[str, StrPath | None]) -> Training | 
         return _own_training(method)
     training = read_training(method, given["trained"]) if "trained" in given else None
     needed = _needed(method, training)
+    if unused := [name for name in given if name not in needed]:
+        reader = method if training is None else f"{method} as trained in {training.folder}"
+        raise ValueError(f"{unused[0]}: {reader} does not read it; leave it out")
     if missing := [name for name in needed if name not in given]:
         if training is not None:
             raise ValueError(
@@ -154,9 +157,6 @@ def check_files(method: str, files: Mapping[str, StrPath | None]) -> Training | 
             f"{missing[0]}: expected a file beside that of {next(iter(given))}; {method} reads "
             f"{', '.join(needed)}, or none of them for the package's own small set"
         )
-    if unused := [name for name in given if name not in needed]:
-        reader = method if training is None else f"{method} as trained in {training.folder}"
-        raise ValueError(f"{unused[0]}: {reader} does not read it; leave it out")
     for name, file in given.items():
         if name != "trained" and not file.is_file():
             raise FileNotFoundError(f"{name}: no such file: {file}")
