@@ -56,8 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--tune-dataset",
         metavar="NAME",
-        help="of --table 6: data set below the first --root that tunes the weights (default: every other photo of each "
-        "data set, and the others are reported)",
+        help="of --table 6: data set below the first --root that tunes the weights (default: the first half of each "
+        "data set, and the second is reported)",
     )
 
 
@@ -157,7 +157,7 @@ def _ensembles(options: argparse.Namespace, config: EvaluationConfig, command: s
             raise ValueError(f"--dataset: {short[0]}: expected two photos or more, one to tune and one to report")
         tuning = [frame for found in frames.values() for frame in halves(found)[0]]
         reported = {name: halves(found)[1] for name, found in frames.items()}
-        split = "Every other photo of each data set tunes; the others are reported."
+        split = "The first half of each data set tunes; the second is reported."
     else:
         tune = _open_tuning(options, config)
         tuning, reported = list(tune.frames[: config.limit]), frames

@@ -55,8 +55,12 @@ def labeled_maps(chain: SynBoost, frame: Frame) -> LabeledMaps:
 
 
 def halves(frames: Sequence[Frame]) -> tuple[Sequence[Frame], Sequence[Frame]]:
-    """Split frames into those that tune, the first and every other after it, and those that are reported."""
-    return frames[::2], frames[1::2]
+    """Split frames into those that tune, the first half and the middle one, and those that are reported.
+
+    Neighbors stay together, since in a sequence they show the same obstacles.
+    """
+    middle = (len(frames) + 1) // 2
+    return frames[:middle], frames[middle:]
 
 
 def ensemble_table(

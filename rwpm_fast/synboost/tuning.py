@@ -140,7 +140,7 @@ def compare_ensembles(
         ValueError: shapes do not fit, or weights that make no average.
 
     Example:
-        >>> rows = compare_ensembles(tuned_weights(photos[::2]), photos[1::2])
+        >>> rows = compare_ensembles(tuned_weights(photos[:50]), photos[50:])
         >>> [(row.name, row.result.ap) for row in rows]
     """
     alone = {name: [float(name == other) for other in MAPS] for name in MAPS}
