@@ -116,7 +116,18 @@ def test_table_6(capsys, place):
 def test_table_6_tells_of_broken_photos(capsys, place, monkeypatch):
     (place / "data/RoadAnomaly/RoadAnomaly_jpg/frames/a1.png").write_bytes(b"no photo")
     status, out, err = run(capsys, "evaluate --table 6 --root data --dataset road_anomaly")
-    assert status == 1 and "a1.png" in err and "grid search" in out
+    assert status == 1 and err.count("a1.png") == 1 and "grid search" in out
+    (place / "data/RoadAnomaly/RoadAnomaly_jpg/frames/a0.png").write_bytes(b"no photo")
+    status, out, err = run(capsys, "evaluate --table 6 --root data --dataset road_anomaly")  # no photo tunes
+    assert (status, out) == (2, "") and "a0.png" in err and "a1.png" in err
+
+
+@pytest.mark.parametrize("words", ["--table 5", "--table 6 --root data --dataset road_anomaly"])
+def test_one_process_makes_a_table_of_figures(capsys, place, monkeypatch, words):
+    for name, value in {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    status, out, err = run(capsys, f"evaluate {words}")
+    assert (status, out) == (2, "") and f"--table: table {words[8]} is made by one process; start it without" in err
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         config = make_config(options)
         if options.table in synboost_tables.TABLES:
-            job = synboost_tables.make_job(options, config, command)
+            job = synboost_tables.make_job(options, config, command, _print_failure)
             _prepare_outputs(options, job.inputs)
             return _finish(options, job.compute())
         plan = make_plan(config)
@@ -266,8 +266,6 @@ def _finish(options: argparse.Namespace, table: PlainTable) -> int:
     """Write and print a table that is not of walks."""
     _write_texts(options, table)
     print(table.markdown())
-    for photo, failure in table.failures.items():
-        _print_failure(Path(photo), failure)
     return 1 if table.failures else 0
 
 

@@ -80,26 +80,32 @@ def check_options(table: str | None, given: Iterable[str]) -> None:
             raise ValueError(f"{option}: means nothing for table {table}; leave it out")
 
 
-def make_job(options: argparse.Namespace, config: EvaluationConfig, command: str) -> Job:
+def make_job(
+    options: argparse.Namespace, config: EvaluationConfig, command: str, on_image: Callable[[Path, str | None], object]
+) -> Job:
     """Check the options of table 5 or 6, without loading a network or reading a photo.
 
     Args:
         options: of ``evaluate``, checked by :func:`check_options`.
         config: what they describe.
         command: command line that repeats the work.
+        on_image: called after each photo with its path, and the reason if it failed or None.
 
     Raises:
         ConfigError: fields of data sets that do not go together.
         ImageError: a data set that is not found, or lacks files or labels.
-        ValueError: a value out of range, or an unknown name.
+        ValueError: a value out of range, an unknown name, or several processes.
         FileNotFoundError: no such weight file.
     """
+    from ..evaluate.distributed import started
     from ..scoring.device import torch_device
 
+    if started():
+        raise ValueError(f"--table: table {options.table} is made by one process; start it without torchrun")
     torch_device(options.device, "--device")
     if options.threads is not None and options.threads < 1:
         raise ValueError(f"--threads: expected 1 or more, got {options.threads}")
-    return _times(options, command) if options.table == "5" else _ensembles(options, config, command)
+    return _times(options, command) if options.table == "5" else _ensembles(options, config, command, on_image)
 
 
 def _times(options: argparse.Namespace, command: str) -> Job:
@@ -136,7 +142,9 @@ def _times(options: argparse.Namespace, command: str) -> Job:
     return Job([], compute)
 
 
-def _ensembles(options: argparse.Namespace, config: EvaluationConfig, command: str) -> Job:
+def _ensembles(
+    options: argparse.Namespace, config: EvaluationConfig, command: str, on_image: Callable[[Path, str | None], object]
+) -> Job:
     """Prepare table 6."""
     from ..data.checking import survey_labels
     from ..evaluate.datasets import open_datasets
@@ -182,6 +190,7 @@ def _ensembles(options: argparse.Namespace, config: EvaluationConfig, command: s
                 titles={dataset.name: dataset.title for dataset in datasets},
                 fpr_rule=config.fpr_rule,
                 progress=progress,
+                on_image=on_image,
             )
             counts = {dataset: len(found) for dataset, found in reported.items()}
             facts = {"network": name, "tuning photos": len(tuning), "reported photos": counts, **_place(options)}
