@@ -410,7 +410,7 @@ def test_a_photo_too_small_for_a_row(capsys, weights, photos):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("S9",), "--table: expected one of S1, S2, 4, S3, S4, n, got 'S9'"),
+        (("S9",), "--table: expected one of S1, S2, 4, S3, S4, n, 5, 6, got 'S9'"),
         (("S4", "--temperature", 0.1), "temperature: sets the rows of table S.4 apart"),
         (("S4", "--alpha", 2), "alpha: expected a number in [0, 1], got 2.0"),
         (("S4", "--scores", "color"), "got 'color'"),

@@ -62,15 +62,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_options(table: str | None, given: Iterable[str]) -> None:
-    """Check that the options belong to the table, or to an evaluation of walks.
+    """Check that there is such a table, and that the options belong to it, or to an evaluation of walks.
 
     Args:
         table: of the options.
         given: attributes of the options that do not have their default.
 
     Raises:
-        ValueError: an option that means nothing here.
+        ValueError: an unknown table, or an option that means nothing here.
     """
+    from ..evaluate import plan
+
+    known = (*plan.TABLES, *TABLES)
+    if table is not None and table not in known:
+        raise ValueError(f"--table: expected one of {', '.join(known)}, got {table!r}")
     own = {"runs": "5", "warmup": "5", "chains": "5", "tune_dataset": "6"}
     for name in given:
         option = "METHOD" if name == "method" else f"--{name.replace('_', '-')}"

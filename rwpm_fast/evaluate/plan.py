@@ -158,9 +158,8 @@ def inspect_data(plan: Plan) -> Plan:
 
 def _check(config: EvaluationConfig) -> None:
     """Check the fields that need no data set."""
-    tables = (*_METHOD_TABLES, *published.TABLES)
-    if config.table is not None and config.table not in tables:
-        facts = {"tables": ", ".join(tables), "got": config.table}
+    if config.table is not None and config.table not in TABLES:
+        facts = {"tables": ", ".join(TABLES), "got": config.table}
         raise ConfigError("{table}: expected one of {tables}, got {got!r}", facts)
     for name in ("limit", "threads", "processes"):
         value = getattr(config, name)
@@ -334,6 +333,7 @@ def _table_4(config: EvaluationConfig) -> Plan:
 
 
 _METHOD_TABLES = {"S1": _table_s1, "S2": _table_s2, "4": _table_4}
+TABLES = (*_METHOD_TABLES, *published.TABLES)
 
 
 def _files_by_method(config: EvaluationConfig) -> dict[str, dict[str, StrPath]]:
