@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -286,7 +287,8 @@ def test_processes_share_the_batches(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    found = subprocess.run([*command, program, tmp_path], capture_output=True, text=True, timeout=300)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    found = subprocess.run([*command, program, tmp_path], env=environment, capture_output=True, text=True, timeout=300)
     assert found.returncode == 0, found.stderr
     alone = network().double()
     history = train_dissimilarity(alone, TRAINING, VALIDATION, FAST)
