@@ -131,7 +131,7 @@ def test_killed_at_any_moment(tmp_path):
 
 @pytest.mark.slow
 def test_ensemble_beats_entropy(tmp_path, capsys):
-    """The documented training in miniature, some ten minutes on two cores."""
+    """The documented training in miniature, some six minutes on two cores."""
     small = [
         *("--scenes", "150", "--size", "128", "256", "--generator-steps", "300", "--epochs", "4"),
         "--half-precision",
