@@ -78,11 +78,12 @@ generator = torch.Generator().manual_seed(0)
 embeddings = torch.randn(1, 30000, 16, generator=generator)
 settings = {"alpha": 0.9, "steps": 1, "temperature": 0.01}
 walk = lambda tolerance: rwpm_fast.walk(embeddings, embeddings, tolerance=tolerance, **settings)
-taken = 1024 * int(re.search(r"VmSize:\\s+(\\d+)", open("/proc/self/status").read())[1])
+taken = lambda: 1024 * int(re.search(r"VmSize:\\s+(\\d+)", open("/proc/self/status").read())[1])
 failures = 0
 for tolerance in (0.0, 1e-4):
     for more in (0, 2**20, 2**22, 2**23, 2**24):
-        resource.setrlimit(resource.RLIMIT_AS, (taken + more, resource.RLIM_INFINITY))
+        # Each time anew: what the last walk gave back is taken no more.
+        resource.setrlimit(resource.RLIMIT_AS, (taken() + more, resource.RLIM_INFINITY))
         assert available_memory() <= more, available_memory()
         try:
             walk(tolerance)
