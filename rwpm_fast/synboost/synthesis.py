@@ -35,7 +35,7 @@ class Synthesis(Protocol):
             photos: RGB photos of the same scenes, [B, 3, H', W'], uint8 or floating point in 0..255.
 
         Returns:
-            RGB in -1..1, [B, 3, *size], float32 or float64.
+            RGB in -1..1, [B, 3, h, w] of the height and width ``size``, float32 or float64.
         """
         ...
 
@@ -178,7 +178,7 @@ class CCFPSESynthesis(nn.Module):
             photos: RGB photos of the same scenes, [B, 3, H', W'], uint8 or floating point in 0..255.
 
         Returns:
-            RGB in -1..1, [B, 3, *size], float32 or float64.
+            RGB in -1..1, [B, 3, h, w] of the height and width ``size``, float32 or float64.
 
         Raises:
             TypeError: class_map has no integers, or photos are neither uint8 nor floating point.
