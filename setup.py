@@ -60,11 +60,13 @@ class CMakeBuild(build_ext):
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-DRWPM_VERSION={VERSION}",
             "-DRWPM_TESTS=OFF",
+            "-DRWPM_RUNTIME=OFF",
             f"-DRWPM_CUDA={'ON' if has_cuda() else 'OFF'}",
         ]
         subprocess.run(configure, check=True)
         subprocess.run(["cmake", "--build", str(build)], check=True)
-        subprocess.run(["cmake", "--install", str(build), "--prefix", str(package.resolve())], check=True)
+        install = ["cmake", "--install", str(build), "--component", "python", "--prefix", str(package.resolve())]
+        subprocess.run(install, check=True)
 
     def copy_extensions_to_source(self) -> None:
         """Nothing to copy: an editable build is installed into the tree at once, with the libraries beside _native."""
