@@ -56,7 +56,7 @@ class MapGeometry:
             Mask: [V, h, w] bool, with V = 2 if ``mirrored`` and else 1; None where all belong.
         """
         if mask is None:
-            if padding or self.input_size == self.padded_size:
+            if padding or known_equal(self.input_size, self.padded_size):
                 return None
             mask = torch.ones(self.image_size, dtype=torch.bool)
         views = mask.float()[None]
@@ -120,13 +120,23 @@ def enlarged(
     align_corners: bool,
 ) -> Tensor:
     """Enlarge maps [B, C, h, w] to the image's size; see :meth:`MapGeometry.to_image`."""
-    if padded_size == input_size:
+    if known_equal(padded_size, input_size):
         return F.interpolate(maps, image_size, mode="bilinear", align_corners=align_corners)
     height, width = input_size
     shown = F.interpolate(maps, padded_size, mode="bilinear", align_corners=align_corners)[..., :height, :width]
-    if input_size == image_size:
+    if known_equal(input_size, image_size):
         return shown
     return F.interpolate(shown, image_size, mode="bilinear", align_corners=align_corners)
+
+
+def known_equal(size: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether two sizes are equal. Where a compiler keeps sizes open: whether they are for every photo, so that what
+    follows holds for all of them; to interpolate to the same size changes no bit."""
+    if not torch.compiler.is_compiling():
+        return size == other
+    from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+    return all(statically_known_true(a == b) for a, b in zip(size, other, strict=True))
 
 
 def _image_edges(map_edges: list[int], image: int, resized: int, padded: int, pixels: int) -> list[int]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from .. import scores
 from ..networks import MaskLogits
 from .calibration import calibrate
-from .geometry import enlarged
+from .geometry import enlarged, known_equal
 
 # Masks of a full photo take hundreds of megabytes; this many queries at a time are enough to keep the cores busy.
 QUERIES_AT_ONCE = 10
@@ -59,7 +59,7 @@ class Prediction:
                 :mod:`rwpm_fast.scores` gives them as limits; but as the score of a photo it comes of logits that
                 overflowed, as NaN does of weights that are broken.
         """
-        score = self._score(name)
+        score = self.unchecked_score(name)
         if broken := int((~score.isfinite()).sum()):
             raise ValueError(
                 f"{name}: not finite at {broken} of {score.numel()} pixels; most likely weights of the network are not "
@@ -67,7 +67,8 @@ class Prediction:
             )
         return score
 
-    def _score(self, name: str) -> Tensor:
+    def unchecked_score(self, name: str) -> Tensor:
+        """Compute an anomaly score as :meth:`score` does, finite or not: no branch depends on its values."""
         raise NotImplementedError
 
     def _calibrated(self, score: Tensor) -> Tensor:
@@ -100,7 +101,7 @@ class DensePrediction(Prediction):
         sizes = self.size, self.input_size, self.padded_size
         return enlarged(self.logits[None].float(), *sizes, align_corners=self.align_corners)[0]
 
-    def _score(self, name: str) -> Tensor:
+    def unchecked_score(self, name: str) -> Tensor:
         if name == "blurred_energy":  # as released, the blur comes after the calibration
             return scores.gaussian_blur(self._calibrated(scores.energy(self.full_logits)))
         return self._calibrated(scores.get(name)(self.full_logits))
@@ -132,7 +133,7 @@ class MaskPrediction(Prediction):
     def full_logits(self) -> Tensor:
         return average_views(self._class_maps)
 
-    def _score(self, name: str) -> Tensor:
+    def unchecked_score(self, name: str) -> Tensor:
         score = scores.get(name)
         views = []
         for view, class_maps in enumerate(self._class_maps):
@@ -160,7 +161,7 @@ class MaskPrediction(Prediction):
 
     def _resized(self, maps: Tensor) -> Tensor:
         """Resize maps [C, H', W'] to the size of the photo; C may be 0."""
-        if self.input_size == self.size:
+        if known_equal(self.input_size, self.size):
             return maps
         return F.interpolate(maps[:, None], self.size, mode="bilinear", align_corners=False)[:, 0]
 

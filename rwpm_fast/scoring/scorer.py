@@ -49,6 +49,14 @@ class MapWalk(Protocol):
         ...
 
 
+class Watch(Protocol):
+    """A clock, such as :class:`rwpm_fast.ops.stopwatch.Stopwatch`."""
+
+    def lap(self) -> float:
+        """Return the seconds since the last lap."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Scored:
     """The anomaly map of a photo.
@@ -308,20 +316,32 @@ class Scorer:
             RuntimeError: see :meth:`analyze`.
         """
         self._check()
-        network = self.network
         pixels = torch.tensor(as_image(photo))  # [H, W, 3]
         size = (pixels.shape[0], pixels.shape[1])
-        device = device_of(network)
+        device = device_of(self.network)
         if mask is not None:
             mask = _check_mask(mask, size).to(device)
+        return self.encode(pixels, mask, Stopwatch(device))
 
-        watch = Stopwatch(device)
-        photos = pixels.to(device).permute(2, 0, 1)[None]
+    def encode(self, pixels: Tensor, mask: Tensor | None, watch: Watch) -> Embedded:
+        """Run the network up to the embedding map, on a photo that is checked.
+
+        With :meth:`decode` it is what a compiler or an exporter traces: no branch depends on a size or on a value.
+
+        Args:
+            pixels: [H, W, 3] uint8.
+            mask: [H, W] bool, on the network's device, or None.
+            watch: started before.
+        """
+        network = self.network
+        photos = pixels.to(device_of(network)).permute(2, 0, 1)[None]
         if network.mirrored:
             photos = torch.cat([photos, photos.flip(-1)])
         images = network.preprocess(photos)
         embedding_map, context = network.encode(images)
-        check_map(image_size(images) or network.padded_size(size), embedding_map, network.stride)
+        size = (pixels.shape[0], pixels.shape[1])
+        if not torch.compiler.is_compiling():
+            check_map(image_size(images) or network.padded_size(size), embedding_map, network.stride)
         geometry = MapGeometry.from_network(network, size, (embedding_map.shape[-2], embedding_map.shape[-1]))
         return Embedded(embedding_map, context, mask, geometry, watch.lap(), pixels)
 
@@ -336,9 +356,21 @@ class Scorer:
             RuntimeError: a module of the network is in training mode.
         """
         self._check()
+        prediction, head_seconds, walk_seconds = self.decode(embedded, Stopwatch(embedded.embedding_map.device))
+        return Analysis(self, embedded, prediction, embedded.seconds + head_seconds, walk_seconds)
+
+    def decode(self, embedded: Embedded, watch: Watch) -> tuple[Prediction, float, float]:
+        """Walk and classify an embedded photo; see :meth:`encode`.
+
+        Args:
+            embedded: result of :meth:`encode`.
+            watch: started before.
+
+        Returns:
+            The prediction, the seconds of the head and those of the walk.
+        """
         network, embedding_map = self.network, embedded.embedding_map
         walk = self._walk_on(embedded) if self._walks_segmentation else None
-        watch = Stopwatch(embedding_map.device)
         walk_seconds = 0.0
         if walk is not None and self._walks == "embeddings":
             embedding_map = walk(None).to(embedding_map.dtype)
@@ -350,9 +382,8 @@ class Scorer:
                 logits = logits._replace(mask_logits=walk(logits.mask_logits))
             else:
                 logits = walk(logits)
-        walk_seconds += watch.lap()
-        prediction = self.predict(logits, embedded, walked=walk is not None)
-        return Analysis(self, embedded, prediction, embedded.seconds + head_seconds, walk_seconds if walk else 0.0)
+            walk_seconds = watch.lap()
+        return self.predict(logits, embedded, walked=walk is not None), head_seconds, walk_seconds
 
     def predict(self, logits: Tensor | MaskLogits, embedded: Embedded, *, walked: bool) -> Prediction:
         """Wrap the output of the network's decoder as the prediction of a photo.

@@ -46,7 +46,7 @@ class SynBoostPrediction(Prediction):
     def segmentation(self) -> Tensor:
         return self.result.segmentation
 
-    def _score(self, name: str) -> Tensor:
+    def unchecked_score(self, name: str) -> Tensor:
         if name == self.method:
             return self.result.score if self.walked_score is None else self.walked_score
         if name == DISSIMILARITY:
