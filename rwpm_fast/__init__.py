@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 # Names only: ``from rwpm_fast import *`` must not rebind the caller's modules, such as numpy.
 __all__ = [
+    "Predictor",
     "Scorer",
     "Transition",
     "Walk",
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from . import scores as scores
     from . import submission as submission
     from . import synboost as synboost
+    from .deploy.predictor import Predictor
     from .networks.attach import attach
     from .ops.functional import walk
     from .ops.graph import Transition, transition
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from .scoring.scorer import Scorer
 else:
     _HOMES = {
+        "Predictor": "deploy.predictor",
         "Scorer": "scoring.scorer",
         "Transition": "ops.graph",
         "Walk": "ops.maps",

@@ -7,8 +7,6 @@ from torch import Tensor, nn
 
 from ..scoring.scorer import Scorer
 
-MIN_SIDE = 32  # pixels: smaller photos leave the coarse maps of a network without pixels
-
 
 class Unmeasured:
     """A watch that reads nothing, for code that is traced: times taken while tracing say nothing of a run."""

@@ -59,7 +59,7 @@ def _run(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], in
     # Errors that users can correct: a path, a setting, a file, the environment. Others keep their traceback.
     except (ValueError, TypeError, OSError, ImportError) as error:
         print(f"{program}: {printable_lines(error)}", file=sys.stderr)
-        return 2
+        return getattr(error, "exit_status", 2)
     except KeyboardInterrupt:
         return 130
     except Exception as error:

@@ -12,6 +12,10 @@ from .torch_version import OLDEST_STABLE_ABI, too_old
 
 LIBRARY = Path(__file__).parents[1] / "librwpm_ops.so"
 
+# Rises when the schema or the meaning of rwpm::walk changes: exported models, which call the operator and do not
+# contain it, carry the number. The library tells its own by rwpm_op_abi().
+OP_ABI = 1
+
 
 def has_kernel(key: str) -> bool:
     """Whether a kernel of ``rwpm::walk`` is registered for a dispatch key, such as "CPU"."""

@@ -20,6 +20,15 @@ from .geometry import enlarged, known_equal
 QUERIES_AT_ONCE = 10
 
 
+def check_score_map(name: str, score: Tensor) -> None:
+    """Raise ValueError if a score map is not finite; see :meth:`Prediction.score`."""
+    if broken := int((~score.isfinite()).sum()):
+        raise ValueError(
+            f"{name}: not finite at {broken} of {score.numel()} pixels; most likely weights of the network are not "
+            "finite, or its dtype is too narrow for this photo"
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class Prediction:
     """Output of the head for one photo, and the maps that are computed from it on demand.
@@ -60,11 +69,7 @@ class Prediction:
                 overflowed, as NaN does of weights that are broken.
         """
         score = self.unchecked_score(name)
-        if broken := int((~score.isfinite()).sum()):
-            raise ValueError(
-                f"{name}: not finite at {broken} of {score.numel()} pixels; most likely weights of the network are not "
-                "finite, or its dtype is too narrow for this photo"
-            )
+        check_score_map(name, score)
         return score
 
     def unchecked_score(self, name: str) -> Tensor:

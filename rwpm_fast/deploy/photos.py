@@ -1,0 +1,31 @@
+"""What a photo must be for an exported network, which takes what it gets. Needs no torch."""
+
+from __future__ import annotations
+
+import numpy as np
+
+MIN_SIDE = 32  # pixels: smaller photos leave the coarse maps of a network without pixels
+
+
+def check_photo(photo: np.ndarray) -> np.ndarray:
+    """Check a photo.
+
+    Args:
+        photo: [H, W, 3] uint8, RGB, 0..255, both sides at least 32; any strides.
+
+    Returns:
+        The photo in contiguous memory, itself if it is.
+
+    Raises:
+        TypeError: it is no array of uint8.
+        ValueError: it has another shape.
+    """
+    if not isinstance(photo, np.ndarray):
+        raise TypeError(f"photo: expected a numpy.ndarray, got {type(photo).__name__}")
+    if photo.dtype != np.uint8:
+        raise TypeError(f"photo: expected dtype uint8 with values in 0..255, got {photo.dtype}")
+    if photo.ndim != 3 or photo.shape[2] != 3:
+        raise ValueError(f"photo: expected shape [H, W, 3], got {list(photo.shape)}")
+    if min(photo.shape[:2]) < MIN_SIDE:
+        raise ValueError(f"photo: expected sides of at least {MIN_SIDE} pixels, got {list(photo.shape)}")
+    return np.ascontiguousarray(photo)

@@ -1,0 +1,99 @@
+"""Compare an export with eager torch before it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..scoring.scorer import Scorer
+from .errors import ExportError
+from .runners import Runner
+
+MAX_DIFFERING_CLASSES = 1e-3  # share of pixels: where two classes are as good as equal, rounding decides
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An export against eager torch on one photo.
+
+    Attributes:
+        size: height and width of the photo.
+        error: largest difference of the scores, relative to the range of eager's.
+        differing_classes: share of pixels whose class is another.
+    """
+
+    size: tuple[int, int]
+    error: float
+    differing_classes: float
+
+
+def compare(runner: Runner, scorer: Scorer, photo: np.ndarray) -> Comparison:
+    """Run a photo by an export and by eager torch.
+
+    Args:
+        runner: of the export.
+        scorer: that was exported.
+        photo: [H, W, 3] uint8.
+
+    Raises:
+        ExportError: the outputs are of another shape or type, or the export's score is not finite.
+    """
+    wanted = scorer(photo)
+    score, segmentation = runner.run(photo)
+    size = (photo.shape[0], photo.shape[1])
+    expected = wanted.score.cpu().numpy()
+    for name, found, dtype in (("score", score, np.float32), ("segmentation", segmentation, np.uint8)):
+        if found.shape != size or found.dtype != dtype:
+            kind = np.dtype(dtype).name
+            raise ExportError(f"{name}: expected {list(size)} {kind}, got {list(found.shape)} {found.dtype}")
+    if not np.isfinite(score).all():
+        raise ExportError(f"score: not finite at {int((~np.isfinite(score)).sum())} of {score.size} pixels")
+    spread = float(expected.max() - expected.min()) or 1.0
+    error = float(np.abs(score - expected).max()) / spread
+    differing = float((segmentation != wanted.segmentation.cpu().numpy()).mean())
+    return Comparison(size, error, differing)
+
+
+def verify(
+    runner: Runner, scorer: Scorer, photos: Iterable[np.ndarray], *, tolerance: float, name: str
+) -> list[Comparison]:
+    """Compare an export with eager torch on photos of several sizes.
+
+    Args:
+        runner: of the export.
+        scorer: that was exported.
+        photos: [H, W, 3] uint8 each; see :func:`sizes_of`.
+        tolerance: largest error allowed; see :attr:`Comparison.error`.
+        name: of the export, for the error.
+
+    Raises:
+        ExportError: it differs by more; the message says at which size and by how much.
+    """
+    comparisons = []
+    for photo in photos:
+        found = compare(runner, scorer, photo)
+        height, width = found.size
+        if not found.error <= tolerance or found.differing_classes > MAX_DIFFERING_CLASSES:
+            raise ExportError(
+                f"{name}: differs from eager torch at {width}x{height}: score by {found.error:.1e} of its range "
+                f"(allowed: {tolerance:.0e}), class at {found.differing_classes:.2%} of the pixels (allowed: "
+                f"{MAX_DIFFERING_CLASSES:.2%}); it is not kept"
+            )
+        comparisons.append(found)
+    return comparisons
+
+
+def sizes_of(photo: np.ndarray) -> list[np.ndarray]:
+    """Cut a photo to the sizes that an export is tried at: its own, odd sides, and one below half of it.
+
+    Pooling rounds odd sides, and networks reduce large photos: both are branches on the size.
+
+    Args:
+        photo: [H, W, 3] uint8, at least 96 x 96.
+    """
+    height, width = photo.shape[:2]
+    odd = photo[: height - 1 - height % 2, : width - 1 - width % 2]
+    small = photo[: max(48, height * 2 // 5), : max(48, width * 2 // 5)]
+    return [photo, odd, small]
