@@ -18,6 +18,7 @@ namespace rwpm::cpu {
   extern const Kernels<float> float32;  \
   extern const Kernels<double> float64; \
   extern const SparseKernels sparse;    \
+  extern const ScoreKernels score;      \
   }
 
 RWPM_DECLARE(baseline)
@@ -54,7 +55,7 @@ bool has_amx() {
 
 }  // namespace
 
-#define RWPM_ISA(isa, available) {#isa, available, &isa::float32, &isa::float64, &isa::sparse}
+#define RWPM_ISA(isa, available) {#isa, available, &isa::float32, &isa::float64, &isa::sparse, &isa::score}
 
 const std::vector<Isa>& isas() {
   static const std::vector<Isa> all = {

@@ -11,6 +11,8 @@
 
 #include <cstdint>
 
+#include "score.h"
+
 namespace rwpm::cpu {
 
 constexpr int64_t alignment = 64;  // bytes: a cache line, and the widest vector
@@ -127,12 +129,32 @@ struct SparseKernels {
   void (*weigh_group)(float* weights, int64_t entries, float scale, float* log_sum);
 };
 
+// A row of a score map: logits are above + weight * (below - above).
+struct ScoreRowArgs {
+  int64_t classes;
+  int64_t width;       // in pixels, a multiple of `lanes`
+  const float* above;  // [classes][width]
+  const float* below;  // [classes][width]
+  float weight;
+  Score kind;
+  float* scratch;  // [classes][lanes]
+  // outputs
+  float* score;           // [width]
+  uint8_t* segmentation;  // [width]
+};
+
+struct ScoreKernels {
+  int64_t lanes;
+  void (*score_row)(const ScoreRowArgs&);
+};
+
 struct Isa {
   const char* name;
   bool (*available)();
   const Kernels<float>* float32;
   const Kernels<double>* float64;
   const SparseKernels* sparse;
+  const ScoreKernels* score;
 };
 
 }  // namespace rwpm::cpu

@@ -24,6 +24,8 @@ class Pipeline(nn.Module):
 
     Args:
         scorer: of a network and, if any, a walk; its network is put to use as it is, not copied.
+        one_pass: compute score and segmentation by the operator ``rwpm::score_map`` where it serves, several times
+            faster than the separate steps; within rounding of the scorer.
 
     Raises:
         TypeError: another kind of scorer, such as SynBoost's.
@@ -35,7 +37,7 @@ class Pipeline(nn.Module):
         >>> score, segmentation = pipeline(torch.from_numpy(read_image("street.jpg")))
     """
 
-    def __init__(self, scorer: Scorer) -> None:
+    def __init__(self, scorer: Scorer, *, one_pass: bool = False) -> None:
         super().__init__()
         if type(scorer) is not Scorer:
             raise TypeError(
@@ -48,6 +50,7 @@ class Pipeline(nn.Module):
             raise ValueError(f"scorer: expected up to 256 classes for uint8, got {len(scorer.network.classes)}")
         self.network = scorer.network
         self.scorer = scorer
+        self.one_pass = one_pass
 
     def forward(self, photo: Tensor) -> tuple[Tensor, Tensor]:
         """Score one photo.
@@ -61,4 +64,6 @@ class Pipeline(nn.Module):
         scorer = self.scorer
         with torch.no_grad():
             prediction, _, _ = scorer.decode(scorer.encode(photo, None, Unmeasured()), Unmeasured())
+            if self.one_pass:
+                return prediction.score_and_segmentation(scorer.score)
             return prediction.unchecked_score(scorer.score), prediction.segmentation.to(torch.uint8)
