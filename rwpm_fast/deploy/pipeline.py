@@ -56,7 +56,7 @@ class Pipeline(nn.Module):
         """Score one photo.
 
         Args:
-            photo: [H, W, 3] uint8, RGB, contiguous, both sides at least 32.
+            photo: [H, W, 3] uint8, RGB, contiguous, see :func:`rwpm_fast.deploy.photos.check_photo`.
 
         Returns:
             Score [H, W] float32, higher is more anomalous, and index of the likeliest class [H, W] uint8.
