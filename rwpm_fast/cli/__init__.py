@@ -6,7 +6,7 @@ import argparse
 
 from .. import __version__
 from ..io.console import run_command
-from . import bench, check, demo, evaluate, info, score, submit, train
+from . import bench, check, demo, evaluate, export, info, score, submit, train
 
 COMMANDS = {
     "score": score,
@@ -14,6 +14,7 @@ COMMANDS = {
     "evaluate": evaluate,
     "submit": submit,
     "train": train,
+    "export": export,
     "demo": demo,
     "bench": bench,
     "info": info,

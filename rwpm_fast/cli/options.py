@@ -94,10 +94,18 @@ def scorer_settings(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def add_network_options(parser: argparse.ArgumentParser) -> None:
-    """Add the network, its weights and device, and the number of threads."""
+def add_network_options(parser: argparse.ArgumentParser, *, positional: bool = False) -> None:
+    """Add the network, its weights and device, and the number of threads.
+
+    Args:
+        parser: to add them to.
+        positional: the network is an argument of its own, not the option ``--network``.
+    """
     group = parser.add_argument_group("network")
-    group.add_argument("--network", default="compact", help="which network (default: compact)")
+    if positional:
+        parser.add_argument("network", metavar="NETWORK", help="which network, such as compact")
+    else:
+        group.add_argument("--network", default="compact", help="which network (default: compact)")
     group.add_argument(
         "--weights",
         type=Path,

@@ -40,6 +40,13 @@ def default_cpu() -> str:
     return "x86-64-v3" if ON_X86 else f"native {platform.machine()}"
 
 
+def check_cpu(cpu: str, name: str) -> None:
+    """Raise ValueError unless packages can be compiled for an instruction set; ``name`` stands before the message."""
+    choices = [*CPUS] if ON_X86 else [default_cpu()]
+    if cpu not in choices:
+        raise ValueError(f"{name}: expected {' or '.join(choices)}, got {cpu!r}")
+
+
 def export_pt2(
     module: nn.Module,
     example_photo: Tensor,
@@ -59,10 +66,11 @@ def export_pt2(
         cpu: instruction set, a key of :data:`CPUS`; None for :func:`default_cpu`.
 
     Raises:
-        ExportError: the name of the file, an unknown instruction set, or the module cannot be traced or compiled.
-        ValueError: see :func:`rwpm_fast.deploy.tracing.trace`.
+        ExportError: the name of the file, or see :func:`rwpm_fast.deploy.tracing.trace`.
+        ValueError: an unknown instruction set.
     """
     cpu = cpu or default_cpu()
+    check_cpu(cpu, "cpu")
     if not str(path).endswith(".pt2"):
         raise ExportError(f"{path}: expected a name that ends in .pt2")
     configs: dict[str, Any] = {
@@ -74,8 +82,6 @@ def export_pt2(
     }
     if cpu in CPUS:
         configs |= {"cpp.march": cpu, "cpp.simdlen": CPUS[cpu][0]}
-    elif cpu != default_cpu():
-        raise ExportError(f"cpu: expected one of {', '.join(CPUS)}, got {cpu!r}")
     program = trace(module, example_photo)
     with quiet(), torch.no_grad():
         torch._inductor.aoti_compile_and_package(program, package_path=os.fspath(path), inductor_configs=configs)
