@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -65,9 +66,12 @@ class Metadata:
             cpu: instruction set that it is compiled for.
 
         Raises:
+            ValueError: a threshold that is not finite.
             TypeError: a walk that is no :class:`rwpm_fast.Walk`, of which no file can say what it is.
         """
         walk, network = scorer.walk, scorer.network
+        if threshold is not None and not math.isfinite(threshold):
+            raise ValueError(f"threshold: expected a finite number or None, got {threshold}")
         if walk is not None and not isinstance(walk, Walk):
             raise TypeError(f"scorer: expected a rwpm_fast.Walk or None for its walk, got {type(walk).__name__}")
         mean, deviation = normalization(network) or (None, None)

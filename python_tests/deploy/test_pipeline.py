@@ -1,0 +1,111 @@
+"""A scorer as one graph: the scorer's results, whatever compiles it, for photos of all sizes."""
+
+import numpy as np
+import pytest
+import torch
+
+from python_tests.tiny_network import TinyNetwork
+from rwpm_fast import Predictor, Scorer, Walk, networks
+from rwpm_fast.deploy.pipeline import Pipeline
+from rwpm_fast.networks import Network
+from rwpm_fast.scenes import render_scene
+
+SIZES = ((72, 96), (97, 65), (64, 160), (80, 81), (131, 90), (66, 66), (128, 256), (75, 113))
+
+
+def photo(size, seed=0):
+    return torch.from_numpy(render_scene(np.random.default_rng(seed), size)[0].copy())
+
+
+class PaddedNetwork(TinyNetwork):
+    """Its input is filled up to a multiple of 16."""
+
+    padded_to = 16
+
+    def preprocess(self, photos):
+        return self.pad(super().preprocess(photos), photos.shape[-2:])
+
+
+class ResizedNetwork(PaddedNetwork):
+    """Its input is three quarters of the photo, filled up."""
+
+    def input_size(self, photo_size):
+        height, width = (side * 3 // 4 for side in photo_size)
+        return height, width
+
+    def preprocess(self, photos):
+        size = self.input_size(photos.shape[-2:])
+        images = torch.nn.functional.interpolate(photos.float() / 32, size, mode="bilinear")
+        return self.pad(images, photos.shape[-2:])
+
+
+NETWORKS = (TinyNetwork, PaddedNetwork, ResizedNetwork)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("score", ["energy", "max_logit", "max_softmax", "entropy", "blurred_energy"])
+def test_equals_the_scorer(network, score):
+    scorer = Scorer(network(), score, Walk(steps=2))
+    for size in SIZES[:2]:
+        wanted = scorer(photo(size).numpy())
+        found, segmentation = Pipeline(scorer)(photo(size))
+        assert torch.equal(found, wanted.score) and torch.equal(segmentation.long(), wanted.segmentation)
+        found, segmentation = Pipeline(scorer, one_pass=True)(photo(size))
+        torch.testing.assert_close(found, wanted.score, rtol=2e-6, atol=2e-6)
+        assert (segmentation.long() == wanted.segmentation).float().mean() > 0.999
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@torch.no_grad()
+def test_one_exported_graph_serves_every_size(network):
+    from rwpm_fast.deploy.tracing import trace
+
+    pipeline = Pipeline(Scorer(network(), walk=Walk(steps=2)), one_pass=True)
+    graph = trace(pipeline, photo(SIZES[0])).module()
+    for size in SIZES:
+        for found, wanted in zip(graph(photo(size)), pipeline(photo(size)), strict=True):
+            assert torch.equal(found, wanted), size
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@torch.no_grad()
+def test_compiled_once_for_eight_sizes(network):
+    torch._dynamo.reset()
+    counter = torch._dynamo.testing.CompileCounter()
+    pipeline = Pipeline(Scorer(network(), walk=Walk(steps=2)), one_pass=True)
+    compiled = torch.compile(pipeline, fullgraph=True, dynamic=True, backend=counter)
+    for size in SIZES:
+        for found, wanted in zip(compiled(photo(size)), pipeline(photo(size)), strict=True):
+            assert torch.equal(found, wanted), size
+    assert counter.frame_count == 1
+
+
+@pytest.mark.slow
+def test_the_compact_network_is_compiled_once_for_eight_sizes():
+    torch._dynamo.reset()
+    scorer = Scorer(networks.load("compact"), walk=Walk(tolerance=1e-4))
+    predictor = Predictor(scorer, compiled=True)
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for size in ((720, 1280), (375, 1242), (468, 832), (360, 640), (1024, 2048), (722, 1281), (65, 97), (833, 832)):
+            wanted = scorer(photo(size).numpy()).score
+            found = torch.from_numpy(predictor(photo(size).numpy()).score)
+            assert (found - wanted).abs().max() <= 1e-5 * (wanted.max() - wanted.min()), size
+
+
+def test_what_is_more_than_one_graph_is_told():
+    class Other(Scorer):
+        """Another kind of scorer, as SynBoost's is."""
+
+    with pytest.raises(TypeError, match=r"scorer: expected a rwpm_fast\.Scorer of a network and a walk, got Other"):
+        Pipeline(Other(TinyNetwork()))
+    calibrated = Scorer(TinyNetwork(), walk=Walk(parts=2), calibrated=True)
+    with pytest.raises(ValueError, match="scorer: calibrated scores depend on the photo's size"):
+        Pipeline(calibrated)
+
+
+def test_too_many_classes_are_told():
+    class Many(Network):
+        name, classes, stride, linear_head = "many", tuple(map(str, range(257))), 1, True
+
+    with pytest.raises(ValueError, match="scorer: expected up to 256 classes for uint8, got 257"):
+        Pipeline(Scorer(Many()))
