@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .ops.csr import square_csr
+from .ops.csr import csr_matrix
 from .ops.maps import partition_edges, walk_blocks
 from .ops.settings import DEFAULTS, WalkSettings, check_settings
 from .ops.validation import check_shapes
@@ -208,7 +208,7 @@ def knn_walk(
     columns, order = columns.sort(-1)  # ascending, as CSR requires
     crow = torch.arange(0, columns.numel() + 1, neighbors, device=q.device)
     kept = kept.gather(-1, order)
-    S = square_csr(crow, columns.flatten(), kept.flatten())
+    S = csr_matrix(crow, columns.flatten(), kept.flatten())
     return iterate(lambda m: S @ m, start, alpha, steps)
 
 

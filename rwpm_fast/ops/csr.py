@@ -8,21 +8,22 @@ import torch
 from torch import Tensor
 
 
-def square_csr(crow: Tensor, columns: Tensor, weights: Tensor) -> Tensor:
-    """Make a square sparse matrix.
+def csr_matrix(crow: Tensor, columns: Tensor, weights: Tensor, width: int | None = None) -> Tensor:
+    """Make a sparse matrix.
 
     Args:
         crow: [N + 1], first entry of each row, and the number of entries.
         columns: [entries], ascending in each row.
         weights: [entries].
+        width: number of columns; N when None.
 
     Returns:
-        Sparse CSR tensor [N, N].
+        Sparse CSR tensor [N, width].
     """
     size = len(crow) - 1
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
-        return torch.sparse_csr_tensor(crow, columns, weights, (size, size), check_invariants=False)
+        return torch.sparse_csr_tensor(crow, columns, weights, (size, size if width is None else width), check_invariants=False)
 
 
 def csr_of_pairs(row: Tensor, column: Tensor, weight: Tensor, size: int) -> Tensor:
@@ -39,4 +40,4 @@ def csr_of_pairs(row: Tensor, column: Tensor, weight: Tensor, size: int) -> Tens
     """
     order = (row * size + column).argsort()
     crow = torch.nn.functional.pad(row.bincount(minlength=size).cumsum(0), (1, 0))
-    return square_csr(crow.to(torch.int32), column[order].to(torch.int32), weight[order])
+    return csr_matrix(crow.to(torch.int32), column[order].to(torch.int32), weight[order])

@@ -12,7 +12,7 @@ from ..products import exact_products
 from ..reference import valid_pixels
 from .anchor import iterate, own_weights
 from .settings import WalkSettings
-from .streamed_graph import StreamedGraph
+from .streamed_graph import StreamedGraph, unit_rows
 
 
 @exact_products
@@ -54,7 +54,7 @@ def _walk_image(
     if settings.steps == 0 or len(valid) < 2 or values.shape[-1] == 0:
         return result
     dtype = torch.promote_types(torch.promote_types(embeddings.dtype, values.dtype), torch.float32)
-    graph = StreamedGraph(embeddings[valid].to(dtype), settings.temperature)
+    graph = StreamedGraph(unit_rows(embeddings[valid].to(dtype)), settings.temperature)
     own_weight = own_weights(graph.log_sum(), **settings.anchor_kwargs())
     walked = iterate(
         graph.multiply_transposed if adjoint else graph.multiply,
