@@ -21,6 +21,7 @@ __all__ = [
     "transition",
     "walk",
     "walk_map",
+    "walk_sharded",
 ]
 
 # A torch that is missing or broken says so when something that needs it is used.
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from .ops.functional import walk
     from .ops.graph import Transition, transition
     from .ops.maps import Walk, walk_map
+    from .ops.sharded import walk_sharded
     from .scoring.calibration import calibrate
     from .scoring.scorer import Scorer
 else:
@@ -58,6 +60,7 @@ else:
         "transition": "ops.graph",
         "walk": "ops.functional",
         "walk_map": "ops.maps",
+        "walk_sharded": "ops.sharded",
     }
     _MODULES = (
         "baselines",

@@ -20,10 +20,10 @@ def csr_matrix(crow: Tensor, columns: Tensor, weights: Tensor, width: int | None
     Returns:
         Sparse CSR tensor [N, width].
     """
-    size = len(crow) - 1
+    shape = len(crow) - 1, len(crow) - 1 if width is None else width
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
-        return torch.sparse_csr_tensor(crow, columns, weights, (size, size if width is None else width), check_invariants=False)
+        return torch.sparse_csr_tensor(crow, columns, weights, shape, check_invariants=False)
 
 
 def csr_of_pairs(row: Tensor, column: Tensor, weight: Tensor, size: int) -> Tensor:

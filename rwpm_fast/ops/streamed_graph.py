@@ -13,8 +13,8 @@ from .settings import cosine_scale
 # Elements of a slab [rows, N]: 64 MiB in float32.
 SLAB = 2**24
 
-# Smaller logits than this below a row's largest are taken for it: a weight of 1e-30 changes no sum, and those of float32
-# that are smaller still, subnormal numbers, would make products a hundred times slower.
+# A logit that is further below its row's largest counts as this: a weight of 1e-30 changes no sum, and subnormal ones,
+# from 1e-38 on in float32, would make products ten times slower.
 MIN_LOGIT = -69.0
 
 
