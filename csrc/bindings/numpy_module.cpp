@@ -9,6 +9,7 @@
 #include <tuple>
 
 #include "cpu/buffer.h"
+#include "cpu/cost.h"
 #include "cpu/filter_pass.h"
 #include "cpu/isa.h"
 #include "cpu/pack.h"
@@ -95,6 +96,14 @@ double peak(double (*multiply_adds)(int64_t rounds), int64_t threads, double sec
   return total;
 }
 
+// Seconds that one ordered pair of pixels costs on the machine of the model: streaming, filter, and if it is stored;
+// and the share of pairs up to which they are stored.
+std::tuple<double, double, double, double> walk_costs(int64_t pixels, int64_t channels, int64_t value_channels,
+                                                      int64_t steps) {
+  const rwpm::cpu::WalkCosts costs = rwpm::cpu::walk_costs(pixels, channels, value_channels, steps);
+  return {1e-9 * costs.streaming, 1e-9 * costs.filter, 1e-9 * costs.stored_pair, costs.max_density()};
+}
+
 py::dict build() {
   py::list compiled, available;
   for (const auto& isa : rwpm::cpu::isas()) {
@@ -134,6 +143,7 @@ PYBIND11_MODULE(_native, m) {
       },
       py::arg("threads"), py::arg("seconds"));
   m.def("filter_format", [] { return rwpm::cpu::chosen_isa().sparse->format; });
+  m.def("walk_costs", &walk_costs, py::arg("pixels"), py::arg("channels"), py::arg("value_channels"), py::arg("steps"));
   m.def("build", &build);
   m.def("chosen_isa", [] { return rwpm::cpu::chosen_isa().name; });
 }

@@ -15,6 +15,22 @@
 
 #include "walk.h"
 
+// The namespace of the operators, torch.ops.<namespace>. A build may choose another one, as builds for the kernels hub
+// do by TORCH_EXTENSION_NAME, so that two of them live in one process.
+#ifndef RWPM_NAMESPACE
+#ifdef TORCH_EXTENSION_NAME
+#define RWPM_NAMESPACE TORCH_EXTENSION_NAME
+#else
+#define RWPM_NAMESPACE rwpm
+#endif
+#endif
+
+// Torch's macros paste the namespace as they find it, so it has to be expanded before.
+#define RWPM_EXPAND(macro, ...) macro(__VA_ARGS__)
+#define RWPM_LIBRARY(m) RWPM_EXPAND(STABLE_TORCH_LIBRARY, RWPM_NAMESPACE, m)
+#define RWPM_LIBRARY_FRAGMENT(m) RWPM_EXPAND(STABLE_TORCH_LIBRARY_FRAGMENT, RWPM_NAMESPACE, m)
+#define RWPM_LIBRARY_IMPL(key, m) RWPM_EXPAND(STABLE_TORCH_LIBRARY_IMPL, RWPM_NAMESPACE, key, m)
+
 namespace rwpm::ops {
 
 using torch::headeronly::ScalarType;

@@ -100,7 +100,7 @@ std::string exact_step_unsupported_reason(const Tensor& keys, const Tensor& sour
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_FRAGMENT(rwpm, m) {
+RWPM_LIBRARY_FRAGMENT(m) {
   m.def(
       "exact_step(Tensor keys, Tensor inv_norm, Tensor row_max, Tensor inv_row_sum, Tensor alpha, "
       "Tensor? streaming_blocks, Tensor start, Tensor source, Tensor(a!) target, float scale, bool adjoint, str "
@@ -109,7 +109,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(rwpm, m) {
   m.def("exact_step_unsupported_reason(Tensor keys, Tensor source, str kernel) -> str");
 }
 
-STABLE_TORCH_LIBRARY_IMPL(rwpm, CUDA, m) {
+RWPM_LIBRARY_IMPL(CUDA, m) {
   m.impl("exact_step", TORCH_BOX(&exact_step));
   m.impl("exact_step_unsupported_reason", TORCH_BOX(&exact_step_unsupported_reason));
 }

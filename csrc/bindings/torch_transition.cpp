@@ -180,7 +180,7 @@ Tensor transition_walk(const Tensor& order_in, const Tensor& group_start, const 
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_FRAGMENT(rwpm, m) {
+RWPM_LIBRARY_FRAGMENT(m) {
   m.def(
       "transition(Tensor embeddings, Tensor? mask=None, *, float temperature=0.01, float tolerance=1e-4, "
       "int width=0) -> (Tensor order, Tensor group_start, Tensor column, Tensor weight, Tensor dropped, "
@@ -190,7 +190,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(rwpm, m) {
       "Tensor? own_weight=None, *, float alpha=0.99, int steps=20, bool adjoint=False) -> Tensor");
 }
 
-STABLE_TORCH_LIBRARY_IMPL(rwpm, CPU, m) {
+RWPM_LIBRARY_IMPL(CPU, m) {
   m.impl("transition", TORCH_BOX(&transition));
   m.impl("transition_walk", TORCH_BOX(&transition_walk));
 }

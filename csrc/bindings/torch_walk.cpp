@@ -119,7 +119,7 @@ std::tuple<Tensor, Tensor> walk_with_info(const Tensor& embeddings, const std::o
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY(rwpm, m) {
+RWPM_LIBRARY(m) {
   m.def(
       "walk(Tensor embeddings, Tensor? values=None, Tensor? mask=None, *, float alpha=0.99, int steps=20, "
       "float temperature=0.01, float tolerance=0.0, float anchor=-1.0, float anchor_share=0.0) -> Tensor");
@@ -131,7 +131,7 @@ STABLE_TORCH_LIBRARY(rwpm, m) {
       "float temperature=0.01, float tolerance=0.0, float anchor=-1.0, float anchor_share=0.0) -> (Tensor, Tensor)");
 }
 
-STABLE_TORCH_LIBRARY_IMPL(rwpm, CPU, m) {
+RWPM_LIBRARY_IMPL(CPU, m) {
   m.impl("walk", TORCH_BOX(&walk));
   m.impl("walk_adjoint", TORCH_BOX(&walk_adjoint));
   m.impl("walk_with_info", TORCH_BOX(&walk_with_info));

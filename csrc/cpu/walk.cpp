@@ -8,6 +8,7 @@
 
 #include "cpu/anchor.h"
 #include "cpu/build_sparse.h"
+#include "cpu/cost.h"
 #include "cpu/isa.h"
 #include "cpu/pack.h"
 #include "cpu/schedule.h"
@@ -24,9 +25,6 @@ using cpu::PackedGraph;
 using cpu::RoundRobinSchedule;
 using cpu::StepArgs;
 using cpu::Stopwatch;
-
-// Of the cosines that are cached between steps: bounded, so that a large frame caches only a part of them.
-constexpr int64_t max_cache_bytes = int64_t(256) << 20;
 
 template <typename T>
 void walk_streaming(const Problem<T>& p, const std::vector<int64_t>& pixels, const ParallelFor& parallel_for) {
@@ -58,7 +56,7 @@ void walk_streaming(const Problem<T>& p, const std::vector<int64_t>& pixels, con
   const RoundRobinSchedule schedule(ceil_div(count, kernels.block));
   const int64_t pair_size = kernels.block * kernels.block;
   const int64_t cached_pairs =
-      p.steps < 2 ? 0 : std::min(schedule.count(), max_cache_bytes / int64_t(pair_size * sizeof(T)));
+      p.steps < 2 ? 0 : std::min(schedule.count(), cpu::max_cache_bytes / int64_t(pair_size * sizeof(T)));
   Buffer<T> cosines(cached_pairs * pair_size);
   cpu::Restart<T> restart(p, layout, own_weight);
   cpu::step_values(p, pixels, layout, parallel_for, [&](int64_t step, const T* start, const T* from, T* to) {
@@ -77,18 +75,11 @@ void walk_streaming(const Problem<T>& p, const std::vector<int64_t>& pixels, con
   p.stats->step_seconds += watch.lap();
 }
 
-// The share of all pairs up to which a sparse matrix is faster than streaming, from the costs per pair: nanoseconds
-// measured on one machine, of which only the ratios matter.
-double max_density(const Problem<float>& p) {
-  const double D = double(p.channels), C = double(p.value_channels), T = double(p.steps);
-  const double streaming = 0.3 + 0.006 * D + T * (0.2 + 0.006 * (D + C)), filter = 0.1 + 0.003 * D;
-  const double stored_pair = 7 + 0.03 * D + T * 0.02 * C;
-  return std::clamp((streaming - filter) / stored_pair, 0., cpu::max_useful_density);
-}
-
 // The walk by filter and refine; false where the graph is too dense for it.
 bool try_walk_sparse(const Problem<float>& p, const std::vector<int64_t>& pixels, const ParallelFor& parallel_for) {
-  const std::optional<cpu::SparseGraph> graph = cpu::build_sparse(p, pixels, max_density(p), 0, parallel_for);
+  const double max_density =
+      cpu::walk_costs(int64_t(pixels.size()), p.channels, p.value_channels, p.steps).max_density();
+  const std::optional<cpu::SparseGraph> graph = cpu::build_sparse(p, pixels, max_density, 0, parallel_for);
   if (!graph) return false;
   const cpu::GroupedMatrix& t = graph->matrix;
   p.stats->path = WalkStats::sparse;

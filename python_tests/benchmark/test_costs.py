@@ -11,7 +11,7 @@ from rwpm_fast import reference
 from rwpm_fast.benchmark import Case, costs
 from rwpm_fast.ops.settings import WalkSettings
 
-WALK_CPP = Path(__file__).parents[2] / "csrc" / "cpu" / "walk.cpp"
+COST_H = Path(__file__).parents[2] / "csrc" / "cpu" / "cost.h"
 
 
 class Counter:
@@ -123,5 +123,5 @@ def test_a_cosine_that_is_kept_is_less_work():
 
 
 def test_kept_cosines_are_those_of_the_kernel():
-    megabytes, shift = re.search(r"max_cache_bytes = int64_t\((\d+)\) << (\d+);", WALK_CPP.read_text()).groups()
+    megabytes, shift = re.search(r"max_cache_bytes = int64_t\((\d+)\) << (\d+);", COST_H.read_text()).groups()
     assert int(megabytes) << int(shift) == 4 * costs.MAX_KEPT_COSINES

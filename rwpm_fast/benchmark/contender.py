@@ -59,6 +59,7 @@ class Contender:
         bound: norm-wise relative error that it may have; None for what its dtype and tolerance allow.
         slack: factor on what the dtype allows, for contenders that are less careful than they could be.
         opt_in: runs only where the user names it.
+        predict: seconds that a run is expected to take, at least and at most; None where there is no model.
     """
 
     key: str
@@ -73,6 +74,7 @@ class Contender:
     bound: float | None = None
     slack: float = 1.0
     opt_in: bool = False
+    predict: Callable[[Case], tuple[float, float]] | None = None
 
     def error_bound(self, case: Case) -> float:
         """Norm-wise relative error that its contract allows on a case."""

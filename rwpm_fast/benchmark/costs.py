@@ -7,8 +7,13 @@ estimates, by which :class:`rwpm_fast.benchmark.runner.Limits` leaves out what w
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import torch
+
 from .. import baselines
-from ..ops.estimate import MAX_KEPT_COSINES, exact_flops
+from ..ops import estimate
+from ..ops.estimate import MAX_KEPT_COSINES, estimate_walk, exact_flops
 from .cases import Case
 from .reference import NEIGHBORS
 
@@ -46,12 +51,12 @@ def flops_pairs(case: Case) -> float:
 
 def bytes_states(case: Case) -> float:
     """Packed embeddings and some states, in 32 bits."""
-    return 4 * case.pixels * (case.channels + 4 * case.value_channels)
+    return estimate.state_bytes(*_sizes(case))
 
 
 def bytes_exact_cpu(case: Case) -> float:
     """The same and the cosines that our exact walk on the CPU keeps."""
-    return bytes_states(case) + 4 * min(MAX_KEPT_COSINES, case.pairs / 2)
+    return estimate.exact_bytes(*_sizes(case), case.pairs)
 
 
 def bytes_slab(case: Case) -> float:
@@ -74,9 +79,18 @@ def bytes_knn(case: Case) -> float:
     return 2 * 12 * case.pixels * NEIGHBORS + bytes_slab(case)
 
 
+def seconds_ours(case: Case, tolerance: float) -> tuple[float, float]:
+    """Seconds that our walk is expected to take, at least and at most; see
+    :func:`rwpm_fast.ops.estimate.estimate_walk`."""
+    settings = replace(case.settings, tolerance=tolerance)
+    size = case.height, case.width
+    least, most = estimate_walk(size, case.channels, case.value_channels, settings, torch.device(case.device))
+    return least.seconds, most.seconds
+
+
 def bytes_sparse(case: Case) -> float:
     """Our walk with a tolerance at most: what would need more than 1 GiB of weights streams."""
-    return min(2**30, bytes_matrix(case)) + bytes_states(case)
+    return estimate.sparse_bytes(*_sizes(case), case.pairs)
 
 
 def step_bytes_gathered(case: Case, pairs: int) -> float:
@@ -89,6 +103,10 @@ def step_bytes_least(case: Case, pairs: int) -> float:
     """The fewest bytes that a transition on a sparse matrix moves: its weights, and the state read, begun from and
     written."""
     return _size(case) * (pairs + 3 * case.pixels * case.value_channels)
+
+
+def _sizes(case: Case) -> tuple[int, int, int]:
+    return case.pixels, case.channels, case.value_channels
 
 
 def _size(case: Case) -> int:

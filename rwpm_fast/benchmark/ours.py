@@ -86,6 +86,7 @@ def our_walk(kernels: str, tolerance: float = 0.0, *, captured: bool = False, bo
         exact=not tolerance,
         facts=None if captured else partial(_facts, kernels=kernels, tolerance=tolerance) if tolerance else _all_pairs,
         bound=bound,
+        predict=partial(costs.seconds_ours, tolerance=tolerance) if kernels in ("cpu", chosen_isa()) else None,
     )
 
 

@@ -94,6 +94,8 @@ class Result(Outcome):
         step_share_of_peak: of an exact transition, as ``share_of_peak``.
         share_of_copy: bytes a second of a sparse transition over those of a copy.
         peak_bytes: memory beyond the inputs.
+        predicted: seconds that it was expected to take, at least and at most; see
+            :func:`rwpm_fast.ops.estimate.estimate_walk`.
     """
 
     contender: str
@@ -108,6 +110,7 @@ class Result(Outcome):
     step_share_of_peak: float | None = None
     share_of_copy: float | None = None
     peak_bytes: int | None = None
+    predicted: tuple[float, ...] = ()
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any], format: int = FORMAT) -> Result:

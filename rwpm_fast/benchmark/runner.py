@@ -169,6 +169,8 @@ def _prepare(entry: _Entry, problem: Problem, limits: Limits, note: Callable[[st
                 f"(by operations, from a run of {small.case.pixels} pixels and {small.case.steps} step)"
             )
             return
+        if contender.predict is not None:
+            entry.set(predicted=contender.predict(case))
         if contender.facts is not None:
             facts = contender.facts(problem)
             entry.set(**facts._asdict())

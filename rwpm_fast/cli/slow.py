@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..ops.estimate import walk_seconds
+from ..ops.estimate import estimate_walk
 from ..ops.maps import Walk
 from ..scoring.scorer import Scorer
 
@@ -37,7 +37,8 @@ class _Announcer:
         values = kwargs.get("value_map")
         height, width = size = (embedding_map.shape[-2], embedding_map.shape[-1])
         channels = [map_.shape[-3] for map_ in (embedding_map, embedding_map if values is None else values)]
-        least, most = walk_seconds(size, channels[0], channels[1], walk.settings, embedding_map.device)
+        estimates = estimate_walk(size, channels[0], channels[1], walk.settings, embedding_map.device)
+        least, most = (estimate.seconds for estimate in estimates)
         if least > SLOW and size not in self._told:
             self._told.add(size)
             way_out = "--parts 2 is faster" if walk.settings.tolerance else "--tolerance 1e-4 or --parts 2 is faster"

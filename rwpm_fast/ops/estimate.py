@@ -1,17 +1,31 @@
-"""How long a walk will take on this machine, before it begins."""
+"""How long a walk will take on this machine, and in how much memory, before it begins.
+
+The compiled walk chooses its path by what each costs (``csrc/cpu/cost.h``); here the same costs, scaled by one short
+walk on the machine at hand, are seconds.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 
 import torch
 
+from .. import native
+from . import library
 from . import registration as registration  # registers the operator
 from .settings import WalkSettings
 from .stopwatch import Stopwatch
 
-# Cosines that the CPU's exact walk keeps for later transitions, at most: 256 MiB of float32 (csrc/cpu/walk.cpp).
+# Cosines that the CPU's exact walk keeps for later transitions, at most: 256 MiB of float32 (csrc/cpu/cost.h).
 MAX_KEPT_COSINES = 2**26
+
+# Bytes of a sparse matrix at most, and of one of its pairs where groups of rows share few columns.
+MAX_MATRIX_BYTES, PAIR_BYTES = 2**30, 8
+
+# Share of all pairs that a sparse graph is assumed to keep at the least, and the pixels from which on one is built. A
+# road network's maps of 3600 to 14 400 pixels keep 1 to 2 % of their pairs at a tolerance of 4e-4.
+SPARSE_DENSITY, MIN_SPARSE_PIXELS = 0.005, 512
 
 
 def exact_flops(pixels: int, channels: int, value_channels: int, steps: int, max_kept: int = MAX_KEPT_COSINES) -> float:
@@ -40,9 +54,60 @@ def exact_flops(pixels: int, channels: int, value_channels: int, steps: int, max
     return 2 * (channels * cosines + value_channels * pixels**2 * steps)
 
 
+def state_bytes(pixels: int, channels: int, value_channels: int) -> float:
+    """Packed embeddings and some states, in 32 bits."""
+    return 4 * pixels * (channels + 4 * value_channels)
+
+
+def exact_bytes(pixels: int, channels: int, value_channels: int, pairs: float) -> float:
+    """Bytes beyond its inputs of the exact walk on the CPU: states, and the cosines that it keeps of ordered pairs."""
+    return state_bytes(pixels, channels, value_channels) + 4 * min(MAX_KEPT_COSINES, pairs / 2)
+
+
+def sparse_bytes(pixels: int, channels: int, value_channels: int, pairs: float) -> float:
+    """Bytes beyond its inputs of a walk on the CPU with a tolerance that keeps, or lists before it gives up, so many
+    ordered pairs."""
+    return state_bytes(pixels, channels, value_channels) + min(MAX_MATRIX_BYTES, PAIR_BYTES * pairs)
+
+
+@dataclass(frozen=True)
+class PairCosts:
+    """What an ordered pair of pixels costs: seconds on the machine of the model or, where there is none, operations.
+
+    Attributes:
+        streaming: of an exact walk.
+        filter: of finding what a sparse graph keeps.
+        stored: of a pair that it keeps, in addition.
+        max_density: share of all pairs up to which a graph counts as sparse.
+    """
+
+    streaming: float
+    filter: float
+    stored: float
+    max_density: float
+
+
+def pair_costs(pixels: int, channels: int, value_channels: int, steps: int, device: torch.device) -> PairCosts:
+    """Return what a pair costs: by the model of the compiled kernels, and by counting operations where others run.
+
+    Args:
+        pixels: P.
+        channels: D of the embeddings.
+        value_channels: C of the values.
+        steps: T.
+        device: on which the walk runs.
+    """
+    if steps == 0 or pixels == 0:
+        return PairCosts(0.0, 0.0, 0.0, 0.0)
+    if device.type == "cpu" and native.unsupported_reason() is None and library.unsupported_reason() is None:
+        return PairCosts(*native.native().walk_costs(pixels, channels, value_channels, steps))
+    exact = exact_flops(pixels, channels, value_channels, steps) / pixels**2
+    return PairCosts(exact, float(channels), 2.0 * value_channels * steps, 0.5)
+
+
 @cache
-def flops_a_second(device: torch.device, threads: int) -> float:
-    """Measure what the exact walk reaches on this machine, in operations of :func:`exact_flops` a second.
+def seconds_a_unit(device: torch.device, threads: int) -> float:
+    """Measure what a unit of :func:`pair_costs` takes on this machine, by a short exact walk.
 
     Args:
         device: on which it runs.
@@ -54,13 +119,30 @@ def flops_a_second(device: torch.device, threads: int) -> float:
         watch = Stopwatch(device)
         torch.ops.rwpm.walk.default(embeddings, values, steps=steps)
         best = min(best, watch.lap())
-    return exact_flops(1024, 128, 16, steps) / max(best, 1e-9)
+    return max(best, 1e-9) / (1024**2 * pair_costs(1024, 128, 16, steps, device).streaming)
 
 
-def walk_seconds(
+@dataclass(frozen=True)
+class Estimate:
+    """What a walk is expected to take.
+
+    Attributes:
+        path: "streaming", or "sparse"; see :class:`rwpm_fast.ops.info.WalkInfo`.
+        density: share of all pairs that is assumed to be kept; 1: all.
+        seconds: of the walk.
+        bytes: at its peak, beyond the inputs.
+    """
+
+    path: str
+    density: float
+    seconds: float
+    bytes: float
+
+
+def estimate_walk(
     size: tuple[int, int], channels: int, value_channels: int, settings: WalkSettings, device: torch.device
-) -> tuple[float, float]:
-    """Estimate the seconds of a walk on a map, at least and at most.
+) -> tuple[Estimate, Estimate]:
+    """Estimate a walk on a map, at least and at most.
 
     The two agree for the exact walk. With a tolerance the graph has to be seen to know: where it is sparse, a pass over
     all pairs finds what is kept, and the transitions cost little; where it is not, that pass comes before the exact
@@ -74,10 +156,22 @@ def walk_seconds(
         device: on which it runs.
     """
     height, width = (-(-side // settings.parts) for side in size)
-    pixels = height * width
-    rate = flops_a_second(device, torch.get_num_threads()) / settings.parts**2
-    exact = exact_flops(pixels, channels, value_channels, settings.steps) / rate
-    if settings.tolerance == 0 or settings.steps == 0:
+    part_pixels, shape = height * width, (size[0] * size[1], channels, value_channels)
+    costs = pair_costs(part_pixels, channels, value_channels, settings.steps, device)
+    part_pairs = part_pixels**2  # the sub-maps are walked one after the other
+    unit = seconds_a_unit(device, torch.get_num_threads()) if settings.steps else 0.0
+    unit *= settings.parts**2 * part_pairs
+    exact = Estimate("streaming", 1.0, unit * costs.streaming, exact_bytes(*shape, part_pairs))
+    if settings.tolerance == 0 or settings.steps == 0 or part_pixels < MIN_SPARSE_PIXELS:
         return exact, exact
-    pairs = channels * pixels**2 / rate
-    return pairs, pairs + exact
+    density = min(SPARSE_DENSITY, costs.max_density)
+    found = sparse_bytes(*shape, costs.max_density * part_pairs)  # before the graph turns out too dense
+    return (
+        Estimate(
+            "sparse",
+            density,
+            unit * (costs.filter + density * costs.stored),
+            sparse_bytes(*shape, density * part_pairs),
+        ),
+        Estimate("streaming", 1.0, unit * (costs.filter + costs.streaming), max(found, exact.bytes)),
+    )
