@@ -96,12 +96,13 @@ double peak(double (*multiply_adds)(int64_t rounds), int64_t threads, double sec
   return total;
 }
 
-// Seconds that one ordered pair of pixels costs on the machine of the model: streaming, filter, and if it is stored;
+// Seconds on the machine of the model that a pixel costs, and an ordered pair: streaming, filter, and if it is stored;
 // and the share of pairs up to which they are stored.
-std::tuple<double, double, double, double> walk_costs(int64_t pixels, int64_t channels, int64_t value_channels,
-                                                      int64_t steps) {
+std::tuple<double, double, double, double, double> walk_costs(int64_t pixels, int64_t channels, int64_t value_channels,
+                                                              int64_t steps) {
   const rwpm::cpu::WalkCosts costs = rwpm::cpu::walk_costs(pixels, channels, value_channels, steps);
-  return {1e-9 * costs.streaming, 1e-9 * costs.filter, 1e-9 * costs.stored_pair, costs.max_density()};
+  return {1e-9 * costs.pixel, 1e-9 * costs.streaming, 1e-9 * costs.filter, 1e-9 * costs.stored_pair,
+          costs.max_density()};
 }
 
 py::dict build() {

@@ -24,11 +24,11 @@ def seconds(**settings):
 
 
 def test_exact_and_tolerant(machine):
-    streaming, filter, stored, max_density = native.native().walk_costs(14_400, 259, 19, 20)
-    pairs = 14_400**2
-    assert seconds() == pytest.approx([pairs * streaming] * 2)
+    pixel, streaming, filter, stored, max_density = native.native().walk_costs(14_400, 259, 19, 20)
+    pack, pairs = 14_400 * pixel, 14_400**2
+    assert seconds() == pytest.approx([pack + pairs * streaming] * 2)
     sparse = filter + estimate.SPARSE_DENSITY * stored
-    assert seconds(tolerance=1e-4) == pytest.approx([pairs * sparse, pairs * (filter + streaming)])
+    assert seconds(tolerance=1e-4) == pytest.approx([pack + pairs * sparse, pack + pairs * (filter + streaming)])
     assert 0 < max_density <= 0.5
     assert seconds(steps=0, tolerance=1e-4) == [0, 0]
     assert seconds(steps=40)[0] > seconds()[0]
@@ -61,7 +61,7 @@ def test_the_walk_takes_the_path_of_the_model(steps, path):
     """A graph of a density between those that one step and forty pay for."""
     e, v = road(1600, 64, run=240, noise=0.02), manifold(1600, 2, seed=1)
     kept = rwpm_fast.transition(e, tolerance=1e-4).kept_per_row.double().mean() / 1600
-    density = estimate.pair_costs(1600, 64, 2, steps, CPU).max_density
+    density = estimate.walk_costs(1600, 64, 2, steps, CPU).max_density
     assert (kept < density) == (path == "sparse")
     _, info = rwpm_fast.walk(e, v, steps=steps, tolerance=1e-4, return_info=True)
     assert info.path == path

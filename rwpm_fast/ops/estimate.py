@@ -71,24 +71,26 @@ def sparse_bytes(pixels: int, channels: int, value_channels: int, pairs: float) 
 
 
 @dataclass(frozen=True)
-class PairCosts:
-    """What an ordered pair of pixels costs: seconds on the machine of the model or, where there is none, operations.
+class WalkCosts:
+    """What a walk costs: seconds on the machine of the model or, where there is none, operations.
 
     Attributes:
-        streaming: of an exact walk.
-        filter: of finding what a sparse graph keeps.
+        pixel: of a pixel, to pack it.
+        streaming: of an ordered pair of pixels in an exact walk.
+        filter: of an ordered pair, to find what a sparse graph keeps.
         stored: of a pair that it keeps, in addition.
         max_density: share of all pairs up to which a graph counts as sparse.
     """
 
+    pixel: float
     streaming: float
     filter: float
     stored: float
     max_density: float
 
 
-def pair_costs(pixels: int, channels: int, value_channels: int, steps: int, device: torch.device) -> PairCosts:
-    """Return what a pair costs: by the model of the compiled kernels, and by counting operations where others run.
+def walk_costs(pixels: int, channels: int, value_channels: int, steps: int, device: torch.device) -> WalkCosts:
+    """Return what a walk costs: by the model of the compiled kernels, and by counting operations where others run.
 
     Args:
         pixels: P.
@@ -98,16 +100,16 @@ def pair_costs(pixels: int, channels: int, value_channels: int, steps: int, devi
         device: on which the walk runs.
     """
     if steps == 0 or pixels == 0:
-        return PairCosts(0.0, 0.0, 0.0, 0.0)
+        return WalkCosts(0.0, 0.0, 0.0, 0.0, 0.0)
     if device.type == "cpu" and native.unsupported_reason() is None and library.unsupported_reason() is None:
-        return PairCosts(*native.native().walk_costs(pixels, channels, value_channels, steps))
+        return WalkCosts(*native.native().walk_costs(pixels, channels, value_channels, steps))
     exact = exact_flops(pixels, channels, value_channels, steps) / pixels**2
-    return PairCosts(exact, float(channels), 2.0 * value_channels * steps, 0.5)
+    return WalkCosts(0.0, exact, float(channels), 2.0 * value_channels * steps, 0.5)
 
 
 @cache
 def seconds_a_unit(device: torch.device, threads: int) -> float:
-    """Measure what a unit of :func:`pair_costs` takes on this machine, by a short exact walk.
+    """Measure what a unit of :func:`walk_costs` takes on this machine, by a short exact walk.
 
     Args:
         device: on which it runs.
@@ -119,7 +121,8 @@ def seconds_a_unit(device: torch.device, threads: int) -> float:
         watch = Stopwatch(device)
         torch.ops.rwpm.walk.default(embeddings, values, steps=steps)
         best = min(best, watch.lap())
-    return max(best, 1e-9) / (1024**2 * pair_costs(1024, 128, 16, steps, device).streaming)
+    costs = walk_costs(1024, 128, 16, steps, device)
+    return max(best, 1e-9) / (1024 * costs.pixel + 1024**2 * costs.streaming)
 
 
 @dataclass(frozen=True)
@@ -157,11 +160,14 @@ def estimate_walk(
     """
     height, width = (-(-side // settings.parts) for side in size)
     part_pixels, shape = height * width, (size[0] * size[1], channels, value_channels)
-    costs = pair_costs(part_pixels, channels, value_channels, settings.steps, device)
+    costs = walk_costs(part_pixels, channels, value_channels, settings.steps, device)
     part_pairs = part_pixels**2  # the sub-maps are walked one after the other
-    unit = seconds_a_unit(device, torch.get_num_threads()) if settings.steps else 0.0
-    unit *= settings.parts**2 * part_pairs
-    exact = Estimate("streaming", 1.0, unit * costs.streaming, exact_bytes(*shape, part_pairs))
+    unit = settings.parts**2 * seconds_a_unit(device, torch.get_num_threads()) if settings.steps else 0.0
+
+    def seconds(pair: float) -> float:
+        return unit * (part_pixels * costs.pixel + part_pairs * pair)
+
+    exact = Estimate("streaming", 1.0, seconds(costs.streaming), exact_bytes(*shape, part_pairs))
     if settings.tolerance == 0 or settings.steps == 0 or part_pixels < MIN_SPARSE_PIXELS:
         return exact, exact
     density = min(SPARSE_DENSITY, costs.max_density)
@@ -170,8 +176,8 @@ def estimate_walk(
         Estimate(
             "sparse",
             density,
-            unit * (costs.filter + density * costs.stored),
+            seconds(costs.filter + density * costs.stored),
             sparse_bytes(*shape, density * part_pairs),
         ),
-        Estimate("streaming", 1.0, unit * (costs.filter + costs.streaming), max(found, exact.bytes)),
+        Estimate("streaming", 1.0, seconds(costs.filter + costs.streaming), max(found, exact.bytes)),
     )
