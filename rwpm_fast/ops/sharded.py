@@ -27,6 +27,8 @@ MIN_KEPT, KEEP_FRACTION = 100, 1 / 40
 MAX_ENTRIES = 2**27
 MAX_DENSITY = 1 / 4
 
+ROUNDING = 1e-5  # of sums in float32, at most
+
 
 @torch.no_grad()
 @exact_products
@@ -194,6 +196,13 @@ def _walk(part: _Part, ranks: Ranks, sizes: Sequence[int]) -> Tensor:
     return result
 
 
+def _selected(weights: Tensor, keep: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What rows keep of their weights [r, n]: numbers [r], columns and weights [kept] row by row, and sums [r, 1]."""
+    row, column = keep.nonzero(as_tuple=True)
+    counts, kept = keep.sum(-1), weights[row, column]
+    return counts, column, kept, torch.segment_reduce(kept, "sum", lengths=counts)[:, None]
+
+
 class _SparseRows:
     """The pairs that rows of S keep of their mass, found a slab of rows at a time."""
 
@@ -208,20 +217,25 @@ class _SparseRows:
         self._slabs: list[tuple[Tensor, Tensor, Tensor]] = []  # pairs of each row, columns, weights
         self._entries, self._max_entries = 0, min(MAX_ENTRIES, MAX_DENSITY * rows * pixels)
 
-    def add(self, weights: Tensor) -> None:
-        """Add the next rows of S, [r, n]; nothing any more where the pairs are too many."""
+    def add(self, weights: Tensor, sums: Tensor) -> None:
+        """Add the next rows; nothing any more where the pairs are too many.
+
+        Args:
+            weights: [r, n], in proportion to those of S, and no more than 1.
+            sums: [r, 1] of the rows.
+        """
         if self._is_full():
             return
-        share = self._tolerance / max(MIN_KEPT, self._pixels * KEEP_FRACTION)
-        keep = weights >= share
-        over = weights.masked_fill(keep, 0).sum(-1) > self._tolerance
-        # Where many small pairs add up to more, none of those that go has more than its share of the tolerance: half of
-        # it, so that rounding takes nothing beyond. It is less than 1 / n, so that a row keeps its largest.
-        keep[over] = weights[over] >= 0.5 * self._tolerance / self._pixels
-        kept = weights.masked_fill(~keep, 0).sum(-1, keepdim=True)
-        counts = keep.sum(-1)
-        self._entries += int(counts.sum())
-        self._slabs.append((counts, keep.nonzero()[:, 1].to(torch.int32), (weights / kept)[keep]))
+        keep = weights >= self._tolerance / max(MIN_KEPT, self._pixels * KEEP_FRACTION) * sums
+        counts, column, kept, kept_sums = _selected(weights, keep)
+        over = (sums - kept_sums > (self._tolerance - ROUNDING) * sums).squeeze(-1)
+        if over.any():
+            # Where many small pairs add up to more, none of those that go has more than its share of the tolerance. It
+            # is less than 1 / n, so that a row keeps its largest.
+            keep[over] = weights[over] >= (1 - ROUNDING) * self._tolerance / self._pixels * sums[over]
+            counts, column, kept, kept_sums = _selected(weights, keep)
+        self._entries += len(kept)
+        self._slabs.append((counts, column.to(torch.int32), kept / kept_sums.squeeze(-1).repeat_interleave(counts)))
         if self._is_full():
             self._slabs.clear()
 

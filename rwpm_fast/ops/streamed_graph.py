@@ -54,14 +54,15 @@ class StreamedGraph:
         temperature: float,
         *,
         rows: slice | None = None,
-        on_weights: Callable[[Tensor], None] | None = None,
+        on_weights: Callable[[Tensor, Tensor], None] | None = None,
     ) -> None:
         """
         Args:
             unit: [n, D] float32 or float64, as :func:`unit_rows` returns them, n >= 2.
             temperature: softmax temperature tau > 0.
             rows: of S that products are made with, r consecutive ones; all when None.
-            on_weights: gets these rows of S once, a slab [.., n] after the other, to keep of them what it likes.
+            on_weights: gets these rows once, a slab [.., n] of weights relative to each row's largest and their sums
+                [.., 1] after the other, to keep of them what it likes.
         """
         self._unit = unit
         self._scale = cosine_scale(temperature)
@@ -76,7 +77,7 @@ class StreamedGraph:
             weights = self._weights(c, self._row_max[block])
             self._row_sum[block] = weights.sum(-1, keepdim=True)
             if on_weights is not None:
-                on_weights(weights.div_(self._row_sum[block]))
+                on_weights(weights, self._row_sum[block])
 
     def _cosines(self, block: slice) -> Tensor:
         begin, end = self._first + block.start, self._first + block.stop
