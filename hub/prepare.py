@@ -17,6 +17,7 @@ from pathlib import Path
 
 HUB = Path(__file__).resolve().parent
 ROOT = HUB.parent
+CSRC = ROOT / "csrc"
 MODULE = "rwpm_walk"
 KERNELS = ("exact_kernel", "sparse_kernel")
 PORTABLE = "baseline"
@@ -36,11 +37,21 @@ def isa_flags() -> dict[str, list[str]]:
 
 def kernel_source(kernel: str, isa: str, flags: list[str]) -> str:
     """A kernel for one instruction set; empty on processors that are none of its family."""
-    named = f"#define RWPM_ISA_NAMESPACE {isa}\n" + (ROOT / "csrc" / "cpu" / f"{kernel}.cpp").read_text()
+    named = f"#define RWPM_ISA_NAMESPACE {isa}\n" + (CSRC / "cpu" / f"{kernel}.cpp").read_text()
     if isa == PORTABLE:
         return named
     targets = ",".join(flag.removeprefix("-m") for flag in flags)
     return f'#if defined(__x86_64__)\n#pragma GCC target("{targets}")\n{named}#endif\n'
+
+
+def with_headers(sources: list[Path]) -> list[Path]:
+    """Files of csrc/ and the headers there that they include, in order."""
+    files = list(sources)
+    for file in files:  # which grows
+        for name in re.findall(r'^#include "(.+)"', file.read_text(), re.M):
+            if (CSRC / name) not in files:
+                files.append(CSRC / name)
+    return sorted(files)
 
 
 def make_project(out: Path) -> None:
@@ -51,17 +62,26 @@ def make_project(out: Path) -> None:
     """
     shutil.copytree(HUB, out, ignore=shutil.ignore_patterns("prepare.py", "__pycache__"))
     shutil.copy(ROOT / "LICENSE", out)
-    for folder in ("cpu", "bindings"):
-        (out / "csrc" / folder).mkdir(parents=True)
-    shutil.copy(ROOT / "csrc" / "walk.h", out / "csrc")
-    for name in ("torch_common.h", "torch_walk.cpp"):
-        shutil.copy(ROOT / "csrc" / "bindings" / name, out / "csrc" / "bindings")
-    for file in (ROOT / "csrc" / "cpu").iterdir():
-        if file.stem not in KERNELS:
-            shutil.copy(file, out / "csrc" / "cpu")
-    for kernel in KERNELS:
-        for isa, flags in isa_flags().items():
-            (out / "csrc" / "cpu" / f"{kernel}_{isa}.cpp").write_text(kernel_source(kernel, isa, flags))
+    config = (HUB / "build.toml").read_text()
+    parts = {
+        "bindings": [CSRC / "bindings" / "torch_walk.cpp"],
+        "kernels": list((CSRC / "cpu").glob("*.cpp")),
+    }
+    for part, sources in parts.items():
+        listed = []
+        for file in with_headers(sources):
+            texts = {file.relative_to(ROOT): file.read_text()}
+            if file.stem in KERNELS:
+                texts = {
+                    (file.with_stem(f"{file.stem}_{isa}")).relative_to(ROOT): kernel_source(file.stem, isa, flags)
+                    for isa, flags in isa_flags().items()
+                }
+            for name, text in texts.items():
+                (out / name).parent.mkdir(parents=True, exist_ok=True)
+                (out / name).write_text(text)
+                listed.append(f'    "{name}",\n')
+        config = config.replace(f'    "@{part}@",\n', "".join(listed))
+    (out / "build.toml").write_text(config)
 
 
 def make_kernel(out: Path, library: Path, namespace: str) -> Path:

@@ -37,18 +37,25 @@ def project(tmp_path_factory):
     return out
 
 
-def test_the_project_lists_its_files(project):
+def test_the_project_is_whole(project):
     tomllib = pytest.importorskip("tomllib")
     build = tomllib.loads((project / "build.toml").read_text())
     listed = {*build["torch"]["src"], *build["kernel"]["walk"]["src"]}
     assert listed == {str(file.relative_to(project)) for file in project.rglob("*") if file.suffix in (".cpp", ".h")}
     assert (project / "torch-ext" / build["general"]["name"].replace("-", "_") / "__init__.py").exists()
+    # What CMake compiles for the kernels, each kernel once for every instruction set.
     cmake = (ROOT / "CMakeLists.txt").read_text()
     assert all(flag in cmake for flag in build["kernel"]["walk"]["cxx-flags"])
-    sources = set(re.findall(r"csrc/cpu/\w+\.cpp", cmake))
-    assert {name for name in listed if name.startswith("csrc/cpu") and name.endswith(".cpp")} == (
-        sources - {f"csrc/cpu/{kernel}.cpp" for kernel in prepare.KERNELS}
-    ) | {f"csrc/cpu/{kernel}_{isa}.cpp" for kernel in prepare.KERNELS for isa in prepare.isa_flags()}
+    kernels = {f"csrc/cpu/{kernel}.cpp" for kernel in prepare.KERNELS}
+    compiled = {f"csrc/cpu/{kernel}_{isa}.cpp" for kernel in prepare.KERNELS for isa in prepare.isa_flags()}
+    compiled |= set(re.findall(r"csrc/cpu/\w+\.cpp", cmake)) - kernels
+    assert {name for name in listed if name.endswith(".cpp")} == compiled | {
+        "csrc/bindings/torch_walk.cpp",
+        "torch-ext/torch_binding.cpp",
+    }
+    for file in listed - {"torch-ext/torch_binding.cpp"}:
+        included = re.findall(r'^#include "(.+)"', (project / file).read_text(), re.M)
+        assert all((project / "csrc" / name).exists() for name in included)
 
 
 def test_the_hub_reads_the_project(project):
