@@ -197,6 +197,15 @@ def test_contenders_take_turns():
     assert order == ["a", "b", "c"] * 3
 
 
+def test_a_record_says_what_our_walks_were_expected_to_take():
+    case = replace(CASE, width=60)
+    exact, tolerant, dense = (row_of(c, case=case) for c in (our_walk("cpu"), our_walk("cpu", 1e-3), DENSE))
+    assert exact.predicted[0] == exact.predicted[1] > 0
+    assert 0 < tolerant.predicted[0] < tolerant.predicted[1]
+    assert dense.predicted == ()
+    assert Result.from_json(json.loads(json.dumps(tolerant.to_json()))).predicted == tolerant.predicted
+
+
 def test_steps_of_sparse_walks_are_timed_by_themselves():
     def walk(problem):
         time.sleep(0.01 * problem.case.steps)
