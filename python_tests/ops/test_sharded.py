@@ -90,6 +90,8 @@ def in_a_process(rank, folder):
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=RANKS)
     groups = {3: None, 2: dist.new_group([0, 1])}
     found = {"walks": walk_all(rank, groups), "errors": fail_all(rank, groups[3])}
+    with torch.no_grad():  # nobody asks for a gradient
+        rwpm_fast.walk_sharded(torch.ones(2, 2, requires_grad=True))
     if rank == 2:
         with pytest.raises(ValueError, match="group: expected a process group that this process is in"):
             rwpm_fast.walk_sharded(torch.ones(2, 2), group=groups[2])
