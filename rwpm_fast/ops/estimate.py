@@ -2,6 +2,10 @@
 
 The compiled walk chooses its path by what each costs (``csrc/cpu/cost.h``); here the same costs, scaled by one short
 walk on the machine at hand, are seconds.
+
+Maps of two photos by a road network, 45x80x160, 58x104x160 and 90x160x259, were walked in 20 steps on a machine that
+others used as well. The exact walks took 0.9 to 1.8 times the processor time that was expected; those with a tolerance
+of 4e-4 a time between the least and the most, 1.1 to 2.1 times what is expected at the density that they had.
 """
 
 from __future__ import annotations
