@@ -39,10 +39,10 @@ std::tuple<Tensor, Tensor> score_map(const Tensor& logits, int64_t height, int64
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_FRAGMENT(rwpm, m) {
+RWPM_LIBRARY_FRAGMENT(m) {
   m.def(
       "score_map(Tensor logits, SymInt height, SymInt width, SymInt enlarged_height, SymInt enlarged_width, *, "
       "bool align_corners=False, str score=\"energy\") -> (Tensor, Tensor)");
 }
 
-STABLE_TORCH_LIBRARY_IMPL(rwpm, CPU, m) { m.impl("score_map", TORCH_BOX(&score_map)); }
+RWPM_LIBRARY_IMPL(CPU, m) { m.impl("score_map", TORCH_BOX(&score_map)); }
