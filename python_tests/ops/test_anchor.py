@@ -110,7 +110,7 @@ def test_certificate_of_random_walks(pixels, channels, anchor, share, temperatur
 @pytest.mark.parametrize("anchor", [{}, {"anchor": -1.0}, {"anchor": -5.0}, {"anchor": -math.inf}], ids=str)
 @pytest.mark.parametrize("temperature", [0.01, 10.0])
 def test_without_an_anchor_the_published_walk_to_the_bit(walk, anchor, temperature):
-    e, v = road(900, 12), manifold(900, 5, seed=1)
+    e, v = road(500, 12), manifold(500, 5, seed=1)
     if walk is by_graph:
         graph = rwpm_fast.transition(e, temperature=temperature)
         assert torch.equal(graph.walk(v, **anchor), graph.walk(v))
@@ -212,7 +212,7 @@ def test_gradcheck(walk, anchor, steps):
 @pytest.mark.parametrize("anchor", ANCHORS, ids=str)
 @pytest.mark.parametrize("tolerance", [0.0, 1e-6])
 def test_gradient_of_float32(anchor, tolerance):
-    e, v, g = road(800, 16), manifold(800, 3, seed=1), manifold(800, 3, seed=2)
+    e, v, g = road(400, 16), manifold(400, 3, seed=1), manifold(400, 3, seed=2)
     values = v.double().requires_grad_()
     reference.walk(e.double(), values, **anchor).backward(g.double())
     graph = rwpm_fast.transition(e, tolerance=tolerance)

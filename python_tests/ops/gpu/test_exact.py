@@ -134,7 +134,13 @@ def test_channels_of_different_sizes_are_as_exact_as_each_other(device):
         assert relative_error(got[:, channel], wanted[:, channel]) <= 1e-5
 
 
-@pytest.mark.parametrize("tile", [Tile(16, 16, 4, 1), Tile(32, 128, 4, 1), Tile(128, 32, 8, 2), Tile(64, 64, 4, 1)])
+@pytest.mark.parametrize(
+    "tile",
+    [
+        *(pytest.param(tile, marks=pytest.mark.slow) for tile in (Tile(16, 16, 4, 1), Tile(64, 64, 4, 1))),
+        *(Tile(32, 128, 4, 1), Tile(128, 32, 8, 2)),
+    ],
+)
 def test_every_shape_of_tile(device, tile):
     e, v, mask = manifold(300, 20), manifold(300, 5, seed=1), torch.arange(300) % 9 > 0
     values = v[None].to(device)

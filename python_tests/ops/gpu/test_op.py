@@ -49,8 +49,9 @@ def test_schema(device):
     e, v = manifold(2, 70, 12).to(device), manifold(2, 70, 3, seed=1).to(device)
     TRITON.unsupported_reason(e, v)  # registers it
     torch.library.opcheck(torch.ops.rwpm.walk_triton.default, (e, v, None, 0.9, 2), test_utils="test_schema")
-    assert torch.equal(torch.ops.rwpm.walk_triton(e, v), rwpm_fast.walk(e, v, backend="triton"))
-    assert torch.equal(torch.ops.rwpm.walk_triton(e[0], v[0]), torch.ops.rwpm.walk_triton(e, v)[0])
+    walked = torch.ops.rwpm.walk_triton(e, v, None, 0.9, 2)
+    assert torch.equal(walked, rwpm_fast.walk(e, v, alpha=0.9, steps=2, backend="triton"))
+    assert torch.equal(walked[0], torch.ops.rwpm.walk_triton(e[0], v[0], None, 0.9, 2))
 
 
 def test_no_autocast(device):

@@ -52,7 +52,10 @@ def columns(bits):
     return ((bits[..., None] >> bit) & 1).flatten(2) != 0
 
 
-@pytest.mark.parametrize("pixels", [2, 100, 129, 385, 600])  # 1 to 5 tiles of 128, 2 to 10 of 64
+@pytest.mark.parametrize(
+    "pixels",  # 1 to 5 tiles of 128, 2 to 10 of 64
+    [2, 129, 385, *(pytest.param(pixels, marks=pytest.mark.slow) for pixels in (100, 600))],
+)
 @pytest.mark.parametrize(("side", "wide"), [(64, 64), (128, 64), (128, 128)])
 @pytest.mark.parametrize(("tiles_per_program", "window"), [(1, 64), (2, 0), (64, 128)])
 def test_finds_what_comparing_all_tiles_finds(device, pixels, side, wide, tiles_per_program, window):

@@ -48,7 +48,9 @@ def matrix(e, mask, tolerance, *, has_low=True, temperature=0.01, config=DEFAULT
     return pairs, S[:n, :n], pairs.dropped_mass[0, :n].cpu()
 
 
-@pytest.mark.parametrize("tolerance", [1e-2, 1e-4, 1e-6])
+@pytest.mark.parametrize(
+    "tolerance", [1e-4, *(pytest.param(tolerance, marks=pytest.mark.slow) for tolerance in (1e-2, 1e-6))]
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_kept_weights_are_exact_and_dropped_mass_is_bounded(device, tolerance, dtype):
     e = road(400, 40).to(dtype)
@@ -69,7 +71,7 @@ def test_kept_weights_are_exact_and_dropped_mass_is_bounded(device, tolerance, d
 
 
 @pytest.mark.parametrize("pixels", [2, 63, 64, 65, 129, 300])
-@pytest.mark.parametrize("value_channels", [3, 19, 259])
+@pytest.mark.parametrize("value_channels", [3, 19, pytest.param(259, marks=pytest.mark.slow)])
 def test_walk_stays_within_its_certificate(sparse_walk, pixels, value_channels):
     e = manifold(pixels, 24, directions=pixels // 3 + 1, noise=0.3)
     v = manifold(pixels, value_channels, seed=1)
@@ -148,7 +150,13 @@ def test_rows_that_drop_too_much_go_through_another_pass(device):
     assert streaming[0] > streaming[3] == 0
 
 
-@pytest.mark.parametrize("tile", [Tile(64, 32, 4, 1), Tile(64, 128, 4, 1), Tile(128, 64, 4, 1)])
+@pytest.mark.parametrize(
+    "tile",
+    [
+        *(pytest.param(tile, marks=pytest.mark.slow) for tile in (Tile(64, 32, 4, 1), Tile(64, 128, 4, 1))),
+        Tile(128, 64, 4, 1),
+    ],
+)
 def test_every_shape_of_tile_finds_the_same_pairs(device, tile):
     e = road(300, 24).to(device)
     expected = matrix(e, None, 1e-4)[1] > 0

@@ -52,7 +52,7 @@ IEEE = [
 ]
 
 
-@pytest.mark.parametrize("line", [*IEEE, *OLD["ieee"]])
+@pytest.mark.parametrize("line", [*IEEE, *(pytest.param(line, marks=pytest.mark.slow) for line in OLD["ieee"])])
 def test_ieee_is_exact(run_python, line):
     (exact, _), (within, _) = results(run_python, line)
     assert exact <= 1e-5
