@@ -46,12 +46,17 @@ def _measure(case: Case, contender: Contender, threads: int) -> int | None:
     try:
         ctypes.CDLL(None).malloc_trim(0)  # else freed memory that the heap keeps would hide what a run takes of it
         Path("/proc/self/clear_refs").write_text("5")  # the high-water mark begins again at what is resident
-        before = _resident("VmRSS")
+        before = resident("VmRSS")
     except (OSError, AttributeError):
         return None
     contender.prepare(problem)()
-    return max(0, _resident("VmHWM") - before)
+    return max(0, resident("VmHWM") - before)
 
 
-def _resident(field: str) -> int:
+def resident(field: str) -> int:
+    """Bytes that the system tells of this process in ``/proc/self/status``, such as ``VmHWM``: most that it held.
+
+    Raises:
+        OSError: there is no such file.
+    """
     return 1024 * int(re.findall(rf"^{field}:\s+(\d+) kB", STATUS.read_text(), re.MULTILINE)[0])

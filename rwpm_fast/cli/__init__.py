@@ -6,7 +6,7 @@ import argparse
 
 from .. import __version__
 from ..io.console import run_command
-from . import bench, check, demo, evaluate, export, info, score, submit, train
+from . import bench, benchmark, check, demo, evaluate, export, info, score, submit, train
 
 COMMANDS = {
     "score": score,
@@ -16,6 +16,7 @@ COMMANDS = {
     "train": train,
     "export": export,
     "demo": demo,
+    "benchmark": benchmark,
     "bench": bench,
     "info": info,
 }

@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     kind = _kind(options)
     require_extras("export", "PIL.Image", *(["onnx", "onnxscript", "onnxruntime"] if options.format == "onnx" else []))
-    name = f"{options.network}.{options.format}"
+    name = export_name(options.network, kind)
     files = [options.out / name, options.out / f"{name}.json", *(options.out / file for file in BESIDE[options.format])]
     photos = options.photo or []
     check_outputs([("--out", file) for file in files], [*photos, options.weights], "give another --out")
@@ -78,6 +78,11 @@ def run(options: argparse.Namespace) -> int:
     _write_beside(options, name, {**metadata.to_strings(), "checked": [vars(comparison) for comparison in found]})
     print(f"{options.out / name}  {(options.out / name).stat().st_size / 1e6:.1f} MB")
     return 0
+
+
+def export_name(network: str, kind: str) -> str:
+    """Return the name of an export: of kind "pt2", "onnx" or "pure"."""
+    return f"{network}-pure.onnx" if kind == "pure" else f"{network}.{kind}"
 
 
 def _kind(options: argparse.Namespace) -> str:

@@ -56,7 +56,7 @@ class CompiledRunner:
     """A scorer's one graph, compiled by ``torch.compile`` at the first photo for photos of all sizes."""
 
     def __init__(self, scorer: Scorer, threshold: float | None = None) -> None:
-        self._graph = torch.compile(Pipeline(scorer), fullgraph=True, dynamic=True)
+        self._graph = torch.compile(Pipeline(scorer, one_pass=True), fullgraph=True, dynamic=True)
         self._device = device_of(scorer.network)
         self.metadata = Metadata.of(scorer, threshold=threshold)
 
