@@ -18,6 +18,7 @@ __all__ = [
     "Walk",
     "attach",
     "calibrate",
+    "export",
     "transition",
     "walk",
     "walk_map",
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from . import scores as scores
     from . import submission as submission
     from . import synboost as synboost
+    from .deploy.export import export
     from .deploy.predictor import Predictor
     from .networks.attach import attach
     from .ops.functional import walk
@@ -57,6 +59,7 @@ else:
         "Walk": "ops.maps",
         "attach": "networks.attach",
         "calibrate": "scoring.calibration",
+        "export": "deploy.export",
         "transition": "ops.graph",
         "walk": "ops.functional",
         "walk_map": "ops.maps",

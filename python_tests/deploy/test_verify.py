@@ -8,14 +8,15 @@ import pytest
 from python_tests.tiny_network import TinyNetwork
 from rwpm_fast import Scorer, Walk
 from rwpm_fast.cli import main
-from rwpm_fast.deploy import pt2, runners
+from rwpm_fast.deploy import export as export_module
+from rwpm_fast.deploy import pt2
 from rwpm_fast.deploy.errors import ExportError
 from rwpm_fast.deploy.metadata import Metadata
 from rwpm_fast.deploy.runners import EagerRunner
 from rwpm_fast.deploy.verify import sizes_of, verify
 from rwpm_fast.scenes import render_scene
 
-PHOTO = render_scene(np.random.default_rng(0), (96, 128))[0]
+PHOTO = render_scene(np.random.default_rng(0), (128, 160))[0]
 
 
 class Changed(EagerRunner):
@@ -36,7 +37,7 @@ def scorer():
 
 def test_what_equals_eager_passes_at_every_size(scorer):
     sizes = [photo.shape[:2] for photo in sizes_of(PHOTO)]
-    assert sizes[0] == (96, 128) and all(side % 2 for side in sizes[1]) and sizes[2][0] <= 48
+    assert sizes[0] == (128, 160) and all(side % 2 for side in sizes[1]) and sizes[2] == (64, 64)
     found = verify(EagerRunner(scorer), scorer, sizes_of(PHOTO), tolerance=1e-5, name="tiny.pt2")
     assert [comparison.size for comparison in found] == sizes
     assert all(comparison.error == comparison.differing_classes == 0 for comparison in found)
@@ -45,12 +46,12 @@ def test_what_equals_eager_passes_at_every_size(scorer):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s, c: (s + 1e-4 * np.ptp(s) * (s == s.max()), c), r"tiny.pt2: differs .* at 128x96: score by 1.0e-04"),
+        (lambda s, c: (s + 1e-4 * np.ptp(s) * (s == s.max()), c), r"tiny.pt2: differs .* at 160x128: score by 1.0e-04"),
         (lambda s, c: (s, (c + 1) % 5), r"class at 100.00% of the pixels"),
-        (lambda s, c: (s.astype(np.float64), c), r"score: expected \[96, 128\] float32, got \[96, 128\] float64"),
-        (lambda s, c: (s.T, c), r"score: expected \[96, 128\] float32, got \[128, 96\]"),
-        (lambda s, c: (s, c.astype(np.int64)), r"segmentation: expected \[96, 128\] uint8, got .* int64"),
-        (lambda s, c: (np.where(s == s.max(), np.nan, s).astype(np.float32), c), r"score: not finite at 1 of 12288"),
+        (lambda s, c: (s.astype(np.float64), c), r"score: expected \[128, 160\] float32, got \[128, 160\] float64"),
+        (lambda s, c: (s.T, c), r"score: expected \[128, 160\] float32, got \[160, 128\]"),
+        (lambda s, c: (s, c.astype(np.int64)), r"segmentation: expected \[128, 160\] uint8, got .* int64"),
+        (lambda s, c: (np.where(s == s.max(), np.nan, s).astype(np.float32), c), r"score: not finite at 1 of 20480"),
     ],
 )
 def test_what_differs_is_refused(scorer, change, message):
@@ -69,7 +70,7 @@ def exporter(monkeypatch):
 
     monkeypatch.setattr(pt2, "export_pt2", export)
     monkeypatch.setattr(
-        runners, "open_runner", lambda path: Changed(made["scorer"], lambda s, c: (s + made.get("change", 0), c))
+        export_module, "open_runner", lambda path: Changed(made["scorer"], lambda s, c: (s + made.get("change", 0), c))
     )
     return made
 
@@ -102,8 +103,8 @@ def test_a_file_that_differs_is_not_kept(exporter, tmp_path, capsys):
     ("words", "message"),
     [
         (["--format", "engine"], "--format: expected pt2 or onnx, got engine"),
-        (["--format", "pt2", "--pure"], "--pure: only for --format onnx"),
-        (["--format", "onnx", "--cpu", "x86-64-v3"], "--cpu: only for --format pt2"),
+        (["--format", "pt2", "--pure"], "--pure: only for ONNX"),
+        (["--format", "onnx", "--cpu", "x86-64-v3"], "--cpu: only for pt2"),
         (["--format", "pt2", "--cpu", "native"], "--cpu: expected"),
         (["--format", "pt2", "--parts", "2", "--calibrate"], "scorer: calibrated scores depend on the photo's size"),
         (["--format", "pt2", "--threshold", "nan"], "threshold: expected a finite number"),

@@ -14,7 +14,7 @@ from ..io.extras import require_extras
 from ..io.files import make_folder_of, write_json
 from ..io.outputs import check_outputs
 from ..io.progress import progress
-from .export import TOLERANCES, export_name
+from .export import export_name
 from .loading import load_scorer
 from .options import add_network_options, add_walk_options
 
@@ -107,6 +107,7 @@ def _photo(options: argparse.Namespace) -> np.ndarray:
 
 def _format(name: str, options: argparse.Namespace) -> Format | Program:
     from ..benchmark.formats import Format, Program
+    from ..deploy.export import TOLERANCES
     from ..deploy.runners import open_runner
     from ..ops.library import LIBRARY
 

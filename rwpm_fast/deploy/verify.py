@@ -91,9 +91,14 @@ def sizes_of(photo: np.ndarray) -> list[np.ndarray]:
     Pooling rounds odd sides, and networks reduce large photos: both are branches on the size.
 
     Args:
-        photo: [H, W, 3] uint8, at least 96 x 96.
+        photo: [H, W, 3] uint8.
+
+    Raises:
+        ValueError: a side of less than 128 pixels.
     """
     height, width = photo.shape[:2]
+    if min(height, width) < 128:
+        raise ValueError(f"photo: expected sides of at least 128 pixels, to cut it smaller, got {list(photo.shape)}")
     odd = photo[: height - 1 - height % 2, : width - 1 - width % 2]
-    small = photo[: max(48, height * 2 // 5), : max(48, width * 2 // 5)]
+    small = photo[: max(64, height * 2 // 5), : max(64, width * 2 // 5)]
     return [photo, odd, small]

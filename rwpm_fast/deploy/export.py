@@ -1,0 +1,125 @@
+"""Export a scorer as one file, which is kept only if it equals eager torch, with what runs it beside it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..io.files import write_json, write_text
+from ..io.images import as_image
+from ..scenes import render_scene
+from ..scoring.scorer import Scorer
+from .errors import ExportError
+from .metadata import Metadata
+from .pipeline import Pipeline
+from .runners import open_runner
+from .verify import Comparison, sizes_of, verify
+
+# Of each kind: largest error against eager torch, relative to the range of the score, and what stands beside the file.
+TOLERANCES = {"pt2": 1e-5, "onnx": 1e-5, "pure": 1e-4}
+BESIDE = {".pt2": ("run_pt2.py", "example.cpp", "CMakeLists.txt"), ".onnx": ("run_onnx.py",)}
+
+
+def export(
+    scorer: Scorer,
+    path: str | os.PathLike[str],
+    *,
+    photos: Sequence[np.ndarray] = (),
+    threshold: float | None = None,
+    cpu: str | None = None,
+    pure: bool = False,
+) -> list[Comparison]:
+    """Export network, walk and score as one file for photos of any size, on the CPU.
+
+    The file is run on photos of several sizes and compared with the scorer before it is kept. Beside it are written a
+    record of that (``NAME.json``), and a script and, for a package, a C++ example that run it.
+
+    Args:
+        scorer: of a network and, if any, a :class:`rwpm_fast.Walk`; on the CPU.
+        path: of the file, in a folder that exists. ``.pt2``: a package of AOTInductor, which takes minutes to compile,
+            runs in Python and C++ with torch of the same minor version, and calls ``librwpm_ops.so``. ``.onnx``: for
+            ONNX Runtime with ``librwpm_ort.so``; see ``pure``.
+        photos: to check it on, each cut to three sizes: [H, W, 3] uint8 or as of :func:`rwpm_fast.io.images.as_image`,
+            at least 128 pixels a side; a rendered street if there is none.
+        threshold: score above which a pixel counts as anomalous, saved with the file.
+        cpu: ``.pt2`` only: instruction set that it is compiled for, ``"x86-64-v3"`` (AVX2; the default) or
+            ``"x86-64-v4"`` (AVX-512).
+        pure: ``.onnx`` only: the walk in plain ONNX, for runtimes without our operator; exact, whatever the tolerance,
+            and many times slower.
+
+    Returns:
+        What the comparisons found, a photo and size each.
+
+    Raises:
+        ExportError: the scorer cannot be traced, or the file differs from it: by more than 1e-5 of the score's range,
+            1e-4 if ``pure``, or in the class of more than 0.1 % of the pixels.
+        TypeError: another kind of scorer or walk.
+        ValueError: another suffix, settings that do not go together, or a photo that is too small.
+        ImportError: the packages of ONNX are not installed.
+        OSError: the files cannot be written.
+
+    Example:
+        >>> export(Scorer(networks.load("compact"), walk=Walk(tolerance=1e-4)), "compact.pt2", threshold=-4.0)
+    """
+    path = Path(path)
+    check_settings(path.suffix, cpu=cpu, pure=pure)
+    pixels = [as_image(photo) for photo in photos] or [render_scene(np.random.default_rng(0), (720, 1280))[0]]
+    examples = [cut for photo in pixels for cut in sizes_of(photo)]
+    pipeline = Pipeline(scorer, one_pass=path.suffix == ".pt2")
+    with tempfile.TemporaryDirectory(prefix=".rwpm-export-", dir=path.parent) as folder:
+        made = Path(folder) / path.name
+        example = torch.from_numpy(examples[0].copy())
+        if path.suffix == ".pt2":
+            from .pt2 import default_cpu, export_pt2
+
+            metadata = Metadata.of(scorer, threshold=threshold, cpu=cpu or default_cpu())
+            export_pt2(pipeline, example, made, metadata=metadata.to_strings(), cpu=cpu)
+        else:
+            from .onnx import export_onnx
+
+            metadata = Metadata.of(scorer, threshold=threshold)
+            export_onnx(pipeline, example, made, metadata=metadata.to_strings(), pure=pure)
+        tolerance = TOLERANCES["pure" if pure else path.suffix[1:]]
+        found = verify(open_runner(made), scorer, examples, tolerance=tolerance, name=path.name)
+        made.replace(path)
+    write_json(path.with_name(f"{path.name}.json"), {**metadata.to_strings(), "checked": list(map(asdict, found))})
+    for file in BESIDE[path.suffix]:
+        write_text(path.with_name(file), (resources.files(__package__) / "templates" / file).read_text())
+    return found
+
+
+def files_of(path: Path) -> list[Path]:
+    """List the files that an export writes: its own, its record, and what runs it."""
+    return [path, path.with_name(f"{path.name}.json"), *(path.with_name(file) for file in BESIDE[path.suffix])]
+
+
+def check_settings(suffix: str, *, cpu: str | None, pure: bool, prefix: str = "") -> None:
+    """Check what :func:`export` is asked for, before any work.
+
+    Args:
+        suffix: of the file.
+        cpu: see :func:`export`.
+        pure: see :func:`export`.
+        prefix: of the settings' names in the errors, such as ``--``.
+
+    Raises:
+        ExportError: another suffix.
+        ValueError: settings that do not go together, or an instruction set that packages are not compiled for.
+    """
+    if suffix not in BESIDE:
+        raise ExportError(f"path: expected a name that ends in {' or '.join(BESIDE)}, got {suffix or 'none'}")
+    if pure and suffix != ".onnx":
+        raise ValueError(f"{prefix}pure: only for ONNX")
+    if cpu is not None:
+        from .pt2 import check_cpu
+
+        if suffix != ".pt2":
+            raise ValueError(f"{prefix}cpu: only for pt2; an ONNX file is compiled where it runs")
+        check_cpu(cpu, f"{prefix}cpu")
