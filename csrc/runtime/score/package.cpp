@@ -1,0 +1,124 @@
+#include "package.h"
+
+#include <c10/core/InferenceMode.h>
+#include <torch/csrc/inductor/aoti_package/model_package_loader.h>
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+
+#include <sstream>
+#include <stdexcept>
+#include <vector>
+
+#include "operator_library.h"
+
+namespace rwpm::score {
+
+namespace {
+
+using Loader = torch::inductor::AOTIModelPackageLoader;
+constexpr const char* model_name = "model";
+
+// The first line of what torch says; the others are a trace of its own code.
+std::string first_line(const std::exception& error) {
+  const auto* const of_torch = dynamic_cast<const c10::Error*>(&error);
+  const std::string text = of_torch ? of_torch->what_without_backtrace() : error.what();
+  return text.substr(0, text.find('\n'));
+}
+
+// Only the metadata are read, so that nothing of a package runs that cannot run here.
+Metadata read_metadata(const std::string& path) {
+  try {
+    return Loader::load_metadata_from_package(path, model_name);
+  } catch (const std::exception& error) {
+    throw std::runtime_error(path +
+                             ": expected a package of rwpm-fast export NETWORK --format pt2, got no such file (" +
+                             first_line(error) + ")");
+  }
+}
+
+void load_operators(const Metadata& metadata, const std::string& path, const std::string& library) {
+  if (library.empty() && !walks(metadata, path)) return;
+  const std::string& wanted = value(metadata, "rwpm.op_abi", path);
+  const OperatorLibrary operators = load_operator_library(library, path);
+  if (std::to_string(operators.abi) != wanted)
+    throw std::runtime_error(path + ": expected an operator library of ABI " + wanted + ", got ABI " +
+                             std::to_string(operators.abi) + " of " + operators.path +
+                             "; export again with its version of rwpm-fast, or take the library of version " +
+                             value(metadata, "rwpm.version", path));
+}
+
+std::unique_ptr<Loader> load_code(const std::string& path) {
+  try {
+    return std::make_unique<Loader>(path, model_name);
+  } catch (const std::exception& error) {
+    // The metadata did not tell of an operator that the code calls.
+    const std::string reason = first_line(error), missing = "Could not find schema for ";
+    const size_t at = reason.find(missing);
+    if (at == std::string::npos) throw std::runtime_error(path + ": does not load: " + reason);
+    const size_t name = at + missing.size();
+    throw std::runtime_error(path + ": calls the operator " +
+                             reason.substr(name, reason.find_last_not_of(". ") + 1 - name) +
+                             ", which no library has registered; that of rwpm is in " + operator_library_name + ": " +
+                             operator_library_source);
+  }
+}
+
+std::string described(const at::Tensor& tensor) {
+  std::ostringstream text;
+  text << c10::toString(tensor.scalar_type()) << " " << tensor.sizes() << " on " << tensor.device();
+  return text.str();
+}
+
+void check_photo(const at::Tensor& photo) {
+  if (!photo.defined()) throw std::runtime_error("photo: expected a tensor, got an undefined one");
+  if (photo.scalar_type() != at::kByte || photo.dim() != 3 || photo.size(2) != 3 || !photo.is_cpu())
+    throw std::runtime_error(
+        "photo: expected Byte [H, W, 3] on cpu, RGB 0..255, got " + described(photo) +
+        (photo.dim() == 3 && photo.size(0) == 3 ? "; permute({1, 2, 0}) turns channels last" : ""));
+  if (photo.size(0) < smallest_side || photo.size(1) < smallest_side)
+    throw std::runtime_error("photo: expected at least " + std::to_string(smallest_side) + " pixels a side, got " +
+                             std::to_string(photo.size(1)) + "x" + std::to_string(photo.size(0)) +
+                             "; enlarge it first");
+}
+
+Result checked(std::vector<at::Tensor> outputs, const at::Tensor& photo, const std::string& path) {
+  const auto is_map = [&](const at::Tensor& map, at::ScalarType type) {
+    return map.scalar_type() == type && map.sizes() == photo.sizes().slice(0, 2);
+  };
+  if (outputs.size() == 2 && is_map(outputs[0], at::kFloat) && is_map(outputs[1], at::kByte))
+    return {outputs[0].contiguous(), outputs[1].contiguous()};
+  std::string got;
+  for (const at::Tensor& output : outputs) got += (got.empty() ? "" : ", ") + described(output);
+  throw std::runtime_error(path +
+                           ": expected a model that returns score Float [H, W] and segmentation Byte [H, W] of " +
+                           "the photo's size, got " + got);
+}
+
+}  // namespace
+
+std::string torch_version() {
+  const uint64_t version = aoti_torch_abi_version();  // major, minor, patch and a tag, from the highest byte on
+  return std::to_string(version >> 56) + "." + std::to_string(version >> 48 & 0xff);
+}
+
+Package::Package(const std::string& path, const std::string& library) : path_(path), metadata_(read_metadata(path)) {
+  check_runs_here(metadata_, torch_version(), path);
+  score::threshold(metadata_, path);  // so that a broken one is told before the first photo
+  load_operators(metadata_, path, library);
+  loader_ = load_code(path);
+}
+
+Package::~Package() = default;
+Package::Package(Package&&) noexcept = default;
+Package& Package::operator=(Package&&) noexcept = default;
+
+Result Package::run(const at::Tensor& photo) {
+  check_photo(photo);
+  const c10::InferenceMode no_gradient;
+  try {
+    return checked(loader_->run({photo.contiguous()}), photo, path_);
+  } catch (const c10::Error& error) {
+    throw std::runtime_error(path_ + ": fails on a photo of " + described(photo) + ": " + first_line(error));
+  }
+}
+
+}  // namespace rwpm::score
