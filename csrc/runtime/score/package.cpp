@@ -4,6 +4,11 @@
 #include <torch/csrc/inductor/aoti_package/model_package_loader.h>
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 
+#include <algorithm>
+#include <cerrno>
+#include <cmath>
+#include <cstring>
+#include <fstream>
 #include <sstream>
 #include <stdexcept>
 #include <vector>
@@ -26,11 +31,12 @@ std::string first_line(const std::exception& error) {
 
 // Only the metadata are read, so that nothing of a package runs that cannot run here.
 Metadata read_metadata(const std::string& path) {
+  if (!std::ifstream(path)) throw std::runtime_error(path + ": cannot be read: " + std::strerror(errno));
   try {
     return Loader::load_metadata_from_package(path, model_name);
   } catch (const std::exception& error) {
     throw std::runtime_error(path +
-                             ": expected a package of rwpm-fast export NETWORK --format pt2, got no such file (" +
+                             ": expected a package of rwpm-fast export NETWORK --format pt2, got another file (" +
                              first_line(error) + ")");
   }
 }
@@ -80,12 +86,24 @@ void check_photo(const at::Tensor& photo) {
                              "; enlarge it first");
 }
 
+// A traced graph cannot check its own numbers.
+void check_finite(const at::Tensor& score, const std::string& path) {
+  const float* const numbers = score.const_data_ptr<float>();
+  const int64_t broken = std::count_if(numbers, numbers + score.numel(), [](float x) { return !std::isfinite(x); });
+  if (broken)
+    throw std::runtime_error(path + ": expected finite scores, got " + std::to_string(broken) + " of " +
+                             std::to_string(score.numel()) + " that are not");
+}
+
 Result checked(std::vector<at::Tensor> outputs, const at::Tensor& photo, const std::string& path) {
   const auto is_map = [&](const at::Tensor& map, at::ScalarType type) {
     return map.scalar_type() == type && map.sizes() == photo.sizes().slice(0, 2);
   };
-  if (outputs.size() == 2 && is_map(outputs[0], at::kFloat) && is_map(outputs[1], at::kByte))
-    return {outputs[0].contiguous(), outputs[1].contiguous()};
+  if (outputs.size() == 2 && is_map(outputs[0], at::kFloat) && is_map(outputs[1], at::kByte)) {
+    Result result{outputs[0].contiguous(), outputs[1].contiguous()};
+    check_finite(result.score, path);
+    return result;
+  }
   std::string got;
   for (const at::Tensor& output : outputs) got += (got.empty() ? "" : ", ") + described(output);
   throw std::runtime_error(path +

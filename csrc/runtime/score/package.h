@@ -50,8 +50,8 @@ class Package {
   ///
   /// photo: uint8 [H, W, 3] on the CPU, RGB, H and W at least smallest_side. Other strides than those of contiguous
   /// memory, such as of a permuted or cropped photo, cost a copy; contiguous photos are read where they are.
-  /// Throws std::runtime_error: a photo of another type, shape or device, or a model that fails or returns something
-  /// else than a Result; one line.
+  /// Throws std::runtime_error: a photo of another type, shape or device, or a model that fails, returns something
+  /// else than a Result, or scores that are not finite; one line.
   Result run(const at::Tensor& photo);
 
   /// What the export says of itself; see rwpm_fast.deploy.metadata for the keys.
