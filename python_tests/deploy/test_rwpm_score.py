@@ -97,7 +97,7 @@ def package(tmp_path_factory):
 def programs(tmp_path_factory):
     """Folder with rwpm-score and score_package_test."""
     build = tmp_path_factory.mktemp("build")
-    settings = [f"-DRWPM_TORCH_DIR={TORCH}", "-DRWPM_CUDA=OFF", "-DRWPM_TSAN=OFF", "-DCMAKE_BUILD_TYPE=Release"]
+    settings = [f"-DRWPM_TORCH_DIR={TORCH}", "-DRWPM_CUDA=OFF", "-DRWPM_TSAN=OFF", "-DCMAKE_INSTALL_LIBDIR=lib"]
     subprocess.run(["cmake", "-S", ROOT, "-B", build, "-G", "Ninja", *settings], check=True, capture_output=True)
     targets = ["rwpm_score", "score_package_test"]
     subprocess.run(["cmake", "--build", build, "--target", *targets], check=True, capture_output=True)
@@ -230,6 +230,16 @@ def test_finds_the_library_beside_the_package(score, package, photos, tmp_path):
     status, _, errors = score(folder / package.name, photos[0], "--out", "maps", "--no-overlay")
     assert (status, errors) == (0, "")
     assert [path.name for path in (tmp_path / "maps").iterdir()] == [f"{photos[0].stem}.npy"]
+
+
+@pytest.mark.slow
+def test_an_installed_program_finds_the_installed_library(programs, package, photos, tmp_path):
+    subprocess.run(["cmake", "--install", programs, "--prefix", tmp_path, "--component", "runtime"], check=True)
+    (libraries := tmp_path / "lib").mkdir(exist_ok=True)
+    shutil.copy(library.LIBRARY, libraries)
+    words = [tmp_path / "bin" / "rwpm-score", package, photos[0], "--out", tmp_path / "maps"]
+    assert subprocess.run(words, capture_output=True, text=True).stderr == ""
+    assert (tmp_path / "maps" / f"{photos[0].stem}.npy").exists()
 
 
 @pytest.mark.slow

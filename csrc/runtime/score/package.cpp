@@ -95,7 +95,7 @@ void check_finite(const at::Tensor& score, const std::string& path) {
                              std::to_string(score.numel()) + " that are not");
 }
 
-Result checked(std::vector<at::Tensor> outputs, const at::Tensor& photo, const std::string& path) {
+Result checked(const std::vector<at::Tensor>& outputs, const at::Tensor& photo, const std::string& path) {
   const auto is_map = [&](const at::Tensor& map, at::ScalarType type) {
     return map.scalar_type() == type && map.sizes() == photo.sizes().slice(0, 2);
   };
@@ -132,11 +132,13 @@ Package& Package::operator=(Package&&) noexcept = default;
 Result Package::run(const at::Tensor& photo) {
   check_photo(photo);
   const c10::InferenceMode no_gradient;
+  std::vector<at::Tensor> outputs;
   try {
-    return checked(loader_->run({photo.contiguous()}), photo, path_);
-  } catch (const c10::Error& error) {
+    outputs = loader_->run({photo.contiguous()});
+  } catch (const std::exception& error) {
     throw std::runtime_error(path_ + ": fails on a photo of " + described(photo) + ": " + first_line(error));
   }
+  return checked(outputs, photo, path_);
 }
 
 }  // namespace rwpm::score

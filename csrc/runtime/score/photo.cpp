@@ -3,11 +3,11 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
 #include <initializer_list>
-#include <iterator>
 #include <stdexcept>
 
 #include "photo_formats.h"
@@ -17,12 +17,14 @@ namespace rwpm::score {
 namespace {
 
 Bytes read_file(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
+  const auto fail = [&](int reason) { throw std::runtime_error(path + ": cannot be read: " + std::strerror(reason)); };
   struct stat status;
-  if (file && stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode))
-    errno = EISDIR, file.setstate(std::ios::failbit);
-  if (!file) throw std::runtime_error(path + ": cannot be read: " + std::strerror(errno));
-  return Bytes(std::istreambuf_iterator<char>(file), {});
+  if (stat(path.c_str(), &status)) fail(errno);
+  if (!S_ISREG(status.st_mode)) fail(S_ISDIR(status.st_mode) ? EISDIR : ESPIPE);
+  std::ifstream file(path, std::ios::binary);
+  Bytes bytes(status.st_size);
+  if (!file || !file.read(reinterpret_cast<char*>(bytes.data()), status.st_size)) fail(errno);
+  return bytes;
 }
 
 bool begins_with(const Bytes& file, std::initializer_list<uint8_t> magic) {
