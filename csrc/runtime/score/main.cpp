@@ -66,7 +66,9 @@ int run(const Options& options) {
   measured.torch = torch_version();
   measured.threads = at::get_num_threads();
 
-  std::filesystem::create_directories(options.out);
+  std::error_code refused;
+  std::filesystem::create_directories(options.out, refused);
+  if (refused) throw std::runtime_error("--out: " + options.out + " cannot be made: " + refused.message());
   int failed = 0;
   for (size_t k = 0; k < files.size(); ++k) {
     try {

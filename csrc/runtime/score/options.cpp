@@ -83,6 +83,8 @@ Options parse(const std::vector<std::string>& words) {
 }
 
 std::vector<Outputs> outputs(const Options& options) {
+  if (fs::exists(options.out) && !fs::is_directory(options.out))
+    throw std::runtime_error("--out: expected a folder, got the file " + options.out);
   std::vector<Outputs> all;
   std::map<std::string, std::string> writers;  // of a file, and what it is made of
   const auto add = [&](const std::string& file, const std::string& writer) {

@@ -37,7 +37,8 @@ struct Outputs {
 
 /// Names the files of every photo: its name without suffix, in the folder --out.
 ///
-/// Throws std::runtime_error, before any work: two photos of one name, or a file that is also read.
+/// Throws std::runtime_error, before any work: two photos of one name, a file that is also read, or a file in place
+/// of the folder.
 std::vector<Outputs> outputs(const Options& options);
 
 }  // namespace rwpm::score

@@ -28,6 +28,8 @@ void test_options() {
   expect_error([] { outputs(parse({"a.pt2", "x/1.png", "y/1.jpg", "--out", "m"})); },
                {"x/1.png and y/1.jpg", "m/1.npy"});
   const TemporaryFile photo(std::string("photo") + picture_suffix, "");
+  expect_error([&] { outputs(parse({"a.pt2", "1.png", "--out", photo.path})); },
+               {"--out: expected a folder", photo.path});
   expect_error([&] { outputs(parse({"a.pt2", photo.path, "--out", "."})); }, {"would replace " + photo.path});
 }
 

@@ -42,6 +42,10 @@ void test_other_files() {
   expect_error([&] { read_photo(empty.path); }, {empty.path, "PNG, JPEG or binary PPM"});
   expect_error([] { read_photo("no_such_file.png"); }, {"no_such_file.png", "cannot be read", "No such file"});
   expect_error([] { read_photo("."); }, {".: cannot be read", "directory"});
+#ifndef RWPM_WITH_PNG
+  const TemporaryFile png("photo.png", "\x89PNG....");
+  expect_error([&] { read_photo(png.path); }, {png.path + ": is a PNG file", "built without", "libpng"});
+#endif
 }
 
 #ifdef RWPM_WITH_PNG
