@@ -3,6 +3,7 @@
 One tiny package serves all: compiling it takes half a minute of one core, the programs as much again.
 """
 
+import ctypes
 import json
 import runpy
 import shutil
@@ -17,6 +18,8 @@ import torch
 from PIL import Image
 
 from rwpm_fast import __version__
+from rwpm_fast.deploy.metadata import Metadata
+from rwpm_fast.deploy.pt2 import default_cpu, export_pt2
 from rwpm_fast.io.images import read_image
 from rwpm_fast.ops import library
 from rwpm_fast.scenes import render_scene
@@ -25,22 +28,14 @@ ROOT = Path(__file__).parents[2]
 TEMPLATES = ROOT / "rwpm_fast" / "deploy" / "templates"
 TORCH = Path(torch.__file__).parent
 
-METADATA = {
-    "rwpm.format": "1",
-    "rwpm.version": __version__,
-    "rwpm.op_abi": "1",
-    "rwpm.torch": torch.__version__,
-    "rwpm.network": "tiny",
-    "rwpm.classes": "red,green,blue",
-    "rwpm.score": "difference",
-    "rwpm.threshold": "0.25",
-    "rwpm.walk": '{"alpha": 0.9}',
-    "rwpm.walk_values": "embeddings",
-    "rwpm.mean": "",
-    "rwpm.deviation": "",
-    "rwpm.device": "cpu",
-    "rwpm.cpu": "x86-64-v3",
-}
+METADATA = Metadata(
+    network="tiny",
+    classes=("red", "green", "blue"),
+    score="difference",
+    threshold=0.25,
+    walk={"alpha": 0.9},
+    cpu=default_cpu(),
+).to_strings()
 WHERE = (
     "pip install rwpm-fast has it as rwpm_fast/librwpm_ops.so, and so has a build of this repository; "
     "name it with --library"
@@ -78,18 +73,8 @@ def with_metadata(package, path, **changes):
 @pytest.fixture(scope="module")
 def package(tmp_path_factory):
     assert library.unsupported_reason() is None
-    photo = torch.from_numpy(scene(40, 56))
-    sizes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.STATIC}
-    exported = torch.export.export(Tiny(), (photo,), dynamic_shapes=(sizes,))
     path = tmp_path_factory.mktemp("package") / "tiny.pt2"
-    configs = {
-        "aot_inductor.metadata": METADATA,
-        "aot_inductor.precompile_headers": False,
-        "aot_inductor.compile_wrapper_opt_level": "O0",
-        "cpp.march": "x86-64-v3",
-        "cpp.simdlen": 256,
-    }
-    torch._inductor.aoti_compile_and_package(exported, package_path=str(path), inductor_configs=configs)
+    export_pt2(Tiny(), torch.from_numpy(scene(40, 56)), path, metadata=METADATA)
     return path
 
 
@@ -320,6 +305,10 @@ def run_script(tmp_path, capsys):
         return status, line.removeprefix(f"run_pt2: {path}: ").rstrip()
 
     return run
+
+
+def test_the_library_tells_the_abi_of_its_operator():
+    assert ctypes.CDLL(str(library.LIBRARY)).rwpm_op_abi() == library.OP_ABI
 
 
 def test_the_script_refuses_what_cannot_run_here(run_script, tmp_path, capsys):
