@@ -43,7 +43,7 @@ Photo overlay(const Photo& photo, const float* score, std::optional<double> thre
                                yellow.green + position * (orange.green - yellow.green),
                                yellow.blue + position * (orange.blue - yellow.blue)};
     }
-    const auto mix = [&](double of_color) { return uint8_t(std::lround(gray + share * (of_color - gray))); };
+    const auto mix = [&](double of_color) { return uint8_t(gray + share * (of_color - gray) + 0.5); };
     uint8_t* const to = &picture.pixels[3 * k];
     to[0] = mix(color.red);
     to[1] = mix(color.green);
