@@ -201,7 +201,7 @@ def test_operator_libraries_that_are_missing(score, package, tmp_path):
     silent = with_metadata(package, tmp_path / "silent.pt2", rwpm_walk="")
     status, _, errors = score(silent, "a.png", "--out", "maps")
     missing = (
-        f"calls the operator rwpm::walk, which no library has registered; that of rwpm is in librwpm_ops.so: {WHERE}"
+        f"calls the operator rwpm::walk, which no library has registered; those of rwpm are in librwpm_ops.so: {WHERE}"
     )
     assert (status, errors) == (1, f"rwpm-score: {silent}: {missing}\n")
 
@@ -315,7 +315,7 @@ def test_the_script_refuses_what_cannot_run_here(run_script, tmp_path, capsys):
     torch_line = f"was exported with torch 2.1.0, this is torch {torch.__version__}; export it again with this"
     assert run_script(rwpm_torch="2.1.0") == (1, torch_line)
     assert run_script(rwpm_format="2") == (1, "expected metadata rwpm.format 1, got 2: no export of it")
-    missing = "calls rwpm::walk of librwpm_ops.so, not found in no.so; pip install rwpm-fast has it"
+    missing = "no.so with its operators not found; pip install rwpm-fast has it"
     assert run_script("--library", "no.so") == (1, missing)
     (tmp_path / "text.pt2").write_text("no package")
     main = runpy.run_path(str(TEMPLATES / "run_pt2.py"))["main"]

@@ -27,7 +27,7 @@ OperatorLibrary loaded(const std::string& path, void* symbol) {
 
 }  // namespace
 
-OperatorLibrary load_operator_library(const std::string& given, const std::string& package) {
+std::optional<OperatorLibrary> load_operator_library(const std::string& given, const std::string& package) {
   if (void* const there = dlsym(RTLD_DEFAULT, abi_symbol)) return loaded(operator_library_name, there);
   const fs::path beside = fs::absolute(package).parent_path() / operator_library_name;
   std::string path = operator_library_name;
@@ -40,9 +40,7 @@ OperatorLibrary load_operator_library(const std::string& given, const std::strin
   void* const handle = dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL);
   if (!handle) {
     const std::string reason = dlerror();
-    if (reason.find(std::string(operator_library_name) + ": cannot open") == 0)
-      throw std::runtime_error(package + ": calls the operator rwpm::walk of " + operator_library_name +
-                               ", which was not found; " + operator_library_source);
+    if (reason.find(std::string(operator_library_name) + ": cannot open") == 0) return std::nullopt;
     throw std::runtime_error(path + ": does not load: " + reason + "; take one that was built for this torch");
   }
   return loaded(path, dlsym(handle, abi_symbol));

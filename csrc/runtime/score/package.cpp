@@ -42,12 +42,16 @@ Metadata read_metadata(const std::string& path) {
 }
 
 void load_operators(const Metadata& metadata, const std::string& path, const std::string& library) {
-  if (library.empty() && !walks(metadata, path)) return;
+  const std::optional<OperatorLibrary> operators = load_operator_library(library, path);
+  if (!operators) {
+    if (!walks(metadata, path)) return;  // perhaps it calls another of the operators: load_code finds out
+    throw std::runtime_error(path + ": calls the operator rwpm::walk of " + operator_library_name +
+                             ", which was not found; " + operator_library_source);
+  }
   const std::string& wanted = value(metadata, "rwpm.op_abi", path);
-  const OperatorLibrary operators = load_operator_library(library, path);
-  if (std::to_string(operators.abi) != wanted)
+  if (std::to_string(operators->abi) != wanted)
     throw std::runtime_error(path + ": expected an operator library of ABI " + wanted + ", got ABI " +
-                             std::to_string(operators.abi) + " of " + operators.path +
+                             std::to_string(operators->abi) + " of " + operators->path +
                              "; export again with its version of rwpm-fast, or take the library of version " +
                              value(metadata, "rwpm.version", path));
 }
@@ -56,14 +60,14 @@ std::unique_ptr<Loader> load_code(const std::string& path) {
   try {
     return std::make_unique<Loader>(path, model_name);
   } catch (const std::exception& error) {
-    // The metadata did not tell of an operator that the code calls.
+    // The metadata tell of the walk only, and not of the other operators that the code may call.
     const std::string reason = first_line(error), missing = "Could not find schema for ";
     const size_t at = reason.find(missing);
     if (at == std::string::npos) throw std::runtime_error(path + ": does not load: " + reason);
     const size_t name = at + missing.size();
     throw std::runtime_error(path + ": calls the operator " +
                              reason.substr(name, reason.find_last_not_of(". ") + 1 - name) +
-                             ", which no library has registered; that of rwpm is in " + operator_library_name + ": " +
+                             ", which no library has registered; those of rwpm are in " + operator_library_name + ": " +
                              operator_library_source);
   }
 }

@@ -36,7 +36,7 @@ struct Result {
 ///     rwpm::score::Result result = package.run(photo);
 class Package {
  public:
-  /// Loads a package: checks its metadata, loads the operator library if the model walks, then the model's code.
+  /// Loads a package: checks its metadata, loads the operator library, then the model's code.
   ///
   /// library: path of librwpm_ops.so; if empty, see load_operator_library.
   /// Throws std::runtime_error with one line: no export, without metadata, of another torch, of a processor with other

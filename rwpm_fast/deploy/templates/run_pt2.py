@@ -46,17 +46,13 @@ def read_metadata(package: Path) -> dict[str, str]:
     return metadata
 
 
-def find_library(given: Path | None, package: Path) -> Path:
+def find_library(given: Path | None, package: Path) -> Path | None:
     """Find the operator library: where the user says, beside the package, or in an installed rwpm_fast."""
+    if given is not None:
+        return given
     installed = importlib.util.find_spec("rwpm_fast")
-    folders = (
-        [package.parent, *map(Path, installed.submodule_search_locations or ())] if installed else [package.parent]
-    )
-    for path in [given] if given else [folder / LIBRARY for folder in folders]:
-        if path.exists():
-            return path
-    where = given or " or ".join(str(folder) for folder in folders)
-    raise Refused(f"{package}: calls rwpm::walk of {LIBRARY}, not found in {where}; pip install rwpm-fast has it")
+    folders = [package.parent, *map(Path, installed.submodule_search_locations or () if installed else ())]
+    return next((folder / LIBRARY for folder in folders if (folder / LIBRARY).exists()), None)
 
 
 def load(package: Path, library: Path | None = None) -> tuple[Callable[..., Any], dict[str, str]]:
@@ -75,12 +71,17 @@ def load(package: Path, library: Path | None = None) -> tuple[Callable[..., Any]
     processor = torch.backends.cpu.get_cpu_capability()
     if processor not in NEEDS.get(metadata["rwpm.cpu"], {processor}):
         raise Refused(f"{package}: was compiled for {metadata['rwpm.cpu']}, this processor has {processor}")
-    if metadata["rwpm.walk"]:  # the operator is not inside, and has to be there first
-        found = find_library(library, package)
-        torch.ops.load_library(found)
-        abi = ctypes.CDLL(str(found)).rwpm_op_abi()
+    found = find_library(library, package)
+    if found is not None and found.exists():
+        try:
+            torch.ops.load_library(found)  # the operators are not inside, and have to be there first
+            abi = ctypes.CDLL(str(found)).rwpm_op_abi()
+        except (AttributeError, OSError, RuntimeError) as error:
+            raise Refused(f"{found}: is no operator library for torch {here}: {error}") from None
         if metadata["rwpm.op_abi"] != str(abi):
             raise Refused(f"{package}: expected a library of ABI {metadata['rwpm.op_abi']}, got {abi} of {found}")
+    elif metadata["rwpm.walk"] or library:
+        raise Refused(f"{package}: {library or LIBRARY} with its operators not found; pip install rwpm-fast has it")
     return torch._inductor.aoti_load_package(str(package)), metadata
 
 
