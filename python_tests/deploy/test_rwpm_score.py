@@ -5,6 +5,7 @@ One tiny package serves all: compiling it takes half a minute of one core, the p
 
 import ctypes
 import json
+import os
 import runpy
 import shutil
 import subprocess
@@ -94,7 +95,10 @@ def score(programs, tmp_path):
     """Run rwpm-score in an empty folder; its status, and what it writes to stdout and stderr."""
 
     def run(*words):
-        done = subprocess.run([programs / "rwpm-score", *words], cwd=tmp_path, capture_output=True, text=True)
+        # A package that fails to load leaves what torch has unpacked of it.
+        environment = {**os.environ, "TMPDIR": str(tmp_path)}
+        words = [programs / "rwpm-score", *words]
+        done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
         return done.returncode, done.stdout, done.stderr
 
     return run
