@@ -10,11 +10,28 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory_resource>
+
+#include "workspace.h"
 
 namespace rwpm {
 
+// A reference to a callable void(int64_t begin, int64_t end), which has to outlive it: std::function would copy what a
+// closure captures to the heap.
+class RangeBody {
+ public:
+  template <typename Body>
+  RangeBody(const Body& body)  // NOLINT: implicit, so that a call takes a lambda
+      : body_(&body),
+        call_([](const void* b, int64_t begin, int64_t end) { (*static_cast<const Body*>(b))(begin, end); }) {}
+  void operator()(int64_t begin, int64_t end) const { call_(body_, begin, end); }
+
+ private:
+  const void* body_;
+  void (*call_)(const void* body, int64_t begin, int64_t end);
+};
+
 // Calls body(begin, end) on ranges that cover [0, count), on any threads in any order, and returns when all are done.
-using RangeBody = std::function<void(int64_t begin, int64_t end)>;
 using ParallelFor = std::function<void(int64_t count, const RangeBody& body)>;
 
 template <typename T>
@@ -55,6 +72,9 @@ struct Problem {
   // Walk with the transpose of S instead: the gradient with respect to the values. A value that is not finite then
   // stays in the graph, so that it shows in the gradient.
   bool adjoint;
+  // Where all temporary memory comes from, by any of the threads at a time. With a Workspace a walk allocates nothing
+  // from the second on.
+  std::pmr::memory_resource* memory = heap_memory();
   // outputs
   T* result;         // [N, C], contiguous
   WalkStats* stats;  // nullptr: not requested

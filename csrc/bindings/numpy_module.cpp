@@ -62,12 +62,12 @@ std::tuple<double, int64_t, int64_t> time_filter(const py::array_t<float>& embed
   rwpm::Problem<float> problem = {};
   problem.channels = embeddings.shape(1);
   problem.embeddings = matrix_view(embeddings);
-  std::vector<int64_t> pixels(embeddings.shape(0));
+  rwpm::cpu::Vector<int64_t> pixels(embeddings.shape(0));
   std::iota(pixels.begin(), pixels.end(), 0);
   const py::gil_scoped_release release;
   const rwpm::ParallelFor parallel_for = rwpm::parallel_for_threads(threads);
   const int64_t count = pixels.size(), lanes = rwpm::cpu::chosen_isa().sparse->lanes;
-  rwpm::cpu::Buffer<float> panels(rwpm::cpu::ceil_div(count, lanes) * lanes * problem.channels);
+  rwpm::cpu::Buffer<float> panels(rwpm::cpu::ceil_div(count, lanes) * lanes * problem.channels, problem.memory);
   rwpm::cpu::pack_embeddings(problem, pixels, lanes, parallel_for, panels.get());
   const rwpm::cpu::FilterTiming timing =
       rwpm::cpu::time_filter(panels.get(), count, problem.channels, threshold, parallel_for);

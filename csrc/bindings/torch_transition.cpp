@@ -22,6 +22,7 @@ using rwpm::cpu::ceil_div;
 using rwpm::cpu::group_rows;
 using rwpm::cpu::RowGroups;
 using rwpm::cpu::SparseGraph;
+using rwpm::cpu::Vector;
 
 template <typename T>
 T* data(Tensor& t) {
@@ -50,11 +51,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> transition(const Tens
   }
   problem.temperature = temperature;
   problem.tolerance = tolerance;
-  const std::vector<int64_t> pixels = rwpm::cpu::valid_pixels(problem, parallel_for);
+  const Vector<int64_t> pixels = rwpm::cpu::valid_pixels(problem, parallel_for);
   const std::optional<SparseGraph> graph =
       rwpm::cpu::build_sparse(problem, pixels, rwpm::cpu::max_useful_density, width, parallel_for);
 
-  const std::vector<RowGroups> rows = graph ? rwpm::cpu::row_groups(graph->matrix) : std::vector<RowGroups>{};
+  const Vector<RowGroups> rows = graph ? rwpm::cpu::row_groups(graph->matrix, problem.memory) : Vector<RowGroups>();
   int64_t groups = 0, entries = 0;
   for (const RowGroups& m : rows) {
     groups += m.groups;
@@ -111,7 +112,7 @@ RowGroups checked_matrix(const Tensor& order, const Tensor& group_start, const T
 }
 
 // The pixels of the rows, validated: every pixel once.
-std::vector<int64_t> checked_order(const Tensor& order) {
+Vector<int64_t> checked_order(const Tensor& order) {
   const int64_t* const pixel = static_cast<const int64_t*>(order.const_data_ptr());
   std::vector<char> seen(order.size(0));
   for (int64_t i = 0; i < order.size(0); ++i) {
@@ -119,7 +120,7 @@ std::vector<int64_t> checked_order(const Tensor& order) {
           order.size(0) - 1, " once");
     seen[pixel[i]] = 1;
   }
-  return {pixel, pixel + order.size(0)};
+  return Vector<int64_t>(pixel, pixel + order.size(0));
 }
 
 // values: [N, C] contiguous. Gradients are not checked, so that a value that is not finite shows.
@@ -134,7 +135,7 @@ void check_finite(const Tensor& values) {
 }
 
 template <typename T>
-Tensor walk_values(const RowGroups& rows, const std::vector<int64_t>& order, const Tensor& values,
+Tensor walk_values(const RowGroups& rows, const Vector<int64_t>& order, const Tensor& values,
                    const std::optional<Tensor>& own_weight, double alpha, int64_t steps, bool adjoint) {
   Tensor result = torch::stable::new_empty(values, values.sizes());
   rwpm::Problem<T> problem = {};
@@ -144,12 +145,12 @@ Tensor walk_values(const RowGroups& rows, const std::vector<int64_t>& order, con
   problem.steps = steps;
   problem.adjoint = adjoint;
   problem.result = data<T>(result);
-  std::vector<T> own;
+  Vector<T> own;
   if (own_weight) {
     const float* const data = static_cast<const float*>(own_weight->const_data_ptr());
     own.assign(data, data + own_weight->size(0));
   }
-  rwpm::cpu::walk_sparse(problem, order, {rows}, own, parallel_for);
+  rwpm::cpu::walk_sparse(problem, order, Vector<RowGroups>{rows}, own, parallel_for);
   return result;
 }
 
@@ -158,7 +159,7 @@ Tensor transition_walk(const Tensor& order_in, const Tensor& group_start, const 
                        bool adjoint) {
   check_walk_settings(alpha, steps);
   const RowGroups rows = checked_matrix(order_in, group_start, column, weight);
-  const std::vector<int64_t> order = checked_order(order_in);
+  const Vector<int64_t> order = checked_order(order_in);
   const int64_t count = order_in.size(0);
   check(values_in.dim() == 2 && values_in.size(0) == count, "values: expected shape [", count,
         ", C] to match order, got [", list(shape(values_in)), "]");

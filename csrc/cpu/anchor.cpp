@@ -8,17 +8,17 @@
 namespace rwpm::cpu {
 
 template <typename T>
-std::vector<T> own_weights(const Problem<T>& p, const std::vector<T>& log_sum) {
+Vector<T> own_weights(const Problem<T>& p, const Vector<T>& log_sum) {
   const auto count = int64_t(log_sum.size());
   double anchor = p.anchor * exponent_scale(p.temperature);  // log2 of e^(s0 / tau)
   if (p.anchor_share > 0) {
     // The smallest sum such that the share of the pixels has no larger one.
-    std::vector<T> sums = log_sum;
+    Vector<T> sums(log_sum, p.memory);
     const auto nth = sums.begin() + std::clamp<int64_t>(std::ceil(p.anchor_share * double(count)) - 1, 0, count - 1);
     std::nth_element(sums.begin(), nth, sums.end());
     anchor = *nth;
   }
-  std::vector<T> weights(count);
+  Vector<T> weights(count, p.memory);
   int64_t anchored = 0;
   for (int64_t i = 0; i < count; ++i) {
     const double weight = 1 / (1 + std::exp2(double(log_sum[i]) - anchor));
@@ -29,7 +29,7 @@ std::vector<T> own_weights(const Problem<T>& p, const std::vector<T>& log_sum) {
   return weights;
 }
 
-template std::vector<float> own_weights(const Problem<float>&, const std::vector<float>&);
-template std::vector<double> own_weights(const Problem<double>&, const std::vector<double>&);
+template Vector<float> own_weights(const Problem<float>&, const Vector<float>&);
+template Vector<double> own_weights(const Problem<double>&, const Vector<double>&);
 
 }  // namespace rwpm::cpu

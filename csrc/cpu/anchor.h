@@ -6,8 +6,6 @@
 // which is the walk with a probability to continue of its own in every row, alpha_i = alpha (1 - r_i).
 #pragma once
 
-#include <vector>
-
 #include "cpu/buffer.h"
 #include "cpu/pack.h"
 #include "walk.h"
@@ -21,7 +19,7 @@ bool is_anchored(const Problem<T>& p) {
 
 // The weight r_i of each pixel's own value. log_sum: log2 of Z_i of each pixel. Counts the anchored pixels in p.stats.
 template <typename T>
-std::vector<T> own_weights(const Problem<T>& p, const std::vector<T>& log_sum);
+Vector<T> own_weights(const Problem<T>& p, const Vector<T>& log_sum);
 
 // What a transition adds to alpha_i S m: the restart, (1 - alpha_i) v.
 //
@@ -31,12 +29,12 @@ template <typename T>
 class Restart {
  public:
   // own_weight: [N] in the order of rows; empty without an anchor.
-  Restart(const Problem<T>& p, const ValueLayout& layout, const std::vector<T>& own_weight)
+  Restart(const Problem<T>& p, const ValueLayout& layout, const Vector<T>& own_weight)
       : layout_(layout),
         last_step_(p.steps - 1),
         sums_(p.adjoint && !own_weight.empty()),
-        share_(layout.rows),
-        sum_(sums_ ? layout.size() : 0) {
+        share_(layout.rows, p.memory),
+        sum_(sums_ ? layout.size() : 0, p.memory) {
     for (int64_t i = 0; i < layout.rows; ++i)
       share_[i] = T(1 - p.alpha * (1 - (i < int64_t(own_weight.size()) ? double(own_weight[i]) : 0.)));
   }

@@ -41,7 +41,7 @@ constexpr double max_bytes = double(1 << 30);  // of the matrix
 Buffer<float> bound_row_sums(const BuildContext& context, const QuantizedGraph& graph, int64_t patches_per_row) {
   const FilterArgs args = graph.args();
   const int64_t lanes = context.kernels.lanes;
-  Buffer<float> row_lse_bound(context.padded());
+  Buffer<float> row_lse_bound(context.padded(), context.memory);
   context.parallel_for(context.panels(), [&](int64_t first, int64_t last) {
     for (int64_t panel = first; panel < last; ++panel) {
       int64_t near[5], count = 0;
@@ -53,12 +53,12 @@ Buffer<float> bound_row_sums(const BuildContext& context, const QuantizedGraph& 
 
   // Where the order of pixels does not bring similar ones together, the largest cosine of all is a better bound.
   const auto for_each_max = [&](int64_t panel, const auto& visit) {
-    std::vector<float> cosines(lanes);
-    context.kernels.max_cosine_bound(args, panel, cosines.data());
+    Buffer<float> cosines(lanes, context.memory);
+    context.kernels.max_cosine_bound(args, panel, cosines.get());
     for (int64_t k = 0; k < std::min(lanes, context.pixels - panel * lanes); ++k)
       visit(row_lse_bound[panel * lanes + k], cosines[k] * graph.scale);
   };
-  std::vector<char> loose_bound(probes);
+  char loose_bound[probes] = {};
   context.parallel_for(probes, [&](int64_t first, int64_t last) {
     for (int64_t probe = first; probe < last; ++probe) {
       int64_t loose = 0;
@@ -67,7 +67,7 @@ Buffer<float> bound_row_sums(const BuildContext& context, const QuantizedGraph& 
       loose_bound[probe] = loose * 4 > lanes;
     }
   });
-  if (std::count(loose_bound.begin(), loose_bound.end(), 1) * loose_part > probes)
+  if (std::count(loose_bound, loose_bound + probes, 1) * loose_part > probes)
     context.parallel_for(context.panels(), [&](int64_t first, int64_t last) {
       for (int64_t panel = first; panel < last; ++panel)
         for_each_max(panel, [](float& bound, float logit) { bound = std::max(bound, logit); });
@@ -106,17 +106,18 @@ Block gather_block(const BuildContext& context, FilterPass& pass, int64_t block)
     for (int64_t a = 0; a <= block; ++a) visit(pass.tile(a, block).of_keys, context.block_begin(a));
     for (int64_t b = block; b < pass.blocks; ++b) visit(pass.tile(block, b).of_queries, context.block_begin(b));
   };
-  std::vector<int64_t> start(groups + 1);
+  Buffer<int64_t> start(groups + 1, 0, context.memory);
   for_each_list([&](const CandidateList& entries, int64_t) {
-    for (int64_t k = 0; k < entries.count; ++k) ++start[entries.list[k].group + 1];
+    for (int64_t k = 0; k < entries.size(); ++k) ++start[entries[k].group + 1];
   });
   for (int64_t g = 0; g < groups; ++g) start[g + 1] += start[g];
-  Buffer<int32_t> column(start[groups]);
-  Buffer<float> weight(start[groups] * group_rows);
-  std::vector<int64_t> at(start.begin(), start.end() - 1);
+  Buffer<int32_t> column(start[groups], context.memory);
+  Buffer<float> weight(start[groups] * group_rows, context.memory);
+  Buffer<int64_t> at(groups, context.memory);
+  std::copy_n(start.get(), groups, at.get());
   for_each_list([&](CandidateList& entries, int64_t first_column) {
-    for (int64_t k = 0; k < entries.count; ++k) {
-      const CandidateEntry& entry = entries.list[k];
+    for (int64_t k = 0; k < entries.size(); ++k) {
+      const CandidateEntry& entry = entries[k];
       const int64_t e = at[entry.group]++;
       column[e] = int32_t(first_column + entry.column);
       std::copy_n(entry.cosine, group_rows, &weight[e * group_rows]);
@@ -129,22 +130,24 @@ Block gather_block(const BuildContext& context, FilterPass& pass, int64_t block)
 // Adds the entries of `more`, whose weights are shares of their rows, to `block`. Entries of less than min_share in
 // every row are left out and the other weights of the row scaled up to sum to one. trimmed_mass: [rows], what rows lose
 // by that. Returns the number of pairs of the block.
-int64_t add_entries(const Block& more, float min_share, Block& block, double* trimmed_mass) {
-  const int64_t groups = int64_t(more.group_start.size()) - 1;
-  if (block.group_start.empty()) block.group_start.assign(groups + 1, 0);
+int64_t add_entries(const Block& more, float min_share, Block& block, double* trimmed_mass, Memory* memory) {
+  const int64_t groups = more.groups();
+  if (block.group_start.size() == 0) block.group_start = Buffer<int64_t>(groups + 1, 0, memory);
   static_assert(group_rows == 4);
   const auto max_weight = [](const float* w) { return std::max(std::max(w[0], w[1]), std::max(w[2], w[3])); };
   // Which entries stay, of both.
   const auto select = [&](const Block& b, const auto& stays) {
-    std::vector<char> chosen(b.group_start[groups]);
-    for (size_t e = 0; e < chosen.size(); ++e) chosen[e] = stays(max_weight(&b.weight[e * group_rows]));
+    Buffer<char> chosen(b.group_start[groups], memory);
+    for (int64_t e = 0; e < chosen.size(); ++e) chosen[e] = stays(max_weight(&b.weight[e * group_rows]));
     return chosen;
   };
-  const std::vector<char> keep_old = select(block, [](float x) { return x > 0; });
-  const std::vector<char> keep_new = select(more, [&](float x) { return x > 0 && x >= min_share; });
-  const int64_t entries =
-      std::count(keep_old.begin(), keep_old.end(), 1) + std::count(keep_new.begin(), keep_new.end(), 1);
-  Block all = {std::vector<int64_t>(groups + 1), Buffer<int32_t>(entries), Buffer<float>(entries * group_rows)};
+  const Buffer<char> keep_old = select(block, [](float x) { return x > 0; });
+  const Buffer<char> keep_new = select(more, [&](float x) { return x > 0 && x >= min_share; });
+  const int64_t entries = std::count(keep_old.get(), keep_old.get() + keep_old.size(), 1) +
+                          std::count(keep_new.get(), keep_new.get() + keep_new.size(), 1);
+  Block all = {Buffer<int64_t>(groups + 1, memory), Buffer<int32_t>(entries, memory),
+               Buffer<float>(entries * group_rows, memory)};
+  all.group_start[0] = 0;
   int64_t pairs = 0, to = 0;
   const auto add = [&](const Block& b, int64_t e, const float (&factor)[group_rows]) {
     all.column[to] = b.column[e];
@@ -177,20 +180,20 @@ int64_t add_entries(const Block& more, float min_share, Block& block, double* tr
 
 // Weighs what the active rows kept in a pass and adds it to the matrix, without entries of less than min_share in every
 // row. Sets the rows' dropped_mass, and returns which rows dropped more than the tolerance: [N].
-std::vector<char> weigh_pass(const BuildContext& context, const QuantizedGraph& graph, float min_share,
-                             double tolerance, FilterPass& pass, GroupedMatrix& matrix) {
-  std::vector<char> over_budget(context.pixels);
+Vector<char> weigh_pass(const BuildContext& context, const QuantizedGraph& graph, float min_share, double tolerance,
+                        FilterPass& pass, GroupedMatrix& matrix) {
+  Vector<char> over_budget(context.pixels, context.memory);
   std::atomic<int64_t> pairs = 0;
   parallel_for_dynamic(context.blocks(), context.parallel_for, [&](const auto& next) {
-    std::vector<float> log_sum(block_rows);
-    std::vector<double> trimmed_mass(block_rows);
+    Buffer<float> log_sum(block_rows, context.memory);
+    Buffer<double> trimmed_mass(block_rows, context.memory);
     for (int64_t block = next(); block < context.blocks(); block = next()) {
       Block found = gather_block(context, pass, block);
-      for (size_t g = 0; g + 1 < found.group_start.size(); ++g)
+      for (int64_t g = 0; g < found.groups(); ++g)
         context.kernels.weigh_group(&found.weight[found.group_start[g] * group_rows],
                                     found.group_start[g + 1] - found.group_start[g], graph.scale,
                                     &log_sum[g * group_rows]);
-      pairs += add_entries(found, min_share, matrix.blocks[block], trimmed_mass.data());
+      pairs += add_entries(found, min_share, matrix.blocks[block], trimmed_mass.get(), context.memory);
       for (int64_t i = context.block_begin(block); i < std::min(context.block_end(block), context.pixels); ++i) {
         if (graph.screen_threshold[i] == infinity) continue;
         const int64_t row = i - context.block_begin(block);
@@ -210,7 +213,7 @@ std::vector<char> weigh_pass(const BuildContext& context, const QuantizedGraph& 
 
 // Prepares the next pass: only the rows over budget take part, with a lower threshold, or with that of screening if
 // they are to `keep_all`, and without the entries that they have.
-void retry_rows(const std::vector<char>& over_budget, double tolerance, bool keep_all, QuantizedGraph& graph,
+void retry_rows(const Vector<char>& over_budget, double tolerance, bool keep_all, QuantizedGraph& graph,
                 GroupedMatrix& matrix) {
   for (int64_t i = 0; i < graph.pixels; ++i) {
     float &screen_threshold = graph.screen_threshold[i], &keep_threshold = graph.keep_threshold[i];
@@ -232,8 +235,8 @@ void retry_rows(const std::vector<char>& over_budget, double tolerance, bool kee
 
 std::optional<GroupedMatrix> build_matrix(const float* panels, int64_t pixels, int64_t channels,
                                           int64_t patches_per_row, float scale, double tolerance, double max_density,
-                                          const ParallelFor& parallel_for) {
-  const BuildContext context = {*chosen_isa().sparse, pixels, channels, parallel_for};
+                                          const ParallelFor& parallel_for, Memory* memory) {
+  const BuildContext context = {*chosen_isa().sparse, pixels, channels, parallel_for, memory};
   QuantizedGraph graph(context, panels, scale);
   const Shares first_shares = shares(pixels, tolerance);
   set_thresholds(first_shares, bound_row_sums(context, graph, patches_per_row), graph);
@@ -244,23 +247,20 @@ std::optional<GroupedMatrix> build_matrix(const float* panels, int64_t pixels, i
   if (estimate_entries(context, graph) > std::min(max_stored, max_entries)) return std::nullopt;
   const auto limit = int64_t(std::min(1.3 * max_stored, max_entries));  // the count may exceed the estimate a little
 
-  GroupedMatrix matrix;
-  matrix.blocks.resize(context.blocks());
-  matrix.dropped_mass.resize(pixels);
-  matrix.log_sum.resize(pixels);
+  GroupedMatrix matrix(pixels, memory);
   for (int64_t pass = 1; pass <= max_passes; ++pass) {
     std::optional<FilterPass> found = run_filter_pass(context, graph, limit);
     if (!found) return std::nullopt;
     // Where the bound of a row's sum was loose, the first pass kept pairs that turn out to have little mass.
     const float min_share = pass == 1 ? float(first_shares.keep) : 0;
-    const std::vector<char> over_budget = weigh_pass(context, graph, min_share, tolerance, *found, matrix);
+    const Vector<char> over_budget = weigh_pass(context, graph, min_share, tolerance, *found, matrix);
     if (std::count(over_budget.begin(), over_budget.end(), 1) == 0) return matrix;
     if (pass < max_passes) retry_rows(over_budget, tolerance, pass + 1 == max_passes, graph, matrix);
   }
   return std::nullopt;
 }
 
-std::optional<SparseGraph> build_sparse(const Problem<float>& p, const std::vector<int64_t>& pixels, double max_density,
+std::optional<SparseGraph> build_sparse(const Problem<float>& p, const Vector<int64_t>& pixels, double max_density,
                                         int64_t width, const ParallelFor& parallel_for) {
   const int64_t count = pixels.size();
   if (p.tolerance <= 0 || count < min_sparse_pixels) return std::nullopt;
@@ -268,12 +268,12 @@ std::optional<SparseGraph> build_sparse(const Problem<float>& p, const std::vect
   Stopwatch watch;
   if (width == 0) width = estimate_width(p.embeddings, p.channels, pixels, parallel_for);
   PixelOrder order = order_by_patches(pixels, width, lanes);
-  Buffer<float> panels(ceil_div(count, lanes) * lanes * p.channels);
+  Buffer<float> panels(ceil_div(count, lanes) * lanes * p.channels, p.memory);
   pack_embeddings(p, order.pixels, lanes, parallel_for, panels.get());
   if (p.stats) p.stats->pack_seconds += watch.lap();
   std::optional<GroupedMatrix> matrix =
       build_matrix(panels.get(), count, p.channels, order.patches_per_row, float(exponent_scale(p.temperature)),
-                   p.tolerance, max_density, parallel_for);
+                   p.tolerance, max_density, parallel_for, p.memory);
   if (p.stats) p.stats->build_seconds += watch.lap();
   if (!matrix) return std::nullopt;
   return SparseGraph{std::move(order.pixels), std::move(*matrix)};

@@ -20,26 +20,26 @@ class TileFilter {
   TileFilter(const BuildContext& context, const QuantizedGraph& graph)
       : context_(context),
         args_(graph.args()),
-        of_queries_(block_rows * context.kernels.lanes / group_rows),
-        of_keys_(block_rows * context.kernels.lanes / group_rows),
-        dropped_weight_(context.pixels) {}
+        of_queries_(block_rows * context.kernels.lanes / group_rows, context.memory),
+        of_keys_(block_rows * context.kernels.lanes / group_rows, context.memory),
+        dropped_weight_(context.pixels, 0, context.memory) {}
 
   // The lists hold until the next call; the panel is one of query_block.
   Candidates operator()(int64_t panel, int64_t query_block, int64_t key_block) {
-    Candidates candidates = {of_queries_.get(), of_keys_.get(), 0, 0, dropped_weight_.data()};
+    Candidates candidates = {of_queries_.get(), of_keys_.get(), 0, 0, dropped_weight_.get()};
     context_.kernels.filter(args_, panel, context_.block_begin(query_block), context_.block_begin(key_block),
                             context_.block_end(key_block), candidates);
     return candidates;
   }
 
   // [N], of all calls.
-  const std::vector<uint32_t>& dropped_weight() const { return dropped_weight_; }
+  const Buffer<uint32_t>& dropped_weight() const { return dropped_weight_; }
 
  private:
   const BuildContext& context_;
   const FilterArgs args_;
   Buffer<CandidateEntry> of_queries_, of_keys_;
-  std::vector<uint32_t> dropped_weight_;
+  Buffer<uint32_t> dropped_weight_;
 };
 
 }  // namespace
@@ -49,13 +49,11 @@ QuantizedGraph::QuantizedGraph(const BuildContext& context, const float* panels,
       channels(context.channels),
       panels(panels),
       scale(scale),
-      quantized(context.panels() * context.kernels.quantized_bytes(context.channels)),
-      quant_scale(context.padded()),
-      quant_error(context.padded()),
-      screen_threshold(context.padded()),
-      keep_threshold(context.padded()) {
-  std::fill_n(screen_threshold.get(), context.padded(), infinity);
-  std::fill_n(keep_threshold.get(), context.padded(), infinity);
+      quantized(context.panels() * context.kernels.quantized_bytes(context.channels), context.memory),
+      quant_scale(context.padded(), context.memory),
+      quant_error(context.padded(), context.memory),
+      screen_threshold(context.padded(), infinity, context.memory),
+      keep_threshold(context.padded(), infinity, context.memory) {
   const int64_t lanes = context.kernels.lanes, bytes = context.kernels.quantized_bytes(channels);
   context.parallel_for(context.panels(), [&](int64_t first, int64_t last) {
     for (int64_t panel = first; panel < last; ++panel)
@@ -87,7 +85,7 @@ std::pair<int64_t, int64_t> FilterPass::tile_blocks(int64_t tile) const {
 
 double estimate_entries(const BuildContext& context, const QuantizedGraph& graph) {
   const int64_t samples = std::max<int64_t>(48, context.panels() / 8);
-  std::vector<double> entries(samples);
+  Vector<double> entries(samples, context.memory);
   context.parallel_for(samples, [&](int64_t first, int64_t last) {
     TileFilter filter(context, graph);
     for (int64_t k = first; k < last; ++k) {
@@ -104,14 +102,20 @@ double estimate_entries(const BuildContext& context, const QuantizedGraph& graph
 
 std::optional<FilterPass> run_filter_pass(const BuildContext& context, const QuantizedGraph& graph, int64_t limit) {
   const int64_t blocks = context.blocks(), tiles = blocks * (blocks + 1) / 2, lanes = context.kernels.lanes;
-  FilterPass pass = {blocks, std::vector<FilterPass::Tile>(tiles), std::vector<uint32_t>(context.pixels)};
-  std::vector<char> active(context.panels());  // panels with a row that takes part
+  FilterPass pass = {blocks, Vector<FilterPass::Tile>(tiles, context.memory),
+                     Vector<uint32_t>(context.pixels, context.memory)};
+  Vector<char> active(context.panels(), context.memory);  // panels with a row that takes part
   for (int64_t i = 0; i < context.pixels; ++i) active[i / lanes] |= graph.screen_threshold[i] < infinity;
   std::atomic<int64_t> total = 0;
   std::mutex guard;
   parallel_for_dynamic(tiles, context.parallel_for, [&](const auto& next) {
     TileFilter filter(context, graph);
-    std::vector<CandidateEntry> of_queries, of_keys;
+    Vector<CandidateEntry> of_queries(context.memory), of_keys(context.memory);
+    const auto copy = [&](const Vector<CandidateEntry>& entries) {
+      CandidateList list(int64_t(entries.size()), context.memory);
+      std::copy(entries.begin(), entries.end(), list.get());
+      return list;
+    };
     int64_t pairs_tested = 0;
     for (int64_t tile = next(); tile < tiles && total <= limit; tile = next()) {
       const auto [a, b] = pass.tile_blocks(tile);
@@ -128,8 +132,7 @@ std::optional<FilterPass> run_filter_pass(const BuildContext& context, const Qua
         pairs_tested += candidates.pairs_tested;
       }
       total += int64_t(of_queries.size() + of_keys.size());
-      pass.tiles[tile].of_queries.assign(of_queries);
-      pass.tiles[tile].of_keys.assign(of_keys);
+      pass.tiles[tile] = {copy(of_queries), copy(of_keys)};
     }
     const std::lock_guard<std::mutex> lock(guard);
     pass.pairs_tested += pairs_tested;
@@ -141,7 +144,7 @@ std::optional<FilterPass> run_filter_pass(const BuildContext& context, const Qua
 
 FilterTiming time_filter(const float* panels, int64_t pixels, int64_t channels, float threshold,
                          const ParallelFor& parallel_for) {
-  const BuildContext context = {*chosen_isa().sparse, pixels, channels, parallel_for};
+  const BuildContext context = {*chosen_isa().sparse, pixels, channels, parallel_for, heap_memory()};
   QuantizedGraph graph(context, panels, 1);
   std::fill_n(graph.screen_threshold.get(), pixels, threshold);
   std::fill_n(graph.keep_threshold.get(), pixels, threshold);
@@ -150,8 +153,8 @@ FilterTiming time_filter(const float* panels, int64_t pixels, int64_t channels, 
   FilterTiming timing = {watch.lap(), pass->pairs_tested, 0};
   for (const FilterPass::Tile& tile : pass->tiles)
     for (const CandidateList* const entries : {&tile.of_queries, &tile.of_keys})
-      for (int64_t k = 0; k < entries->count; ++k)
-        for (const float cosine : entries->list[k].cosine) timing.pairs_kept += cosine > -infinity;
+      for (int64_t k = 0; k < entries->size(); ++k)
+        for (const float cosine : (*entries)[k].cosine) timing.pairs_kept += cosine > -infinity;
   return timing;
 }
 

@@ -7,7 +7,6 @@
 #include <limits>
 #include <optional>
 #include <utility>
-#include <vector>
 
 #include "cpu/buffer.h"
 #include "cpu/grouped_matrix.h"
@@ -24,6 +23,7 @@ struct BuildContext {
   const SparseKernels& kernels;
   int64_t pixels, channels;
   const ParallelFor& parallel_for;
+  Memory* memory;
   int64_t panels() const { return ceil_div(pixels, kernels.lanes); }
   int64_t padded() const { return panels() * kernels.lanes; }
   int64_t blocks() const { return ceil_div(pixels, GroupedMatrix::block_rows); }
@@ -43,17 +43,7 @@ struct QuantizedGraph {
   FilterArgs args() const;  // a view for the kernels
 };
 
-// A list of fixed size, so that no memory is wasted.
-struct CandidateList {
-  Buffer<CandidateEntry> list{0};
-  int64_t count = 0;
-
-  void assign(const std::vector<CandidateEntry>& entries) {
-    count = int64_t(entries.size());
-    list = Buffer<CandidateEntry>(count);
-    std::copy(entries.begin(), entries.end(), list.get());
-  }
-};
+using CandidateList = Buffer<CandidateEntry>;  // of fixed size, so that no memory is wasted
 
 // The candidates of a pass by tiles, blocks of queries times blocks of keys, of which half are needed: (query block a,
 // key block b >= a).
@@ -62,9 +52,9 @@ struct FilterPass {
     CandidateList of_queries, of_keys;
   };
   int64_t blocks;
-  std::vector<Tile> tiles;
-  std::vector<uint32_t> dropped_weight;  // [N] by row, in 1 / drop_unit of the weight at its keep_threshold
-  int64_t pairs_tested = 0;              // pairs of pixels that were multiplied
+  Vector<Tile> tiles;
+  Vector<uint32_t> dropped_weight;  // [N] by row, in 1 / drop_unit of the weight at its keep_threshold
+  int64_t pairs_tested = 0;         // pairs of pixels that were multiplied
   Tile& tile(int64_t a, int64_t b) { return tiles[tile_index(a, b)]; }
   int64_t tile_index(int64_t a, int64_t b) const { return a * blocks - a * (a - 1) / 2 + (b - a); }
   std::pair<int64_t, int64_t> tile_blocks(int64_t tile) const;

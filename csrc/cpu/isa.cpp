@@ -10,6 +10,7 @@
 
 #include <cstdlib>
 #include <stdexcept>
+#include <string_view>
 
 namespace rwpm::cpu {
 
@@ -72,14 +73,14 @@ const std::vector<Isa>& isas() {
 
 const Isa& chosen_isa() {
   const char* const forced = std::getenv("RWPM_ISA");
-  const std::string name = forced ? forced : "";
+  const std::string_view name = forced ? forced : "";
+  for (const Isa& isa : isas())
+    if ((name.empty() || name == isa.name) && isa.available()) return isa;
   std::string available;
-  for (const Isa& isa : isas()) {
-    if (!isa.available()) continue;
-    if (name.empty() || name == isa.name) return isa;
-    available += available.empty() ? isa.name : std::string(", ") + isa.name;
-  }
-  throw std::invalid_argument("RWPM_ISA: expected one that this machine has (" + available + "), got '" + name + "'");
+  for (const Isa& isa : isas())
+    if (isa.available()) available += available.empty() ? isa.name : std::string(", ") + isa.name;
+  throw std::invalid_argument("RWPM_ISA: expected one that this machine has (" + available + "), got '" +
+                              std::string(name) + "'");
 }
 
 template <>

@@ -18,15 +18,16 @@ void clear_non_finite(const MatrixView<T>& m, int64_t begin, int64_t end, int64_
     for (int64_t i = begin; i < end; ++i) valid[i] &= std::isfinite(m.data[i * m.row_stride + c * m.column_stride]);
 }
 
-// Divides the embeddings of a panel, [D][lanes], by their norms.
+// Divides the embeddings of a panel, [D][lanes], by their norms. scratch: [4][lanes].
 template <typename T>
-void normalize(T* panel, int64_t channels, int64_t lanes) {
-  std::vector<double> max_abs(lanes), squares(lanes), factor(lanes);
+void normalize(T* panel, int64_t channels, int64_t lanes, double* scratch) {
+  double *const max_abs = scratch, *const squares = max_abs + lanes, *const factor = squares + lanes,
+                *const prescale = factor + lanes;
+  std::fill_n(max_abs, 2 * lanes, 0.);
   for (int64_t d = 0; d < channels; ++d)
     for (int64_t i = 0; i < lanes; ++i) max_abs[i] = std::max(max_abs[i], std::abs(double(panel[d * lanes + i])));
   // Relative to the largest, so that no square overflows or underflows; by two factors, so that no reciprocal does.
   constexpr double upscale = 0x1p500, tiny = 0x1p-500;
-  std::vector<double> prescale(lanes);
   for (int64_t i = 0; i < lanes; ++i) {
     prescale[i] = max_abs[i] < tiny ? upscale : 1;
     factor[i] = max_abs[i] > 0 ? 1 / (max_abs[i] * prescale[i]) : 0;
@@ -50,8 +51,8 @@ double exponent_scale(double temperature) {
 }
 
 template <typename T>
-std::vector<int64_t> valid_pixels(const Problem<T>& p, const ParallelFor& parallel_for) {
-  std::vector<char> valid(p.pixels);
+Vector<int64_t> valid_pixels(const Problem<T>& p, const ParallelFor& parallel_for) {
+  Vector<char> valid(p.pixels, p.memory);
   parallel_for(ceil_div(p.pixels, pixel_block), [&](int64_t first, int64_t last) {
     for (int64_t begin = first * pixel_block; begin < std::min(last * pixel_block, p.pixels); begin += pixel_block) {
       const int64_t end = std::min(begin + pixel_block, p.pixels);
@@ -60,17 +61,19 @@ std::vector<int64_t> valid_pixels(const Problem<T>& p, const ParallelFor& parall
       if (!p.adjoint) clear_non_finite(p.values, begin, end, p.value_channels, valid.data());
     }
   });
-  std::vector<int64_t> pixels;
+  Vector<int64_t> pixels(p.memory);
+  pixels.reserve(p.pixels);
   for (int64_t i = 0; i < p.pixels; ++i)
     if (valid[i]) pixels.push_back(i);
   return pixels;
 }
 
 template <typename T>
-void pack_embeddings(const Problem<T>& p, const std::vector<int64_t>& pixels, int64_t lanes,
-                     const ParallelFor& parallel_for, T* panels) {
+void pack_embeddings(const Problem<T>& p, const Vector<int64_t>& pixels, int64_t lanes, const ParallelFor& parallel_for,
+                     T* panels) {
   const int64_t count = pixels.size();
   parallel_for(ceil_div(count, lanes), [&](int64_t first, int64_t last) {
+    Buffer<double> scratch(4 * lanes, p.memory);
     for (int64_t panel = first; panel < last; ++panel) {
       T* const out = panels + panel * p.channels * lanes;
       const int64_t here = std::min(lanes, count - panel * lanes);
@@ -79,15 +82,14 @@ void pack_embeddings(const Problem<T>& p, const std::vector<int64_t>& pixels, in
         for (int64_t i = 0; i < here; ++i)
           out[d * lanes + i] =
               p.embeddings.data[pixels[panel * lanes + i] * p.embeddings.row_stride + d * p.embeddings.column_stride];
-      normalize(out, p.channels, lanes);
+      normalize(out, p.channels, lanes, scratch.get());
     }
   });
 }
 
-template std::vector<int64_t> valid_pixels(const Problem<float>&, const ParallelFor&);
-template std::vector<int64_t> valid_pixels(const Problem<double>&, const ParallelFor&);
-template void pack_embeddings(const Problem<float>&, const std::vector<int64_t>&, int64_t, const ParallelFor&, float*);
-template void pack_embeddings(const Problem<double>&, const std::vector<int64_t>&, int64_t, const ParallelFor&,
-                              double*);
+template Vector<int64_t> valid_pixels(const Problem<float>&, const ParallelFor&);
+template Vector<int64_t> valid_pixels(const Problem<double>&, const ParallelFor&);
+template void pack_embeddings(const Problem<float>&, const Vector<int64_t>&, int64_t, const ParallelFor&, float*);
+template void pack_embeddings(const Problem<double>&, const Vector<int64_t>&, int64_t, const ParallelFor&, double*);
 
 }  // namespace rwpm::cpu

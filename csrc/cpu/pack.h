@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <vector>
 
 #include "cpu/buffer.h"
 #include "walk.h"
@@ -15,12 +14,12 @@ double exponent_scale(double temperature);
 
 // The pixels inside the mask whose embedding is finite, and whose value is finite unless it is a gradient; ascending.
 template <typename T>
-std::vector<int64_t> valid_pixels(const Problem<T>& p, const ParallelFor& parallel_for);
+Vector<int64_t> valid_pixels(const Problem<T>& p, const ParallelFor& parallel_for);
 
 // Unit embeddings of `pixels` as panels [panel][D][lanes]; zero beyond the last pixel.
 template <typename T>
-void pack_embeddings(const Problem<T>& p, const std::vector<int64_t>& pixels, int64_t lanes,
-                     const ParallelFor& parallel_for, T* panels);
+void pack_embeddings(const Problem<T>& p, const Vector<int64_t>& pixels, int64_t lanes, const ParallelFor& parallel_for,
+                     T* panels);
 
 // Pixels are read in blocks, channel by channel, because a network's map is stored channel by channel.
 constexpr int64_t pixel_block = 64;
@@ -37,10 +36,10 @@ struct ValueLayout {
 
 // Packs the values of the graph's pixels, calls advance(step, start, from, to) for every step, and writes the result.
 template <typename T, typename Advance>
-void step_values(const Problem<T>& p, const std::vector<int64_t>& pixels, const ValueLayout& layout,
+void step_values(const Problem<T>& p, const Vector<int64_t>& pixels, const ValueLayout& layout,
                  const ParallelFor& parallel_for, const Advance& advance) {
   const int64_t count = pixels.size();
-  Buffer<T> start(layout.size()), even(layout.size()), odd(layout.size());
+  Buffer<T> start(layout.size(), p.memory), even(layout.size(), p.memory), odd(layout.size(), p.memory);
   parallel_for(ceil_div(layout.rows, pixel_block), [&](int64_t first, int64_t last) {
     for (int64_t begin = first * pixel_block; begin < std::min(last * pixel_block, layout.rows); begin += pixel_block)
       for (int64_t c = 0; c < layout.width; ++c)

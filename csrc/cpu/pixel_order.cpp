@@ -14,13 +14,14 @@ constexpr int64_t samples = 48, sample_channels = 32;  // that are compared
 
 }  // namespace
 
-int64_t estimate_width(const MatrixView<float>& embeddings, int64_t channels, const std::vector<int64_t>& pixels,
+int64_t estimate_width(const MatrixView<float>& embeddings, int64_t channels, const Vector<int64_t>& pixels,
                        const ParallelFor& parallel_for) {
   const int64_t positions = pixels.back() + 1, max_lag = std::min(positions / 2, max_width);
   if (max_lag <= min_width) return 1;
+  Memory* const memory = pixels.get_allocator().resource();
   // Some channels of every pixel, to unit length; zero where there is no pixel.
   const int64_t sampled = std::min(channels, sample_channels);
-  std::vector<float> unit(positions * sampled);
+  Vector<float> unit(positions * sampled, memory);
   parallel_for(pixels.size(), [&](int64_t first, int64_t last) {
     for (int64_t k = 0; k < sampled; ++k)
       for (int64_t i = first; i < last; ++i)
@@ -34,7 +35,7 @@ int64_t estimate_width(const MatrixView<float>& embeddings, int64_t channels, co
       for (int64_t k = 0; k < sampled; ++k) u[k] *= inverse;
     }
   });
-  std::vector<float> similarity(max_lag, -1);
+  Vector<float> similarity(max_lag, -1, memory);
   parallel_for(max_lag, [&](int64_t first, int64_t last) {
     for (int64_t lag = std::max(first, min_width); lag < last; ++lag) {
       float sum[sample_channels] = {};
@@ -49,7 +50,7 @@ int64_t estimate_width(const MatrixView<float>& embeddings, int64_t channels, co
   return std::max_element(similarity.begin() + min_width, similarity.end()) - similarity.begin();
 }
 
-PixelOrder order_by_patches(const std::vector<int64_t>& pixels, int64_t width, int64_t lanes) {
+PixelOrder order_by_patches(const Vector<int64_t>& pixels, int64_t width, int64_t lanes) {
   // As close to a square as whole groups of 2 x 2 pixels allow.
   const int64_t groups = lanes / group_rows;
   int64_t patch_height = 1;
@@ -57,7 +58,8 @@ PixelOrder order_by_patches(const std::vector<int64_t>& pixels, int64_t width, i
     if (groups % h == 0) patch_height = h;
   const int64_t patch_width = groups / patch_height;  // both in groups
   const int64_t patches_per_row = (width + 2 * patch_width - 1) / (2 * patch_width);
-  std::vector<std::pair<int64_t, int64_t>> keyed;
+  Memory* const memory = pixels.get_allocator().resource();
+  Vector<std::pair<int64_t, int64_t>> keyed(memory);
   keyed.reserve(pixels.size());
   for (const int64_t pixel : pixels) {
     const int64_t row = pixel / width, column = pixel % width;
@@ -66,7 +68,7 @@ PixelOrder order_by_patches(const std::vector<int64_t>& pixels, int64_t width, i
     keyed.emplace_back(((patch * groups + in_patch) * 2 + row % 2) * 2 + column % 2, pixel);
   }
   std::sort(keyed.begin(), keyed.end());
-  PixelOrder order = {{}, patches_per_row};
+  PixelOrder order = {Vector<int64_t>(memory), patches_per_row};
   order.pixels.reserve(pixels.size());
   for (const auto& [key, pixel] : keyed) order.pixels.push_back(pixel);
   return order;

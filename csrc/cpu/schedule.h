@@ -5,8 +5,8 @@
 #include <atomic>
 #include <cstdint>
 #include <thread>
-#include <vector>
 
+#include "cpu/buffer.h"
 #include "walk.h"
 
 namespace rwpm::cpu {
@@ -42,10 +42,11 @@ class RoundRobinSchedule {
   // block. The other two atomics guard no data: one hands out numbers, the other ends a wait after which nothing is
   // read.
   template <typename MakeBody, typename Pause = NoPause>
-  void for_each_pair(const ParallelFor& parallel_for, const MakeBody& make_body, const Pause& pause = {}) const {
+  void for_each_pair(const ParallelFor& parallel_for, const MakeBody& make_body, const Pause& pause = {},
+                     Memory* memory = heap_memory()) const {
     std::atomic<int64_t> next_pair = 0;
-    std::vector<std::atomic<int64_t>> rounds_done(rounds_);  // by block
-    std::atomic<bool> failed = false;                        // some pair is never done
+    Vector<std::atomic<int64_t>> rounds_done(rounds_, memory);  // by block
+    std::atomic<bool> failed = false;                           // some pair is never done
     const auto take_pair = [&] {
       pause();
       return next_pair.fetch_add(1, std::memory_order_relaxed);

@@ -35,9 +35,11 @@ std::vector<Source> sources(int64_t size, int64_t enlarged, int64_t wanted, bool
 class EnlargedRow {
  public:
   EnlargedRow(const ScoreMapProblem& problem, const std::vector<Source>& columns, int64_t stride)
-      : problem_(problem), columns_(columns), stride_(stride), values_(problem.classes * stride) {
-    std::fill_n(values_.get(), problem.classes * stride, 0.f);  // what pads a row is computed with, and dropped
-  }
+      : problem_(problem),
+        columns_(columns),
+        stride_(stride),
+        // what pads a row is computed with, and dropped
+        values_(problem.classes * stride, 0, heap_memory()) {}
 
   const float* get(int64_t row) {
     if (row != row_) fill(row);
@@ -76,8 +78,8 @@ void score_map(const ScoreMapProblem& p, const ParallelFor& parallel_for) {
   const int64_t stride = cpu::ceil_div(p.width, kernels.lanes) * kernels.lanes;
   parallel_for(p.height, [&](int64_t begin, int64_t end) {
     EnlargedRow first(p, columns, stride), second(p, columns, stride);
-    cpu::Buffer<float> score(stride), scratch(p.classes * kernels.lanes);
-    cpu::Buffer<uint8_t> segmentation(stride);
+    cpu::Buffer<float> score(stride, heap_memory()), scratch(p.classes * kernels.lanes, heap_memory());
+    cpu::Buffer<uint8_t> segmentation(stride, heap_memory());
     for (int64_t y = begin; y < end; ++y) {
       const Source& source = rows[y];
       // The two rows alternate, so that the lower one of a pair is kept as the upper one of the next.

@@ -43,7 +43,7 @@ void step_generic(const RowGroups& m, const ValueLayout& layout, const T* alpha,
 
 // Adds a panel of S^T diag(alpha_i) from to `to`: rows scatter where S gathers.
 template <typename T>
-void add_transposed(const std::vector<RowGroups>& rows, const T* alpha, int64_t panel, const T* from, T* to) {
+void add_transposed(const Vector<RowGroups>& rows, const T* alpha, int64_t panel, const T* from, T* to) {
   for (const RowGroups& m : rows)
     for (int64_t g = 0; g < m.groups; ++g) {
       const int64_t row = (m.first_group + g) * group_rows;
@@ -61,8 +61,11 @@ struct Task {
   int64_t begin, end;  // groups
 };
 
-std::vector<Task> split_into_tasks(const std::vector<RowGroups>& rows) {
-  std::vector<Task> tasks;
+Vector<Task> split_into_tasks(const Vector<RowGroups>& rows, Memory* memory) {
+  int64_t count = 0;
+  for (const RowGroups& m : rows) count += ceil_div(m.groups, groups_per_task);
+  Vector<Task> tasks(memory);
+  tasks.reserve(count);
   for (const RowGroups& m : rows)
     for (int64_t g = 0; g < m.groups; g += groups_per_task)
       tasks.push_back({&m, g, std::min(g + groups_per_task, m.groups)});
@@ -72,10 +75,10 @@ std::vector<Task> split_into_tasks(const std::vector<RowGroups>& rows) {
 }  // namespace
 
 template <typename T>
-void walk_sparse(const Problem<T>& p, const std::vector<int64_t>& pixels, const std::vector<RowGroups>& rows,
-                 const std::vector<T>& own_weight, const ParallelFor& parallel_for) {
+void walk_sparse(const Problem<T>& p, const Vector<int64_t>& pixels, const Vector<RowGroups>& rows,
+                 const Vector<T>& own_weight, const ParallelFor& parallel_for) {
   const int64_t padded = ceil_div(int64_t(pixels.size()), group_rows) * group_rows;
-  std::vector<T> alpha(padded, T(p.alpha));  // by row
+  Vector<T> alpha(padded, T(p.alpha), p.memory);  // by row
   for (size_t i = 0; i < own_weight.size(); ++i) alpha[i] = T(p.alpha * (1 - double(own_weight[i])));
   if (p.adjoint) {
     const ValueLayout layout = generic_layout(padded, p.value_channels);
@@ -91,7 +94,7 @@ void walk_sparse(const Problem<T>& p, const std::vector<int64_t>& pixels, const 
     });
   }
   const SparseKernels& kernels = *chosen_isa().sparse;
-  const std::vector<Task> tasks = split_into_tasks(rows);
+  const Vector<Task> tasks = split_into_tasks(rows, p.memory);
   const ValueLayout layout =
       std::is_same_v<T, float>
           ? ValueLayout{padded, ceil_div(p.value_channels, kernels.vector) * kernels.vector, kernels.lanes}
@@ -115,9 +118,9 @@ void walk_sparse(const Problem<T>& p, const std::vector<int64_t>& pixels, const 
   });
 }
 
-template void walk_sparse(const Problem<float>&, const std::vector<int64_t>&, const std::vector<RowGroups>&,
-                          const std::vector<float>&, const ParallelFor&);
-template void walk_sparse(const Problem<double>&, const std::vector<int64_t>&, const std::vector<RowGroups>&,
-                          const std::vector<double>&, const ParallelFor&);
+template void walk_sparse(const Problem<float>&, const Vector<int64_t>&, const Vector<RowGroups>&, const Vector<float>&,
+                          const ParallelFor&);
+template void walk_sparse(const Problem<double>&, const Vector<int64_t>&, const Vector<RowGroups>&,
+                          const Vector<double>&, const ParallelFor&);
 
 }  // namespace rwpm::cpu

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
 #include "cpu/grouped_matrix.h"
 #include "walk.h"
@@ -12,7 +11,7 @@ namespace rwpm::cpu {
 // The walk of p's values on a matrix whose rows are `pixels`. T is float or double; weights are float32 in both cases.
 // own_weight: [rows] r_i of the anchored walk, see anchor.h; empty without an anchor.
 template <typename T>
-void walk_sparse(const Problem<T>& p, const std::vector<int64_t>& pixels, const std::vector<RowGroups>& rows,
-                 const std::vector<T>& own_weight, const ParallelFor& parallel_for);
+void walk_sparse(const Problem<T>& p, const Vector<int64_t>& pixels, const Vector<RowGroups>& rows,
+                 const Vector<T>& own_weight, const ParallelFor& parallel_for);
 
 }  // namespace rwpm::cpu

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cmath>
 #include <type_traits>
-#include <vector>
 
 #include "cpu/anchor.h"
 #include "cpu/build_sparse.h"
@@ -25,27 +24,28 @@ using cpu::PackedGraph;
 using cpu::RoundRobinSchedule;
 using cpu::StepArgs;
 using cpu::Stopwatch;
+using cpu::Vector;
 
 template <typename T>
-void walk_streaming(const Problem<T>& p, const std::vector<int64_t>& pixels, const ParallelFor& parallel_for) {
+void walk_streaming(const Problem<T>& p, const Vector<int64_t>& pixels, const ParallelFor& parallel_for) {
   const Kernels<T>& kernels = cpu::kernels<T>();
   const int64_t count = pixels.size();
   const int64_t rows = ceil_div(count, kernels.lanes) * kernels.lanes;
   const int64_t tiles = ceil_div(count, kernels.tile);
   Stopwatch watch;
 
-  Buffer<T> panels(rows * p.channels), row_max(rows), inv_row_sum(rows);
+  Buffer<T> panels(rows * p.channels, p.memory), row_max(rows, p.memory), inv_row_sum(rows, p.memory);
   cpu::pack_embeddings(p, pixels, kernels.lanes, parallel_for, panels.get());
   p.stats->pack_seconds += watch.lap();
   const PackedGraph<T> graph = {count,        p.channels,    T(cpu::exponent_scale(p.temperature)),
                                 panels.get(), row_max.get(), inv_row_sum.get()};
   parallel_for(tiles, [&](int64_t begin, int64_t end) {
-    Buffer<T> scratch(kernels.tile * kernels.key_tile);
+    Buffer<T> scratch(kernels.tile * kernels.key_tile, p.memory);
     for (int64_t tile = begin; tile < end; ++tile) kernels.normalize(graph, tile, scratch.get());
   });
-  std::vector<T> own_weight;
+  Vector<T> own_weight(p.memory);
   if (cpu::is_anchored(p)) {
-    std::vector<T> log_sum(count);
+    Vector<T> log_sum(count, p.memory);
     for (int64_t i = 0; i < count; ++i) log_sum[i] = row_max[i] * graph.scale - std::log2(inv_row_sum[i]);
     own_weight = cpu::own_weights(p, log_sum);
     for (int64_t i = 0; i < count; ++i) inv_row_sum[i] *= 1 - own_weight[i];
@@ -57,7 +57,7 @@ void walk_streaming(const Problem<T>& p, const std::vector<int64_t>& pixels, con
   const int64_t pair_size = kernels.block * kernels.block;
   const int64_t cached_pairs =
       p.steps < 2 ? 0 : std::min(schedule.count(), cpu::max_cache_bytes / int64_t(pair_size * sizeof(T)));
-  Buffer<T> cosines(cached_pairs * pair_size);
+  Buffer<T> cosines(cached_pairs * pair_size, p.memory);
   cpu::Restart<T> restart(p, layout, own_weight);
   cpu::step_values(p, pixels, layout, parallel_for, [&](int64_t step, const T* start, const T* from, T* to) {
     parallel_for(rows, [&](int64_t begin, int64_t end) {
@@ -65,18 +65,19 @@ void walk_streaming(const Problem<T>& p, const std::vector<int64_t>& pixels, con
         restart.begin_step(step, panel, begin, end, start, from, to);
     });
     const StepArgs<T> args = {layout.width, T(p.alpha), p.adjoint, from, to};
-    schedule.for_each_pair(parallel_for, [&] {
-      return [&, scratch = Buffer<T>(2 * pair_size)](int64_t pair, int64_t block, int64_t other) mutable {
+    const auto make_body = [&] {
+      return [&, scratch = Buffer<T>(2 * pair_size, p.memory)](int64_t pair, int64_t block, int64_t other) mutable {
         T* const pair_cosines = pair < cached_pairs ? &cosines[pair * pair_size] : nullptr;
         kernels.step(graph, args, block, other, step == 0, pair_cosines, scratch.get());
       };
-    });
+    };
+    schedule.for_each_pair(parallel_for, make_body, {}, p.memory);
   });
   p.stats->step_seconds += watch.lap();
 }
 
 // The walk by filter and refine; false where the graph is too dense for it.
-bool try_walk_sparse(const Problem<float>& p, const std::vector<int64_t>& pixels, const ParallelFor& parallel_for) {
+bool try_walk_sparse(const Problem<float>& p, const Vector<int64_t>& pixels, const ParallelFor& parallel_for) {
   const double max_density =
       cpu::walk_costs(int64_t(pixels.size()), p.channels, p.value_channels, p.steps).max_density();
   const std::optional<cpu::SparseGraph> graph = cpu::build_sparse(p, pixels, max_density, 0, parallel_for);
@@ -86,9 +87,9 @@ bool try_walk_sparse(const Problem<float>& p, const std::vector<int64_t>& pixels
   p.stats->pairs = t.pairs;
   p.stats->dropped_mass = *std::max_element(t.dropped_mass.begin(), t.dropped_mass.end());
   Stopwatch watch;
-  std::vector<float> own_weight;
+  Vector<float> own_weight(p.memory);
   if (cpu::is_anchored(p)) own_weight = cpu::own_weights(p, t.log_sum);
-  cpu::walk_sparse(p, graph->pixels, cpu::row_groups(t), own_weight, parallel_for);
+  cpu::walk_sparse(p, graph->pixels, cpu::row_groups(t, p.memory), own_weight, parallel_for);
   p.stats->step_seconds += watch.lap();
   return true;
 }
@@ -108,7 +109,7 @@ void walk(const Problem<T>& problem, const ParallelFor& parallel_for) {
   });
   if (p.steps == 0 || p.alpha == 0 || p.value_channels == 0) return;
   Stopwatch watch;
-  const std::vector<int64_t> pixels = cpu::valid_pixels(p, parallel_for);
+  const Vector<int64_t> pixels = cpu::valid_pixels(p, parallel_for);
   const int64_t count = pixels.size();
   if (count < 2) return;
   p.stats->pixels = count;

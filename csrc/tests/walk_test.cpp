@@ -53,7 +53,7 @@ struct Case {
     mask.assign(pixels, 1);
   }
 
-  std::vector<T> walk(int64_t threads) const {
+  std::vector<T> walk(int64_t threads, std::pmr::memory_resource* memory = rwpm::heap_memory()) const {
     // Filled with NaN to detect elements that are never written.
     std::vector<T> result(values.size(), std::numeric_limits<T>::quiet_NaN());
     rwpm::Problem<T> p = {};
@@ -71,6 +71,7 @@ struct Case {
     p.anchor = anchor;
     p.anchor_share = anchor_share;
     p.adjoint = adjoint;
+    p.memory = memory;
     p.result = result.data();
     rwpm::walk(p, rwpm::parallel_for_threads(threads));
     return result;
@@ -140,9 +141,10 @@ struct Case {
   }
 
   void test() const {
-    const std::vector<T> one = walk(1), three = walk(3);
+    static rwpm::Workspace workspace;  // of all cases, so that memory of one is used by the next
+    const std::vector<T> one = walk(1), three = walk(3, &workspace);
     expect(one.empty() || !std::memcmp(one.data(), three.data(), one.size() * sizeof(T)),
-           name() + ": same bits on 1 and 3 threads");
+           name() + ": same bits on 1 and 3 threads, with and without a workspace");
     const std::vector<double> expected = definition();
     double difference = 0, norm = 0;
     for (size_t k = 0; k < expected.size(); ++k) {
