@@ -1,18 +1,14 @@
-// Shared by the torch operators: argument checks, with the messages of rwpm_fast/ops/validation.py, and tensors as
-// plain matrices.
+// Shared by the torch operators: argument checks of tensors, and tensors as plain matrices.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
-#include <charconv>
-#include <cmath>
 #include <optional>
-#include <sstream>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "arguments.h"
 #include "walk.h"
 
 // The namespace of the operators, torch.ops.<namespace>. A build may choose another one, as builds for the kernels hub
@@ -33,29 +29,9 @@
 
 namespace rwpm::ops {
 
+using namespace rwpm::arguments;
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
-
-// A number as Python prints it: the shortest text that reads back as the same number.
-inline std::string text(double x) {
-  char buffer[32];
-  return std::string(buffer, std::to_chars(buffer, buffer + sizeof(buffer), x).ptr);
-}
-
-// Throws directly, because STD_TORCH_CHECK would put a source location before the message.
-template <typename... Parts>
-void check(bool ok, const Parts&... parts) {
-  if (ok) return;
-  std::ostringstream message;
-  (message << ... << parts);
-  throw std::runtime_error(message.str());
-}
-
-inline std::string list(const std::vector<int64_t>& sizes) {
-  std::ostringstream out;
-  for (size_t i = 0; i < sizes.size(); ++i) out << (i ? ", " : "") << sizes[i];
-  return out.str();
-}
 
 inline std::vector<int64_t> shape(const Tensor& t) {
   const auto sizes = t.sizes();
@@ -89,30 +65,9 @@ inline void check_floating(const char* argument, const Tensor& t) {
 
 inline void check_mask(const std::optional<Tensor>& mask, const Tensor& embeddings) {
   if (!mask) return;
-  const std::vector<int64_t> of_embeddings = shape(embeddings);
-  const std::vector<int64_t> pixels(of_embeddings.begin(), of_embeddings.end() - 1);
-  check(shape(*mask) == pixels, "mask: expected shape [", list(pixels), "] to match embeddings [", list(of_embeddings),
-        "], got [", list(shape(*mask)), "]");
+  check_mask_shape(shape(*mask), shape(embeddings));
   check(mask->scalar_type() == ScalarType::Bool, "mask: expected dtype bool, got ", name(mask->scalar_type()));
   check(mask->is_cpu(), "mask: expected the embeddings' device cpu, got another device");
-}
-
-inline void check_graph_settings(double temperature, double tolerance) {
-  check(temperature > 0 && std::isfinite(temperature), "temperature: expected a positive finite number, got ",
-        text(temperature));
-  check(tolerance >= 0 && tolerance < 1, "tolerance: expected a number in [0, 1), got ", text(tolerance));
-}
-
-inline void check_walk_settings(double alpha, int64_t steps) {
-  check(alpha >= 0 && alpha <= 1, "alpha: expected a number in [0, 1], got ", text(alpha));
-  check(steps >= 0, "steps: expected 0 or more transitions, got ", steps);
-}
-
-inline void check_anchor(double anchor, double anchor_share) {
-  check(!std::isnan(anchor), "anchor: expected a cosine, or -1 for none, got ", text(anchor));
-  check(anchor_share >= 0 && anchor_share <= 1, "anchor_share: expected a number in [0, 1], got ", text(anchor_share));
-  check(anchor_share == 0 || anchor <= -1, "anchor_share: expected 0 with an anchor, got ", text(anchor_share),
-        " and anchor ", text(anchor));
 }
 
 // View of a batch entry, or of a tensor of rank 2.

@@ -26,18 +26,10 @@ void check_arguments(const Tensor& embeddings, const std::optional<Tensor>& valu
   check_graph_settings(settings.temperature, settings.tolerance);
   check_anchor(settings.anchor, settings.anchor_share);
 
-  const std::vector<int64_t> of_embeddings = shape(embeddings);
-  check(embeddings.dim() == 2 || embeddings.dim() == 3, "embeddings: expected shape [N, D] or [B, N, D], got [",
-        list(of_embeddings), "]");
+  check_embeddings_shape(shape(embeddings));
   check_floating("embeddings", embeddings);
-  std::vector<int64_t> pixels = of_embeddings;
-  pixels.pop_back();
   if (values) {
-    std::vector<int64_t> of_values = shape(*values);
-    const std::string got = list(of_values);
-    if (!of_values.empty()) of_values.pop_back();
-    check(values->dim() == embeddings.dim() && of_values == pixels, "values: expected shape [", list(pixels),
-          ", C] to match embeddings [", list(of_embeddings), "], got [", got, "]");
+    check_values_shape(shape(*values), shape(embeddings));
     check_floating("values", *values);
     check(values->is_cpu(), "values: expected the embeddings' device cpu, got another device");
   }
