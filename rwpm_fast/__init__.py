@@ -16,6 +16,7 @@ __all__ = [
     "Scorer",
     "Transition",
     "Walk",
+    "Workspace",
     "attach",
     "calibrate",
     "export",
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from .ops.graph import Transition, transition
     from .ops.maps import Walk, walk_map
     from .ops.sharded import walk_sharded
+    from .ops.workspace import Workspace
     from .scoring.calibration import calibrate
     from .scoring.scorer import Scorer
 else:
@@ -57,6 +59,7 @@ else:
         "Scorer": "scoring.scorer",
         "Transition": "ops.graph",
         "Walk": "ops.maps",
+        "Workspace": "ops.workspace",
         "attach": "networks.attach",
         "calibrate": "scoring.calibration",
         "export": "deploy.export",

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "bindings/torch_common.h"
+#include "bindings/torch_workspace.h"
 #include "cpu/build_sparse.h"
 #include "cpu/pack.h"
 #include "cpu/sparse_walk.h"
@@ -41,7 +42,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> transition(const Tens
         "embeddings: expected dtype float32, float16 or bfloat16, got torch.float64; float64 embeddings stream");
   check_mask(mask, embeddings_in);
   const Tensor embeddings = torch::stable::to(embeddings_in, ScalarType::Float);
+  const std::shared_ptr<rwpm::Workspace> workspace = open_workspace();
   rwpm::Problem<float> problem = {};
+  problem.memory = memory_of(workspace);
   problem.pixels = embeddings.size(0);
   problem.channels = embeddings.size(1);
   problem.embeddings = matrix_view<float>(embeddings);
@@ -138,7 +141,9 @@ template <typename T>
 Tensor walk_values(const RowGroups& rows, const Vector<int64_t>& order, const Tensor& values,
                    const std::optional<Tensor>& own_weight, double alpha, int64_t steps, bool adjoint) {
   Tensor result = torch::stable::new_empty(values, values.sizes());
+  const std::shared_ptr<rwpm::Workspace> workspace = open_workspace();
   rwpm::Problem<T> problem = {};
+  problem.memory = memory_of(workspace);
   problem.value_channels = values.size(1);
   problem.values = matrix_view<T>(values);
   problem.alpha = alpha;

@@ -35,7 +35,7 @@ def own_weights(log_sum: Tensor, *, temperature: float, anchor: float, anchor_sh
         rank = (anchor_share * count.double()).ceil().long() - 1
         logit = log_sum.sort(-1).values.gather(-1, rank.clamp_min(0))
     else:
-        logit = log_sum.new_tensor(anchor * cosine_scale(temperature))
+        logit = log_sum.new_full((), anchor * cosine_scale(temperature))  # new_tensor would copy from the host
     return torch.where(log_sum < math.inf, torch.sigmoid(logit - log_sum), 0)
 
 

@@ -11,7 +11,7 @@ from . import registration as registration  # registers the operator
 from .backends import BACKENDS, check_backend, choose_backend
 from .info import Infos
 from .settings import DEFAULTS, WalkSettings
-from .validation import NO_EMBEDDING_GRADIENT, check_inputs
+from .validation import NO_EMBEDDING_GRADIENT, check_apart, check_inputs, check_out
 
 
 @overload
@@ -28,6 +28,7 @@ def walk(
     anchor_share: float = DEFAULTS.anchor_share,
     backend: str = "auto",
     return_info: Literal[False] = False,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 @overload
 def walk(
@@ -43,6 +44,7 @@ def walk(
     anchor_share: float = DEFAULTS.anchor_share,
     backend: str = "auto",
     return_info: Literal[True],
+    out: Tensor | None = None,
 ) -> tuple[Tensor, Infos]: ...
 def walk(
     embeddings: Tensor,
@@ -57,6 +59,7 @@ def walk(
     anchor_share: float = DEFAULTS.anchor_share,
     backend: str = "auto",
     return_info: bool = False,
+    out: Tensor | None = None,
 ) -> Tensor | tuple[Tensor, Infos]:
     """Walk values with restart on the graph of pixel similarities (equation S.5 of the RWPM supplement).
 
@@ -87,6 +90,10 @@ def walk(
             C++), "torch" (plain torch, any device).
         return_info: also return information on the walk: a :class:`rwpm_fast.ops.info.WalkInfo`, for a batch a tuple
             of them.
+        out: contiguous tensor of the values' shape, dtype and device that receives the result and is returned; it
+            shares no memory with an input, and there is no gradient. The compiled CPU kernels write float32 and float64
+            results into it at once, other results are copied. Together with :class:`rwpm_fast.Workspace` a walk on the
+            CPU then takes no memory for numbers.
 
     Returns:
         Walked values [..., N, C], contiguous, in the values' dtype; computed in float64 when either input is float64,
@@ -104,14 +111,27 @@ def walk(
     if embeddings.requires_grad and torch.is_grad_enabled():
         raise NotImplementedError(NO_EMBEDDING_GRADIENT)
     check_backend(backend)
+    if out is not None:
+        check_out(out, embeddings, values)
+        if any(t is not None and t.requires_grad for t in (values, out)) and torch.is_grad_enabled():
+            raise NotImplementedError("out: gives no gradient; leave it out, or walk under torch.no_grad()")
+        if not torch.compiler.is_compiling():  # tensors have no addresses then
+            check_apart(out, embeddings, values, mask)
+    if backend == "auto" and not return_info:
+        inputs, options = (embeddings, values, mask), settings.operator_kwargs()
+        if out is None:
+            return torch.ops.rwpm.walk.default(*inputs, **options)
+        return torch.ops.rwpm.walk.out(*inputs, **options, out=out)
     if backend == "auto":
-        if not return_info:
-            return torch.ops.rwpm.walk.default(embeddings, values, mask, **settings.operator_kwargs())
-        return choose_backend(embeddings, values).walk_with_info(embeddings, values, mask, settings)
-    if backend != "cpu" and values is not None and values.requires_grad and torch.is_grad_enabled():
-        raise NotImplementedError(f'values: backend="{backend}" gives no gradient; use backend="auto"')
-    chosen = BACKENDS[backend]
-    if (reason := chosen.unsupported_reason(embeddings, values)) is not None:
-        raise RuntimeError(f'backend="{backend}": {reason}')
-    run = chosen.walk_with_info if return_info else chosen.walk
-    return run(embeddings, values, mask, settings)
+        chosen = choose_backend(embeddings, values)
+    else:
+        if backend != "cpu" and values is not None and values.requires_grad and torch.is_grad_enabled():
+            raise NotImplementedError(f'values: backend="{backend}" gives no gradient; use backend="auto"')
+        chosen = BACKENDS[backend]
+        if (reason := chosen.unsupported_reason(embeddings, values)) is not None:
+            raise RuntimeError(f'backend="{backend}": {reason}')
+    if return_info:
+        walked, infos = chosen.walk_with_info(embeddings, values, mask, settings)
+        return (walked if out is None else out.copy_(walked)), infos
+    walked = chosen.walk(embeddings, values, mask, settings)
+    return walked if out is None else out.copy_(walked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ctypes import CDLL, c_int64
 from functools import cache
 from pathlib import Path
 
@@ -16,6 +17,8 @@ LIBRARY = Path(__file__).parents[1] / "librwpm_ops.so"
 # contain it, carry the number. The library tells its own by rwpm_op_abi().
 OP_ABI = 1
 
+_functions: CDLL | None = None  # of the library, once this module has loaded it
+
 
 def has_kernel(key: str) -> bool:
     """Whether a kernel of ``rwpm::walk`` is registered for a dispatch key, such as "CPU"."""
@@ -24,7 +27,15 @@ def has_kernel(key: str) -> bool:
 
 @cache
 def unsupported_reason() -> str | None:
-    """Load the compiled CPU operators on the first call, and say why they cannot be used; None if they can."""
+    """Load the compiled CPU operators on the first call, and say why they cannot be used; None if they can.
+
+    Raises:
+        ImportError: the library is of another version of the package. Its operators are registered by then, so that
+            the walk must not run.
+    """
+    global _functions
+    if _functions is not None:  # an earlier call has loaded the library and refused it
+        _check_abi(_functions)
     # A second load would not raise but end the process: a schema can be defined only once.
     if has_kernel("CPU"):
         return None
@@ -38,4 +49,25 @@ def unsupported_reason() -> str | None:
         torch.ops.load_library(str(LIBRARY))
     except (OSError, RuntimeError) as error:
         return f"{LIBRARY.name} does not load into torch {torch.__version__} ({error}); build it again for this torch"
+    _functions = CDLL(str(LIBRARY))
+    _check_abi(_functions)
+    _functions.rwpm_workspace_bytes.restype = c_int64
     return None
+
+
+def _check_abi(functions: CDLL) -> None:
+    found = functions.rwpm_op_abi() if hasattr(functions, "rwpm_op_abi") else "before 1"
+    if found != OP_ABI:
+        raise ImportError(
+            f"{LIBRARY.name}: expected the operators' ABI {OP_ABI}, got {found}: the library is of another version of "
+            f"the package; {way_to_build(LIBRARY.name, 'needs torch')}"
+        )
+
+
+def functions() -> CDLL | None:
+    """Return the library's functions that are called without torch's dispatcher.
+
+    Returns:
+        The library; None where it cannot be used, or another copy of the package has loaded its own.
+    """
+    return _functions if unsupported_reason() is None else None

@@ -18,7 +18,7 @@ from ..reference import valid_pixels
 from . import FallbackWarning, library
 from .backends import EAGER, TRITON
 from .settings import DEFAULTS, WalkSettings
-from .validation import NO_EMBEDDING_GRADIENT, check_inputs
+from .validation import NO_EMBEDDING_GRADIENT, check_apart, check_inputs, check_out
 
 _SETTINGS = (
     f"float alpha={DEFAULTS.alpha}, int steps={DEFAULTS.steps}, "
@@ -27,6 +27,8 @@ _SETTINGS = (
 )
 _SCHEMAS = (
     f"walk(Tensor embeddings, Tensor? values=None, Tensor? mask=None, *, {_SETTINGS}) -> Tensor",
+    f"walk.out(Tensor embeddings, Tensor? values=None, Tensor? mask=None, *, {_SETTINGS}, Tensor(a!) out) "
+    "-> Tensor(a!)",
     f"walk_adjoint(Tensor gradient, Tensor embeddings, Tensor? mask=None, *, {_SETTINGS}) -> Tensor",
 )
 
@@ -76,6 +78,21 @@ def _walk_gpu(
 
 def _walk_adjoint_gpu(gradient: Tensor, embeddings: Tensor, mask: Tensor | None = None, **settings: Any) -> Tensor:
     return _walk_gpu(embeddings, gradient, mask, **settings, adjoint=True)
+
+
+def _walk_out(
+    embeddings: Tensor, values: Tensor | None = None, mask: Tensor | None = None, *, out: Tensor, **settings: Any
+) -> Tensor:
+    """Walk and copy: ``walk.out`` where the compiled CPU kernels, which write to ``out`` at once, do not serve.
+
+    As a composition it also tells compilers, which functionalize no operator that returns its argument, what happens.
+    On a GPU all launches go to the current stream and nothing waits for the device, with a tolerance too: it can be
+    captured in a CUDA graph, whose pool then holds the temporary memory.
+    """
+    check_inputs(embeddings, values, mask)
+    check_out(out, embeddings, values)
+    check_apart(out, embeddings, values, mask)
+    return out.copy_(torch.ops.rwpm.walk.default(embeddings, values, mask, **settings))
 
 
 def _walk_fake(embeddings: Tensor, values: Tensor | None = None, mask: Tensor | None = None, **settings: Any) -> Tensor:
@@ -132,6 +149,7 @@ if not library.has_kernel("CompositeExplicitAutograd"):
         for _schema in _SCHEMAS:
             _LIBRARY.define(_schema)
     _LIBRARY.impl("walk", _walk_torch, "CompositeExplicitAutograd")
+    _LIBRARY.impl("walk.out", _walk_out, "CompositeImplicitAutograd")
     _LIBRARY.impl("walk_adjoint", _walk_adjoint_torch, "CompositeExplicitAutograd")
     _LIBRARY.impl("walk", _walk_gpu, "CUDA")
     _LIBRARY.impl("walk_adjoint", _walk_adjoint_gpu, "CUDA")

@@ -86,3 +86,47 @@ def check_inputs(embeddings: Tensor, values: Tensor | None, mask: Tensor | None)
     """Check the tensors of a walk; see :func:`check_tensors` and :func:`check_shapes`."""
     check_tensors(embeddings=embeddings, values=values, mask=mask)
     check_shapes(embeddings, values, mask)
+
+
+def check_out(out: Tensor, embeddings: Tensor, values: Tensor | None) -> None:
+    """Check the tensor that receives a walk's result, for checked inputs; see :func:`check_apart` too.
+
+    Raises:
+        TypeError: not a strided tensor, or another dtype than the values'.
+        ValueError: another shape or device than the values', or not contiguous.
+    """
+    values = embeddings if values is None else values
+    check_tensors(embeddings=embeddings, out=out)
+    if tuple(out.shape) != tuple(values.shape):
+        raise ValueError(f"out: expected shape {list(values.shape)} of the values, got {list(out.shape)}")
+    if out.dtype != values.dtype:
+        raise TypeError(f"out: expected the values' dtype {values.dtype}, got {out.dtype}")
+    if not out.is_contiguous():
+        raise ValueError("out: expected a contiguous tensor, got strides " + str(list(out.stride())))
+
+
+def check_apart(out: Tensor, *inputs: Tensor | None) -> None:
+    """Check that a tensor shares no memory with inputs; None is skipped, and so are tensors without memory.
+
+    Raises:
+        ValueError: it overlaps one of them.
+    """
+    begin, end = _extent(out)
+    for t in inputs:
+        other, other_end = (0, 0) if t is None else _extent(t)
+        if max(begin, other) < min(end, other_end):
+            raise ValueError("out: expected memory of its own, got some of an input's")
+
+
+def _extent(t: Tensor) -> tuple[int, int]:
+    """The addresses from a tensor's first element to behind its last; (0, 0) for one without memory."""
+    from torch._subclasses.fake_tensor import FakeTensor
+
+    try:
+        begin = 0 if isinstance(t, FakeTensor) else t.data_ptr()
+    except RuntimeError:  # traced by a compiler
+        begin = 0
+    if begin == 0 or t.numel() == 0:
+        return 0, 0
+    last = sum((size - 1) * stride for size, stride in zip(t.shape, t.stride(), strict=True))
+    return begin, begin + (last + 1) * t.element_size()
