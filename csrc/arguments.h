@@ -22,10 +22,11 @@ struct ArgumentError : std::runtime_error {
 template <typename T>
 struct Number {
   T x;
-  friend std::ostream& operator<<(std::ostream& out, const Number& number) {
+  operator std::string() const {
     char buffer[32];
-    return out.write(buffer, std::to_chars(buffer, buffer + sizeof(buffer), number.x).ptr - buffer);
+    return std::string(buffer, std::to_chars(buffer, buffer + sizeof(buffer), x).ptr);
   }
+  friend std::ostream& operator<<(std::ostream& out, const Number& number) { return out << std::string(number); }
 };
 
 template <typename T>

@@ -229,20 +229,20 @@ static void test_arguments(void) {
 /* Walks until it is told to end. */
 typedef struct {
   rwpm_context* context;
-  volatile bool end;
+  int end; /* atomic */
 } other_caller;
 
 static void* walk_on(void* argument) {
   static float walked[PIXELS * VALUES];
   other_caller* const caller = argument;
   const rwpm_matrix e = rwpm_pixels(f.embeddings, PIXELS, CHANNELS), v = rwpm_pixels(f.values, PIXELS, VALUES);
-  while (!caller->end) rwpm_walk(caller->context, &e, &v, NULL, NULL, walked, NULL);
+  while (!__atomic_load_n(&caller->end, __ATOMIC_RELAXED)) rwpm_walk(caller->context, &e, &v, NULL, NULL, walked, NULL);
   return NULL;
 }
 
 static void test_two_callers(void) {
   const rwpm_matrix e = rwpm_pixels(f.embeddings, 2, CHANNELS), v = rwpm_pixels(f.values, 2, VALUES);
-  other_caller caller = {context_of(1), false};
+  other_caller caller = {context_of(1), 0};
   pthread_t thread;
   expect(!pthread_create(&thread, NULL, walk_on, &caller), "a thread");
   rwpm_status status = RWPM_OK;
@@ -250,7 +250,7 @@ static void test_two_callers(void) {
   expect_error(status, RWPM_ERROR_BUSY,
                "context: expected one call at a time, got one during another; use one context for every thread that "
                "calls");
-  caller.end = true;
+  __atomic_store_n(&caller.end, 1, __ATOMIC_RELAXED);
   pthread_join(thread, NULL);
   rwpm_context_destroy(caller.context);
 }
