@@ -77,8 +77,8 @@ rwpm_status guarded(const char* doing, const Body& body) {
     return fail(RWPM_ERROR_ARGUMENT, e.what());
   } catch (const Busy& busy) {
     std::snprintf(last_error, sizeof(last_error),
-                  "%s: expected one call at a time, got one during another; use one %s %s", busy.argument,
-                  busy.argument, "for every thread that calls");
+                  "%s: expected one call at a time, got one during another; use one for every thread that calls",
+                  busy.argument);
     return RWPM_ERROR_BUSY;
   } catch (const std::bad_alloc&) {
     std::snprintf(last_error, sizeof(last_error), "%s: the system has not enough memory for frames of this size",
@@ -203,7 +203,7 @@ void set_embeddings(const rwpm_matrix& embeddings, const bool* mask, Problem& p)
 }
 
 rwpm_transition::Graph build(const rwpm_context& context, Problem& p, int64_t width) {
-  const auto count_path = [&](WalkStats::Path path, int64_t pixels, int64_t pairs) {
+  const auto set_path = [&](WalkStats::Path path, int64_t pixels, int64_t pairs) {
     p.stats->path = path;
     p.stats->pixels = pixels;
     p.stats->pairs = pairs;
@@ -218,11 +218,11 @@ rwpm_transition::Graph build(const rwpm_context& context, Problem& p, int64_t wi
   graph.sparse = rwpm::cpu::build_sparse(p, graph.valid, rwpm::cpu::max_useful_density, width, context.parallel_for);
   if (graph.sparse) {
     const rwpm::cpu::GroupedMatrix& matrix = graph.sparse->matrix;
-    count_path(WalkStats::sparse, count, matrix.pairs);
+    set_path(WalkStats::sparse, count, matrix.pairs);
     p.stats->dropped_mass = *std::max_element(matrix.dropped_mass.begin(), matrix.dropped_mass.end());
     return graph;
   }
-  count_path(WalkStats::streaming, count, count * (count - 1));
+  set_path(WalkStats::streaming, count, count * (count - 1));
   graph.embeddings = Buffer<float>(count * p.channels, p.memory);
   context.parallel_for(count, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i)

@@ -248,8 +248,7 @@ static void test_two_callers(void) {
   rwpm_status status = RWPM_OK;
   while (status == RWPM_OK) status = rwpm_walk(caller.context, &e, &v, NULL, NULL, out, NULL);
   expect_error(status, RWPM_ERROR_BUSY,
-               "context: expected one call at a time, got one during another; use one context for every thread that "
-               "calls");
+               "context: expected one call at a time, got one during another; use one for every thread that calls");
   __atomic_store_n(&caller.end, 1, __ATOMIC_RELAXED);
   pthread_join(thread, NULL);
   rwpm_context_destroy(caller.context);
