@@ -168,10 +168,6 @@ std::tuple<Tensor, Tensor> walk_with_info(const Tensor& embeddings, const std::o
 
 }  // namespace
 
-// Rises when the schema or the meaning of rwpm::walk changes: exported models, which call the operator and do not
-// contain it, are checked against it before they run.
-extern "C" __attribute__((visibility("default"))) int rwpm_op_abi(void) { return 1; }
-
 RWPM_LIBRARY(m) {
   m.def(
       "walk(Tensor embeddings, Tensor? values=None, Tensor? mask=None, *, float alpha=0.99, int steps=20, "
