@@ -9,6 +9,10 @@ _EXTRAS = {
     "PIL": ("Pillow", "cli"),
     "h5py": ("h5py", "submission"),
     "matplotlib": ("matplotlib", "cli"),
+    "onnx": ("onnx", "onnx"),
+    "onnx_ir": ("onnx-ir", "onnx"),
+    "onnxruntime": ("onnxruntime", "onnx"),
+    "onnxscript": ("onnxscript", "onnx"),
     "scipy": ("SciPy", "metrics"),
 }
 
