@@ -1,5 +1,6 @@
 """Exports to ONNX: against the module that they were made from, what they say of themselves, and errors."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -243,6 +244,52 @@ def test_the_script_beside_an_export(exports, tmp_path):
     assert failed.returncode == 1
     assert "cannot run its walk" in failed.stderr
     assert len(failed.stderr.splitlines()) == 1
+
+
+# Folders of other versions: pip install --target FOLDER onnxruntime==1.16.0 'numpy<2'
+RUNTIMES = list(filter(None, os.environ.get("RWPM_ONNXRUNTIMES", "").split(os.pathsep)))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not RUNTIMES, reason="set RWPM_ONNXRUNTIMES to folders of other versions of onnxruntime")
+@pytest.mark.parametrize("form", ["operator", "pure"])
+@pytest.mark.parametrize("folder", RUNTIMES)
+def test_other_versions_of_onnxruntime(exports, tmp_path, folder, form):
+    image = pytest.importorskip("PIL.Image")
+    image.fromarray(photo(75, 33).numpy()).save(tmp_path / "street.png")
+    words = [tmp_path / "street.png", "--model", exports[form], "--operators", OPERATORS, "--out", tmp_path]
+    done = run_script(*words, env={**os.environ, "PYTHONPATH": folder})
+    if form == "operator" and "onnxruntime 1.15" in done.stderr:
+        assert "is too old: rwpm needs API 16, which onnxruntime 1.16 and later have" in done.stderr
+        assert len(done.stderr.splitlines()) == done.returncode == 1
+        return
+    assert done.returncode == 0, done.stderr
+    wanted, _ = load_onnx(exports[form]).run(photo(75, 33).numpy())
+    np.testing.assert_allclose(np.load(tmp_path / "street_score.npy"), wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["operator", "pure"])
+@pytest.mark.parametrize("size", [(48, 64), (33, 71)], ids=str)
+def test_openvino(exports, pipeline, tmp_path, form, size):
+    openvino = pytest.importorskip("openvino")
+    from rwpm_fast.deploy.onnx_resize import expand_resizes
+    from rwpm_fast.deploy.openvino import add_walk
+
+    core = openvino.Core()
+    path = exports[form]
+    if form == "operator":
+        add_walk(core)
+        model = onnx_ir.load(path)
+        expand_resizes(model)
+        path = tmp_path / "openvino.onnx"
+        onnx_ir.save(model, path)
+    # In bfloat16, which it takes where the processor has it, embeddings are too coarse for a walk.
+    ready = core.compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    score, segmentation = pipeline(photo(*size))
+    got, classes = ready({"photo": photo(*size).numpy()}).values()
+    assert relative_error(got, score) <= 1e-5
+    assert (classes != segmentation.numpy()).mean() <= 1e-3
 
 
 FULL_SIZES = [(720, 1280), (375, 1242), (361, 639)]
