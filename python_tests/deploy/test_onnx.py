@@ -20,6 +20,7 @@ from rwpm_fast.deploy.metadata import Metadata
 from rwpm_fast.deploy.onnx_runtime import OPERATORS, load_onnx
 from rwpm_fast.deploy.pipeline import Pipeline
 from rwpm_fast.io.images import read_image
+from rwpm_fast.ops.score_map import score_map
 
 onnx = pytest.importorskip("onnx")
 onnx_ir = pytest.importorskip("onnx_ir")
@@ -62,7 +63,7 @@ def exports(pipeline, tmp_path_factory):
     """Paths of the two forms of an export."""
     folder = tmp_path_factory.mktemp("onnx")
     forms = {"operator": folder / "operator.onnx", "pure": folder / "pure.onnx"}
-    export_onnx(pipeline, photo(48, 64), forms["operator"], metadata=METADATA.to_strings())
+    export_onnx(pipeline, photo(96, 128), forms["operator"], metadata=METADATA.to_strings())
     write_pure(forms["pure"], forms["operator"])
     return forms
 
@@ -78,7 +79,7 @@ def check_equal(export, module, image, tolerance):
 
 
 @pytest.mark.parametrize("form", ["operator", "pure"])
-@pytest.mark.parametrize("size", [(48, 64), (33, 71), (75, 32)], ids=str)
+@pytest.mark.parametrize("size", [(96, 128), (65, 141), (150, 64)], ids=str)
 def test_equals_the_module(exports, pipeline, form, size):
     check_equal(load_onnx(exports[form], threads=1), pipeline, photo(*size, seed=1), 1e-5)
 
@@ -108,7 +109,7 @@ def test_says_what_it_is(exports):
 
 
 def test_strides_of_a_photo_do_not_matter(exports):
-    export, image = load_onnx(exports["operator"]), photo(33, 64).numpy()
+    export, image = load_onnx(exports["operator"]), photo(65, 128).numpy()
     wanted, _ = export.run(image)
     for other in (np.asfortranarray(image), np.ascontiguousarray(image[:, ::-1])[:, ::-1]):
         np.testing.assert_array_equal(export.run(other)[0], wanted)
@@ -117,12 +118,12 @@ def test_strides_of_a_photo_do_not_matter(exports):
 @pytest.mark.parametrize(
     ("wrong", "kind", "text"),
     [
-        (np.zeros((40, 40, 3), "f4"), TypeError, "photo: expected dtype uint8 with values in 0..255, got float32"),
-        (np.zeros((3, 40, 40), "u1"), ValueError, r"photo: expected shape \[H, W, 3\], got \[3, 40, 40\]"),
-        (np.zeros((1, 40, 40, 3), "u1"), ValueError, r"photo: expected shape .* got \[1, 40, 40, 3\]"),
-        (np.zeros((40, 40, 4), "u1"), ValueError, r"photo: expected shape .* got \[40, 40, 4\]"),
-        (np.zeros((40, 31, 3), "u1"), ValueError, "photo: expected sides of at least 32 pixels, got"),
-        (torch.zeros(40, 40, 3, dtype=torch.uint8), TypeError, "photo: expected a numpy.ndarray, got Tensor"),
+        (np.zeros((80, 80, 3), "f4"), TypeError, "photo: expected dtype uint8 with values in 0..255, got float32"),
+        (np.zeros((3, 80, 80), "u1"), ValueError, r"photo: expected shape \[H, W, 3\], got \[3, 80, 80\]"),
+        (np.zeros((1, 80, 80, 3), "u1"), ValueError, r"photo: expected shape .* got \[1, 80, 80, 3\]"),
+        (np.zeros((80, 80, 4), "u1"), ValueError, r"photo: expected shape .* got \[80, 80, 4\]"),
+        (np.zeros((80, 63, 3), "u1"), ValueError, "photo: expected sides of at least 64 pixels, got"),
+        (torch.zeros(80, 80, 3, dtype=torch.uint8), TypeError, "photo: expected a numpy.ndarray, got Tensor"),
     ],
     ids=["dtype", "channels first", "batch", "alpha", "small", "tensor"],
 )
@@ -194,28 +195,33 @@ def walking(photo):
     return torch.ops.rwpm.walk.default(photo.flatten(0, 1).double()).T.unflatten(1, photo.shape[:2])
 
 
+def scoring(photo):
+    return score_map(photo.permute(2, 0, 1), photo.shape[:2], photo.shape[:2])[0][None]
+
+
 @pytest.mark.parametrize(
     ("compute", "text"),
     [
         (branching, "module: expected one graph for photos of all sizes, but traced it is wrong for .*600"),
         (deciding, r"module: torch [\d.+a-z]+ does not trace it: Could not guard on data-dependent"),
         (walking, "module: expected a walk in float32 or less, got float64; use module.float"),
+        (scoring, "module: expected a score in operators of torch, got rwpm::score_map; use one_pass=False"),
     ],
-    ids=["branch on the size", "branch on values", "float64"],
+    ids=["branch on the size", "branch on values", "float64", "one pass"],
 )
 def test_modules_that_are_no_graph(tmp_path, compute, text):
     with pytest.raises(ExportError, match=text):
-        export_onnx(Toy(compute), photo(48, 64), tmp_path / "toy.onnx", metadata=METADATA.to_strings())
+        export_onnx(Toy(compute), photo(96, 128), tmp_path / "toy.onnx", metadata=METADATA.to_strings())
     assert not list(tmp_path.iterdir())
 
 
 def test_errors_before_any_work(tmp_path):
-    with pytest.raises(ValueError, match=r"photo: expected shape \[H, W, 3\], got \[3, 48, 64\]"):
+    with pytest.raises(ValueError, match=r"photo: expected shape \[H, W, 3\], got \[3, 96, 128\]"):
         export_onnx(
-            Toy(branching), photo(48, 64).permute(2, 0, 1), tmp_path / "toy.onnx", metadata=METADATA.to_strings()
+            Toy(branching), photo(96, 128).permute(2, 0, 1), tmp_path / "toy.onnx", metadata=METADATA.to_strings()
         )
     with pytest.raises(FileNotFoundError, match=r"path: expected a file in a folder that exists, got .*missing"):
-        export_onnx(Toy(branching), photo(48, 64), tmp_path / "missing" / "toy.onnx", metadata=METADATA.to_strings())
+        export_onnx(Toy(branching), photo(96, 128), tmp_path / "missing" / "toy.onnx", metadata=METADATA.to_strings())
 
 
 SCRIPT = Path(deploy.__file__).with_name("templates") / "run_onnx.py"
@@ -229,16 +235,16 @@ def run_script(*words, env=None):
 
 def test_the_script_beside_an_export(exports, tmp_path):
     image = pytest.importorskip("PIL.Image")
-    image.fromarray(photo(48, 64).numpy()).save(tmp_path / "street.png")
+    image.fromarray(photo(96, 128).numpy()).save(tmp_path / "street.png")
     done = run_script(
         tmp_path / "street.png", "--model", exports["operator"], "--operators", OPERATORS, "--out", tmp_path
     )
     assert done.returncode == 0, done.stderr
     assert "rwpm.network = tiny" in done.stdout
     assert "of the pixels at or above -1.5" in done.stdout
-    wanted, _ = load_onnx(exports["operator"]).run(photo(48, 64).numpy())
+    wanted, _ = load_onnx(exports["operator"]).run(photo(96, 128).numpy())
     np.testing.assert_array_equal(np.load(tmp_path / "street_score.npy"), wanted)
-    assert image.open(tmp_path / "street_score.png").size == (64, 48)
+    assert image.open(tmp_path / "street_score.png").size == (128, 96)
 
     failed = run_script(tmp_path / "street.png", "--model", exports["operator"], "--operators", tmp_path / "missing.so")
     assert failed.returncode == 1
@@ -256,7 +262,7 @@ RUNTIMES = list(filter(None, os.environ.get("RWPM_ONNXRUNTIMES", "").split(os.pa
 @pytest.mark.parametrize("folder", RUNTIMES)
 def test_other_versions_of_onnxruntime(exports, tmp_path, folder, form):
     image = pytest.importorskip("PIL.Image")
-    image.fromarray(photo(75, 33).numpy()).save(tmp_path / "street.png")
+    image.fromarray(photo(151, 67).numpy()).save(tmp_path / "street.png")
     words = [tmp_path / "street.png", "--model", exports[form], "--operators", OPERATORS, "--out", tmp_path]
     done = run_script(*words, env={**os.environ, "PYTHONPATH": folder})
     if form == "operator" and "onnxruntime 1.15" in done.stderr:
@@ -264,13 +270,13 @@ def test_other_versions_of_onnxruntime(exports, tmp_path, folder, form):
         assert len(done.stderr.splitlines()) == done.returncode == 1
         return
     assert done.returncode == 0, done.stderr
-    wanted, _ = load_onnx(exports[form]).run(photo(75, 33).numpy())
+    wanted, _ = load_onnx(exports[form]).run(photo(151, 67).numpy())
     np.testing.assert_allclose(np.load(tmp_path / "street_score.npy"), wanted, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["operator", "pure"])
-@pytest.mark.parametrize("size", [(48, 64), (33, 71)], ids=str)
+@pytest.mark.parametrize("size", [(96, 128), (65, 141)], ids=str)
 def test_openvino(exports, pipeline, tmp_path, form, size):
     openvino = pytest.importorskip("openvino")
     from rwpm_fast.deploy.onnx_resize import expand_resizes

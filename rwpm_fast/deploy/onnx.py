@@ -15,6 +15,7 @@ from ..io.arrays import as_array
 from ..io.extras import import_extra, require_extras
 from ..io.files import atomic_write
 from ..ops import registration as registration  # registers the operator
+from ..ops import score_map as score_map  # registers another
 from .errors import ExportError
 from .onnx_operator import register_schema, translation
 from .photos import check_photo
@@ -83,6 +84,8 @@ def translate(module: nn.Module, example_photo: Tensor) -> Any:
     for node in program.graph.nodes:
         if node.target is torch.ops.rwpm.walk.default and node.meta["val"].dtype == torch.float64:
             raise ExportError("module: expected a walk in float32 or less, got float64; use module.float()")
+        if node.target is torch.ops.rwpm.score_map.default:
+            raise ExportError("module: expected a score in operators of torch, got rwpm::score_map; use one_pass=False")
     register_schema()
     with quiet():
         exported = torch.onnx.export(

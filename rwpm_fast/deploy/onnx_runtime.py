@@ -46,7 +46,7 @@ class OnnxSession:
         """Score one photo.
 
         Args:
-            photo: [H, W, 3] uint8, RGB, both sides at least 32; any strides.
+            photo: [H, W, 3] uint8, RGB, see :func:`rwpm_fast.deploy.photos.check_photo`; any strides.
 
         Returns:
             Score [H, W] float32, higher is more anomalous, and index of the likeliest class [H, W] uint8.
