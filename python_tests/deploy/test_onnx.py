@@ -27,7 +27,8 @@ onnx_ir = pytest.importorskip("onnx_ir")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
-from rwpm_fast.deploy.onnx import export_onnx, finish, make_pure  # noqa: E402
+from rwpm_fast.deploy.onnx import export_onnx, finish  # noqa: E402
+from rwpm_fast.deploy.onnx_pure_walk import expand_walks  # noqa: E402
 
 METADATA = Metadata("tiny", TinyNetwork.classes, "energy", threshold=-1.5)
 
@@ -39,7 +40,7 @@ def photo(height, width, seed=0):
 def write_pure(path, export):
     """The plain form of an export, without tracing its module again."""
     model = onnx_ir.load(export)
-    make_pure(model)
+    expand_walks(model)
     path.write_bytes(finish(model, {**model.metadata_props, "rwpm.onnx": "pure"}).SerializeToString())
 
 
@@ -54,7 +55,7 @@ class Reducing(TinyNetwork):
 
 @pytest.fixture(scope="module")
 def pipeline():
-    scorer = Scorer(Reducing().requires_grad_(False), walk=Walk(temperature=0.1, steps=4, anchor_share=0.2))
+    scorer = Scorer(Reducing(), walk=Walk(temperature=0.1, steps=4, anchor_share=0.2))
     return Pipeline(scorer)
 
 
@@ -277,21 +278,15 @@ def test_other_versions_of_onnxruntime(exports, tmp_path, folder, form):
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["operator", "pure"])
 @pytest.mark.parametrize("size", [(96, 128), (65, 141)], ids=str)
-def test_openvino(exports, pipeline, tmp_path, form, size):
+def test_openvino(exports, pipeline, form, size):
     openvino = pytest.importorskip("openvino")
-    from rwpm_fast.deploy.onnx_resize import expand_resizes
     from rwpm_fast.deploy.openvino import add_walk
 
     core = openvino.Core()
-    path = exports[form]
     if form == "operator":
         add_walk(core)
-        model = onnx_ir.load(path)
-        expand_resizes(model)
-        path = tmp_path / "openvino.onnx"
-        onnx_ir.save(model, path)
     # In bfloat16, which it takes where the processor has it, embeddings are too coarse for a walk.
-    ready = core.compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    ready = core.compile_model(str(exports[form]), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     score, segmentation = pipeline(photo(*size))
     got, classes = ready({"photo": photo(*size).numpy()}).values()
     assert relative_error(got, score) <= 1e-5
@@ -308,7 +303,7 @@ def real(request, tmp_path_factory):
     weights = [DATA / "networks" / "dabnet_cityscapes.npz"] if request.param == "dabnet" else []
     if not all(file.exists() for file in weights):
         pytest.skip("no weights of DABNet")
-    network = networks.load(request.param, *weights).requires_grad_(False)
+    network = networks.load(request.param, *weights)
     folder = tmp_path_factory.mktemp(request.param)
     modules = {
         form: Pipeline(Scorer(network, walk=Walk(tolerance=tolerance, anchor_share=network.default_anchor_share)))

@@ -46,13 +46,12 @@ def export_onnx(
 
     Args:
         module: from photo to score and segmentation, such as :class:`rwpm_fast.deploy.pipeline.Pipeline`; on the CPU,
-            in evaluation mode. Its parameters must not require gradients.
+            in evaluation mode.
         example_photo: [H, W, 3] uint8; its size does not matter.
         path: of the file, replaced if it exists.
         metadata: what the file says of itself; see :meth:`rwpm_fast.deploy.metadata.Metadata.to_strings`.
         pure: the walk in plain ONNX. It is exact: a ``tolerance`` of the module's walk, which trades mass for speed, is
-            left out. It takes several times as long as the operator without a tolerance. Antialiased bilinear resizing
-            becomes plain ONNX too, in about 0.2 s for a photo of 1280x720, since OpenVINO drops the antialiasing.
+            left out. It takes several times as long as the operator without a tolerance.
 
     Raises:
         ImportError: onnx or onnxscript is not installed.
@@ -63,7 +62,7 @@ def export_onnx(
         OSError: the file cannot be written.
 
     Example:
-        >>> scorer = Scorer(networks.load("compact").requires_grad_(False), walk=Walk())
+        >>> scorer = Scorer(networks.load("compact"), walk=Walk())
         >>> export_onnx(Pipeline(scorer), torch.from_numpy(read_image("street.jpg")), "compact.onnx",
         ...     metadata=Metadata.of(scorer).to_strings())
     """
@@ -71,9 +70,14 @@ def export_onnx(
     check_photo(as_array("example_photo", example_photo))
     if not Path(path).parent.is_dir():
         raise FileNotFoundError(f"path: expected a file in a folder that exists, got {path}")
+    # Imported here, since they need the extra.
+    from .onnx_pure_walk import expand_walks
+    from .onnx_resize import expand_resizes
+
     model = translate(module, example_photo)
+    expand_resizes(model)
     if pure:
-        make_pure(model)
+        expand_walks(model)
     content = finish(model, {**metadata, "rwpm.onnx": "pure" if pure else "operator"}).SerializeToString()
     atomic_write(path, lambda file: file.write(content))
 
@@ -87,7 +91,7 @@ def translate(module: nn.Module, example_photo: Tensor) -> Any:
         if node.target is torch.ops.rwpm.score_map.default:
             raise ExportError("module: expected a score in operators of torch, got rwpm::score_map; use one_pass=False")
     register_schema()
-    with quiet():
+    with quiet(), torch.no_grad():  # else parameters ask for gradients that the walk has not
         exported = torch.onnx.export(
             program,
             dynamo=True,
@@ -99,16 +103,6 @@ def translate(module: nn.Module, example_photo: Tensor) -> Any:
         )
     assert exported is not None
     return exported.model
-
-
-def make_pure(model: Any) -> None:
-    """Replace by plain operators what some runtime has not, or does not compute as torch does."""
-    # Imported here, since they need the extra.
-    from .onnx_pure_walk import expand_walks
-    from .onnx_resize import expand_resizes
-
-    expand_walks(model)
-    expand_resizes(model)
 
 
 def _tidy(model: Any) -> None:

@@ -40,8 +40,6 @@ class _Walk(ov.Op):
 def add_walk(core: ov.Core) -> None:
     """Let a core read exports whose walk is the operator. Their walk then runs on all cores, in float32.
 
-    OpenVINO 2026.4 drops the antialiasing of an ONNX Resize without a word, so a network that reduces photos needs
-    :func:`rwpm_fast.deploy.onnx_resize.expand_resizes` first, or an export with ``pure=True``, which needs no operator.
     On CPUs with bfloat16 it computes in that, unless told otherwise, which is not enough for a walk.
 
     Args:
