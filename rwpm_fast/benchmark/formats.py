@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from ..deploy.runners import EagerRunner, Runner
+from ..deploy.verify import relative_error
 from ..io.markdown import markdown_table
 from .memory import resident
 
@@ -34,7 +35,7 @@ class Format:
     Attributes:
         name: for the table.
         open: loads or makes it, in the process that runs it.
-        tolerance: largest error against eager, relative to the range of the score.
+        tolerance: largest error against eager, relative to the largest score.
         missing: why it cannot run, known before it is tried; None if it may.
         walks: whether it calls the operator of the walk, so that its walk takes what eager's takes.
     """
@@ -79,7 +80,7 @@ class FormatResult:
         first: time of the first call, with what it compiles and allocates.
         seconds: of each further call.
         peak_bytes: most that its process held in memory.
-        error: largest difference of the score from eager's, relative to the range of eager's.
+        error: largest difference of the score from eager's, relative to the largest of eager's.
         walk: seconds of the walk within a call, as eager tells them apart; None where it is another walk.
         reason: why there are no times.
     """
@@ -240,9 +241,9 @@ def _check(result: FormatResult, score: np.ndarray, expected: np.ndarray, tolera
     Raises:
         ChildProcessError: it differs by more than the tolerance.
     """
-    result.error = float(np.abs(score - expected).max()) / (float(np.ptp(expected)) or 1.0)
+    result.error = relative_error(score, expected)
     if not result.error <= tolerance:
-        raise ChildProcessError(f"differs from eager by {result.error:.1e} of its range (allowed: {tolerance:.0e})")
+        raise ChildProcessError(f"differs from eager by {result.error:.1e} of its largest (allowed: {tolerance:.0e})")
 
 
 def _run_program(program: Program, result: FormatResult, photo: np.ndarray, expected: np.ndarray, threads: int) -> None:

@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
     for comparison in found:
         height, width = comparison.size
         print(
-            f"  {width}x{height}: score within {comparison.error:.1e} of its range, class differs at "
+            f"  {width}x{height}: score within {comparison.error:.1e} of its largest, class differs at "
             f"{comparison.differing_classes:.4%} of the pixels"
         )
     print(f"{path}  {path.stat().st_size / 1e6:.1f} MB")

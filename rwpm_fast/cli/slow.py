@@ -7,6 +7,7 @@ import time
 from threading import Event, Thread
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..ops.estimate import estimate_walk
@@ -33,6 +34,8 @@ class _Announcer:
         self._done: Event | None = None
 
     def begin(self, walk: Walk, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if torch.compiler.is_compiling():  # sizes are symbols, which an estimate would fix
+            return
         embedding_map: Tensor = args[0]
         values = kwargs.get("value_map")
         height, width = size = (embedding_map.shape[-2], embedding_map.shape[-1])

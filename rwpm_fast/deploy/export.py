@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..io.files import write_json, write_text
+from ..io.files import atomic_write, write_json, write_text
 from ..io.images import as_image
+from ..ops.maps import Walk
 from ..scenes import render_scene
 from ..scoring.scorer import Scorer
 from .errors import ExportError
@@ -22,8 +23,10 @@ from .pipeline import Pipeline
 from .runners import open_runner
 from .verify import Comparison, sizes_of, verify
 
-# Of each kind: largest error against eager torch, relative to the range of the score, and what stands beside the file.
+# Of each kind: largest error against eager torch, as of Comparison.error, and what stands beside the file.
 TOLERANCES = {"pt2": 1e-5, "onnx": 1e-5, "pure": 1e-4}
+PACKAGE = Path(__file__).parents[1]
+LIBRARIES = {".pt2": "librwpm_ops.so", ".onnx": "librwpm_ort.so"}
 BESIDE = {".pt2": ("run_pt2.py", "example.cpp", "CMakeLists.txt"), ".onnx": ("run_onnx.py",)}
 
 
@@ -39,7 +42,8 @@ def export(
     """Export network, walk and score as one file for photos of any size, on the CPU.
 
     The file is run on photos of several sizes and compared with the scorer before it is kept. Beside it are written a
-    record of that (``NAME.json``), and a script and, for a package, a C++ example that run it.
+    record of that (``NAME.json``), a script and, for a package, a C++ example that run it, and the library with the walk
+    that they load.
 
     Args:
         scorer: of a network and, if any, a :class:`rwpm_fast.Walk`; on the CPU.
@@ -58,8 +62,8 @@ def export(
         What the comparisons found, a photo and size each.
 
     Raises:
-        ExportError: the scorer cannot be traced, or the file differs from it: by more than 1e-5 of the score's range,
-            1e-4 if ``pure``, or in the class of more than 0.1 % of the pixels.
+        ExportError: the scorer cannot be traced, or the file differs from it: by more than 1e-5 of the largest
+            score, 1e-4 if ``pure``, or in the class of more than 0.1 % of the pixels.
         TypeError: another kind of scorer or walk.
         ValueError: another suffix, settings that do not go together, or a photo that is too small.
         ImportError: the packages of ONNX are not installed.
@@ -72,6 +76,8 @@ def export(
     check_settings(path.suffix, cpu=cpu, pure=pure)
     pixels = [as_image(photo) for photo in photos] or [render_scene(np.random.default_rng(0), (720, 1280))[0]]
     examples = [cut for photo in pixels for cut in sizes_of(photo)]
+    if pure and isinstance(scorer.walk, Walk):
+        scorer = scorer.with_walk(Walk(**{**vars(scorer.walk.settings), "tolerance": 0.0}))
     pipeline = Pipeline(scorer, one_pass=path.suffix == ".pt2")
     with tempfile.TemporaryDirectory(prefix=".rwpm-export-", dir=path.parent) as folder:
         made = Path(folder) / path.name
@@ -92,12 +98,16 @@ def export(
     write_json(path.with_name(f"{path.name}.json"), {**metadata.to_strings(), "checked": list(map(asdict, found))})
     for file in BESIDE[path.suffix]:
         write_text(path.with_name(file), (resources.files(__package__) / "templates" / file).read_text())
+    if not pure and scorer.walk is not None:
+        library = PACKAGE / LIBRARIES[path.suffix]
+        atomic_write(path.with_name(library.name), lambda file: file.write(library.read_bytes()))
     return found
 
 
 def files_of(path: Path) -> list[Path]:
     """List the files that an export writes: its own, its record, and what runs it."""
-    return [path, path.with_name(f"{path.name}.json"), *(path.with_name(file) for file in BESIDE[path.suffix])]
+    beside = (f"{path.name}.json", *BESIDE[path.suffix], LIBRARIES[path.suffix])
+    return [path, *(path.with_name(file) for file in beside)]
 
 
 def check_settings(suffix: str, *, cpu: str | None, pure: bool, prefix: str = "") -> None:

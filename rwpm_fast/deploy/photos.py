@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-# Smaller or longer photos leave the coarse maps of a network one row or column, for which a graph that is traced once
-# need not hold.
-MIN_SIDE = 64  # pixels
-MAX_ASPECT = 8  # longer side to shorter
+MIN_SIDE = 32  # pixels: smaller photos leave the coarse maps of a network without pixels
 
 
 def check_photo(photo: np.ndarray) -> np.ndarray:
     """Check a photo.
 
     Args:
-        photo: [H, W, 3] uint8, RGB, 0..255, both sides at least 64, one at most 8 times the other; any
-            strides.
+        photo: [H, W, 3] uint8, RGB, 0..255, both sides at least 32; any strides.
 
     Returns:
         The photo in contiguous memory, itself if it is.
@@ -32,6 +28,4 @@ def check_photo(photo: np.ndarray) -> np.ndarray:
         raise ValueError(f"photo: expected shape [H, W, 3], got {list(photo.shape)}")
     if min(photo.shape[:2]) < MIN_SIDE:
         raise ValueError(f"photo: expected sides of at least {MIN_SIDE} pixels, got {list(photo.shape)}")
-    if max(photo.shape[:2]) > MAX_ASPECT * min(photo.shape[:2]):
-        raise ValueError(f"photo: expected a side of at most {MAX_ASPECT} times the other, got {list(photo.shape)}")
     return np.ascontiguousarray(photo)

@@ -20,7 +20,7 @@ class Comparison:
 
     Attributes:
         size: height and width of the photo.
-        error: largest difference of the scores, relative to the range of eager's.
+        error: largest difference of the scores, relative to the largest of eager's.
         differing_classes: share of pixels whose class is another.
     """
 
@@ -50,10 +50,14 @@ def compare(runner: Runner, scorer: Scorer, photo: np.ndarray) -> Comparison:
             raise ExportError(f"{name}: expected {list(size)} {kind}, got {list(found.shape)} {found.dtype}")
     if not np.isfinite(score).all():
         raise ExportError(f"score: not finite at {int((~np.isfinite(score)).sum())} of {score.size} pixels")
-    spread = float(expected.max() - expected.min()) or 1.0
-    error = float(np.abs(score - expected).max()) / spread
+    error = relative_error(score, expected)
     differing = float((segmentation != wanted.segmentation.cpu().numpy()).mean())
     return Comparison(size, error, differing)
+
+
+def relative_error(score: np.ndarray, expected: np.ndarray) -> float:
+    """Largest difference of two score maps, relative to the largest magnitude of the second."""
+    return float(np.abs(score - expected).max()) / (float(np.abs(expected).max()) or 1.0)
 
 
 def verify(
@@ -77,7 +81,7 @@ def verify(
         height, width = found.size
         if not found.error <= tolerance or found.differing_classes > MAX_DIFFERING_CLASSES:
             raise ExportError(
-                f"{name}: differs from eager torch at {width}x{height}: score by {found.error:.1e} of its range "
+                f"{name}: differs from eager torch at {width}x{height}: score by {found.error:.1e} of its largest "
                 f"(allowed: {tolerance:.0e}), class at {found.differing_classes:.2%} of the pixels (allowed: "
                 f"{MAX_DIFFERING_CLASSES:.2%}); it is not kept"
             )
