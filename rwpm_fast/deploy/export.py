@@ -42,8 +42,8 @@ def export(
     """Export network, walk and score as one file for photos of any size, on the CPU.
 
     The file is run on photos of several sizes and compared with the scorer before it is kept. Beside it are written a
-    record of that (``NAME.json``), a script and, for a package, a C++ example that run it, and the library with the walk
-    that they load.
+    record of that (``NAME.json``), a script and, for a package, a C++ example that run it, and the library with the
+    walk that they load.
 
     Args:
         scorer: of a network and, if any, a :class:`rwpm_fast.Walk`; on the CPU.

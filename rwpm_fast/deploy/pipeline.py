@@ -64,6 +64,4 @@ class Pipeline(nn.Module):
         scorer = self.scorer
         with torch.no_grad():
             prediction, _, _ = scorer.decode(scorer.encode(photo, None, Unmeasured()), Unmeasured())
-            if self.one_pass:
-                return prediction.score_and_segmentation(scorer.score)
-            return prediction.unchecked_score(scorer.score), prediction.segmentation.to(torch.uint8)
+            return prediction.score_and_segmentation(scorer.score, one_pass=self.one_pass)

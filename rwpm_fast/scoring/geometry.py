@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -120,13 +121,16 @@ def enlarged(
     align_corners: bool,
 ) -> Tensor:
     """Enlarge maps [B, C, h, w] to the image's size; see :meth:`MapGeometry.to_image`."""
+    interpolate = partial(F.interpolate, mode="bilinear", align_corners=align_corners)
     if known_equal(padded_size, input_size):
-        return F.interpolate(maps, image_size, mode="bilinear", align_corners=align_corners)
-    height, width = input_size
-    shown = F.interpolate(maps, padded_size, mode="bilinear", align_corners=align_corners)[..., :height, :width]
-    if known_equal(input_size, image_size):
-        return shown
-    return F.interpolate(shown, image_size, mode="bilinear", align_corners=align_corners)
+        return interpolate(maps, image_size)
+    # By way of the input, whose padding is cut off; directly where nothing is padded. Counted instead of branched, since a
+    # compiler keeps the sizes open.
+    direct = 1 - torch.sym_min(sum(padded - side for padded, side in zip(padded_size, input_size, strict=True)), 1)
+    first = [padded + direct * (side - padded) for side, padded in zip(image_size, padded_size, strict=True)]
+    height, width = (shown + direct * (side - shown) for side, shown in zip(image_size, input_size, strict=True))
+    shown = interpolate(maps, first)[..., :height, :width]
+    return shown if known_equal(input_size, image_size) else interpolate(shown, image_size)
 
 
 def known_equal(size: tuple[int, int], other: tuple[int, int]) -> bool:

@@ -22,6 +22,11 @@ from .geometry import enlarged, known_equal
 QUERIES_AT_ONCE = 10
 
 
+def likeliest(logits: Tensor) -> Tensor:
+    """Index of the likeliest class, [H, W] int64, of logits or class maps [K, H, W]."""
+    return logits.max(0).indices  # argmax takes several times as long on a CPU
+
+
 def check_score_map(name: str, score: Tensor) -> None:
     """Raise ValueError if a score map is not finite; see :meth:`Prediction.score`."""
     if broken := int((~score.isfinite()).sum()):
@@ -57,7 +62,7 @@ class Prediction:
     @cached_property
     def segmentation(self) -> Tensor:
         """Index of the likeliest class, [H, W] int64."""
-        return self.full_logits.max(0).indices  # argmax takes several times as long on a CPU
+        return likeliest(self.full_logits)
 
     def score(self, name: str) -> Tensor:
         """Compute an anomaly score, [H, W] float32; higher is more anomalous.
@@ -74,9 +79,14 @@ class Prediction:
         check_score_map(name, score)
         return score
 
-    def score_and_segmentation(self, name: str) -> tuple[Tensor, Tensor]:
-        """Compute an anomaly score, unchecked, and the segmentation as uint8; in one pass where that is faster."""
-        return self.unchecked_score(name), self.segmentation.to(torch.uint8)
+    def score_and_segmentation(self, name: str, *, one_pass: bool = False) -> tuple[Tensor, Tensor]:
+        """Compute an anomaly score, unchecked, and the segmentation as uint8; keep nothing, for code that is traced.
+
+        Args:
+            name: of the score.
+            one_pass: compute both by the operator ``rwpm::score_map`` where it serves.
+        """
+        raise NotImplementedError
 
     def unchecked_score(self, name: str) -> Tensor:
         """Compute an anomaly score as :meth:`score` does, finite or not: no branch depends on its values."""
@@ -108,26 +118,30 @@ class DensePrediction(Prediction):
 
     @cached_property
     def full_logits(self) -> Tensor:
+        return self._enlarged()
+
+    def score_and_segmentation(self, name: str, *, one_pass: bool = False) -> tuple[Tensor, Tensor]:
+        resized = known_equal(self.padded_size, self.input_size)
+        one_pass = one_pass and name in ONE_PASS_SCORES and self.edges is None
+        if one_pass and (resized or known_equal(self.input_size, self.size)):
+            enlarged_size = self.size if resized else self.padded_size
+            logits = self.logits.float()
+            return score_map(logits, self.size, enlarged_size, align_corners=self.align_corners, score=name)
+        full_logits = self._enlarged()
+        return self._score_of(name, full_logits), likeliest(full_logits).to(torch.uint8)
+
+    def unchecked_score(self, name: str) -> Tensor:
+        return self._score_of(name, self.full_logits)
+
+    def _enlarged(self) -> Tensor:
         # Up-sampling comes before the score: the two do not commute.
         sizes = self.size, self.input_size, self.padded_size
         return enlarged(self.logits[None].float(), *sizes, align_corners=self.align_corners)[0]
 
-    def score_and_segmentation(self, name: str) -> tuple[Tensor, Tensor]:
-        resized = known_equal(self.padded_size, self.input_size)
-        if (
-            name not in ONE_PASS_SCORES
-            or self.edges is not None
-            or not (resized or known_equal(self.input_size, self.size))
-        ):
-            return super().score_and_segmentation(name)
-        enlarged_size = self.size if resized else self.padded_size
-        logits = self.logits.float()
-        return score_map(logits, self.size, enlarged_size, align_corners=self.align_corners, score=name)
-
-    def unchecked_score(self, name: str) -> Tensor:
+    def _score_of(self, name: str, full_logits: Tensor) -> Tensor:
         if name == "blurred_energy":  # as released, the blur comes after the calibration
-            return scores.gaussian_blur(self._calibrated(scores.energy(self.full_logits)))
-        return self._calibrated(scores.get(name)(self.full_logits))
+            return scores.gaussian_blur(self._calibrated(scores.energy(full_logits)))
+        return self._calibrated(scores.get(name)(full_logits))
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,16 +170,26 @@ class MaskPrediction(Prediction):
     def full_logits(self) -> Tensor:
         return average_views(self._class_maps)
 
+    def score_and_segmentation(self, name: str, *, one_pass: bool = False) -> tuple[Tensor, Tensor]:
+        class_maps = self._compute_class_maps()
+        return self._score_of(name, class_maps), likeliest(average_views(class_maps)).to(torch.uint8)
+
     def unchecked_score(self, name: str) -> Tensor:
+        return self._score_of(name, self._class_maps)
+
+    def _score_of(self, name: str, class_maps: list[Tensor]) -> Tensor:
         score = scores.get(name)
         views = []
-        for view, class_maps in enumerate(self._class_maps):
+        for view, maps in enumerate(class_maps):
             stuff = [self._stuff_maps(view)] if name == "mask2anomaly" else []
-            views.append(self._calibrated(score(class_maps, *stuff)))
+            views.append(self._calibrated(score(maps, *stuff)))
         return average_views(views)
 
     @cached_property
     def _class_maps(self) -> list[Tensor]:
+        return self._compute_class_maps()
+
+    def _compute_class_maps(self) -> list[Tensor]:
         """L_k of each view, [K, H, W]; kept, because every map is computed from them."""
         views = range(len(self.logits.class_logits))
         sums = [sum(scores.mask_class_logits(*part) for part in self._queries(view)) for view in views]
