@@ -19,6 +19,8 @@ SMOKE = {
     "evaluate": "evaluate --images a.png --labels . --steps 2 --scores energy --html out/e.html",
     "submit": "submit fishyscapes in out --steps 2",
     "train": "train resynthesis --scenes 2 --size 32 64 --width 2 --epochs 1 --generator-steps 1 --holdout 0 --out t",
+    "export": "export compact --format onnx --out exports --steps 1",
+    "benchmark": "benchmark compact --formats eager --size 64 96 --rounds 1 --steps 1",
     "demo": "demo --photo a.png --steps 2 --out out",
     "bench": "bench --pixels 64 --channels 4 --value-channels 1 --rounds 1 --no-memory --contenders exact-*",
     "info": "info",

@@ -124,7 +124,7 @@ def _format(name: str, options: argparse.Namespace) -> Format | Program:
         threads = options.threads
         open_file = partial(open_runner, path, threads=threads)
         # The walk in plain ONNX is exact, where eager's may drop what its tolerance allows.
-        return Format(name, open_file, 1e-3 if name == "pure" else 1e-5, missing, walks=name != "pure")
+        return Format(name, open_file, {"pt2": 1e-5, "onnx": 5e-5, "pure": 1e-3}[name], missing, walks=name != "pure")
     program = options.program or shutil.which("rwpm-score")
     if program is None and missing is None:
         missing = "no rwpm-score in the search path; build it by cmake, and give --program FILE"

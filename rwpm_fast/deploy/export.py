@@ -24,7 +24,7 @@ from .runners import open_runner
 from .verify import Comparison, sizes_of, verify
 
 # Of each kind: largest error against eager torch, as of Comparison.error, and what stands beside the file.
-TOLERANCES = {"pt2": 1e-5, "onnx": 1e-5, "pure": 1e-4}
+TOLERANCES = {"pt2": 1e-5, "onnx": 5e-5, "pure": 1e-4}
 PACKAGE = Path(__file__).parents[1]
 LIBRARIES = {".pt2": "librwpm_ops.so", ".onnx": "librwpm_ort.so"}
 BESIDE = {".pt2": ("run_pt2.py", "example.cpp", "CMakeLists.txt"), ".onnx": ("run_onnx.py",)}
@@ -63,7 +63,7 @@ def export(
 
     Raises:
         ExportError: the scorer cannot be traced, or the file differs from it: by more than 1e-5 of the largest
-            score, 1e-4 if ``pure``, or in the class of more than 0.1 % of the pixels.
+            score (5e-5 for ONNX, whose convolutions are other ones; 1e-4 if ``pure``), or in the class of more than 0.1 % of the pixels.
         TypeError: another kind of scorer or walk.
         ValueError: another suffix, settings that do not go together, or a photo that is too small.
         ImportError: the packages of ONNX are not installed.
