@@ -62,8 +62,9 @@ def export(
         What the comparisons found, a photo and size each.
 
     Raises:
-        ExportError: the scorer cannot be traced, or the file differs from it: by more than 1e-5 of the largest
-            score (5e-5 for ONNX, whose convolutions are other ones; 1e-4 if ``pure``), or in the class of more than 0.1 % of the pixels.
+        ExportError: the scorer cannot be traced, or the file differs from it: by more than 1e-5 of the largest score
+            (5e-5 for ONNX, whose convolutions are others; 1e-4 if ``pure``), or in the class of more than 0.1 % of the
+            pixels.
         TypeError: another kind of scorer or walk.
         ValueError: another suffix, settings that do not go together, or a photo that is too small.
         ImportError: the packages of ONNX are not installed.

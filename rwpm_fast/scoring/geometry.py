@@ -124,8 +124,8 @@ def enlarged(
     interpolate = partial(F.interpolate, mode="bilinear", align_corners=align_corners)
     if known_equal(padded_size, input_size):
         return interpolate(maps, image_size)
-    # By way of the input, whose padding is cut off; directly where nothing is padded. Counted instead of branched, since
-    # a compiler keeps the sizes open.
+    # By way of the input, whose padding is cut off; directly where nothing is padded. Counted and not branched, since a
+    # compiler keeps the sizes open.
     direct = 1 - torch.sym_min(sum(padded - side for padded, side in zip(padded_size, input_size, strict=True)), 1)
     first = [padded + direct * (side - padded) for side, padded in zip(image_size, padded_size, strict=True)]
     height, width = (shown + direct * (side - shown) for side, shown in zip(image_size, input_size, strict=True))

@@ -72,7 +72,7 @@ def picture(photo, score):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description="Score photos with an exported model: a map and a picture for each.")
     parser.add_argument("photos", nargs="+", type=Path)
     parser.add_argument("--model", type=Path, default=next(iter(sorted(HERE.glob("*.onnx"))), HERE / "model.onnx"))
     parser.add_argument("--operators", type=Path, default=find_operators(), help=f"path of {OPERATORS}")
