@@ -237,17 +237,15 @@ def run_script(*words, env=None):
 def test_the_script_beside_an_export(exports, tmp_path):
     image = pytest.importorskip("PIL.Image")
     image.fromarray(photo(96, 128).numpy()).save(tmp_path / "street.png")
-    done = run_script(
-        tmp_path / "street.png", "--model", exports["operator"], "--operators", OPERATORS, "--out", tmp_path
-    )
+    done = run_script(exports["operator"], tmp_path / "street.png", "--library", OPERATORS, "--out", tmp_path / "maps")
     assert done.returncode == 0, done.stderr
     assert "rwpm.network = tiny" in done.stdout
     assert "of the pixels at or above -1.5" in done.stdout
     wanted, _ = load_onnx(exports["operator"]).run(photo(96, 128).numpy())
-    np.testing.assert_array_equal(np.load(tmp_path / "street_score.npy"), wanted)
-    assert image.open(tmp_path / "street_score.png").size == (128, 96)
+    np.testing.assert_array_equal(np.load(tmp_path / "maps" / "street.npy"), wanted)
+    assert image.open(tmp_path / "maps" / "street.png").size == (128, 96)
 
-    failed = run_script(tmp_path / "street.png", "--model", exports["operator"], "--operators", tmp_path / "missing.so")
+    failed = run_script(exports["operator"], tmp_path / "street.png", "--library", tmp_path / "missing.so")
     assert failed.returncode == 1
     assert "cannot run its walk" in failed.stderr
     assert len(failed.stderr.splitlines()) == 1
@@ -264,7 +262,7 @@ RUNTIMES = list(filter(None, os.environ.get("RWPM_ONNXRUNTIMES", "").split(os.pa
 def test_other_versions_of_onnxruntime(exports, tmp_path, folder, form):
     image = pytest.importorskip("PIL.Image")
     image.fromarray(photo(151, 67).numpy()).save(tmp_path / "street.png")
-    words = [tmp_path / "street.png", "--model", exports[form], "--operators", OPERATORS, "--out", tmp_path]
+    words = [exports[form], tmp_path / "street.png", "--library", OPERATORS, "--out", tmp_path / "maps"]
     done = run_script(*words, env={**os.environ, "PYTHONPATH": folder})
     if form == "operator" and "onnxruntime 1.15" in done.stderr:
         assert "is too old: rwpm needs API 16, which onnxruntime 1.16 and later have" in done.stderr
@@ -272,7 +270,7 @@ def test_other_versions_of_onnxruntime(exports, tmp_path, folder, form):
         return
     assert done.returncode == 0, done.stderr
     wanted, _ = load_onnx(exports[form]).run(photo(151, 67).numpy())
-    np.testing.assert_allclose(np.load(tmp_path / "street_score.npy"), wanted, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(np.load(tmp_path / "maps" / "street.npy"), wanted, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -1,10 +1,10 @@
-"""Score photos by a model that rwpm-fast exported to ONNX. Needs onnxruntime, NumPy and Pillow, but no torch.
+"""Score photos with an exported model: an anomaly map (.npy) and a picture of it (.png) for each.
 
-    python run_onnx.py street.jpg --out maps
+    python run_onnx.py model.onnx street.jpg --out maps
 
-The model is the .onnx file beside this script, unless --model names another. Where its walk is an operator, as it is
-unless it was exported with --pure, librwpm_ort.so must lie beside this script, in an installed rwpm-fast, or where
---operators says. For each photo two files are written: the scores as [H, W] float32 in .npy, and a picture of them.
+It needs onnxruntime, NumPy and Pillow, but no torch. Where the model's walk is an operator, as it is unless it was
+exported with --pure, librwpm_ort.so must lie beside the model or this script, in an installed rwpm-fast, or where
+--library says. It stands beside every export and imports nothing of rwpm_fast, to be copied and changed.
 """
 
 import argparse
@@ -17,27 +17,27 @@ import numpy as np
 import onnxruntime
 from PIL import Image
 
-HERE = Path(__file__).resolve().parent
-OPERATORS = "librwpm_ort.so"
+LIBRARY = "librwpm_ort.so"
 
 
-def find_operators():
-    """The operator's library beside this script or in an installed rwpm-fast, or None."""
+def find_library(model):
+    """The operator's library beside the model or this script, or in an installed rwpm-fast; None if it is nowhere."""
     package = find_spec("rwpm_fast")
-    folders = [HERE, *map(Path, (package and package.submodule_search_locations) or [])]
-    return next((folder / OPERATORS for folder in folders if (folder / OPERATORS).exists()), None)
+    folders = [model.resolve().parent, Path(__file__).resolve().parent]
+    folders += map(Path, (package and package.submodule_search_locations) or [])
+    return next((folder / LIBRARY for folder in folders if (folder / LIBRARY).exists()), None)
 
 
-def load(model, operators, threads):
+def load(model, library, threads):
     """A session for the model. It exits with one line where that does not work."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads
     # Without the operator a model whose walk is plain ONNX loads all the same.
-    reason = f"it needs {OPERATORS}, see --operators"
-    if operators is not None:
+    reason = f"it needs {LIBRARY}, see --library"
+    if library is not None:
         try:
-            options.register_custom_ops_library(str(operators))
+            options.register_custom_ops_library(str(library))
         except Exception as error:
             reason = one_line(error)
     try:
@@ -73,14 +73,14 @@ def picture(photo, score):
 
 def main():
     parser = argparse.ArgumentParser(description="Score photos with an exported model: a map and a picture for each.")
-    parser.add_argument("photos", nargs="+", type=Path)
-    parser.add_argument("--model", type=Path, default=next(iter(sorted(HERE.glob("*.onnx"))), HERE / "model.onnx"))
-    parser.add_argument("--operators", type=Path, default=find_operators(), help=f"path of {OPERATORS}")
-    parser.add_argument("--out", type=Path, default=Path("."), help="folder of the results; default: this one")
+    parser.add_argument("model", type=Path, help="model.onnx")
+    parser.add_argument("photos", type=Path, nargs="+", metavar="photo")
+    parser.add_argument("--out", type=Path, default=Path("maps"), help="folder for the results (default: maps)")
+    parser.add_argument("--library", type=Path, help=f"{LIBRARY} (default: beside the model, or of rwpm_fast)")
     parser.add_argument("--threads", type=int, default=0, help="0, the default: one for each core")
     options = parser.parse_args()
 
-    session = load(options.model, options.operators, options.threads)
+    session = load(options.model, options.library or find_library(options.model), options.threads)
     facts = session.get_modelmeta().custom_metadata_map
     print(f"onnxruntime {onnxruntime.__version__}, numpy {np.__version__}")
     for name in sorted(facts):
@@ -92,8 +92,8 @@ def main():
         start = time.perf_counter()
         score, _segmentation = session.run(["score", "segmentation"], {"photo": photo})
         seconds = time.perf_counter() - start
-        np.save(options.out / f"{path.stem}_score.npy", score)
-        picture(photo, score).save(options.out / f"{path.stem}_score.png")
+        np.save(options.out / f"{path.stem}.npy", score)
+        picture(photo, score).save(options.out / f"{path.stem}.png")
         line = f"{path}: {seconds:.3f} s, scores {score.min():.4g} to {score.max():.4g}"
         if threshold:
             line += f", {(score >= float(threshold)).mean():.2%} of the pixels at or above {threshold}"
