@@ -266,11 +266,11 @@ def gaussian_blur(score_map: Tensor, *, kernel_size: int = 7, sigma: float = 1.0
     check_numbers(sigma=sigma)
     if kernel_size < 1 or kernel_size % 2 == 0:
         raise ValueError(f"kernel_size: expected a positive odd number, got {kernel_size}")
-    if not (sigma > 0 and math.isfinite(sigma)):
+    if not 0 < sigma < math.inf:
         raise ValueError(f"sigma: expected a positive finite number, got {sigma}")
     score_map = _tensor(score_map, "score_map")
     radius = kernel_size // 2
-    if score_map.dim() < 2 or min(score_map.shape[-2:]) <= radius:
+    if score_map.dim() < 2 or any(side <= radius for side in score_map.shape[-2:]):
         raise ValueError(
             f"score_map: expected shape [..., H, W] with H and W at least {radius + 1} for kernel_size {kernel_size}, "
             f"got {list(score_map.shape)}; use a smaller kernel_size"
@@ -281,8 +281,9 @@ def gaussian_blur(score_map: Tensor, *, kernel_size: int = 7, sigma: float = 1.0
     # Shifted sums rather than a convolution: those may run in TensorFloat-32, too coarse for scores.
     for axis in (-2, -1):
         size = blurred.shape[axis]
-        reflected = [*range(radius, 0, -1), *range(size), *range(size - 2, size - 2 - radius, -1)]
-        padded = blurred.index_select(axis, torch.tensor(reflected, device=blurred.device))
+        place = torch.arange(-radius, size + radius, device=blurred.device)
+        reflected = size - 1 - (size - 1 - place.abs()).abs()
+        padded = blurred.index_select(axis, reflected)
         shifted = (tap / total * padded.narrow(axis, start, size) for start, tap in enumerate(taps))
         blurred = cast(Tensor, sum(shifted))
     return blurred

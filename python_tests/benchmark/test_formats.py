@@ -56,7 +56,8 @@ score = np.load({score!r})
 if words[0] == "broken.pt2":
     sys.exit("broken.pt2: cannot be loaded")
 np.save(Path(after("--out"), "photo.npy"), score)
-Path(after("--json")).write_text(json.dumps({{"load_ms": 2000, "run": {{"first_ms": 500, "median_ms": 250}}}}))
+record = {{"load_ms": 2000, "peak_bytes": 7340032, "run": {{"first_ms": 500, "median_ms": 250}}}}
+Path(after("--json")).write_text(json.dumps(record))
 """
 
 
@@ -75,12 +76,13 @@ def test_formats_take_turns_and_are_checked(tmp_path):
             Format("missing", tiny, missing="no such file"),
             Program("program", program, Path("good.pt2"), Path("ops.so")),
             Program("broken", program, Path("broken.pt2"), Path("ops.so")),
+            Program("nowhere", tmp_path / "missing", Path("good.pt2"), Path("ops.so")),
         ],
         PHOTO,
         rounds=3,
         on_round=done.append,
     )
-    eager, wrong, later, closed, missing, by_program, broken = results
+    eager, wrong, later, closed, missing, by_program, broken, nowhere = results
     assert done == [1, 2, 3]
     assert len(eager.seconds) == 3 and eager.error == 0 and eager.reason is None and eager.peak_bytes > 2**26
     assert 0 < eager.walk < sum(eager.seconds)
@@ -89,8 +91,9 @@ def test_formats_take_turns_and_are_checked(tmp_path):
     assert closed.reason == "no such thing"
     assert missing.reason == "no such file" and missing.load is None
     assert by_program.seconds == [0.25] * 3 and (by_program.load, by_program.first) == (2.0, 0.5)
-    assert by_program.error == 0 and by_program.walk == eager.walk
+    assert by_program.peak_bytes == 7340032 and by_program.error == 0 and by_program.walk == eager.walk
     assert broken.reason == "broken.pt2: cannot be loaded" and not broken.seconds
+    assert "No such file" in nowhere.reason
     table = formats_table(results)
     assert "| program | 250.0 | 250.0 |" in table and "| closed | no such thing |" in table
 

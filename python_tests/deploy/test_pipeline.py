@@ -81,12 +81,14 @@ def test_one_exported_graph_serves_every_size(network):
         assert_equal(graph(photo(size)), pipeline(photo(size)), size)
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize(
+    ("network", "score"), [*((network, "energy") for network in NETWORKS), (PaddedNetwork, "blurred_energy")]
+)
 @torch.no_grad()
-def test_compiled_once_for_eight_sizes(network):
+def test_compiled_once_for_eight_sizes(network, score):
     torch._dynamo.reset()
     counter = CompileCounter()
-    pipeline = Pipeline(Scorer(network(), walk=Walk(steps=2)), one_pass=True)
+    pipeline = Pipeline(Scorer(network(), score, Walk(steps=2)), one_pass=True)
     compiled = torch.compile(pipeline, fullgraph=True, dynamic=True, backend=counter)
     for size in SIZES:
         assert_equal(compiled(photo(size)), pipeline(photo(size)), size)
@@ -111,6 +113,9 @@ def test_what_is_more_than_one_graph_is_told():
 
     with pytest.raises(TypeError, match=r"scorer: expected a rwpm_fast\.Scorer of a network and a walk, got Other"):
         Pipeline(Other(TinyNetwork()))
+    unpadded = Scorer(PaddedNetwork(), walk=Walk(), walk_padding=False)
+    with pytest.raises(ValueError, match="scorer: which padding is left out depends on the photo's size"):
+        Pipeline(unpadded)
     calibrated = Scorer(TinyNetwork(), walk=Walk(parts=2), calibrated=True)
     with pytest.raises(ValueError, match="scorer: calibrated scores depend on the photo's size"):
         Pipeline(calibrated)

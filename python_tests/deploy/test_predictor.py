@@ -88,11 +88,25 @@ def test_a_camera_gets_each_result_before_it_gives_the_next_photo(scorer):
         assert given == list(range(seen + 1))
 
 
-def test_nothing_is_read_before_the_stream_is(scorer, folder):
+def test_missing_files_are_told_before_any_photo_runs(scorer, folder):
     results = Predictor(scorer)([folder / "1.png", folder / "missing.png"], stream=True)
-    assert next(results).path == folder / "1.png"
     with pytest.raises(ImageError, match=r"missing\.png"):
         next(results)
+    assert scorer.network.passes == 0
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_network_in_training_is_told(scorer, compiled):
+    predictor = Predictor(scorer, compiled=compiled)
+    scorer.network.train()
+    with pytest.raises(RuntimeError, match="is in training mode"):
+        predictor(photo())
+
+
+def test_too_many_classes_are_told(scorer):
+    scorer.network.classes = tuple(map(str, range(257)))
+    with pytest.raises(ValueError, match="scorer: expected up to 256 classes for uint8, got 257"):
+        Predictor(scorer)
 
 
 def test_the_metadata_say_what_runs(scorer):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -215,6 +214,8 @@ def time_formats(
         for k, worker in list(workers.items()):
             with _told(results[k], workers, k):
                 results[k].peak_bytes = worker.ask("memory")
+        if 0 not in workers:
+            raise ValueError(f"{results[0].name}: {results[0].reason}")
         walk = workers[0].ask("walk")
         for format_, result in zip(formats, results, strict=True):
             result.walk = walk if format_.walks and result.reason is None else None
@@ -239,8 +240,10 @@ def _check(result: FormatResult, score: np.ndarray, expected: np.ndarray, tolera
     """Compare a score with eager's.
 
     Raises:
-        ChildProcessError: it differs by more than the tolerance.
+        ChildProcessError: it has another shape, or differs by more than the tolerance.
     """
+    if score.shape != expected.shape:
+        raise ChildProcessError(f"score: expected shape {list(expected.shape)}, got {list(score.shape)}")
     result.error = relative_error(score, expected)
     if not result.error <= tolerance:
         raise ChildProcessError(f"differs from eager by {result.error:.1e} of its largest (allowed: {tolerance:.0e})")
@@ -253,25 +256,22 @@ def _run_program(program: Program, result: FormatResult, photo: np.ndarray, expe
         path.write_bytes(b"P6 %d %d 255\n" % (photo.shape[1], photo.shape[0]) + photo.tobytes())
         words = [program.program, program.package, path, "--out", folder, "--library", program.library]
         words += ["--no-overlay", "--repeat", "2", "--threads", str(threads), "--json", told]
-        process = subprocess.Popen(list(map(str, words)), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        assert process.stderr is not None
-        message = process.stderr.read().decode(errors="replace").strip()
-        process.stderr.close()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            result.reason = message.partition("\n")[0] or f"it ended with status {process.returncode}"
-            return
-        latencies = json.loads(told.read_text())
         try:
+            done = subprocess.run(list(map(str, words)), capture_output=True)
+            if done.returncode:
+                message = done.stderr.decode(errors="replace").strip().partition("\n")[0]
+                raise ChildProcessError(message or f"it ended with status {done.returncode}")
+            latencies = json.loads(told.read_text())
             _check(result, np.load(Path(folder, "photo.npy")), expected, program.tolerance)
-        except ChildProcessError as error:
+        except (OSError, ValueError) as error:  # a ChildProcessError among them
             result.reason = str(error)
+            result.seconds = []
             return
     if result.first is None:
         result.load, result.first = latencies["load_ms"] / 1e3, latencies["run"]["first_ms"] / 1e3
     result.seconds.append(latencies["run"]["median_ms"] / 1e3)
-    result.peak_bytes = max(result.peak_bytes or 0, usage.ru_maxrss * 1024)
+    if (peak := latencies.get("peak_bytes")) is not None:
+        result.peak_bytes = max(result.peak_bytes or 0, peak)
 
 
 HEADER = (

@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
 
     photo = _photo(options)
     load_scorer(options, options.score)  # its errors are told before any process is started; sets the threads
-    threads = torch.get_num_threads()
+    threads = options.threads = torch.get_num_threads()
     rounds = iter(progress(range(options.rounds), "benchmark"))
     chosen = [_format(name, options) for name in FORMATS if name in ("eager", *options.formats)]
     results = time_formats(
@@ -88,7 +88,11 @@ def run(options: argparse.Namespace) -> int:
             "formats": [{**asdict(result), "median": result.median(), "p95": result.p95()} for result in results],
         }
         write_json(options.json, record)
-    failed = [result for result in results if result.reason is not None and result.load is not None]
+    failed = [
+        result
+        for result, format_ in zip(results, chosen, strict=True)
+        if result.reason is not None and format_.missing is None
+    ]
     for result in failed:
         print(f"{result.name}: {result.reason}", file=sys.stderr)
     return 1 if failed else 0
@@ -107,6 +111,7 @@ def _photo(options: argparse.Namespace) -> np.ndarray:
 
 def _format(name: str, options: argparse.Namespace) -> Format | Program:
     from ..benchmark.formats import Format, Program
+    from ..deploy.export import TOLERANCES
     from ..deploy.runners import open_runner
     from ..ops.library import LIBRARY
 
@@ -123,9 +128,11 @@ def _format(name: str, options: argparse.Namespace) -> Format | Program:
     if name != "pt2-cpp":
         threads = options.threads
         open_file = partial(open_runner, path, threads=threads)
-        # The walk in plain ONNX is exact, where eager's may drop what its tolerance allows.
-        return Format(name, open_file, {"pt2": 1e-5, "onnx": 5e-5, "pure": 1e-3}[name], missing, walks=name != "pure")
+        # Of plain ONNX more than its export allowed: its walk is exact, where eager's drops what the tolerance allows.
+        return Format(name, open_file, {**TOLERANCES, "pure": 1e-3}[name], missing, walks=name != "pure")
     program = options.program or shutil.which("rwpm-score")
+    if options.program is not None and not options.program.is_file():
+        raise FileNotFoundError(f"--program: no such file: {options.program}")
     if program is None and missing is None:
         missing = "no rwpm-score in the search path; build it by cmake, and give --program FILE"
     return Program(name, Path(program or "rwpm-score"), path, LIBRARY, missing=missing)

@@ -16,11 +16,18 @@ class Unmeasured:
         return 0.0
 
 
+def check_classes(scorer: Scorer) -> None:
+    """Raise ValueError if a scorer has more classes than uint8 has numbers."""
+    if (classes := len(scorer.network.classes)) > 256:
+        raise ValueError(f"scorer: expected up to 256 classes for uint8, got {classes}")
+
+
 class Pipeline(nn.Module):
     """Photo to anomaly score and segmentation: pre-processing, network, walk, head, up-sampling, score.
 
     It computes what the scorer does, by the same code, but checks nothing: neither the photo nor whether the score is
-    finite, since a traced graph cannot. Whoever runs it checks, as :class:`rwpm_fast.Predictor` does.
+    finite nor whether the network is in evaluation mode, since a traced graph cannot. Whoever runs it checks, as
+    :class:`rwpm_fast.Predictor` does.
 
     Args:
         scorer: of a network and, if any, a walk; its network is put to use as it is, not copied.
@@ -29,8 +36,8 @@ class Pipeline(nn.Module):
 
     Raises:
         TypeError: another kind of scorer, such as SynBoost's.
-        ValueError: the scorer calibrates scores across sub-maps, whose edges depend on the photo's size, or has more
-            than 256 classes.
+        ValueError: what the scorer does depends on the photo's size: it calibrates scores across sub-maps, or leaves
+            padding out of the graph; or it has more than 256 classes.
 
     Example:
         >>> pipeline = Pipeline(Scorer(networks.load("compact"), walk=Walk()))
@@ -46,8 +53,9 @@ class Pipeline(nn.Module):
             )
         if scorer.calibrated and scorer.walk is not None and scorer.walk.parts > 1:
             raise ValueError("scorer: calibrated scores depend on the photo's size; give calibrated=False, or parts=1")
-        if len(scorer.network.classes) > 256:
-            raise ValueError(f"scorer: expected up to 256 classes for uint8, got {len(scorer.network.classes)}")
+        if scorer.walk is not None and not scorer.walk_padding and scorer.network.padded_to > 1:
+            raise ValueError("scorer: which padding is left out depends on the photo's size; give walk_padding=True")
+        check_classes(scorer)
         self.network = scorer.network
         self.scorer = scorer
         self.one_pass = one_pass

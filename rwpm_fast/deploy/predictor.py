@@ -71,8 +71,10 @@ class Predictor:
     Raises:
         FileNotFoundError: there is no such file.
         rwpm_fast.deploy.errors.ExportError: the file is no export, or cannot run here; the message says why.
-        TypeError: another kind of model, or ``compiled`` with a file.
-        ValueError: a threshold that is not finite, or a scorer that is more than one graph.
+        TypeError: another kind of model, ``compiled`` with a file or with a scorer that is more than one graph, such as
+            SynBoost's, or a walk that is no :class:`rwpm_fast.Walk`.
+        ValueError: a threshold that is not finite, more than 256 classes, or with ``compiled`` a scorer whose graph
+            depends on the photo's size.
 
     Example:
         >>> predictor = Predictor("compact.pt2")
@@ -159,6 +161,8 @@ def _groups(source: Any) -> Iterator[Sequence[Any]]:
         yield list_images(source).used
     elif _is_one(source):
         yield [source]
+    elif isinstance(source, (list, tuple)) and source and all(isinstance(x, (str, os.PathLike)) for x in source):
+        yield [file for path in source for file in list_images(path).used]
     elif isinstance(source, Iterable):
         for part in source:
             yield from _groups(part)

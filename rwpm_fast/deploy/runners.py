@@ -14,7 +14,7 @@ from ..scoring.scorer import Scorer
 from .errors import ExportError
 from .metadata import Metadata
 from .photos import check_photo
-from .pipeline import Pipeline
+from .pipeline import Pipeline, check_classes
 
 FORMATS = (".pt2", ".onnx")
 
@@ -44,6 +44,7 @@ class EagerRunner:
     """A scorer as it is."""
 
     def __init__(self, scorer: Scorer, threshold: float | None = None) -> None:
+        check_classes(scorer)
         self.scorer = scorer
         self.metadata = Metadata.of(scorer, threshold=threshold)
 
@@ -56,11 +57,13 @@ class CompiledRunner:
     """A scorer's one graph, compiled by ``torch.compile`` at the first photo for photos of all sizes."""
 
     def __init__(self, scorer: Scorer, threshold: float | None = None) -> None:
+        self._scorer = scorer
         self._graph = torch.compile(Pipeline(scorer, one_pass=True), fullgraph=True, dynamic=True)
         self._device = device_of(scorer.network)
         self.metadata = Metadata.of(scorer, threshold=threshold)
 
     def run(self, photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        self._scorer.check()
         pixels = torch.tensor(check_photo(photo), device=self._device)
         with torch.no_grad():
             score, segmentation = self._graph(pixels)
@@ -82,7 +85,7 @@ def open_runner(path: str | os.PathLike[str], *, threads: int | None = None) -> 
     path = Path(path)
     if path.suffix not in FORMATS:
         raise ExportError(f"{path}: expected an export that ends in {' or '.join(FORMATS)}")
-    if not path.exists():
+    if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; make it by rwpm-fast export")
     if path.suffix == ".pt2":
         from .pt2 import load_pt2

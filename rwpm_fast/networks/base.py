@@ -79,7 +79,9 @@ class Network(nn.Module):
 
     def padded_size(self, photo_size: tuple[int, int]) -> tuple[int, int]:
         """Height and width of the network's input for a photo of the given height and width, padding included."""
-        height, width = (-(-side // self.padded_to) * self.padded_to for side in self.input_size(photo_size))
+        # Of positive numbers, since ONNX rounds the quotient of a negative one to zero.
+        multiple = self.padded_to
+        height, width = ((side + multiple - 1) // multiple * multiple for side in self.input_size(photo_size))
         return height, width
 
     def pad(self, images: Tensor, photo_size: tuple[int, int]) -> Tensor:

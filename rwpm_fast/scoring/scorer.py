@@ -129,7 +129,7 @@ class Analysis:
     @cached_property
     def plain(self) -> Prediction:
         """Prediction without the walk."""
-        self.scorer._check()
+        self.scorer.check()
         with torch.inference_mode():
             logits = self.scorer.network.decode(self.embedded.embedding_map, self.embedded.context)
         return self.scorer.predict(logits, self.embedded, walked=False)
@@ -201,7 +201,7 @@ class Scorer:
         self.walk_values = walk_values
         self.calibrated = calibrated
         self.walk_padding = walk_padding
-        self._check()
+        self.check()
 
     @property
     def score_names(self) -> tuple[str, ...]:
@@ -234,10 +234,10 @@ class Scorer:
             raise TypeError(f"with_walk: expected walk_values, calibrated or walk_padding, got {min(unknown)}")
         other = copy(self)
         vars(other).update(walk=walk, **settings)
-        other._check()
+        other.check()
         return other
 
-    def _check(self) -> None:
+    def check(self) -> None:
         """Check what settings and network promise, at each call, since both may have changed since the last.
 
         Raises:
@@ -315,7 +315,7 @@ class Scorer:
             ValueError: see :meth:`analyze`.
             RuntimeError: see :meth:`analyze`.
         """
-        self._check()
+        self.check()
         pixels = torch.tensor(as_image(photo))  # [H, W, 3]
         size = (pixels.shape[0], pixels.shape[1])
         device = device_of(self.network)
@@ -355,7 +355,7 @@ class Scorer:
         Raises:
             RuntimeError: a module of the network is in training mode.
         """
-        self._check()
+        self.check()
         prediction, head_seconds, walk_seconds = self.decode(embedded, Stopwatch(embedded.embedding_map.device))
         return Analysis(self, embedded, prediction, embedded.seconds + head_seconds, walk_seconds)
 
