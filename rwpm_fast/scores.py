@@ -275,8 +275,8 @@ def gaussian_blur(score_map: Tensor, *, kernel_size: int = 7, sigma: float = 1.0
             f"score_map: expected shape [..., H, W] with H and W at least {radius + 1} for kernel_size {kernel_size}, "
             f"got {list(score_map.shape)}; use a smaller kernel_size"
         )
-    taps = [math.exp(-0.5 * (offset / sigma) ** 2) for offset in range(-radius, radius + 1)]
-    total = sum(taps)
+    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64, device=score_map.device)
+    taps = (offsets / sigma).square().mul(-0.5).softmax(0).to(score_map.dtype)
     blurred = score_map
     # Shifted sums rather than a convolution: those may run in TensorFloat-32, too coarse for scores.
     for axis in (-2, -1):
@@ -284,7 +284,7 @@ def gaussian_blur(score_map: Tensor, *, kernel_size: int = 7, sigma: float = 1.0
         place = torch.arange(-radius, size + radius, device=blurred.device)
         reflected = size - 1 - (size - 1 - place.abs()).abs()
         padded = blurred.index_select(axis, reflected)
-        shifted = (tap / total * padded.narrow(axis, start, size) for start, tap in enumerate(taps))
+        shifted = (taps[start] * padded.narrow(axis, start, size) for start in range(kernel_size))
         blurred = cast(Tensor, sum(shifted))
     return blurred
 
