@@ -7,7 +7,7 @@
 # answer as a guard: the first image on the other side compiles again, and under error_on_recompile raises. Three
 # channels reach 20 480 elements at 83 x 83 pixels. Output seen:
 #     graphs after 40x44 and 50x60: 1; after 200x300 too: 2
-#     the guard that failed: 3*x.size()[2]*x.size()[3] <= 20480
+#     the guard that failed: 3*args[0].size()[2]*args[0].size()[3] <= 20480
 #
 # Why it matters: a road network is compiled once for photos of all sizes, and tried on a small one since that is quick.
 # Trying it so sets the guard the wrong way: the first real photo takes the minute of compiling that the trial was to

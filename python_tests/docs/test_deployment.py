@@ -1,5 +1,6 @@
 """The guide "Ship it" to the letter: its commands in a shell, one after the other, as a user would type them."""
 
+import json
 import os
 import re
 import shutil
@@ -49,11 +50,17 @@ def run(place, script):
 
 @pytest.mark.slow
 def test_the_whole_page(place):
-    headings = []
+    maps = {}
     for heading, script in commands():
         run(place, script)
-        headings.append(heading)
-    assert len(headings) == 8, headings
-    by_onnx, by_package = np.load(place / "maps" / "street.npy"), np.load(place / "walked.npy")
-    assert by_onnx.shape == (180, 320) and by_package.shape == (6000, 160)
-    assert "pt2-cpp" in (place / "formats.json").read_text()
+        if (place / "maps" / "street.npy").exists():
+            maps[heading] = np.load(place / "maps" / "street.npy")
+            (place / "maps" / "street.npy").unlink()
+    assert list(maps) == ["ONNX Runtime", "AOTInductor, in Python", "AOTInductor, without Python"]
+    by_onnx, by_package, without_python = maps.values()
+    assert np.array_equal(by_package, without_python)
+    assert np.abs(by_onnx - by_package).max() <= 1e-4 * np.abs(by_package).max()
+    assert np.load(place / "walked.npy").shape == (6000, 160)
+    assert (place / "build" / "example" / "example").exists()
+    formats = json.loads((place / "formats.json").read_text())["formats"]
+    assert [result["name"] for result in formats if result["reason"] is not None] == []
