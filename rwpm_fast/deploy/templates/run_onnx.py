@@ -1,104 +1,245 @@
-"""Score photos with an exported model: an anomaly map (.npy) and a picture of it (.png) for each.
+"""Score photos with an exported model: an anomaly map (.npy) and a picture of it (_overlay.png) for each.
 
     python run_onnx.py model.onnx street.jpg --out maps
 
 It needs onnxruntime, NumPy and Pillow, but no torch. Where the model's walk is an operator, as it is unless it was
 exported with --pure, librwpm_ort.so must lie beside the model or this script, in an installed rwpm-fast, or where
---library says. It stands beside every export and imports nothing of rwpm_fast, to be copied and changed.
+--library says. It imports nothing of rwpm_fast, to be copied and changed.
 """
 
+from __future__ import annotations
+
 import argparse
+import importlib.util
+import math
+import os
 import sys
 import time
-from importlib.util import find_spec
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import onnxruntime
-from PIL import Image
+try:
+    import numpy as np
+    import onnxruntime
+    from PIL import Image, ImageOps
+except ImportError as error:
+    sys.exit(f"run_onnx: {error}; it needs onnxruntime, NumPy and Pillow: pip install onnxruntime numpy pillow")
 
 LIBRARY = "librwpm_ort.so"
+MIN_SIDE = 32  # pixels
 
 
-def find_library(model):
-    """The operator's library beside the model or this script, or in an installed rwpm-fast; None if it is nowhere."""
-    package = find_spec("rwpm_fast")
-    folders = [model.resolve().parent, Path(__file__).resolve().parent]
-    folders += map(Path, (package and package.submodule_search_locations) or [])
-    return next((folder / LIBRARY for folder in folders if (folder / LIBRARY).exists()), None)
+def load(model: Path, library: Path | None, threads: int) -> tuple[Callable[[np.ndarray], np.ndarray], dict[str, str]]:
+    """Load an export, and the operator of its walk.
 
+    Returns:
+        A function from a photo, uint8 [H, W, 3], to its score, float32 [H, W]; and the metadata.
 
-def load(model, library, threads):
-    """A session for the model. It exits with one line where that does not work."""
+    Raises:
+        Refused: no export, or no operator for it; one line.
+    """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads
     # Without the operator a model whose walk is plain ONNX loads all the same.
-    reason = f"it needs {LIBRARY}, see --library"
-    if library is not None:
+    found = find_library(library, model)
+    reason = f"{library or LIBRARY} with its operators not found; pip install rwpm-fast has it"
+    if found is not None and found.exists():
         try:
-            options.register_custom_ops_library(str(library))
+            options.register_custom_ops_library(str(found.resolve()))
         except Exception as error:
             reason = one_line(error)
     try:
-        return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        operator_missing = "rwpm:Walk" in str(error)
-        sys.exit(f"{model}: cannot run its walk: {reason}" if operator_missing else f"{model}: {one_line(error)}")
+        if "rwpm:Walk" in str(error):
+            raise Refused(f"{model}: cannot run its walk: {reason}") from None
+        here = onnxruntime.__version__
+        raise Refused(f"{model}: onnxruntime {here} cannot load it: {one_line(error)}") from None
+    metadata = session.get_modelmeta().custom_metadata_map
+    check_metadata(model, metadata)
+
+    def run(photo: np.ndarray) -> np.ndarray:
+        return session.run(["score"], {"photo": photo})[0]
+
+    return run, metadata
 
 
-def one_line(error):
-    """What an exception says."""
-    return " ".join(str(error).split())
+# From here on run_onnx.py and run_pt2.py are the same.
 
 
-def read_photo(path):
-    """[H, W, 3] uint8, RGB."""
+class Refused(Exception):
+    """What cannot be run; one line."""
+
+
+def one_line(error: Exception) -> str:
+    """What an exception says first."""
+    text = getattr(error, "strerror", None) or str(error).strip()
+    return text.partition("\n")[0] or type(error).__name__
+
+
+def check_metadata(model: Path, metadata: Any) -> None:
+    """Check what an export says of itself, as far as it is used here."""
+    if not isinstance(metadata, dict) or metadata.get("rwpm.format") != "1":
+        found = metadata.get("rwpm.format") if isinstance(metadata, dict) else metadata
+        raise Refused(f"{model}: expected metadata rwpm.format 1, got {found}: no export of it")
+    for key in ("rwpm.torch", "rwpm.cpu", "rwpm.op_abi", "rwpm.threshold"):
+        if not isinstance(metadata.get(key), str):
+            raise Refused(f"{model}: its metadata is broken ({key}: {metadata.get(key)!r}); export again")
+    threshold_of(model, metadata)
+
+
+def threshold_of(model: Path, metadata: dict[str, str]) -> float | None:
+    """Read the score above which a pixel is anomalous; None where none was chosen."""
+    text = metadata["rwpm.threshold"]
     try:
-        return np.asarray(Image.open(path).convert("RGB"))
+        threshold = float(text or 0)
+    except ValueError:
+        threshold = math.nan
+    if not math.isfinite(threshold):
+        raise Refused(f"{model}: its metadata is broken (rwpm.threshold: {text!r}); export again")
+    return threshold if text else None
+
+
+def find_library(given: Path | None, model: Path) -> Path | None:
+    """Find the operator library: where the user says, beside the model or this script, or in an installed rwpm_fast."""
+    if given is not None:
+        return given
+    installed = importlib.util.find_spec("rwpm_fast")
+    folders = [model.resolve().parent, Path(__file__).resolve().parent]
+    folders += map(Path, (installed.submodule_search_locations or ()) if installed else ())
+    return next((folder / LIBRARY for folder in folders if (folder / LIBRARY).exists()), None)
+
+
+def results_of(photo: Path, out: Path) -> tuple[Path, Path]:
+    """Return the files of a photo's map and picture."""
+    return out / f"{photo.stem}.npy", out / f"{photo.stem}_overlay.png"
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from others, whatever its name; None if there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def check_results(photos: list[Path], out: Path, inputs: list[Path]) -> None:
+    """Check before any work that no result replaces a file that is read, or another result."""
+    if out.exists() and not out.is_dir():
+        raise Refused(f"--out: expected a folder, got the file {out}")
+    read = {identity(path): path for path in [*photos, *inputs]}
+    writers: dict[Path, Path] = {}
+    for photo in photos:
+        for file in results_of(photo, out):
+            if file in writers:
+                raise Refused(f"{writers[file]} and {photo}: both would write {file}; score photos of one name apart")
+            writers[file] = photo
+            found = identity(file)
+            if found is not None and found in read:
+                raise Refused(f"{photo}: would replace {read[found]}, which is read; give another --out")
+
+
+def read_photo(path: Path) -> np.ndarray:
+    """Read a photo as a model takes it: uint8 [H, W, 3], RGB, contiguous, upright; 16 bits are scaled to 8."""
+    try:
+        # From a file, not from its path: Pillow would map that into memory, and mix up the sides of turned TIFF files.
+        with open(path, "rb") as file, Image.open(file) as picture:
+            picture.load()
+            upright = ImageOps.exif_transpose(picture)
+            gray = np.asarray(upright) if upright.mode[:1] in "IF" else None
+            photo = np.array(upright.convert("RGB")) if gray is None else gray
+    except Exception as error:  # Pillow's decoders report broken content by any kind
+        raise Refused(f"{path}: cannot be read: {one_line(error)}") from None
+    if gray is not None:
+        if gray.dtype.kind == "f" or gray.min() < 0 or gray.max() > 65535:
+            raise Refused(f"{path}: expected 8 or 16 bits a channel, got {gray.dtype} {gray.min()} to {gray.max()}")
+        photo = np.stack([np.round(gray / 257).astype(np.uint8)] * 3, axis=-1)
+    if min(photo.shape[:2]) < MIN_SIDE:
+        raise Refused(f"{path}: expected at least {MIN_SIDE} pixels a side, got {photo.shape[1]}x{photo.shape[0]}")
+    return photo
+
+
+def overlay(photo: np.ndarray, score: np.ndarray, threshold: float | None) -> np.ndarray:
+    """Color a score over its photo: yellow to orange up to the threshold, red above it.
+
+    Without a threshold red begins at the map's 99.9th percentile; colors begin at its 1st.
+    """
+    low = np.percentile(score, 1)
+    high = np.percentile(score, 99.9) if threshold is None else threshold
+    position = np.clip((score - low) / (high - low), 0, 1) if high > low else np.zeros(score.shape)
+    alarm = score > threshold if threshold is not None else (score >= high) & (high > low)
+    yellow, orange, red = np.array([[255, 235, 60], [255, 130, 0], [225, 0, 40]], float)
+    color = np.where(alarm[..., None], red, yellow + position[..., None] * (orange - yellow))
+    share = np.where(alarm, 0.75, 0.55 * position)[..., None]
+    gray = (photo @ [0.299, 0.587, 0.114])[..., None]
+    return np.rint(gray + share * (color - gray)).astype(np.uint8)
+
+
+def write_whole(path: Path, write: Callable[[Any], object]) -> None:
+    """Write a file beside its place and move it there, so that it is whole or not there."""
+    beside = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        with open(beside, "wb") as file:
+            write(file)
+        os.replace(beside, path)
     except OSError as error:
-        sys.exit(f"{path}: {error}")
+        raise Refused(f"{path}: cannot be written: {one_line(error)}") from None
+    finally:
+        beside.unlink(missing_ok=True)
 
 
-def picture(photo, score):
-    """The photo in gray, and over it the scores from the lowest, not seen, to the highest, yellow."""
-    share = (score - score.min()) / max(float(np.ptp(score)), 1e-12)
-    heat = np.stack(
-        [np.interp(share, [0, 0.5, 1], channel) for channel in ([0, 200, 255], [0, 0, 230], [0, 60, 40])], -1
-    )
-    gray = photo.mean(-1, keepdims=True).repeat(3, -1)
-    mixed = gray + (heat - gray) * share[..., None]
-    return Image.fromarray(mixed.round().astype(np.uint8))
+def score_photos(options: argparse.Namespace) -> None:
+    """Score photos, and write a map and a picture of each."""
+    inputs = [options.model, *([options.library] if options.library else [])]
+    check_results(options.photos, options.out, inputs)
+    run, metadata = load(options.model, options.library, options.threads)
+    threshold = threshold_of(options.model, metadata)
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Refused(
+            f"--out: expected a folder, or a path to make one at, got {options.out}: {one_line(error)}"
+        ) from None
+    for path in options.photos:
+        photo = read_photo(path)
+        begin = time.perf_counter()
+        try:
+            score = run(photo)
+        except Exception as error:
+            raise Refused(f"{path}: {options.model} fails: {one_line(error)}") from None
+        seconds = time.perf_counter() - begin
+        if not np.isfinite(score).all():
+            raise Refused(f"{path}: score: not finite at {(~np.isfinite(score)).sum()} of {score.size} pixels")
+        map_file, picture_file = results_of(path, options.out)
+        picture = Image.fromarray(overlay(photo, score, threshold))
+        write_whole(map_file, partial(np.save, arr=score))
+        write_whole(picture_file, partial(picture.save, format="PNG"))
+        line = f"{path}  {photo.shape[1]}x{photo.shape[0]}  {seconds:.3f} s  highest score {score.max():.4g}"
+        if threshold is not None:
+            line += f"  {(score > threshold).mean():.2%} of the pixels above {threshold:g}"
+        print(f"{line}  {map_file}")
 
 
-def main():
+def main(words: list[str] | None = None) -> int:
+    """Run the script; its exit status."""
     parser = argparse.ArgumentParser(description="Score photos with an exported model: a map and a picture for each.")
-    parser.add_argument("model", type=Path, help="model.onnx")
+    parser.add_argument("model", type=Path, help="the export")
     parser.add_argument("photos", type=Path, nargs="+", metavar="photo")
     parser.add_argument("--out", type=Path, default=Path("maps"), help="folder for the results (default: maps)")
     parser.add_argument("--library", type=Path, help=f"{LIBRARY} (default: beside the model, or of rwpm_fast)")
     parser.add_argument("--threads", type=int, default=0, help="0, the default: one for each core")
-    options = parser.parse_args()
-
-    session = load(options.model, options.library or find_library(options.model), options.threads)
-    facts = session.get_modelmeta().custom_metadata_map
-    print(f"onnxruntime {onnxruntime.__version__}, numpy {np.__version__}")
-    for name in sorted(facts):
-        print(f"{name} = {facts[name]}")
-    threshold = facts.get("rwpm.threshold")
-    options.out.mkdir(parents=True, exist_ok=True)
-    for path in options.photos:
-        photo = read_photo(path)
-        start = time.perf_counter()
-        score, _segmentation = session.run(["score", "segmentation"], {"photo": photo})
-        seconds = time.perf_counter() - start
-        np.save(options.out / f"{path.stem}.npy", score)
-        picture(photo, score).save(options.out / f"{path.stem}.png")
-        line = f"{path}: {seconds:.3f} s, scores {score.min():.4g} to {score.max():.4g}"
-        if threshold:
-            line += f", {(score >= float(threshold)).mean():.2%} of the pixels at or above {threshold}"
-        print(line)
+    options = parser.parse_args(words)
+    try:
+        score_photos(options)
+    except Refused as error:
+        print(f"{Path(__file__).stem}: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
