@@ -142,7 +142,7 @@ def test_wrong_files(exports, tmp_path):
         load_onnx(junk)
     model = onnx.load(exports["operator"])
     for key, value, text in (
-        ("rwpm.op_abi", "2", r"other\.onnx: expected the operator rwpm::walk of ABI 1, got a file for ABI 2"),
+        ("rwpm.op_abi", "2", r"other\.onnx: expected a file for operators of ABI 1, got one for ABI 2"),
         ("rwpm.format", "2", r"other\.onnx: expected metadata of format 1, got 2"),
     ):
         for entry in model.metadata_props:

@@ -120,16 +120,3 @@ def test_bad_options_are_told_before_any_work(words, message, tmp_path, capsys):
     assert main(["export", "compact", *words, "--out", str(tmp_path / "out")]) == 2
     assert message in capsys.readouterr().err
     assert not any(tmp_path.glob("out/*"))
-
-
-def test_metadata_of_another_kind_are_told():
-    strings = Metadata.of(Scorer(TinyNetwork())).to_strings()
-    with pytest.raises(ExportError, match="file: expected an export of rwpm-fast, got a file without its metadata"):
-        Metadata.from_strings({}, "file")
-    with pytest.raises(ExportError, match="file: expected metadata of format 1, got 2; it was made by rwpm-fast"):
-        Metadata.from_strings({**strings, "rwpm.format": "2"}, "file")
-    with pytest.raises(ExportError, match="file: its metadata is broken"):
-        Metadata.from_strings({**strings, "rwpm.walk": "{"}, "file")
-    other = Metadata.from_strings({**strings, "rwpm.op_abi": "7"}, "file")
-    with pytest.raises(ExportError, match="file: expected the operator rwpm::walk of ABI 1, got a file for ABI 7"):
-        other.check_operator("file")
