@@ -94,12 +94,13 @@ def scorer_settings(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def add_network_options(parser: argparse.ArgumentParser, *, positional: bool = False) -> None:
+def add_network_options(parser: argparse.ArgumentParser, *, positional: bool = False, device: bool = True) -> None:
     """Add the network, its weights and device, and the number of threads.
 
     Args:
         parser: to add them to.
         positional: the network is an argument of its own, not the option ``--network``.
+        device: add ``--device`` too; not for what runs on the CPU alone.
     """
     group = parser.add_argument_group("network")
     if positional:
@@ -116,7 +117,8 @@ def add_network_options(parser: argparse.ArgumentParser, *, positional: bool = F
         metavar="KEY",
         help="place of the weights in their file, such as ema or checkpoint/model, where several fit",
     )
-    group.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
+    if device:
+        group.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
     add_threads_option(group)
 
 

@@ -16,7 +16,7 @@ from ..io.extras import import_extra, require_extras
 from ..io.files import atomic_write
 from ..ops import registration as registration  # registers the operator
 from ..ops import score_map as score_map  # registers another
-from .errors import ExportError
+from .errors import ExportError, reason_of
 from .onnx_operator import register_schema, translation
 from .photos import check_photo
 from .tracing import quiet, trace
@@ -54,11 +54,11 @@ def export_onnx(
             left out. It takes several times as long as the operator without a tolerance.
 
     Raises:
-        ImportError: onnx or onnxscript is not installed.
+        ImportError: onnx, onnx-ir or onnxscript is not installed.
         TypeError: the photo is no uint8 tensor.
         ValueError: the photo has another shape.
-        ExportError: the module cannot be traced for photos of any size, or walks in float64, or the file would be
-            larger than 2 GiB, which is the limit of the format.
+        ExportError: the module cannot be traced for photos of any size, or uses an operator that ONNX lacks, or walks
+            in float64, or the file would be larger than 2 GiB, which is the limit of the format.
         OSError: the file cannot be written.
 
     Example:
@@ -66,7 +66,7 @@ def export_onnx(
         >>> export_onnx(Pipeline(scorer), torch.from_numpy(read_image("street.jpg")), "compact.onnx",
         ...     metadata=Metadata.of(scorer).to_strings())
     """
-    require_extras(_PURPOSE, "onnx", "onnxscript")
+    require_extras(_PURPOSE, "onnx", "onnx_ir", "onnxscript")
     check_photo(as_array("example_photo", example_photo))
     if not Path(path).parent.is_dir():
         raise FileNotFoundError(f"path: expected a file in a folder that exists, got {path}")
@@ -91,16 +91,22 @@ def translate(module: nn.Module, example_photo: Tensor) -> Any:
         if node.target is torch.ops.rwpm.score_map.default:
             raise ExportError("module: expected a score in operators of torch, got rwpm::score_map; use one_pass=False")
     register_schema()
+    table: dict[Any, Any] = {torch.ops.rwpm.walk.default: translation(OPSET)}
     with quiet(), torch.no_grad():  # else parameters ask for gradients that the walk has not
-        exported = torch.onnx.export(
-            program,
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=["photo"],
-            output_names=["score", "segmentation"],
-            custom_translation_table={torch.ops.rwpm.walk.default: translation(OPSET)},
-            verbose=False,
-        )
+        try:
+            exported = torch.onnx.export(
+                program,
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=["photo"],
+                output_names=["score", "segmentation"],
+                custom_translation_table=table,
+                verbose=False,
+            )
+        except Exception as error:  # of many kinds, and many lines
+            raise ExportError(
+                f"module: torch {torch.__version__} does not translate it to ONNX: {reason_of(error)}"
+            ) from error
     assert exported is not None
     return exported.model
 

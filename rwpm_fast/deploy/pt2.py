@@ -1,7 +1,7 @@
 """Exports for torch's AOTInductor: a ``.pt2`` package of compiled code that runs in Python and in C++.
 
-The operator of the walk is not inside, by design of torch: whoever loads a package loads ``librwpm_ops.so`` first. A
-package checks nothing of what it is given, and so the runner here does.
+The operators ``rwpm::walk`` and ``rwpm::score_map`` are not inside, by design of torch: whoever loads a package loads
+``librwpm_ops.so`` first. A package checks nothing of what it is given, and so the runner here does.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import platform
+import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,9 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..native import way_to_build
 from ..ops import library
-from .errors import ExportError
+from .errors import ExportError, reason_of
 from .metadata import Metadata
 from .photos import check_photo
 from .tracing import quiet, trace
@@ -47,6 +47,16 @@ def check_cpu(cpu: str, name: str) -> None:
         raise ValueError(f"{name}: expected {' or '.join(choices)}, got {cpu!r}")
 
 
+def check_compiler() -> None:
+    """Raise ExportError unless the C++ compiler is there that torch compiles packages with."""
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        raise ExportError(
+            f"{compiler}: no such C++ compiler, which packages are compiled with; install g++, or name one by the "
+            "variable CXX"
+        )
+
+
 def export_pt2(
     module: nn.Module,
     example_photo: Tensor,
@@ -66,13 +76,15 @@ def export_pt2(
         cpu: instruction set, a key of :data:`CPUS`; None for :func:`default_cpu`.
 
     Raises:
-        ExportError: the name of the file, or see :func:`rwpm_fast.deploy.tracing.trace`.
+        ExportError: the name of the file, no C++ compiler, one that fails, or see
+            :func:`rwpm_fast.deploy.tracing.trace`.
         ValueError: an unknown instruction set.
     """
     cpu = cpu or default_cpu()
     check_cpu(cpu, "cpu")
     if not str(path).endswith(".pt2"):
         raise ExportError(f"{path}: expected a name that ends in .pt2")
+    check_compiler()
     configs: dict[str, Any] = {
         "aot_inductor.metadata": dict(metadata),
         # Weights are packed for the convolutions once, when the package is made.
@@ -84,7 +96,10 @@ def export_pt2(
         configs |= {"cpp.march": cpu, "cpp.simdlen": CPUS[cpu][0]}
     program = trace(module, example_photo)
     with quiet(), torch.no_grad():
-        torch._inductor.aoti_compile_and_package(program, package_path=os.fspath(path), inductor_configs=configs)
+        try:
+            torch._inductor.aoti_compile_and_package(program, package_path=os.fspath(path), inductor_configs=configs)
+        except Exception as error:  # of many kinds, and many lines
+            raise ExportError(f"module: torch {torch.__version__} does not compile it: {reason_of(error)}") from error
 
 
 class Pt2Runner:
@@ -124,8 +139,8 @@ def load_pt2(path: str | os.PathLike[str]) -> Pt2Runner:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ExportError: it is no package of ours, it was made for another torch, operator or processor, or the operator
-            library cannot be loaded.
+        ExportError: it is no package of ours, it was made for another torch, processor or operators, or the library of
+            the operators cannot be loaded.
     """
     path = Path(path)
     metadata = Metadata.from_strings(read_strings(path), str(path))
@@ -136,14 +151,12 @@ def load_pt2(path: str | os.PathLike[str]) -> Pt2Runner:
             f"{torch.backends.cpu.get_cpu_capability()}); export it for this processor"
         )
     metadata.check_operator(str(path))
-    if metadata.walk is not None and (reason := library.unsupported_reason()) is not None:
-        way = way_to_build(library.LIBRARY.name, "needs torch")
-        raise ExportError(f"{path}: calls rwpm::walk of {library.LIBRARY.name}, which does not load: {reason}; {way}")
+    check_library(path)
     try:
         with _without_isa_warning(), quiet():
             package = torch._inductor.aoti_load_package(str(path))
-    except RuntimeError as error:
-        raise ExportError(f"{path}: torch cannot load it: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # of many kinds, and many lines
+        raise ExportError(f"{path}: torch {torch.__version__} cannot load it: {reason_of(error)}") from error
     return Pt2Runner(path, metadata, package)
 
 
@@ -154,14 +167,21 @@ def read_strings(path: Path) -> dict[str, str]:
         FileNotFoundError: there is no such file.
         ExportError: it is no package.
     """
+    kind = f"{path}: expected a package of AOTInductor, got another kind of file"
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if name.endswith(".wrapper_metadata.json")]
-            if len(names) != 1:
-                raise ExportError(f"{path}: expected a package of AOTInductor, got another kind of file")
-            return json.loads(archive.read(names[0]))
-    except (zipfile.BadZipFile, json.JSONDecodeError) as error:
-        raise ExportError(f"{path}: expected a package of AOTInductor, got another kind of file ({error})") from error
+            text = archive.read(names[0]) if len(names) == 1 else None
+    except FileNotFoundError:
+        raise
+    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError) as error:  # RuntimeError: it is encrypted
+        raise ExportError(f"{kind} ({getattr(error, 'strerror', None) or error})") from error
+    if text is None:
+        raise ExportError(kind)
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ExportError(f"{path}: its metadata is broken ({error}); export again") from error
 
 
 def check_torch(metadata: Metadata, path: Path) -> None:
@@ -170,12 +190,22 @@ def check_torch(metadata: Metadata, path: Path) -> None:
     Raises:
         ExportError: it was made by another.
     """
-    made, here = (version.split("+")[0].rsplit(".", 1)[0] for version in (metadata.torch, torch.__version__))
+    made, here = (version.split(".")[:2] for version in (metadata.torch, torch.__version__))
     if made != here:
         raise ExportError(
             f"{path}: made by torch {metadata.torch}, and this is torch {torch.__version__}; export it again with this "
-            f"torch, or run it with torch {made}"
+            f"torch, or run it with torch {'.'.join(made)}"
         )
+
+
+def check_library(path: Path) -> None:
+    """Check that the operators are there which every package calls: ``rwpm::score_map``, also without a walk.
+
+    Raises:
+        ExportError: their library does not load.
+    """
+    if (reason := library.unsupported_reason()) is not None:
+        raise ExportError(f"{path}: calls operators of {library.LIBRARY.name}, which does not load: {reason}")
 
 
 @contextmanager

@@ -6,9 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from ..networks import MaskLogits, Network
 from ..scoring.scorer import Scorer
-from .errors import ExportError
+from .errors import ExportError, reason_of
 from .runners import Runner
 
 MAX_DIFFERING_CLASSES = 1e-3  # share of pixels: where two classes are as good as equal, rounding decides
@@ -27,6 +30,33 @@ class Comparison:
     size: tuple[int, int]
     error: float
     differing_classes: float
+
+
+def check_logits(network: Network, photo: np.ndarray) -> None:
+    """Check what a network gives, which a trace would not tell in words of this package.
+
+    Args:
+        network: in evaluation mode, on the CPU.
+        photo: [H, W, 3] uint8.
+
+    Raises:
+        ExportError: it fails, or gives no logits [1, K, h, w] of its K classes, or no ``MaskLogits`` of a mask head.
+    """
+    expected = f"module: expected logits [1, {len(network.classes)}, h, w] of {network.name}"
+    try:
+        with torch.no_grad():
+            given: object = network(network.preprocess(torch.tensor(photo).permute(2, 0, 1)[None]))
+    except Exception as error:  # of any kind: it is a user's network
+        size = f"{photo.shape[1]}x{photo.shape[0]}"
+        raise ExportError(f"module: {network.name} fails on a photo of {size}: {reason_of(error)}") from error
+    if network.mask_head:
+        if not isinstance(given, MaskLogits):
+            raise ExportError(f"module: expected MaskLogits of {network.name}, got {type(given).__name__}")
+        return
+    if not isinstance(given, Tensor):
+        raise ExportError(f"{expected}, got {type(given).__name__}")
+    if given.dim() != 4 or given.shape[1] != len(network.classes) or not given.is_floating_point():
+        raise ExportError(f"{expected}, got {list(given.shape)} {str(given.dtype).removeprefix('torch.')}")
 
 
 def compare(runner: Runner, scorer: Scorer, photo: np.ndarray) -> Comparison:
