@@ -200,15 +200,23 @@ def scoring(photo):
     return score_map(photo.permute(2, 0, 1), photo.shape[:2], photo.shape[:2])[0][None]
 
 
+def untranslatable(photo):
+    return torch.special.bessel_j0(photo.permute(2, 0, 1))
+
+
 @pytest.mark.parametrize(
     ("compute", "text"),
     [
+        (
+            untranslatable,
+            r"^module: torch \S+ does not translate it to ONNX: No ONNX function found for .*bessel_j0.*$",
+        ),
         (branching, "module: expected one graph for photos of all sizes, but traced it is wrong for .*600"),
         (deciding, r"module: torch [\d.+a-z]+ does not trace it: Could not guard on data-dependent"),
         (walking, "module: expected a walk in float32 or less, got float64; use module.float"),
         (scoring, "module: expected a score in operators of torch, got rwpm::score_map; use one_pass=False"),
     ],
-    ids=["branch on the size", "branch on values", "float64", "one pass"],
+    ids=["no operator of ONNX", "branch on the size", "branch on values", "float64", "one pass"],
 )
 def test_modules_that_are_no_graph(tmp_path, compute, text):
     with pytest.raises(ExportError, match=text):
