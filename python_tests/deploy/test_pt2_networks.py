@@ -1,5 +1,7 @@
 """Exports of whole networks equal eager torch, at sizes on both sides of every branch on the size."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -58,7 +60,7 @@ class Pyramid(nn.Module):
         sizes = (3, 8, 16, 32)
         self.stages = nn.ModuleList(
             nn.Sequential(nn.Conv2d(a, b, 3, stride=4 if a == 3 else 2, padding=1), nn.BatchNorm2d(b), nn.ReLU())
-            for a, b in zip(sizes, sizes[1:], strict=False)
+            for a, b in pairwise(sizes)
         )
         self.linear = nn.ModuleList(nn.Conv2d(channels, 16, 1) for channels in sizes[1:])
         self.fuse = nn.Sequential(nn.Conv2d(48, 24, 1), nn.ReLU())
