@@ -289,7 +289,8 @@ def test_what_stands_beside_an_export(score, package, photos, tmp_path):
     script = [sys.executable, TEMPLATES / "run_pt2.py", package, photo, "--out", tmp_path / "script"]
     subprocess.run([*script, "--library", library.LIBRARY], check=True, capture_output=True, cwd=tmp_path)
     np.testing.assert_array_equal(np.load(tmp_path / "script" / "map.npy"), wanted)
-    pictures = [np.array(Image.open(tmp_path / folder / "map.png")).astype(int) for folder in ("maps", "script")]
+    files = (tmp_path / "maps" / "map.png", tmp_path / "script" / "map_overlay.png")
+    pictures = [np.array(Image.open(file)).astype(int) for file in files]
     assert abs(pictures[0] - pictures[1]).max() <= 1  # one rule of colors, with other roundings
 
 
