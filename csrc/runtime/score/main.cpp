@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "../npy.h"
+#include "../npy/npy.h"
 #include "latency.h"
 #include "options.h"
 #include "overlay.h"

@@ -24,6 +24,7 @@ if(NOT exported STREQUAL declared)
   message(FATAL_ERROR "librwpm.so exports ${exported}; rwpm.h declares ${declared}")
 endif()
 
+# Outside the package the program finds npy.h alone, so that rwpm.h is the installed one.
 run(${CMAKE_COMMAND} -S ${source}/walk_embeddings -B ${work}/program -G ${generator} -DCMAKE_C_COMPILER=${c_compiler}
     -DCMAKE_PREFIX_PATH=${work}/prefix "-DCMAKE_C_FLAGS=-Wall -Wextra -pedantic -Werror")
 run(${CMAKE_COMMAND} --build ${work}/program)
