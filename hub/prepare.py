@@ -19,8 +19,15 @@ HUB = Path(__file__).resolve().parent
 ROOT = HUB.parent
 CSRC = ROOT / "csrc"
 MODULE = "rwpm_walk"
-KERNELS = ("exact_kernel", "sparse_kernel")
+BINDINGS = ("torch_walk", "torch_workspace")  # what walk calls, of csrc/bindings/
 PORTABLE = "baseline"
+
+
+def kernels() -> list[str]:
+    """Names of the sources in csrc/cpu/ that are compiled for every instruction set, as CMakeLists.txt has them."""
+    sources = re.search(r"add_library\(rwpm_\$\{name\} OBJECT([^)]*)\)", (ROOT / "CMakeLists.txt").read_text())
+    assert sources is not None
+    return re.findall(r"csrc/cpu/(\w+)\.cpp", sources[1])
 
 
 def isa_flags() -> dict[str, list[str]]:
@@ -64,14 +71,14 @@ def make_project(out: Path) -> None:
     shutil.copy(ROOT / "LICENSE", out)
     config = (HUB / "build.toml").read_text()
     parts = {
-        "bindings": [CSRC / "bindings" / "torch_walk.cpp"],
+        "bindings": [CSRC / "bindings" / f"{name}.cpp" for name in BINDINGS],
         "kernels": list((CSRC / "cpu").glob("*.cpp")),
     }
     for part, sources in parts.items():
         listed = []
         for file in with_headers(sources):
             texts = {file.relative_to(ROOT): file.read_text()}
-            if file.stem in KERNELS:
+            if file.suffix == ".cpp" and file.stem in kernels():
                 texts = {
                     (file.with_stem(f"{file.stem}_{isa}")).relative_to(ROOT): kernel_source(file.stem, isa, flags)
                     for isa, flags in isa_flags().items()

@@ -43,16 +43,19 @@ def test_the_project_is_whole(project):
     listed = {*build["torch"]["src"], *build["kernel"]["walk"]["src"]}
     assert listed == {str(file.relative_to(project)) for file in project.rglob("*") if file.suffix in (".cpp", ".h")}
     assert (project / "torch-ext" / build["general"]["name"].replace("-", "_") / "__init__.py").exists()
-    # What CMake compiles for the kernels, each kernel once for every instruction set.
     cmake = (ROOT / "CMakeLists.txt").read_text()
     assert all(flag in cmake for flag in build["kernel"]["walk"]["cxx-flags"])
-    kernels = {f"csrc/cpu/{kernel}.cpp" for kernel in prepare.KERNELS}
-    compiled = {f"csrc/cpu/{kernel}_{isa}.cpp" for kernel in prepare.KERNELS for isa in prepare.isa_flags()}
-    compiled |= set(re.findall(r"csrc/cpu/\w+\.cpp", cmake)) - kernels
-    assert {name for name in listed if name.endswith(".cpp")} == compiled | {
-        "csrc/bindings/torch_walk.cpp",
-        "torch-ext/torch_binding.cpp",
-    }
+    # Each kernel once for every instruction set: those are the sources that take its name.
+    kernels = {file.stem for file in (ROOT / "csrc/cpu").glob("*.cpp") if "::RWPM_ISA_NAMESPACE" in file.read_text()}
+    assert kernels == set(prepare.kernels()) and len(kernels) >= 3
+    compiled = {f"csrc/cpu/{kernel}_{isa}.cpp" for kernel in kernels for isa in prepare.isa_flags()}
+    compiled |= set(re.findall(r"csrc/cpu/\w+\.cpp", cmake)) - {f"csrc/cpu/{kernel}.cpp" for kernel in kernels}
+    bindings = {name for name in listed if name.startswith("csrc/bindings/") and name.endswith(".cpp")}
+    assert {name for name in listed if name.endswith(".cpp")} == compiled | bindings | {"torch-ext/torch_binding.cpp"}
+    # What a header declares is defined: the source of its name is there.
+    sources = {file.stem: str(file.relative_to(ROOT)) for file in (ROOT / "csrc").glob("[bc]*/*.cpp")}
+    headers = {Path(name).stem for name in listed if name.endswith(".h")}
+    assert {sources[name] for name in headers & set(sources)} <= listed and "torch_workspace" in headers
     for file in listed - {"torch-ext/torch_binding.cpp"}:
         included = re.findall(r'^#include "(.+)"', (project / file).read_text(), re.M)
         assert all((project / "csrc" / name).exists() for name in included)
@@ -84,7 +87,7 @@ def test_the_kernel_has_the_settings_of_the_package(monkeypatch):
     walk = imported("stub", HUB / "torch-ext/rwpm_walk/__init__.py", submodule_search_locations=[]).walk
     ours = inspect.signature(rwpm_fast.walk).parameters
     theirs = inspect.signature(walk).parameters
-    assert list(theirs) == [name for name in ours if name not in ("backend", "return_info")]
+    assert list(theirs) == [name for name in ours if name not in ("backend", "out", "return_info")]
     assert all(theirs[name].default == ours[name].default for name in theirs)
     e, v = manifold(50, 8), manifold(50, 3, seed=1)
     assert walk(e, v, steps=3).equal(rwpm_fast.walk(e, v, steps=3))
@@ -131,6 +134,6 @@ def test_gradient_and_compiler(kernel):
 @pytest.mark.slow
 @pytest.mark.parametrize("isa", prepare.isa_flags())
 def test_kernels_compile_with_their_pragma(project, tmp_path, isa):
-    for name in prepare.KERNELS:
+    for name in prepare.kernels():
         command = ["g++", "-std=c++17", "-O1", "-c", "-Icsrc", f"csrc/cpu/{name}_{isa}.cpp", "-o", tmp_path / "out.o"]
         subprocess.run(command, cwd=project, check=True, capture_output=True)
