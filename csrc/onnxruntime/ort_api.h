@@ -52,7 +52,7 @@ struct OrtApi {
   Unused unused_66[19];
   OrtStatus* (*KernelInfoGetAttribute_float)(const OrtKernelInfo* info, const char* name, float* out);
   OrtStatus* (*KernelInfoGetAttribute_int64)(const OrtKernelInfo* info, const char* name, int64_t* out);
-  Unused unused_87[1];
+  OrtStatus* (*KernelInfoGetAttribute_string)(const OrtKernelInfo* info, const char* name, char* out, size_t* size);
   OrtStatus* (*KernelContext_GetInputCount)(const OrtKernelContext* context, size_t* out);
   Unused unused_89[1];
   OrtStatus* (*KernelContext_GetInput)(const OrtKernelContext* context, size_t index, const OrtValue** out);
@@ -62,7 +62,12 @@ struct OrtApi {
   void (*ReleaseStatus)(OrtStatus* status);
   Unused unused_94[5];
   void (*ReleaseTensorTypeAndShapeInfo)(OrtTensorTypeAndShapeInfo* info);
-  Unused unused_100[174];  // the last one of API 16 is number 265
+  Unused unused_100[62];
+  OrtStatus* (*KernelInfoGetAttributeArray_float)(const OrtKernelInfo* info, const char* name, float* out,
+                                                  size_t* size);
+  OrtStatus* (*KernelInfoGetAttributeArray_int64)(const OrtKernelInfo* info, const char* name, int64_t* out,
+                                                  size_t* size);
+  Unused unused_164[110];  // the last one of API 16 is number 265
   // Since API 17. Calls body(data, i) for i in [0, count) in the threads of the session; 0 batches: one for each i.
   OrtStatus* (*KernelContext_ParallelFor)(const OrtKernelContext* context, void (*body)(void* data, size_t i),
                                           size_t count, size_t batches, void* data);
@@ -76,6 +81,7 @@ static_assert(offsetof(OrtApi, KernelInfoGetAttribute_float) == 85 * sizeof(void
 static_assert(offsetof(OrtApi, KernelContext_GetInput) == 90 * sizeof(void*));
 static_assert(offsetof(OrtApi, ReleaseStatus) == 93 * sizeof(void*));
 static_assert(offsetof(OrtApi, ReleaseTensorTypeAndShapeInfo) == 99 * sizeof(void*));
+static_assert(offsetof(OrtApi, KernelInfoGetAttributeArray_float) == 162 * sizeof(void*));
 static_assert(offsetof(OrtApi, KernelContext_ParallelFor) == 274 * sizeof(void*));
 
 // Never changes.

@@ -66,16 +66,25 @@ double widen(float x) {
   return wide;
 }
 
+// Whether a call to the runtime succeeds.
+bool succeeds(const OrtApi& api, OrtStatus* status) {
+  if (status) api.ReleaseStatus(status);
+  return !status;
+}
+
 // An attribute, which may be a whole number too, or the default of one that is left out.
 double number(const OrtApi& api, const OrtKernelInfo* info, const char* name, double otherwise) {
   float value;
-  OrtStatus* status = api.KernelInfoGetAttribute_float(info, name, &value);
-  if (!status) return widen(value);
-  api.ReleaseStatus(status);
   int64_t whole;
-  status = api.KernelInfoGetAttribute_int64(info, name, &whole);
-  if (!status) return double(whole);
-  api.ReleaseStatus(status);
+  size_t size = 0;
+  if (succeeds(api, api.KernelInfoGetAttribute_float(info, name, &value))) return widen(value);
+  if (succeeds(api, api.KernelInfoGetAttribute_int64(info, name, &whole))) return double(whole);
+  // The runtime has one error for an attribute that is left out and one of another type.
+  arguments::check(!succeeds(api, api.KernelInfoGetAttribute_string(info, name, nullptr, &size)), name,
+                   ": expected a number, got a string");
+  arguments::check(!succeeds(api, api.KernelInfoGetAttributeArray_float(info, name, nullptr, &size)) &&
+                       !succeeds(api, api.KernelInfoGetAttributeArray_int64(info, name, nullptr, &size)),
+                   name, ": expected a number, got a list");
   return otherwise;
 }
 
@@ -83,7 +92,9 @@ Settings read_settings(const OrtApi& api, const OrtKernelInfo* info) {
   Settings s;
   s.alpha = number(api, info, "alpha", s.alpha);
   const double steps = number(api, info, "steps", double(s.steps));
-  arguments::check(steps == std::trunc(steps), "steps: expected a whole number, got ", arguments::text(steps));
+  constexpr double too_many = double(int64_t(1) << 62);  // below, int64_t(steps) is defined
+  arguments::check(steps == std::trunc(steps) && std::abs(steps) < too_many, "steps: expected a whole number, got ",
+                   arguments::text(steps));
   s.steps = int64_t(steps);
   s.temperature = number(api, info, "temperature", s.temperature);
   s.tolerance = number(api, info, "tolerance", s.tolerance);
@@ -302,8 +313,8 @@ extern "C" __attribute__((visibility("default"))) OrtStatus* RegisterCustomOps(O
     return base->GetApi(1)->CreateStatus(ORT_FAIL, message.c_str());
   }
   return guarded(*api, [&] {
-    // Never deleted: no runtime tells when the last session ends that uses it.
-    auto* const ops = new Registration(api_of(release) >= api_with_threads);
+    // One for all sessions, and never deleted: no runtime tells when the last session ends that uses it.
+    static Registration* const ops = new Registration(api_of(release) >= api_with_threads);
     OrtCustomOpDomain* domain;
     succeed(*api, api->CreateCustomOpDomain("rwpm", &domain));
     succeed(*api, api->CustomOpDomain_Add(domain, &ops->of_float));
