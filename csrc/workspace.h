@@ -17,8 +17,8 @@ namespace rwpm {
 // 8 GiB of addresses, which costs no memory: the system provides a page when it is first written to. A later frame that
 // keeps more pairs than all before writes to more pages, but allocates nothing. Rights to the pages are asked for in
 // large steps, of a quarter of what is in use and at least 16 MiB, so that later frames seldom ask. Only walks that
-// need more than the 8 GiB reserve again. Where a process may not have so many addresses (RLIMIT_AS), reservations are
-// smaller, and a later frame may need another.
+// need more than the 8 GiB reserve again. Where the addresses of the process are limited (RLIMIT_AS), it reserves in
+// such steps too, and a later frame may need another.
 class Workspace final : public std::pmr::memory_resource {
  public:
   Workspace() = default;
@@ -52,6 +52,7 @@ class Workspace final : public std::pmr::memory_resource {
 
   Header* find(size_t size);  // a block from the lists, or nullptr
   Header* extend(size_t size);
+  size_t usual_reservation() const;
   void reserve(size_t size);
   void insert(Header* block);
   void remove(Header* block);

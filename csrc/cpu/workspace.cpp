@@ -1,6 +1,7 @@
 #include "workspace.h"
 
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -117,8 +118,14 @@ Workspace::Header* Workspace::find(size_t size) {
   return nullptr;
 }
 
-// A new block behind the last one, or the last one, made larger if it is free.
+// The last block if it is free and large enough, which find() may pass over; else a new block behind the last one, or
+// the last one, made larger if it is free.
 Workspace::Header* Workspace::extend(size_t size) {
+  if (!regions_.empty())
+    if (Header* const last = regions_.back().end->before; last && last->free && last->size >= size) {
+      remove(last);
+      return last;
+    }
   if (regions_.empty() ||
       reinterpret_cast<char*>(regions_.back().end) + size + unit > regions_.back().begin + regions_.back().size)
     reserve(size);
@@ -141,11 +148,22 @@ Workspace::Header* Workspace::extend(size_t size) {
   return block;
 }
 
+// Addresses beyond what is asked for: as many as any walk is likely to need, or little more than is held where the
+// process may not have so many, since the rest of it needs some too.
+size_t Workspace::usual_reservation() const {
+  rlimit limit;
+  if (getrlimit(RLIMIT_AS, &limit) || limit.rlim_cur == RLIM_INFINITY) return reservation;
+  size_t held = 0;
+  for (const Region& region : regions_) held += region.size;
+  return std::max(min_step, round_up(held / 4, huge_page));
+}
+
 // Addresses without rights, so that they count for nothing even where the system promises no more than it has.
 void Workspace::reserve(size_t size) {
   regions_.reserve(regions_.size() + 1);  // so that nothing throws once the addresses are there
   const size_t needed = round_up(size + 2 * unit, huge_page);
-  for (size_t bytes = std::max(reservation, needed);; bytes = std::max(round_up(bytes / 2, huge_page), needed)) {
+  for (size_t bytes = std::max(usual_reservation(), needed);;
+       bytes = std::max(round_up(bytes / 2, huge_page), needed)) {
     void* const begin = mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (begin == MAP_FAILED && bytes == needed) throw std::bad_alloc();
     if (begin == MAP_FAILED) continue;

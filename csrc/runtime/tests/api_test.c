@@ -3,6 +3,8 @@
 #define _POSIX_C_SOURCE 200809L
 #include <pthread.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "frames.h"
 
@@ -194,6 +196,16 @@ static void test_arguments(void) {
                   "out: expected memory of its own, got some of an input's");
   EXPECT_ARGUMENT(rwpm_walk(context, &e, &v, NULL, NULL, f.embeddings, NULL),
                   "out: expected memory of its own, got some of an input's");
+  const rwpm_matrix far_rows = {f.embeddings, PIXELS, CHANNELS, INT64_MAX / 1000, 1},
+                    far_columns = {f.embeddings, PIXELS, CHANNELS, 1, INT64_MIN},
+                    too_many = {f.embeddings, INT64_C(1) << 40, INT64_C(1) << 40, 0, 0};
+  EXPECT_ARGUMENT(rwpm_walk(context, &far_rows, &v, NULL, NULL, out, NULL),
+                  "embeddings: expected elements at addresses of 64 bits, got [1200, 24] with strides "
+                  "[9223372036854775, 1]");
+  EXPECT_ARGUMENT(rwpm_walk(context, &far_columns, &v, NULL, NULL, out, NULL),
+                  "embeddings: expected elements at addresses of 64 bits, got");
+  EXPECT_ARGUMENT(rwpm_walk(context, &too_many, &v, NULL, NULL, out, NULL),
+                  "embeddings: expected elements at addresses of 64 bits, got");
   rwpm_stats stats = {0, RWPM_PATH_NONE, 0, 0, 0, 0, 0, 0, 0};
   EXPECT_ARGUMENT(rwpm_walk(context, &e, &v, NULL, NULL, out, &stats), "stats: expected the size 72, got 0");
   EXPECT_ARGUMENT(rwpm_transition_create(NULL), "transition: expected memory for a pointer, got NULL");
@@ -254,6 +266,28 @@ static void test_two_callers(void) {
   rwpm_context_destroy(caller.context);
 }
 
+/* The threads of a context are not in a fork: a call there would wait for them forever. */
+static void test_fork(void) {
+  const rwpm_matrix e = rwpm_pixels(f.embeddings, PIXELS, CHANNELS), v = rwpm_pixels(f.values, PIXELS, VALUES);
+  rwpm_context* const context = context_of(3);
+  fflush(stdout);
+  const pid_t child = fork();
+  if (child == 0) {
+    EXPECT_ARGUMENT(rwpm_walk(context, &e, &v, NULL, NULL, out, NULL),
+                    "context: made before a fork; create one in the new process");
+    rwpm_context_destroy(context);
+    rwpm_context* const own = context_of(2);
+    expect(rwpm_walk(own, &e, &v, NULL, NULL, out, NULL) == RWPM_OK, "a context of the new process");
+    rwpm_context_destroy(own);
+    fflush(stdout);
+    _exit(failures ? 1 : 0);
+  }
+  int status = 1;
+  expect(waitpid(child, &status, 0) == child && status == 0, "the forked process");
+  expect(rwpm_walk(context, &e, &v, NULL, NULL, out, NULL) == RWPM_OK, "a context after a fork, where it was made");
+  rwpm_context_destroy(context);
+}
+
 /* Where a process may have few addresses. Sanitizers need many. */
 static void test_few_addresses(void) {
   const rwpm_matrix e = rwpm_pixels(f.embeddings, PIXELS, CHANNELS), v = rwpm_pixels(f.values, PIXELS, VALUES);
@@ -278,6 +312,7 @@ int main(void) {
   test_broken_pixels();
   test_arguments();
   test_two_callers();
+  test_fork();
   if (!SANITIZED) test_few_addresses();
   printf(failures ? "%d failures\n" : "all passed\n", failures);
   return failures ? 1 : 0;
