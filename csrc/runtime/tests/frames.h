@@ -10,7 +10,18 @@
 
 #include "rwpm.h"
 
-enum { HEIGHT = 30, WIDTH = 40, PIXELS = HEIGHT * WIDTH, CHANNELS = 24, VALUES = 3, DIRECTIONS = 40 };
+#ifndef FRAME_HEIGHT
+#define FRAME_HEIGHT 30
+#define FRAME_WIDTH 40
+#endif
+enum {
+  HEIGHT = FRAME_HEIGHT,
+  WIDTH = FRAME_WIDTH,
+  PIXELS = HEIGHT * WIDTH,
+  CHANNELS = 24,
+  VALUES = 3,
+  DIRECTIONS = 40
+};
 
 static int failures = 0;
 
@@ -37,7 +48,7 @@ static inline void fill_frame(uint64_t seed, float noise, frame* f) {
   uint64_t state = seed * 977 + 1;
   for (int k = 0; k < DIRECTIONS * CHANNELS; ++k) directions[k] = draw(&state);
   for (int i = 0; i < PIXELS; ++i) {
-    const int direction = (i / WIDTH / 5 * 8 + i % WIDTH / 5 + (int)seed) * 7 % DIRECTIONS;
+    const int direction = (i / WIDTH / 5 * (WIDTH / 5) + i % WIDTH / 5 + (int)seed) * 7 % DIRECTIONS;
     for (int d = 0; d < CHANNELS; ++d)
       f->embeddings[i * CHANNELS + d] = directions[direction * CHANNELS + d] + noise * draw(&state);
     for (int c = 0; c < VALUES; ++c) f->values[i * VALUES + c] = draw(&state);
