@@ -38,19 +38,28 @@ void write_npy(const std::string& path, const at::Tensor& map) {
   if (!file.flush()) throw std::runtime_error(path + ": cannot be written");
 }
 
+// Loads the operators, which are not inside the package, and tells whether its code may run here: that has to be known
+// before it is loaded.
+void check(const std::string& package, const char* library) {
+  auto metadata = torch::inductor::AOTIModelPackageLoader::load_metadata_from_package(package, "model");
+  const std::string torch = std::to_string(TORCH_VERSION_MAJOR) + "." + std::to_string(TORCH_VERSION_MINOR) + ".";
+  if (metadata["rwpm.torch"].find(torch) != 0)
+    throw std::runtime_error(package + ": exported with torch " + metadata["rwpm.torch"] + ", this is " TORCH_VERSION);
+  void* const operators = dlopen(library, RTLD_NOW | RTLD_GLOBAL);
+  if (!operators) throw std::runtime_error(dlerror());
+  auto* const abi = reinterpret_cast<int (*)()>(dlsym(operators, "rwpm_op_abi"));
+  if (!abi || std::to_string(abi()) != metadata["rwpm.op_abi"])
+    throw std::runtime_error(std::string(library) + ": expected operators of ABI " + metadata["rwpm.op_abi"]);
+}
+
 int main(int count, char** words) {
   if (count != 5) {
     std::cerr << "usage: example model.pt2 librwpm_ops.so photo.ppm score.npy\n";
     return 2;
   }
   try {
-    // The operator rwpm::walk is not inside the package, and has to be there before it is loaded.
-    if (!dlopen(words[2], RTLD_NOW | RTLD_GLOBAL)) throw std::runtime_error(dlerror());
+    check(words[1], words[2]);
     torch::inductor::AOTIModelPackageLoader model(words[1]);
-    const std::string exported = model.get_metadata()["rwpm.torch"];
-    if (exported.find(std::to_string(TORCH_VERSION_MAJOR) + "." + std::to_string(TORCH_VERSION_MINOR) + ".") != 0)
-      throw std::runtime_error("the model was exported with torch " + exported + ", this is " + TORCH_VERSION);
-
     const std::vector<at::Tensor> outputs = model.run({read_ppm(words[3])});  // score, and segmentation: uint8 [H, W]
     const at::Tensor score = outputs[0].contiguous();
     write_npy(words[4], score);
