@@ -25,7 +25,8 @@ extern "C" {
 
 #define RWPM_EXPORT __attribute__((visibility("default")))
 
-// Rises when the schema or the meaning of rwpm::walk changes; OP_ABI of rwpm_fast/ops/library.py.
+// Rises when the schema or the meaning of an operator that exports call changes, rwpm::walk or rwpm::score_map; OP_ABI
+// of rwpm_fast/ops/library.py.
 RWPM_EXPORT int rwpm_op_abi(void) { return 1; }
 
 // From the first call of open on, all walks of the process take their memory from one workspace, which keeps it; after

@@ -13,8 +13,8 @@ from .torch_version import OLDEST_STABLE_ABI, too_old
 
 LIBRARY = Path(__file__).parents[1] / "librwpm_ops.so"
 
-# Rises when the schema or the meaning of rwpm::walk changes: exported models, which call the operator and do not
-# contain it, carry the number. The library tells its own by rwpm_op_abi().
+# Rises when the schema or the meaning of an operator that exported models call changes, rwpm::walk or rwpm::score_map:
+# they do not contain it, and carry the number. The library tells its own by rwpm_op_abi().
 OP_ABI = 1
 
 _functions: CDLL | None = None  # of the library, once this module has loaded it

@@ -14,7 +14,7 @@ extern const char* const operator_library_source;
 /// A library that is loaded for the rest of the process.
 struct OperatorLibrary {
   std::string path;  // of the file, or its bare name where the system found it
-  int abi = 0;       // version of the operators' schemas and meaning: the library's rwpm_op_abi()
+  int abi = 0;       // of all operators that exports call, their schemas and meaning: the library's rwpm_op_abi()
 };
 
 /// Loads the operator library, which has to happen before a package is loaded. Loaded once more it is the same one.
