@@ -74,7 +74,8 @@ static int read_header(const char* path, const char* header, npy_array* array, c
   const char *descr = value_of(header, "'descr'"), *order = value_of(header, "'fortran_order'"),
              *shape = value_of(header, "'shape'");
   if (!descr || !order || !shape)
-    return fail(error, "%s: expected a header with descr, fortran_order and shape, got: %.200s", path, header);
+    return fail(error, "%s: expected a header with descr, fortran_order and shape, got: %.*s", path,
+                (int)strcspn(header, "\n"), header);
   int known = 0;
   for (int k = 0; k < TYPES; ++k) {
     const size_t length = strlen(types[k].descr);
@@ -85,12 +86,12 @@ static int read_header(const char* path, const char* header, npy_array* array, c
   }
   if (!known)
     return fail(error, "%s: expected dtype float32, uint8 or bool, got %.*s; convert it with astype", path,
-                (int)strcspn(descr, ",}"), descr);
+                (int)strcspn(descr, ",}\n"), descr);
   if (strncmp(order, "False", 5))
     return fail(error, "%s: expected an array in C order; save numpy.ascontiguousarray of it", path);
   if (!read_shape(shape, array))
     return fail(error, "%s: expected a shape of up to %d dimensions that fits into memory, got %.*s", path,
-                NPY_MAX_RANK, (int)strcspn(shape, "}"), shape);
+                NPY_MAX_RANK, (int)strcspn(shape, "}\n"), shape);
   return 0;
 }
 

@@ -32,13 +32,15 @@ class Tiff {
 
 int exif_orientation(const uint8_t* data, size_t size) {
   if (size < 8 || (std::memcmp(data, "II*\0", 4) && std::memcmp(data, "MM\0*", 4))) return 1;
+  constexpr uint32_t of_32_bits = 4;
   const Tiff tiff(data, size);
   const size_t directory = tiff.long_word(4);
   const uint32_t entries = tiff.word(directory);
   for (uint32_t k = 0; k < entries; ++k) {
     const size_t entry = directory + 2 + 12 * k;  // tag, type, count, value
     if (tiff.word(entry) != 0x0112) continue;
-    const uint32_t orientation = tiff.word(entry + 8);
+    // The standard has 16 bits for it, some writers take 32.
+    const uint32_t orientation = tiff.word(entry + 2) == of_32_bits ? tiff.long_word(entry + 8) : tiff.word(entry + 8);
     return orientation >= 1 && orientation <= 8 ? int(orientation) : 1;
   }
   return 1;

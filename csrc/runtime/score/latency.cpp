@@ -2,6 +2,7 @@
 
 #include <cstdarg>
 #include <cstdio>
+#include <fstream>
 #include <numeric>
 
 #include "percentile.h"
@@ -55,6 +56,15 @@ Latency latency(const std::vector<double>& milliseconds) {
   return result;
 }
 
+std::optional<int64_t> peak_bytes() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    long long kibibytes;
+    if (std::sscanf(line.c_str(), "VmHWM: %lld kB", &kibibytes) == 1) return kibibytes * 1024;
+  }
+  return std::nullopt;
+}
+
 std::string table(const Measured& measured) {
   std::string text = format("%-8s %6s %10s %10s %10s %10s\n", "ms", "calls", "first", "median", "p95", "p99");
   for (const Stage& stage : stages(measured)) {
@@ -70,6 +80,7 @@ std::string json(const Measured& measured) {
   std::string text = "{\n  \"package\": " + quoted(measured.package) + ",\n  \"network\": " + quoted(measured.network) +
                      ",\n  \"torch\": " + quoted(measured.torch);
   text += format(",\n  \"threads\": %d,\n  \"load_ms\": %.3f", measured.threads, measured.load_ms);
+  if (measured.peak_bytes) text += format(",\n  \"peak_bytes\": %lld", (long long)*measured.peak_bytes);
   for (const Stage& stage : stages(measured)) {
     const Latency of_stage = latency(stage.milliseconds);
     text += format(

@@ -1,7 +1,9 @@
-// Latencies of many calls, as a table and as JSON. Knows no torch.
+// What a run of the program takes: latencies of many calls and memory, as a table and as JSON. Knows no torch.
 #pragma once
 
 #include <chrono>
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,10 +32,14 @@ Latency latency(const std::vector<double>& milliseconds);
 struct Measured {
   std::string package, network, torch;
   int threads = 0;
-  double load_ms = 0;  // of the package and the operator library
+  double load_ms = 0;                 // of the package and the operator library
+  std::optional<int64_t> peak_bytes;  // of memory of the process, where the system tells
   // Milliseconds a photo, a run of the model, and a photo's results. All empty, or none.
   std::vector<double> decode, run, write;
 };
+
+/// Most memory that this process has held so far, in bytes (VmHWM of /proc/self/status); none where it is unknown.
+std::optional<int64_t> peak_bytes();
 
 /// Table for people: a row a stage, then the frames a second that the runs alone would give.
 std::string table(const Measured& measured);

@@ -81,6 +81,7 @@ int run(const Options& options) {
       ++failed;
     }
   }
+  measured.peak_bytes = peak_bytes();
   if (!measured.run.empty()) {
     std::fputs(table(measured).c_str(), stdout);
     if (!options.json.empty())

@@ -15,8 +15,9 @@ std::string minor_version(const std::string& version) {
   return dot == std::string::npos ? version : version.substr(0, version.find_first_not_of("0123456789", dot + 1));
 }
 
-// An instruction set that the processor lacks; "" if it has all of a level of the x86-64 ABI. Levels that are not
-// listed, and other processors, are not checked.
+// An instruction set that generated code uses and the processor lacks, "" for none. Of x86-64-v3 and v4 those are
+// checked by which processors differ: AVX2, FMA and BMI2, and the five parts of AVX-512; the older ones of a level come
+// with them. Other levels, and other processors, are not checked.
 std::string missing_instructions([[maybe_unused]] const std::string& level) {
 #if defined(__x86_64__)
   __builtin_cpu_init();

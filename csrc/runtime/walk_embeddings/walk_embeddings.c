@@ -125,6 +125,13 @@ static int ascending(const void* a, const void* b) {
   return (x > y) - (x < y);
 }
 
+/* Of sorted numbers [count], interpolated between the two that are nearest. */
+static double percentile(const double* sorted, int count, double percent) {
+  const double place = percent / 100 * (count - 1);
+  const int below = (int)place;
+  return below + 1 < count ? sorted[below] + (place - below) * (sorted[below + 1] - sorted[below]) : sorted[below];
+}
+
 /* Prints what was done, and the times of all walks, [count], which it sorts. The first one sets the memory up and so
  * stands apart. */
 static void print_times(const rwpm_stats* stats, size_t bytes, double* times, int count) {
@@ -136,7 +143,7 @@ static void print_times(const rwpm_stats* stats, size_t bytes, double* times, in
   const int n = count - 1;
   if (n > 0) {
     qsort(later, (size_t)n, sizeof(double), ascending);
-    printf(", then median %.2f ms, p95 %.2f ms of %d", later[(n - 1) / 2] * 1e3, later[(n * 95 + 99) / 100 - 1] * 1e3,
+    printf(", then median %.2f ms, p95 %.2f ms of %d", percentile(later, n, 50) * 1e3, percentile(later, n, 95) * 1e3,
            n);
   }
   printf("\n");

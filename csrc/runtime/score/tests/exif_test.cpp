@@ -1,6 +1,7 @@
 #include "../exif.h"
 
 #include <string>
+#include <utility>
 
 #include "tests.h"
 
@@ -39,6 +40,10 @@ Photo named(const std::string& names, int64_t height, int64_t width) {
 void test_exif() {
   for (const bool big_endian : {false, true})
     for (int k = 1; k <= 8; ++k) expect(orientation(exif_data(k, big_endian)) == k, "orientation of both byte orders");
+  std::string of_32_bits = exif_data(6, true);  // its second tag begins at byte 22
+  of_32_bits[25] = 4;
+  std::swap(of_32_bits[31], of_32_bits[33]);
+  expect(orientation(of_32_bits) == 6, "an orientation of 32 bits");
   expect(orientation(exif_data(9)) == 1, "an orientation that is none");
   for (size_t size = 0; size < exif_data(6).size() - 8; ++size)
     expect(orientation(exif_data(6).substr(0, size)) == 1, "EXIF data that are cut off");

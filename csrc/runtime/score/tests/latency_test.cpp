@@ -27,10 +27,10 @@ void test_latency() {
          "the first call is told apart");
   expect(latency({8}).first == 8 && latency({8}).p99 == 8, "a first call without others");
 
-  const Measured measured{"a\"b.pt2", "compact", "2.13", 2, 12.5, {3}, {100, 10, 30}, {1}};
+  const Measured measured{"a\"b.pt2", "compact", "2.13", 2, 12.5, 1 << 20, {3}, {100, 10, 30}, {1}};
   expect(json(measured) ==
              "{\n  \"package\": \"a\\\"b.pt2\",\n  \"network\": \"compact\",\n  \"torch\": \"2.13\",\n"
-             "  \"threads\": 2,\n  \"load_ms\": 12.500,\n"
+             "  \"threads\": 2,\n  \"load_ms\": 12.500,\n  \"peak_bytes\": 1048576,\n"
              "  \"decode\": {\"calls\": 1, \"first_ms\": 3.000, \"median_ms\": 3.000, \"p95_ms\": 3.000, "
              "\"p99_ms\": 3.000},\n"
              "  \"run\": {\"calls\": 3, \"first_ms\": 100.000, \"median_ms\": 20.000, \"p95_ms\": 29.000, "
@@ -39,6 +39,11 @@ void test_latency() {
              "\"p99_ms\": 1.000},\n"
              "  \"frames_per_second\": 50.000\n}\n",
          "JSON, got " + json(measured));
+  Measured unknown = measured;
+  unknown.peak_bytes.reset();
+  expect(json(unknown).find("peak_bytes") == std::string::npos, "memory that is unknown is left out");
+  const auto peak = peak_bytes();
+  expect(!peak || (*peak > 1 << 20 && *peak < int64_t(1) << 40), "memory of this process");
   expect(table(measured).find("run           3     100.00      20.00      29.00      29.80\n") != std::string::npos &&
              table(measured).find("50.0 frames a second") != std::string::npos,
          "table, got " + table(measured));
