@@ -313,8 +313,9 @@ extern "C" __attribute__((visibility("default"))) OrtStatus* RegisterCustomOps(O
     return base->GetApi(1)->CreateStatus(ORT_FAIL, message.c_str());
   }
   return guarded(*api, [&] {
-    // One for all sessions, and never deleted: no runtime tells when the last session ends that uses it.
-    static Registration* const ops = new Registration(api_of(release) >= api_with_threads);
+    // Two for all sessions, and never deleted: no runtime tells when the last session ends that uses one.
+    static Registration* const registrations[] = {new Registration(false), new Registration(true)};
+    Registration* const ops = registrations[api_of(release) >= api_with_threads];
     OrtCustomOpDomain* domain;
     succeed(*api, api->CreateCustomOpDomain("rwpm", &domain));
     succeed(*api, api->CustomOpDomain_Add(domain, &ops->of_float));
