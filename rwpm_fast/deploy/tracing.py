@@ -80,7 +80,11 @@ def _check_guards(program: torch.export.ExportedProgram, module: nn.Module) -> N
 
 def _equal(program: nn.Module, module: nn.Module, height: int, width: int) -> bool:
     photo = torch.randint(256, (height, width, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    outputs, expected = program(photo), module(photo)
+    try:
+        outputs = program(photo)
+    except RuntimeError:  # the program refuses the size
+        return False
+    expected = module(photo)
     return all(
         got.shape == wanted.shape and bool((got.double() - wanted.double()).norm() <= 1e-3 * wanted.double().norm())
         for got, wanted in zip(outputs, expected, strict=True)
