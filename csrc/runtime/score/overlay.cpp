@@ -30,7 +30,7 @@ Photo overlay(const Photo& photo, const float* score, std::optional<double> thre
     const double gray = 0.299 * from[0] + 0.587 * from[1] + 0.114 * from[2];  // luma of BT.601
     // A flat map without a threshold has low = high: nothing stands out, so nothing is colored.
     const double position = std::clamp((score[k] - low) * scale, 0.0, 1.0);
-    const bool is_alarm = threshold ? score[k] >= *threshold : scale > 0 && score[k] >= high;
+    const bool is_alarm = threshold ? score[k] > *threshold : scale > 0 && score[k] >= high;
     const double share = is_alarm ? strongest : strongest_below * position;
     const Color color = is_alarm ? alarm
                                  : Color{yellow.red + position * (orange.red - yellow.red),

@@ -11,8 +11,8 @@ namespace rwpm::score {
 ///
 /// A score becomes a position on a range of colors: 0 at the map's 1st percentile, 1 at the threshold, or at the map's
 /// 99.9th percentile where there is none. From 0 to 1 the photo, in gray, takes on more and more of a color that goes
-/// from yellow to orange; from 1 on it is red. So with a threshold red means the same in every photo, alarm, and
-/// without one it marks the highest thousandth of each.
+/// from yellow to orange; above a threshold it is red, without one from 1 on. So red means alarm in every photo, or
+/// marks the highest thousandth of each.
 ///
 /// photo: [H, W, 3], at least one pixel. score: [H, W] contiguous, finite, higher is more anomalous; Package::run
 /// refuses others. threshold: in units of the score.

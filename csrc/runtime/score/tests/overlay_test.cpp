@@ -32,8 +32,8 @@ void test_overlay() {
          "red from the 99.9th percentile");
 
   const Photo by_threshold = overlay(gray, score.data(), 500);
-  expect(is_alarm(by_threshold, 500) && is_alarm(by_threshold, 999) && !is_alarm(by_threshold, 499),
-         "red from the threshold");
+  expect(is_alarm(by_threshold, 501) && is_alarm(by_threshold, 999) && !is_alarm(by_threshold, 500),
+         "red above the threshold");
   const Photo all_above = overlay(gray, score.data(), -1);
   expect(is_alarm(all_above, 0), "a threshold below every score");
 
