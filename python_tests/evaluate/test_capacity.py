@@ -121,6 +121,7 @@ def share(frames, spilled):
         return figures(sweep), folders, type(sweep.cache).__name__
 
 
+@pytest.mark.slow
 def test_processes_spill_to_one_folder(frames, spill):
     in_memory, folders, kind = launch(2, share, frames, False)
     assert (folders, kind) == ([], "MemoryCache")

@@ -308,6 +308,7 @@ def test_a_traced_part_can_be_the_embedding():
     assert name(logits(model)) == "plain"
 
 
+@pytest.mark.slow
 def test_an_attached_network_is_compiled():
     network = attached()
     with torch.no_grad():

@@ -71,7 +71,7 @@ def test_kept_weights_are_exact_and_dropped_mass_is_bounded(device, tolerance, d
 
 
 @pytest.mark.parametrize("pixels", [2, 63, 64, 65, 129, 300])
-@pytest.mark.parametrize("value_channels", [3, 19, pytest.param(259, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("value_channels", [3, *(pytest.param(c, marks=pytest.mark.slow) for c in (19, 259))])
 def test_walk_stays_within_its_certificate(sparse_walk, pixels, value_channels):
     e = manifold(pixels, 24, directions=pixels // 3 + 1, noise=0.3)
     v = manifold(pixels, value_channels, seed=1)
@@ -136,6 +136,7 @@ def test_a_device_that_is_full_gives_less_room(device, monkeypatch):
         build_pairs(graph, 1e-5, has_low=True)
 
 
+@pytest.mark.slow
 def test_rows_that_drop_too_much_go_through_another_pass(device):
     e = road(300, 24, noise=0.6)
     streaming = {}
@@ -197,6 +198,7 @@ def test_odd_frames(sparse_walk):
         assert error_of_largest(got, wanted, v) <= 2 * 3 * info.dropped_mass + 1e-5
 
 
+@pytest.mark.slow
 def test_batch_entries_share_the_room_and_nothing_else(device):
     e = manifold(3, 150, 24, directions=50).to(device)
     v = manifold(3, 150, 5, seed=1).to(device)
@@ -207,6 +209,7 @@ def test_batch_entries_share_the_room_and_nothing_else(device):
         assert torch.equal(together[b], alone)
 
 
+@pytest.mark.slow
 def test_same_bits_in_every_run(device):
     e, v = road(300, 40).to(device), manifold(300, 19, seed=1).to(device)
     assert torch.equal(*(rwpm_fast.walk(e, v, backend="triton", tolerance=1e-3) for _ in range(2)))
