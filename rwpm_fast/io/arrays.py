@@ -26,6 +26,18 @@ def as_array(name: str, values: Any) -> np.ndarray:
     return np.asarray(values)
 
 
+def widened(values: np.ndarray) -> np.ndarray:
+    """Widen float16 to float32, and return others as they are: NumPy leaves float16 maps with many ties unsorted on
+    processors with AVX-512 but without its float16.
+    """
+    return values.astype(np.float32) if values.dtype == np.float16 else values
+
+
+def ascending(values: np.ndarray) -> np.ndarray:
+    """Sort a floating-point array [N], in a copy of its own type."""
+    return np.sort(widened(values)).astype(values.dtype, copy=False)
+
+
 def check_unmasked(name: str, values: Any) -> None:
     """Refuse an array of ``numpy.ma``, whose masked values, which most functions of NumPy ignore, would be taken for
     good.

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..io.arrays import as_array
+from ..io.arrays import as_array, ascending
 from ..io.text import listed
 
 _COUNTED_AT_ONCE = 1 << 25  # scores, 128 MiB of float32
@@ -299,7 +299,7 @@ def pixel_metrics(
     collected, alone = _Positives(), []
     for image in maps():
         positives, negatives = collected.add(*as_images(*image))
-        alone.append(exact_curve(np.sort(positives), np.sort(negatives)).result(fpr_rule, images=1))
+        alone.append(exact_curve(ascending(positives), ascending(negatives)).result(fpr_rule, images=1))
     positives, images = share(collected, _Positives.pooled)
     counted = _CountedNegatives(exact_curve(positives, positives[:0]))
     for block in _in_blocks(collected.kinds.split(*as_images(*image))[1] for image in maps()):

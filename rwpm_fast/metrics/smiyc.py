@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..io.arrays import ascending
 from .pixel import Curve, LabelKinds, as_images
 
 BINS = ("quantile", "uniform")
@@ -154,7 +155,7 @@ class BinnedPixelMetrics:
         )
 
     def _histogram(self, positives: np.ndarray, negatives: np.ndarray) -> _Histogram:
-        positives, negatives = np.sort(positives), np.sort(negatives)
+        positives, negatives = ascending(positives), ascending(negatives)
         if self._bins == "uniform":
             edges = _uniform_edges(positives, negatives)
         else:
@@ -183,13 +184,13 @@ def _quantiles(scores: np.ndarray) -> np.ndarray:
 
 def _uniform_edges(positives: np.ndarray, negatives: np.ndarray) -> np.ndarray:
     """Compute the lower edges of the uniform bins in the type of the scores, as the original does."""
-    edges = np.unique(np.linspace(*UNIFORM_RANGE, UNIFORM_BINS + 1).astype(positives.dtype))
+    edges = np.unique(np.linspace(*UNIFORM_RANGE, UNIFORM_BINS + 1).astype(positives.dtype).astype(np.float64))
     for scores in (positives, negatives):
         if scores.size and not edges[0] <= scores[0] <= scores[-1] <= edges[-1]:
             raise ValueError(
                 f"scores: expected [0, 1] for uniform bins, got [{scores[0]}, {scores[-1]}] (use quantile bins)"
             )
-    return edges[:-1].astype(np.float64)
+    return edges[:-1]
 
 
 def _counts(scores: np.ndarray, edges: np.ndarray) -> np.ndarray:

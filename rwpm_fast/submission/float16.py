@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..io.arrays import as_array
+from ..io.arrays import as_array, widened
 from ..metrics import PixelMetrics
 
 # float16 has as many numbers between 0.5 and 1 as between 2**-14 and 2**-13, so even steps are steps of its codes.
@@ -120,8 +120,8 @@ class Float16Report:
         if labels is not None:
             for metrics, scores in zip(self._metrics, (before, after), strict=True):
                 metrics.update(scores, labels)
-        counts = [np.unique(scores, return_counts=True) for scores in (before, after)]
-        self._codes[np.unique(counts[1][0]).view(np.uint16)] = True
+        counts = [np.unique(widened(scores), return_counts=True) for scores in (before, after)]
+        self._codes[counts[1][0].astype(np.float16).view(np.uint16)] = True
         (values_before, pixels_before), (values_after, pixels_after) = counts
         self._distinct.append((len(values_before), len(values_after)))
         self._ties.append((pixels_before.max() / before.size, pixels_after.max() / before.size))
