@@ -207,8 +207,9 @@ sys.path.insert(0, {second!r})
 """
 
 
-@pytest.mark.parametrize("second", [True, False], ids=["then compiled", "then bare"])
-@pytest.mark.parametrize("first", [True, False], ids=["compiled", "bare"])
+@pytest.mark.parametrize(
+    ("first", "second"), [(True, True), (False, True), (True, False)], ids=["same", "bare first", "compiled first"]
+)
 def test_two_copies_in_one_process(run_python, package_copy, first, second):
     """Whichever copy comes first serves both, and nothing is registered twice."""
     one, two = package_copy("one", compiled=first), package_copy("two", compiled=second)

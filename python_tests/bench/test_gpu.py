@@ -195,6 +195,7 @@ def test_targets():
     assert text.count("not measured") == len(made) - 4 and "MISSED" not in text
 
 
+@pytest.mark.slow
 def test_the_sanitizer_has_walks_to_check(tmp_path, monkeypatch):
     from bench.gpu import context, sanitizer
 

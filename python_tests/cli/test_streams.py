@@ -113,7 +113,7 @@ def assert_all_there(place):
 slow = partial(pytest.param, marks=pytest.mark.slow)
 
 
-@pytest.mark.parametrize("kind", ["full", "left", slow("ascii"), slow("closed")])
+@pytest.mark.parametrize("kind", ["full", slow("left"), slow("ascii"), slow("closed")])
 def test_work_is_done_whatever_becomes_of_the_output(place, kind):
     statuses, errors = drive(place, "out", kind, COMMANDS)
     assert_all_there(place)
@@ -142,6 +142,7 @@ def test_work_is_done_whatever_becomes_of_the_messages(place, kind):
     assert len(list((place / "maps").iterdir())) == 6
 
 
+@pytest.mark.slow
 def test_work_of_several_processes_is_done(place):
     (place / "images/0.png").write_text("no picture")
     (place / "labels/0.png").write_text("no picture")

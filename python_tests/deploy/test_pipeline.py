@@ -71,7 +71,12 @@ def assert_equal(found, wanted, size):
 
 
 @pytest.mark.parametrize(
-    ("network", "score"), [*((network, "energy") for network in NETWORKS), (PaddedNetwork, "blurred_energy")]
+    ("network", "score"),
+    [
+        (ResizedNetwork, "energy"),
+        (PaddedNetwork, "blurred_energy"),
+        *(pytest.param(network, "energy", marks=pytest.mark.slow) for network in (PlainNetwork, PaddedNetwork)),
+    ],
 )
 @torch.no_grad()
 def test_one_exported_graph_serves_every_size(network, score):

@@ -112,6 +112,7 @@ def test_run_gives_what_the_command_line_gives_of_two_folders(tmp_path, root, ph
     assert recorded(result, tmp_path) == without_times(json.loads(file.read_text()))
 
 
+@pytest.mark.slow
 def test_processes_give_the_result_of_one(tmp_path, root):
     config = EvaluationConfig(datasets="anomaly_track", root=root, walk={"steps": 2}, threads=1)
     alone, two = run(config), run(replace(config, processes=2, cache=tmp_path / "maps"))

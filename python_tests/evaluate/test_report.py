@@ -270,6 +270,7 @@ def write_page(frames, path) -> int:
     return 0
 
 
+@pytest.mark.slow
 def test_two_processes_write_the_page_of_one(make_frames, tmp_path):
     frames = make_frames(3)
     one, two = tmp_path / "one.html", tmp_path / "two.html"

@@ -245,8 +245,14 @@ def subject(name: str) -> Subject:
     return SUBJECTS[name]()
 
 
-@pytest.mark.parametrize("name", SUBJECTS)
-@pytest.mark.parametrize("wrapping", FLAT | NESTED)
+def pairs():
+    """Every network with every wrapping, of which the fast tests take a quarter: some of each."""
+    for i, name in enumerate(SUBJECTS):
+        for j, wrapping in enumerate(FLAT | NESTED):
+            yield pytest.param(name, wrapping, marks=[pytest.mark.slow] if (i + j) % 4 else [])
+
+
+@pytest.mark.parametrize(("name", "wrapping"), pairs())
 def test_every_network_out_of_every_wrapping(tmp_path, name, wrapping):
     original = subject(name)
     content = (FLAT | NESTED)[wrapping](original.state())

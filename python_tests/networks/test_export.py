@@ -47,9 +47,9 @@ def exported(pipeline, size):
 @pytest.mark.parametrize(
     ("name", "example", "sizes"),
     [  # odd and even, on both sides of where photos are reduced
-        ("compact", (72, 848), [(65, 97), (70, 833), (70, 832)]),
+        pytest.param("compact", (72, 848), [(65, 97), (70, 833), (70, 832)], marks=pytest.mark.slow),
         ("compact", (96, 160), [(65, 97), (70, 833), (70, 832)]),
-        ("dabnet", (64, 96), [(65, 97), (33, 64)]),
+        pytest.param("dabnet", (64, 96), [(65, 97), (33, 64)], marks=pytest.mark.slow),
         ("deeplab", (32, 48), [(33, 47)]),
     ],
     ids=str,

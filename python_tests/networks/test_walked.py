@@ -94,7 +94,7 @@ COMPILATIONS = {
 }
 
 
-@pytest.mark.parametrize(("bent", "used_before"), [(False, True), (True, False)])
+@pytest.mark.parametrize(("bent", "used_before"), [(False, True), pytest.param(True, False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("compilation", COMPILATIONS.values(), ids=COMPILATIONS)
 def test_models_that_are_compiled_can_be_attached(bent, compilation, used_before):
     name, model = Results(bent).name, compilation(Segmenter(bent).eval())

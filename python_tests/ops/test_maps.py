@@ -279,7 +279,7 @@ def export_for_any_size(module, inputs, height, width, *, strict):
 NAMED = Dim("height", min=2, max=512), Dim("width", min=2, max=512)
 
 
-@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("strict", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("dims", [(Dim.AUTO,) * 2, (Dim.DYNAMIC,) * 2, NAMED], ids=["auto", "dynamic", "named"])
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_export_for_any_size(dims, strict, settings):

@@ -283,6 +283,7 @@ dist.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_processes_share_the_batches(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)

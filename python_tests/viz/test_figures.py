@@ -35,7 +35,7 @@ def picture(figure) -> Image.Image:
     return Image.open(io.BytesIO(figure_bytes(figure))).convert("RGB")
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 40), (37, 53), (90, 31), (64, 128)], ids=str)
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (90, 31)], ids=str)
 def test_panel_draws_any_size(size):
     photo, before, after, labels = maps(size)
     image = picture(panel(photo, before, after, labels=labels, caption="a < b"))

@@ -85,7 +85,7 @@ def check(run_python, gpu, channels, value_channels, dtype):
     assert len(compiled) > len(KERNELS)  # there are two steps, and two kinds of row sums
 
 
-@pytest.mark.parametrize("gpu", ["H100", "MI300X"])
+@pytest.mark.parametrize("gpu", ["H100", pytest.param("MI300X", marks=pytest.mark.slow)])
 def test_compiles(run_python, gpu):
     check(run_python, gpu, 259, 19, "float16")
 

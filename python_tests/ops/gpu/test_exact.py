@@ -58,7 +58,7 @@ def test_value_channels(check, channels):
 
 
 @pytest.mark.parametrize("dtype", BOUND)
-@pytest.mark.parametrize("channels", [19, 259])
+@pytest.mark.parametrize("channels", [19, pytest.param(259, marks=pytest.mark.slow)])
 def test_dtypes(check, dtype, channels):
     check(manifold(150, channels).to(dtype), manifold(150, 19, seed=1).to(dtype), steps=20)
 
