@@ -123,7 +123,7 @@ def test_strides_of_a_photo_do_not_matter(exports):
         (np.zeros((3, 80, 80), "u1"), ValueError, r"photo: expected shape \[H, W, 3\], got \[3, 80, 80\]"),
         (np.zeros((1, 80, 80, 3), "u1"), ValueError, r"photo: expected shape .* got \[1, 80, 80, 3\]"),
         (np.zeros((80, 80, 4), "u1"), ValueError, r"photo: expected shape .* got \[80, 80, 4\]"),
-        (np.zeros((80, 31, 3), "u1"), ValueError, "photo: expected sides of at least 32 pixels, got"),
+        (np.zeros((80, 63, 3), "u1"), ValueError, "photo: expected sides of at least 64 pixels, got"),
         (torch.zeros(80, 80, 3, dtype=torch.uint8), TypeError, "photo: expected a numpy.ndarray, got Tensor"),
     ],
     ids=["dtype", "channels first", "batch", "alpha", "small", "tensor"],

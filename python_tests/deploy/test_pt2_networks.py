@@ -88,12 +88,8 @@ def mask2former():
     return SmallRbA().eval()
 
 
-# At 32 pixels its coarsest map is one pixel, a branch of torch's that the trace takes as for larger photos.
-BOUNDED = pytest.mark.xfail(reason="traced for sides of 33 pixels or more, which the trace refuses")
-
-
 @pytest.mark.parametrize("kind", ["onnx", "pt2"])
-@pytest.mark.parametrize("make", [pyramid, pytest.param(segformer, marks=BOUNDED), mask2former])
+@pytest.mark.parametrize("make", [pyramid, segformer, mask2former])
 def test_networks_of_others(make, kind, tmp_path):
     if kind == "onnx":
         pytest.importorskip("onnxruntime")

@@ -75,7 +75,7 @@ def with_metadata(package, path, **changes):
 def package(tmp_path_factory):
     assert library.unsupported_reason() is None
     path = tmp_path_factory.mktemp("package") / "tiny.pt2"
-    export_pt2(Tiny(), torch.from_numpy(scene(40, 56)), path, metadata=METADATA)
+    export_pt2(Tiny(), torch.from_numpy(scene(80, 112)), path, metadata=METADATA)
     return path
 
 
@@ -107,7 +107,7 @@ def score(programs, tmp_path):
 @pytest.fixture
 def photos(tmp_path):
     """Photos of every kind that is read, by name."""
-    picture = Image.fromarray(scene(45, 70))
+    picture = Image.fromarray(scene(85, 110))
     turned = Image.Exif()
     turned[274] = 6  # orientation: to be shown turned to the right
     picture.save(tmp_path / "color.png")
@@ -128,7 +128,7 @@ def test_equals_eager_and_writes_everything(score, package, photos, tmp_path):
     )
     assert (status, errors) == (0, "")
     assert sorted(path.name for path in out.iterdir()) == sorted(
-        photo.stem + suffix for photo in photos for suffix in (".npy", ".png", ".segmentation.npy")
+        photo.stem + suffix for photo in photos for suffix in (".npy", "_overlay.png", ".segmentation.npy")
     )
     for photo in photos:
         image = read_image(photo, upright=True)
@@ -137,8 +137,8 @@ def test_equals_eager_and_writes_everything(score, package, photos, tmp_path):
         assert (found.dtype, found.shape) == (np.float32, wanted.shape)
         np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6, err_msg=photo.name)
         np.testing.assert_array_equal(np.load(out / f"{photo.stem}.segmentation.npy"), classes)
-        assert np.array(Image.open(out / f"{photo.stem}.png")).shape == image.shape
-    assert np.load(out / "upright.npy").shape == (70, 45)
+        assert np.array(Image.open(out / f"{photo.stem}_overlay.png")).shape == image.shape
+    assert np.load(out / "upright.npy").shape == (110, 85)
 
     times = json.loads((tmp_path / "times.json").read_text())
     assert {key: times[key] for key in ("network", "torch", "threads")} == {
@@ -247,8 +247,8 @@ def test_files_that_are_no_exports(score, tmp_path):
 
 @pytest.mark.slow
 def test_a_photo_that_fails_stops_no_other(score, package, photos, tmp_path):
-    Image.fromarray(np.zeros((31, 40, 3), np.uint8)).save(tmp_path / "small.png")
-    Image.fromarray(np.zeros((32, 40, 3), np.uint8)).save(tmp_path / "black.png")
+    Image.fromarray(np.zeros((63, 80, 3), np.uint8)).save(tmp_path / "small.png")
+    Image.fromarray(np.zeros((64, 80, 3), np.uint8)).save(tmp_path / "black.png")
     (tmp_path / "text.png").write_text("no photo")
     status, told, errors = score(
         *(package, "no.png", "small.png", "black.png", "text.png", photos[0]),
@@ -257,8 +257,8 @@ def test_a_photo_that_fails_stops_no_other(score, package, photos, tmp_path):
     assert status == 1
     assert errors.splitlines() == [
         "rwpm-score: no.png: cannot be read: No such file or directory",
-        "rwpm-score: small.png: photo: expected at least 32 pixels a side, got 40x31; enlarge it first",
-        f"rwpm-score: black.png: {package}: expected finite scores, got 1280 of 1280 that are not",
+        "rwpm-score: small.png: photo: expected at least 64 pixels a side, got 80x63; enlarge it first",
+        f"rwpm-score: black.png: {package}: expected finite scores, got 5120 of 5120 that are not",
         "rwpm-score: text.png: expected a photo as PNG, JPEG or binary PPM (P6), got another kind of file",
     ]
     assert told.startswith(f"{photos[0]}  maps/{photos[0].stem}.npy\n")
@@ -289,7 +289,7 @@ def test_what_stands_beside_an_export(score, package, photos, tmp_path):
     script = [sys.executable, TEMPLATES / "run_pt2.py", package, photo, "--out", tmp_path / "script"]
     subprocess.run([*script, "--library", library.LIBRARY], check=True, capture_output=True, cwd=tmp_path)
     np.testing.assert_array_equal(np.load(tmp_path / "script" / "map.npy"), wanted)
-    files = (tmp_path / "maps" / "map.png", tmp_path / "script" / "map_overlay.png")
+    files = (tmp_path / "maps" / "map_overlay.png", tmp_path / "script" / "map_overlay.png")
     pictures = [np.array(Image.open(file)).astype(int) for file in files]
     assert abs(pictures[0] - pictures[1]).max() <= 1  # one rule of colors, with other roundings
 

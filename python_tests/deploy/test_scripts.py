@@ -122,7 +122,7 @@ def test_what_fails_is_told(run):
 
 
 def test_photos_are_read_as_everywhere(run):
-    gray = (np.arange(64 * 40).reshape(64, 40) * 25).astype(np.uint16)
+    gray = (np.arange(64 * 80).reshape(64, 80) * 12).astype(np.uint16)
     Image.fromarray(gray).save("deep.png")
     exif = Image.Exif()
     exif[274] = 6
@@ -139,13 +139,13 @@ def test_what_is_no_photo_is_told(run):
     Path("text.jpg").write_text("no photo")
     Path("cut.png").write_bytes(Path("street.png").read_bytes()[:2000])
     Image.fromarray(np.ones((40, 40), np.float32)).save("float.tif")
-    Image.fromarray(PHOTO[:31]).save("small.png")
+    Image.fromarray(PHOTO[:63]).save("small.png")
     for name, text in (
         ("no.png", "cannot be read: No such file or directory"),
         ("text.jpg", "cannot be read: cannot identify image file"),
         ("cut.png", "cannot be read: "),
         ("float.tif", "expected 8 or 16 bits a channel, got float32 1.0 to 1.0"),
-        ("small.png", "expected at least 32 pixels a side, got 96x31"),
+        ("small.png", "expected at least 64 pixels a side, got 96x63"),
     ):
         status, line = run(name)
         assert status == 1 and line.startswith(f"{name}: {text}"), line

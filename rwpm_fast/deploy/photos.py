@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-MIN_SIDE = 32  # pixels: smaller photos leave the coarse maps of a network without pixels
+MIN_SIDE = 64  # pixels: in smaller photos the coarsest maps of a network have one pixel a side, or none
 
 
 def check_photo(photo: np.ndarray) -> np.ndarray:
     """Check a photo.
 
     Args:
-        photo: [H, W, 3] uint8, RGB, 0..255, both sides at least 32; any strides.
+        photo: [H, W, 3] uint8, RGB, 0..255, both sides at least 64; any strides.
 
     Returns:
         The photo in contiguous memory, itself if it is.

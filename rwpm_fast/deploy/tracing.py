@@ -18,7 +18,7 @@ from .photos import MIN_SIDE
 
 # Odd and even at every halving, on both sides of usual limits.
 _SIDES = (
-    *(MIN_SIDE, 33, 47, 64, 65, 127, 200, 256, 319, 360, 375, 511, 513, 640, 720, 831, 832, 833, 1001),
+    *(MIN_SIDE, 65, 79, 95, 96, 127, 200, 256, 319, 360, 375, 511, 513, 640, 720, 831, 832, 833, 1001),
     *(1023, 1025, 1080, 1242, 1280, 1920, 2047, 2160, 3840),
 )
 # At which a guard that fails is compared, the smallest first.

@@ -14,7 +14,7 @@ const char* const help_text =
     R"(usage: rwpm-score PACKAGE.pt2 PHOTO... --out DIR [options]
 
 Scores photos by an exported model, without Python: for every photo an anomaly map (.npy, float32 [H, W], higher is more
-anomalous) and a picture of it over the photo. Latencies are printed at the end.
+anomalous) and a picture of it over the photo (_overlay.png). Latencies are printed at the end.
 
   PACKAGE.pt2     of rwpm-fast export NETWORK --format pt2
   PHOTO           PNG, JPEG or PPM
@@ -96,7 +96,7 @@ std::vector<Outputs> outputs(const Options& options) {
   for (const std::string& photo : options.photos) {
     const std::string stem = (fs::path(options.out) / fs::path(photo).stem()).string();
     Outputs files{stem + ".npy", options.segmentation ? stem + ".segmentation.npy" : "",
-                  options.overlay ? stem + picture_suffix : ""};
+                  options.overlay ? stem + "_overlay" + picture_suffix : ""};
     for (const std::string& file : {files.score, files.segmentation, files.overlay})
       if (!file.empty()) add(file, photo);
     all.push_back(std::move(files));

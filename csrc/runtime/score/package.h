@@ -17,7 +17,7 @@ class AOTIModelPackageLoader;
 namespace rwpm::score {
 
 /// Sides of a photo that exported models take, in pixels.
-constexpr int64_t smallest_side = 32;
+constexpr int64_t smallest_side = 64;
 
 /// What a model makes of a photo.
 struct Result {

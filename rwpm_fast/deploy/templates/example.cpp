@@ -19,8 +19,8 @@ at::Tensor read_ppm(const std::string& path) {
   std::string magic;
   int64_t width = 0, height = 0, largest = 0;
   file >> magic >> width >> height >> largest;
-  if (!file || magic != "P6" || largest != 255 || width < 32 || height < 32)
-    throw std::runtime_error(path + ": expected a binary PPM file of 8 bits, at least 32x32");
+  if (!file || magic != "P6" || largest != 255 || width < 64 || height < 64)
+    throw std::runtime_error(path + ": expected a binary PPM file of 8 bits, at least 64x64");
   at::Tensor photo = at::empty({height, width, 3}, at::kByte);  // contiguous, RGB: what the model takes, unchecked
   file.get();
   if (!file.read(reinterpret_cast<char*>(photo.data_ptr()), photo.numel()))

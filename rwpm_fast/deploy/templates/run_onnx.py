@@ -28,7 +28,7 @@ except ImportError as error:
     sys.exit(f"run_onnx: {error}; it needs onnxruntime, NumPy and Pillow: pip install onnxruntime numpy pillow")
 
 LIBRARY = "librwpm_ort.so"
-MIN_SIDE = 32  # pixels
+MIN_SIDE = 64  # pixels
 
 
 def load(model: Path, library: Path | None, threads: int) -> tuple[Callable[[np.ndarray], np.ndarray], dict[str, str]]:

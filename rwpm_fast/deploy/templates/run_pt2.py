@@ -30,7 +30,7 @@ except ImportError as error:
     sys.exit(f"run_pt2: {error}; it needs torch, NumPy and Pillow: pip install torch numpy pillow")
 
 LIBRARY = "librwpm_ops.so"
-MIN_SIDE = 32  # pixels
+MIN_SIDE = 64  # pixels
 NEEDS = {"x86-64-v3": {"AVX2", "AVX512"}, "x86-64-v4": {"AVX512"}}  # what torch calls the processor, by rwpm.cpu
 
 

@@ -22,15 +22,17 @@ void test_options() {
 
   const std::vector<Outputs> files = outputs(options);
   expect(files.size() == 2 && files[0].score == "maps/1.npy" && files[0].segmentation == "maps/1.segmentation.npy" &&
-             files[1].overlay == std::string("maps/-2") + picture_suffix,
+             files[1].overlay == std::string("maps/-2_overlay") + picture_suffix,
          "names of the results");
   expect(outputs(parse({"a.pt2", "1.png", "--out", "m", "--no-overlay"}))[0].overlay.empty(), "no overlay");
   expect_error([] { outputs(parse({"a.pt2", "x/1.png", "y/1.jpg", "--out", "m"})); },
                {"x/1.png and y/1.jpg", "m/1.npy"});
-  const TemporaryFile photo(std::string("photo") + picture_suffix, "");
+  const std::string ending = std::string("_overlay") + picture_suffix;
+  const TemporaryFile photo("photo" + ending, "");
+  const std::string other = photo.path.substr(0, photo.path.size() - ending.size()) + ".jpg";
   expect_error([&] { outputs(parse({"a.pt2", "1.png", "--out", photo.path})); },
                {"--out: expected a folder", photo.path});
-  expect_error([&] { outputs(parse({"a.pt2", photo.path, "--out", "."})); }, {"would replace " + photo.path});
+  expect_error([&] { outputs(parse({"a.pt2", other, photo.path, "--out", "."})); }, {"would replace " + photo.path});
 }
 
 }  // namespace rwpm::score::tests

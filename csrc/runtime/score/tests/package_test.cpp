@@ -18,10 +18,10 @@ void test_package(const std::string& path, const std::string& library) {
   Package(path, library);  // the operator is loaded once only
   expect(package.threshold().has_value() && package.metadata().at("rwpm.format") == "1", "metadata");
 
-  const at::Tensor photo = at::randint(0, 256, {45, 70, 3}, at::kByte);
+  const at::Tensor photo = at::randint(0, 256, {85, 110, 3}, at::kByte);
   const Result wanted = package.run(photo);
-  expect(wanted.score.sizes() == at::IntArrayRef({45, 70}) && wanted.score.scalar_type() == at::kFloat &&
-             wanted.segmentation.sizes() == at::IntArrayRef({45, 70}) &&
+  expect(wanted.score.sizes() == at::IntArrayRef({85, 110}) && wanted.score.scalar_type() == at::kFloat &&
+             wanted.segmentation.sizes() == at::IntArrayRef({85, 110}) &&
              wanted.segmentation.scalar_type() == at::kByte && !wanted.score.requires_grad(),
          "shapes and types of the result");
   const auto expect_same = [&](const at::Tensor& of_other_strides, const std::string& what) {
@@ -30,7 +30,7 @@ void test_package(const std::string& path, const std::string& library) {
   };
   expect_same(photo.permute({2, 0, 1}).contiguous().permute({1, 2, 0}), "a photo with channels first in memory");
   expect_same(photo.transpose(0, 1).contiguous().transpose(0, 1), "a photo that is stored by columns");
-  expect_same(at::constant_pad_nd(photo, {0, 1, 5, 5, 2, 2}).slice(0, 2, 47).slice(1, 5, 75).slice(2, 0, 3),
+  expect_same(at::constant_pad_nd(photo, {0, 1, 5, 5, 2, 2}).slice(0, 2, 87).slice(1, 5, 115).slice(2, 0, 3),
               "a photo cropped out of a larger one");
   Package moved = std::move(package);
   expect(at::equal(moved.run(photo).score, wanted.score), "a package that was moved");
@@ -38,12 +38,12 @@ void test_package(const std::string& path, const std::string& library) {
   const auto refused = [&](const at::Tensor& other, const std::vector<std::string>& words) {
     expect_error([&] { moved.run(other); }, words);
   };
-  refused(photo.to(at::kFloat), {"photo: expected Byte [H, W, 3] on cpu", "got Float [45, 70, 3] on cpu"});
-  refused(photo.permute({2, 0, 1}), {"got Byte [3, 45, 70]", "permute({1, 2, 0})"});
-  refused(photo.unsqueeze(0), {"got Byte [1, 45, 70, 3]"});
-  refused(at::zeros({45, 70, 4}, at::kByte), {"got Byte [45, 70, 4]"});
+  refused(photo.to(at::kFloat), {"photo: expected Byte [H, W, 3] on cpu", "got Float [85, 110, 3] on cpu"});
+  refused(photo.permute({2, 0, 1}), {"got Byte [3, 85, 110]", "permute({1, 2, 0})"});
+  refused(photo.unsqueeze(0), {"got Byte [1, 85, 110, 3]"});
+  refused(at::zeros({85, 110, 4}, at::kByte), {"got Byte [85, 110, 4]"});
   refused(photo.to(at::kMeta), {"on meta"});
-  refused(photo.slice(0, 0, 31), {"at least 32 pixels a side, got 70x31"});
+  refused(photo.slice(0, 0, 63), {"at least 64 pixels a side, got 110x63"});
   refused(at::Tensor(), {"undefined"});
 }
 
