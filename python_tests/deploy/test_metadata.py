@@ -22,6 +22,7 @@ STRINGS = Metadata.of(Scorer(TinyNetwork(), walk=Walk())).to_strings()
         ({"rwpm.threshold": "inf"}, "its metadata is broken .*rwpm.threshold: expected a finite number"),
         ({"rwpm.mean": "a,b,c"}, "its metadata is broken"),
         ({"rwpm.op_abi": ""}, "its metadata is broken"),
+        ({"rwpm.min_side": ""}, "its metadata is broken"),
         ({"rwpm.torch": None}, "its metadata is broken .rwpm.torch is no text"),
     ],
 )

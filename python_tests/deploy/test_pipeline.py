@@ -7,6 +7,7 @@ from torch._dynamo.testing import CompileCounter
 
 from python_tests.tiny_network import TinyNetwork
 from rwpm_fast import Predictor, Scorer, Walk, networks
+from rwpm_fast.deploy.errors import ExportError
 from rwpm_fast.deploy.pipeline import Pipeline
 from rwpm_fast.networks import Network
 from rwpm_fast.scenes import render_scene
@@ -83,7 +84,7 @@ def test_one_exported_graph_serves_every_size(network, score):
     from rwpm_fast.deploy.tracing import trace
 
     pipeline = Pipeline(Scorer(network(), score, Walk(steps=2)), one_pass=True)
-    graph = trace(pipeline, photo(SIZES[0])).module(check_guards=False)  # of layouts
+    graph = trace(pipeline, photo(SIZES[0]))[0].module(check_guards=False)  # of layouts
     for size in SIZES:
         assert_equal(graph(photo(size)), pipeline(photo(size)), size)
 
@@ -100,13 +101,17 @@ def test_compiled_once_for_eight_sizes(network):
     assert counter.frame_count == 1
 
 
+# A photo of less than 20 480 elements would be compiled for once more: torch chooses convolutions by that number.
+PHOTO_SIZES = ((720, 1280), (375, 1242), (468, 832), (360, 640), (1024, 2048), (722, 1281), (201, 333), (833, 832))
+
+
 @pytest.mark.slow
 def test_the_compact_network_is_compiled_once_for_eight_sizes():
     torch._dynamo.reset()
     scorer = Scorer(networks.load("compact"), walk=Walk(tolerance=1e-4))
     predictor = Predictor(scorer, compiled=True)
     with torch._dynamo.config.patch(error_on_recompile=True):
-        for size in ((720, 1280), (375, 1242), (468, 832), (360, 640), (1024, 2048), (722, 1281), (65, 97), (833, 832)):
+        for size in PHOTO_SIZES:
             wanted = scorer(photo(size).numpy()).score
             found = torch.from_numpy(predictor(photo(size).numpy()).score)
             assert (found - wanted).abs().max() <= 1e-5 * (wanted.max() - wanted.min()), size
@@ -132,3 +137,24 @@ def test_too_many_classes_are_told():
 
     with pytest.raises(ValueError, match="scorer: expected up to 256 classes for uint8, got 257"):
         Pipeline(Scorer(Many()))
+
+
+class Windowed(torch.nn.Module):
+    """Takes another way below some pixels a side, as a Swin transformer where a map is smaller than its windows."""
+
+    def __init__(self, least):
+        super().__init__()
+        self.least = least
+
+    def forward(self, photo):
+        score = photo.float().mean(-1)
+        return score + 1 if min(photo.shape[:2]) < self.least else score, photo[..., 0]
+
+
+def test_a_way_that_only_small_photos_take_raises_the_smallest_side():
+    from rwpm_fast.deploy.tracing import trace
+
+    sides = {least: trace(Windowed(least), photo((600, 700)))[1] for least in (8, 65, 97, 300, 512)}
+    assert sides == {8: 64, 65: 65, 97: 97, 300: 319, 512: 512}
+    with pytest.raises(ExportError, match=r"traced it is wrong for 64x64: .*; compute sizes without branches"):
+        trace(Windowed(513), photo((600, 700)))

@@ -130,7 +130,7 @@ def test_photos_are_read_as_everywhere(run):
     Image.fromarray(PHOTO).save("turned.png", exif=exif)
     Image.fromarray(PHOTO).convert("P").save("palette.png")
     for name in ("deep.png", "turned.tif", "turned.png", "palette.png"):
-        found, wanted = run.module.read_photo(Path(name)), read_image(name, upright=True)
+        found, wanted = run.module.read_photo(Path(name), 64), read_image(name, upright=True)
         assert found.dtype == np.uint8 and found.flags.c_contiguous
         np.testing.assert_array_equal(found, wanted, err_msg=name)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import resources
 from pathlib import Path
 
@@ -87,20 +87,22 @@ def export(
     if (device := device_of(scorer.network)).type != "cpu":
         raise ValueError(f"scorer: expected a network on the CPU, got one on {device}; use network.cpu()")
     pixels = [as_image(photo) for photo in photos] or [render_scene(np.random.default_rng(0), (720, 1280))[0]]
-    examples = [cut for photo in pixels for cut in sizes_of(photo)]
+    smallest = [sizes_of(photo)[-1] for photo in pixels]
     if pure and isinstance(scorer.walk, Walk):
         scorer = scorer.with_walk(Walk(**{**vars(scorer.walk.settings), "tolerance": 0.0}))
     pipeline = Pipeline(scorer, one_pass=path.suffix == ".pt2")
     metadata = Metadata.of(scorer, threshold=threshold, cpu=(cpu or default_cpu()) if path.suffix == ".pt2" else "")
     if path.suffix == ".pt2":
         check_library(path)
-    check_logits(scorer.network, examples[-1])
+    check_logits(scorer.network, smallest[0])
     with tempfile.TemporaryDirectory(prefix=".rwpm-export-", dir=path.parent) as folder:
         made = Path(folder) / path.name
         try:
-            _make(pipeline, torch.from_numpy(examples[0].copy()), made, metadata, cpu=cpu, pure=pure)
+            _make(pipeline, torch.from_numpy(pixels[0].copy()), made, metadata, cpu=cpu, pure=pure)
             tolerance = TOLERANCES["pure" if pure else path.suffix[1:]]
-            found = verify(open_runner(made), scorer, examples, tolerance=tolerance, name=path.name)
+            runner = open_runner(made)
+            cuts = [cut for photo in pixels for cut in sizes_of(photo, runner.metadata.min_side)]
+            found = verify(runner, scorer, cuts, tolerance=tolerance, name=path.name)
         # The file that was asked for is named, wherever it is made.
         except ExportError as error:
             raise ExportError(str(error).replace(str(made), str(path))) from error
@@ -108,6 +110,7 @@ def export(
             error.strerror = (error.strerror or str(error)).replace(str(made), str(path))
             raise
         # The file comes last: where it is, all is.
+        metadata = replace(metadata, min_side=runner.metadata.min_side)
         record = {**metadata.to_strings(), "checked": list(map(asdict, found))}
         write_json(path.with_name(f"{path.name}.json"), record)
         foreign = foreign_files(path)

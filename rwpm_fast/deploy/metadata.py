@@ -18,7 +18,9 @@ from ..ops.library import OP_ABI
 from ..ops.maps import Walk
 from ..scoring.scorer import Scorer
 from .errors import ExportError
+from .photos import MIN_SIDE
 
+MIN_SIDE_KEY = "rwpm.min_side"
 FORMAT = "1"  # of the metadata; rises when a key changes its meaning
 _COLORS = (
     (100, 100, 100),
@@ -49,6 +51,7 @@ class Metadata:
         version: of this package that made it.
         op_abi: of the operators ``rwpm::walk`` and ``rwpm::score_map`` that it calls; see
             :data:`rwpm_fast.ops.library.OP_ABI`.
+        min_side: of the photos that it takes, in pixels; the trace finds it.
     """
 
     network: str
@@ -64,6 +67,7 @@ class Metadata:
     torch: str = torch.__version__
     version: str = __version__
     op_abi: int = OP_ABI
+    min_side: int = MIN_SIDE
 
     @classmethod
     def of(cls, scorer: Scorer, *, threshold: float | None = None, cpu: str = "") -> Metadata:
@@ -113,6 +117,7 @@ class Metadata:
             "rwpm.deviation": _joined(self.deviation),
             "rwpm.device": self.device,
             "rwpm.cpu": self.cpu,
+            MIN_SIDE_KEY: str(self.min_side),
         }
 
     @classmethod
@@ -153,6 +158,7 @@ class Metadata:
                 torch=strings["rwpm.torch"],
                 version=strings["rwpm.version"],
                 op_abi=int(strings["rwpm.op_abi"]),
+                min_side=int(strings[MIN_SIDE_KEY]),
             )
         except (KeyError, ValueError) as error:
             raise ExportError(f"{name}: its metadata is broken ({error!r}); export again") from error

@@ -17,6 +17,7 @@ from ..io.files import atomic_write
 from ..ops import registration as registration  # registers the operator
 from ..ops import score_map as score_map  # registers another
 from .errors import ExportError, reason_of
+from .metadata import MIN_SIDE_KEY
 from .onnx_operator import register_schema, translation
 from .photos import check_photo
 from .tracing import quiet, trace
@@ -74,17 +75,20 @@ def export_onnx(
     from .onnx_pure_walk import expand_walks
     from .onnx_resize import expand_resizes
 
-    model = translate(module, example_photo)
+    model, min_side = translate(module, example_photo)
     expand_resizes(model)
     if pure:
         expand_walks(model)
-    content = finish(model, {**metadata, "rwpm.onnx": "pure" if pure else "operator"}).SerializeToString()
+    strings = {**metadata, MIN_SIDE_KEY: str(min_side), "rwpm.onnx": "pure" if pure else "operator"}
+    content = finish(model, strings).SerializeToString()
     atomic_write(path, lambda file: file.write(content))
 
 
-def translate(module: nn.Module, example_photo: Tensor) -> Any:
-    """Translate a module into an ``onnx_ir.Model`` with the operator; see :func:`export_onnx`."""
-    program = trace(module, example_photo)
+def translate(module: nn.Module, example_photo: Tensor) -> tuple[Any, int]:
+    """Translate a module into an ``onnx_ir.Model`` with the operator, for photos from some side on; see
+    :func:`export_onnx` and :func:`rwpm_fast.deploy.tracing.trace`.
+    """
+    program, min_side = trace(module, example_photo)
     for node in program.graph.nodes:
         if node.target is torch.ops.rwpm.walk.default and node.meta["val"].dtype == torch.float64:
             raise ExportError("module: expected a walk in float32 or less, got float64; use module.float()")
@@ -108,7 +112,7 @@ def translate(module: nn.Module, example_photo: Tensor) -> Any:
                 f"module: torch {torch.__version__} does not translate it to ONNX: {reason_of(error)}"
             ) from error
     assert exported is not None
-    return exported.model
+    return exported.model, min_side
 
 
 def _tidy(model: Any) -> None:

@@ -56,7 +56,7 @@ class OnnxSession:
             ValueError: the photo has another shape.
             ExportError: ONNX Runtime failed, in its words.
         """
-        photo = check_photo(photo)
+        photo = check_photo(photo, self.metadata.min_side)
         try:
             score, segmentation = self.session.run(["score", "segmentation"], {"photo": photo})
         except Exception as error:

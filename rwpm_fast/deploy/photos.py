@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-MIN_SIDE = 64  # pixels: in smaller photos the coarsest maps of a network have one pixel a side, or none
+MIN_SIDE = 64  # pixels; some networks need more
 
 
-def check_photo(photo: np.ndarray) -> np.ndarray:
+def check_photo(photo: np.ndarray, min_side: int = MIN_SIDE) -> np.ndarray:
     """Check a photo.
 
     Args:
-        photo: [H, W, 3] uint8, RGB, 0..255, both sides at least 64; any strides.
+        photo: [H, W, 3] uint8, RGB, 0..255, both sides at least ``min_side``; any strides.
+        min_side: in pixels; that of an export is in its metadata.
 
     Returns:
         The photo in contiguous memory, itself if it is.
@@ -26,6 +27,6 @@ def check_photo(photo: np.ndarray) -> np.ndarray:
         raise TypeError(f"photo: expected dtype uint8 with values in 0..255, got {photo.dtype}")
     if photo.ndim != 3 or photo.shape[2] != 3:
         raise ValueError(f"photo: expected shape [H, W, 3], got {list(photo.shape)}")
-    if min(photo.shape[:2]) < MIN_SIDE:
-        raise ValueError(f"photo: expected sides of at least {MIN_SIDE} pixels, got {list(photo.shape)}")
+    if min(photo.shape[:2]) < min_side:
+        raise ValueError(f"photo: expected sides of at least {min_side} pixels, got {list(photo.shape)}")
     return np.ascontiguousarray(photo)

@@ -18,29 +18,32 @@ from .photos import MIN_SIDE
 
 # Odd and even at every halving, on both sides of usual limits.
 _SIDES = (
-    *(MIN_SIDE, 65, 79, 95, 96, 127, 200, 256, 319, 360, 375, 511, 513, 640, 720, 831, 832, 833, 1001),
+    *(MIN_SIDE, 65, 95, 96, 97, 127, 128, 129, 192, 193, 256, 257, 319, 320, 321, 360, 375, 384, 385, 448, 449),
+    *(511, 512, 513, 640, 720, 831, 832, 833, 1001),
     *(1023, 1025, 1080, 1242, 1280, 1920, 2047, 2160, 3840),
 )
 # At which a guard that fails is compared, the smallest first.
 _COMPARED_SIZES = 3
+_MAX_MIN_SIDE = 512  # of photos of the road, that a program may ask for
 
 
-def trace(module: nn.Module, example_photo: Tensor) -> torch.export.ExportedProgram:
+def trace(module: nn.Module, example_photo: Tensor) -> tuple[torch.export.ExportedProgram, int]:
     """Trace a module by ``torch.export``.
 
     A branch on the size of the photo is taken as for the example, without a word. The guards of the traced program tell
-    of it: they are tried with photos of many sizes.
+    of it: they are tried with photos of many sizes. Where only small photos take another way, as through the windows of
+    a Swin transformer, the program is one for larger photos.
 
     Args:
         module: from photo [H, W, 3] uint8 to outputs [H, W].
         example_photo: [H, W, 3] uint8.
 
     Returns:
-        The program, whose photo has dynamic height and width.
+        The program, whose photo has dynamic height and width, and the smallest side that it takes, in pixels.
 
     Raises:
-        ExportError: torch does not trace it, in its words; or the traced program is wrong for photos of some size: the
-            message names the size and the condition.
+        ExportError: torch does not trace it, in its words; or the traced program is wrong for photos of some size from
+            512 pixels a side on: the message names the size and the condition.
     """
     side = torch.export.Dim
     shapes = ({0: side.DYNAMIC, 1: side.DYNAMIC, 2: side.STATIC},)
@@ -50,32 +53,44 @@ def trace(module: nn.Module, example_photo: Tensor) -> torch.export.ExportedProg
         except Exception as error:  # of many kinds, and many lines
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
             raise ExportError(f"module: torch {torch.__version__} does not trace it: {reason}") from error
-        _check_guards(program, module)
-    return program
+        return program, _min_side(program, module)
 
 
-def _check_guards(program: torch.export.ExportedProgram, module: nn.Module) -> None:
+def _min_side(program: torch.export.ExportedProgram, module: nn.Module) -> int:
     """Try the guards of a traced program. Some speak of what changes no result, such as the strides of maps of one row:
     where one fails, the program is compared with the module.
     """
     guards = getattr(program.module(), "_guards_fn", None)
     if guards is None:
-        return
-    unguarded = program.module(check_guards=False)
-    compared: Counter[str] = Counter()
-    for height, width in sorted(product(_SIDES, repeat=2), key=math.prod):
+        return MIN_SIDE
+
+    def failing(height: int, width: int) -> str | None:
         try:
             guards(torch.empty(height, width, 3, dtype=torch.uint8, device="meta"))
         except AssertionError as error:
-            condition = str(error)
-            if compared[condition] == _COMPARED_SIZES:
-                continue
-            compared[condition] += 1
-            if not _equal(unguarded, module, height, width):
-                raise ExportError(
-                    f"module: expected one graph for photos of all sizes, but traced it is wrong for {width}x{height}: "
-                    f"{condition}; compute sizes without branches, as with torch.sym_max"
-                ) from error
+            return str(error)
+        return None
+
+    unguarded = program.module(check_guards=False)
+    compared: Counter[str] = Counter()
+    min_side = MIN_SIDE
+    for height, width in sorted(product(_SIDES, repeat=2), key=math.prod):
+        if min(height, width) < min_side or (condition := failing(height, width)) is None:
+            continue
+        if compared[condition] == _COMPARED_SIZES:
+            continue
+        compared[condition] += 1
+        if _equal(unguarded, module, height, width):
+            continue
+        larger = (side for side in _SIDES if min(height, width) < side <= _MAX_MIN_SIDE)
+        found = next((side for side in larger if failing(max(height, side), max(width, side)) is None), None)
+        if found is None:
+            raise ExportError(
+                f"module: expected one graph for photos of all sizes, but traced it is wrong for {width}x{height}: "
+                f"{condition}; compute sizes without branches, as with torch.sym_max"
+            )
+        min_side, compared[condition] = found, 0
+    return min_side
 
 
 def _equal(program: nn.Module, module: nn.Module, height: int, width: int) -> bool:

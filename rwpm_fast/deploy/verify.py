@@ -12,6 +12,7 @@ from torch import Tensor
 from ..networks import MaskLogits, Network
 from ..scoring.scorer import Scorer
 from .errors import ExportError, reason_of
+from .photos import MIN_SIDE
 from .runners import Runner
 
 MAX_DIFFERING_CLASSES = 1e-3  # share of pixels: where two classes are as good as equal, rounding decides
@@ -119,20 +120,24 @@ def verify(
     return comparisons
 
 
-def sizes_of(photo: np.ndarray) -> list[np.ndarray]:
+def sizes_of(photo: np.ndarray, min_side: int = MIN_SIDE) -> list[np.ndarray]:
     """Cut a photo to the sizes that an export is tried at: its own, odd sides, and one below half of it.
 
     Pooling rounds odd sides, and networks reduce large photos: both are branches on the size.
 
     Args:
         photo: [H, W, 3] uint8.
+        min_side: of the photos that the export takes, in pixels.
 
     Raises:
-        ValueError: a side of less than 128 pixels.
+        ValueError: a side of less than 128 pixels, or of not more than ``min_side``.
     """
     height, width = photo.shape[:2]
-    if min(height, width) < 128:
-        raise ValueError(f"photo: expected sides of at least 128 pixels, to cut it smaller, got {list(photo.shape)}")
+    least = max(128, min_side + 2)
+    if min(height, width) < least:
+        raise ValueError(
+            f"photo: expected sides of at least {least} pixels, to cut it smaller, got {list(photo.shape)}"
+        )
     odd = photo[: height - 1 - height % 2, : width - 1 - width % 2]
-    small = photo[: max(64, height * 2 // 5), : max(64, width * 2 // 5)]
+    small = photo[: max(min_side, height * 2 // 5), : max(min_side, width * 2 // 5)]
     return [photo, odd, small]

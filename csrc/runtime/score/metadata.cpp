@@ -56,6 +56,15 @@ std::optional<double> threshold(const Metadata& metadata, const std::string& pac
   return number;
 }
 
+int64_t min_side(const Metadata& metadata, const std::string& package) {
+  const std::string& text = value(metadata, "rwpm.min_side", package);
+  char* end;
+  const int64_t number = std::strtoll(text.c_str(), &end, 10);
+  if (*end || number < 1)
+    throw std::runtime_error(package + ": metadata rwpm.min_side: expected a number of pixels, got " + text);
+  return number;
+}
+
 bool walks(const Metadata& metadata, const std::string& package) {
   return !value(metadata, "rwpm.walk", package).empty();
 }

@@ -1,6 +1,7 @@
 // What an exported package says of itself, and whether this process can run it. Knows no torch.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <unordered_map>
@@ -16,6 +17,9 @@ const std::string& value(const Metadata& metadata, const std::string& key, const
 /// The threshold that the package was exported with, in units of its score; none if that was left empty.
 /// Throws std::runtime_error where it is no number.
 std::optional<double> threshold(const Metadata& metadata, const std::string& package);
+
+/// Pixels that a side of a photo needs at least. Throws std::runtime_error where it is no number.
+int64_t min_side(const Metadata& metadata, const std::string& package);
 
 /// Whether the package calls the operator rwpm::walk.
 bool walks(const Metadata& metadata, const std::string& package);

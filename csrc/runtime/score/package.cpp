@@ -78,14 +78,14 @@ std::string described(const at::Tensor& tensor) {
   return text.str();
 }
 
-void check_photo(const at::Tensor& photo) {
+void check_photo(const at::Tensor& photo, int64_t min_side) {
   if (!photo.defined()) throw std::runtime_error("photo: expected a tensor, got an undefined one");
   if (photo.scalar_type() != at::kByte || photo.dim() != 3 || photo.size(2) != 3 || !photo.is_cpu())
     throw std::runtime_error(
         "photo: expected Byte [H, W, 3] on cpu, RGB 0..255, got " + described(photo) +
         (photo.dim() == 3 && photo.size(0) == 3 ? "; permute({1, 2, 0}) turns channels last" : ""));
-  if (photo.size(0) < smallest_side || photo.size(1) < smallest_side)
-    throw std::runtime_error("photo: expected at least " + std::to_string(smallest_side) + " pixels a side, got " +
+  if (photo.size(0) < min_side || photo.size(1) < min_side)
+    throw std::runtime_error("photo: expected at least " + std::to_string(min_side) + " pixels a side, got " +
                              std::to_string(photo.size(1)) + "x" + std::to_string(photo.size(0)) +
                              "; enlarge it first");
 }
@@ -124,7 +124,7 @@ std::string torch_version() {
 
 Package::Package(const std::string& path, const std::string& library) : path_(path), metadata_(read_metadata(path)) {
   check_runs_here(metadata_, torch_version(), path);
-  score::threshold(metadata_, path);  // so that a broken one is told before the first photo
+  threshold(), min_side();  // so that broken ones are told before the first photo
   load_operators(metadata_, path, library);
   loader_ = load_code(path);
 }
@@ -134,7 +134,7 @@ Package::Package(Package&&) noexcept = default;
 Package& Package::operator=(Package&&) noexcept = default;
 
 Result Package::run(const at::Tensor& photo) {
-  check_photo(photo);
+  check_photo(photo, min_side());
   const c10::InferenceMode no_gradient;
   std::vector<at::Tensor> outputs;
   try {

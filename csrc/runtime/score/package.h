@@ -16,9 +16,6 @@ class AOTIModelPackageLoader;
 
 namespace rwpm::score {
 
-/// Sides of a photo that exported models take, in pixels.
-constexpr int64_t smallest_side = 64;
-
 /// What a model makes of a photo.
 struct Result {
   at::Tensor score;         // float32 [H, W], higher is more anomalous; contiguous
@@ -48,7 +45,7 @@ class Package {
 
   /// Scores a photo.
   ///
-  /// photo: uint8 [H, W, 3] on the CPU, RGB, H and W at least smallest_side. Other strides than those of contiguous
+  /// photo: uint8 [H, W, 3] on the CPU, RGB, H and W at least min_side(). Other strides than those of contiguous
   /// memory, such as of a permuted or cropped photo, cost a copy; contiguous photos are read where they are.
   /// Throws std::runtime_error: a photo of another type, shape or device, or a model that fails, returns something
   /// else than a Result, or scores that are not finite; one line.
@@ -56,6 +53,9 @@ class Package {
 
   /// What the export says of itself; see rwpm_fast.deploy.metadata for the keys.
   const Metadata& metadata() const { return metadata_; }
+
+  /// Pixels that a side of a photo needs at least.
+  int64_t min_side() const { return score::min_side(metadata_, path_); }
 
   /// The threshold of the score that it was exported with, if there is one.
   std::optional<double> threshold() const { return score::threshold(metadata_, path_); }

@@ -14,13 +14,14 @@
 #include <string>
 #include <vector>
 
-at::Tensor read_ppm(const std::string& path) {
+at::Tensor read_ppm(const std::string& path, int64_t min_side) {
   std::ifstream file(path, std::ios::binary);
   std::string magic;
   int64_t width = 0, height = 0, largest = 0;
   file >> magic >> width >> height >> largest;
-  if (!file || magic != "P6" || largest != 255 || width < 64 || height < 64)
-    throw std::runtime_error(path + ": expected a binary PPM file of 8 bits, at least 64x64");
+  if (!file || magic != "P6" || largest != 255 || width < min_side || height < min_side)
+    throw std::runtime_error(path + ": expected a binary PPM file of 8 bits, at least " + std::to_string(min_side) +
+                             " pixels a side");
   at::Tensor photo = at::empty({height, width, 3}, at::kByte);  // contiguous, RGB: what the model takes, unchecked
   file.get();
   if (!file.read(reinterpret_cast<char*>(photo.data_ptr()), photo.numel()))
@@ -39,8 +40,8 @@ void write_npy(const std::string& path, const at::Tensor& map) {
 }
 
 // Loads the operators, which are not inside the package, and tells whether its code may run here: that has to be known
-// before it is loaded.
-void check(const std::string& package, const char* library) {
+// before it is loaded. Returns the pixels that a side of a photo needs at least.
+int64_t check(const std::string& package, const char* library) {
   auto metadata = torch::inductor::AOTIModelPackageLoader::load_metadata_from_package(package, "model");
   const std::string torch = std::to_string(TORCH_VERSION_MAJOR) + "." + std::to_string(TORCH_VERSION_MINOR) + ".";
   if (metadata["rwpm.torch"].find(torch) != 0)
@@ -50,6 +51,7 @@ void check(const std::string& package, const char* library) {
   auto* const abi = reinterpret_cast<int (*)()>(dlsym(operators, "rwpm_op_abi"));
   if (!abi || std::to_string(abi()) != metadata["rwpm.op_abi"])
     throw std::runtime_error(std::string(library) + ": expected operators of ABI " + metadata["rwpm.op_abi"]);
+  return std::stoll(metadata["rwpm.min_side"]);
 }
 
 int main(int count, char** words) {
@@ -58,9 +60,10 @@ int main(int count, char** words) {
     return 2;
   }
   try {
-    check(words[1], words[2]);
+    const int64_t min_side = check(words[1], words[2]);
     torch::inductor::AOTIModelPackageLoader model(words[1]);
-    const std::vector<at::Tensor> outputs = model.run({read_ppm(words[3])});  // score, and segmentation: uint8 [H, W]
+    const std::vector<at::Tensor> outputs =
+        model.run({read_ppm(words[3], min_side)});  // score float32, class uint8 [H, W]
     const at::Tensor score = outputs[0].contiguous();
     write_npy(words[4], score);
     const int64_t highest = score.argmax().item<int64_t>(), width = score.size(1);

@@ -9,7 +9,7 @@ namespace {
 Metadata with(const std::string& key, const std::string& value) {
   Metadata metadata = {{"rwpm.format", "1"},   {"rwpm.version", "0.9"}, {"rwpm.torch", "2.13.0+cpu"},
                        {"rwpm.threshold", ""}, {"rwpm.walk", ""},       {"rwpm.device", "cpu"},
-                       {"rwpm.cpu", ""}};
+                       {"rwpm.cpu", ""},       {"rwpm.min_side", "64"}};
   metadata[key] = value;
   return metadata;
 }
@@ -32,6 +32,9 @@ void test_metadata() {
   expect(!threshold(with("rwpm.threshold", ""), "a.pt2"), "no threshold");
   expect(threshold(with("rwpm.threshold", "-2.5e-1"), "a.pt2") == -0.25, "a threshold");
   expect_error([] { threshold(with("rwpm.threshold", "high"), "a.pt2"); }, {"a.pt2", "rwpm.threshold", "high"});
+  expect(min_side(with("rwpm.min_side", "385"), "a.pt2") == 385, "a smallest side");
+  for (const char* const side : {"", "many", "0", "64.5"})
+    expect_error([&] { min_side(with("rwpm.min_side", side), "a.pt2"); }, {"a.pt2", "rwpm.min_side", side});
   expect(walks(with("rwpm.walk", "{}"), "a.pt2") && !walks(with("rwpm.walk", ""), "a.pt2"), "whether it walks");
 }
 
