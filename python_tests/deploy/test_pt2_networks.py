@@ -47,6 +47,9 @@ def segformer():
         num_labels=7,
     )
     model = transformers.SegformerForSemanticSegmentation(config)
+    for weight in model.parameters():
+        if weight.dim() > 1:  # as large as trained ones: errors would hide behind small logits
+            nn.init.kaiming_normal_(weight)
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     settings = {"mean": mean, "std": std, "padded_to": 32}
     return attach(model, "decode_head.dropout", "decode_head.classifier", **settings)

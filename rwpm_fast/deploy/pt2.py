@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from ..ops import library
 from .errors import ExportError, reason_of
-from .metadata import Metadata
+from .metadata import MIN_SIDE_KEY, Metadata
 from .photos import check_photo
 from .tracing import quiet, trace
 
@@ -72,7 +72,7 @@ def export_pt2(
             :class:`rwpm_fast.deploy.pipeline.Pipeline`, on the CPU.
         example_photo: [H, W, 3] uint8; its size does not matter.
         path: of the package; ends in ``.pt2``. An old one is replaced.
-        metadata: what the package says of itself; see :meth:`Metadata.to_strings`.
+        metadata: what the package says of itself; see :meth:`Metadata.to_strings`. The smallest side is added.
         cpu: instruction set, a key of :data:`CPUS`; None for :func:`default_cpu`.
 
     Raises:
@@ -85,16 +85,16 @@ def export_pt2(
     if not str(path).endswith(".pt2"):
         raise ExportError(f"{path}: expected a name that ends in .pt2")
     check_compiler()
+    program, min_side = trace(module, example_photo)
     configs: dict[str, Any] = {
-        "aot_inductor.metadata": dict(metadata),
-        # Weights are packed for the convolutions once, when the package is made.
-        "freezing": True,
+        "aot_inductor.metadata": {**metadata, MIN_SIDE_KEY: str(min_side)},
+        # Not "freezing", which packs weights beforehand: it would gain a tenth, and makes transformers wrong
+        # (findings/torch_aotinductor_freezing.sh).
         # As many threads as the process that runs it has; else as many as the one that made it.
         "cpp.dynamic_threads": True,
     }
     if cpu in CPUS:
         configs |= {"cpp.march": cpu, "cpp.simdlen": CPUS[cpu][0]}
-    program = trace(module, example_photo)
     with quiet(), torch.no_grad():
         try:
             torch._inductor.aoti_compile_and_package(program, package_path=os.fspath(path), inductor_configs=configs)
@@ -125,7 +125,7 @@ class Pt2Runner:
             TypeError: the photo is no array of uint8.
             ValueError: the photo has another shape.
         """
-        pixels = torch.from_numpy(check_photo(photo))
+        pixels = torch.from_numpy(check_photo(photo, self.metadata.min_side))
         with torch.inference_mode():
             score, segmentation = self._package(pixels)
         return score.numpy(), segmentation.numpy()
