@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from python_tests.tiny_network import TinyNetwork
-from rwpm_fast import Predictor, Scorer, Walk
+from rwpm_fast import Predictor, Scorer, Walk, attach
 from rwpm_fast.deploy.errors import ExportError
 from rwpm_fast.deploy.metadata import Metadata
 from rwpm_fast.deploy.predictor import PredictedPhoto
@@ -156,3 +156,19 @@ def test_a_score_that_is_not_finite_is_told(scorer):
     predictor = Predictor(scorer)
     with pytest.raises(ValueError, match="energy: not finite"):
         predictor(photo())
+
+
+def test_an_attached_network_is_compiled():
+    from torch import nn
+
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, stride=4, padding=1), nn.ReLU(), nn.Conv2d(8, 5, 1))
+    network = attach(model, "1", "2", mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    scorer = Scorer(network, walk=Walk(steps=2))
+    predictor = Predictor(scorer, compiled=True)
+    for size in ((136, 144), (145, 129)):
+        photo = render_scene(np.random.default_rng(0), size)[0]
+        for _ in range(2):  # with the weights that the model has at each call
+            wanted = scorer(photo).score.numpy()
+            np.testing.assert_allclose(predictor(photo).score, wanted, rtol=1e-5, atol=1e-5)
+            with torch.no_grad():
+                model[2].weight.mul_(1.5)

@@ -89,7 +89,7 @@ def test_what_does_not_compile_is_told(tmp_path, monkeypatch):
         )
 
     monkeypatch.setattr(pt2, "check_compiler", lambda: None)
-    monkeypatch.setattr(pt2, "trace", lambda module, photo: None)
+    monkeypatch.setattr(pt2, "trace", lambda module, photo: (None, 64))
     monkeypatch.setattr(torch._inductor, "aoti_compile_and_package", fail)
     photo = torch.zeros(64, 64, 3, dtype=torch.uint8)
     with pytest.raises(ExportError, match=r"^module: torch \S+ does not compile it: a.cpp:1: error: no such$"):

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..networks.base import device_of
 from ..scoring.scorer import Scorer
 from .errors import ExportError
 from .metadata import Metadata
-from .photos import check_photo
+from .photos import MIN_SIDE, check_photo
 from .pipeline import Pipeline, check_classes
+from .tracing import trace
 
 FORMATS = (".pt2", ".onnx")
 
@@ -54,20 +57,40 @@ class EagerRunner:
 
 
 class CompiledRunner:
-    """A scorer's one graph, compiled by ``torch.compile`` at the first photo for photos of all sizes."""
+    """A scorer's one graph, compiled by ``torch.compile`` at the first photo for photos of all sizes.
+
+    Raises:
+        ExportError: at the first photo, where torch does not trace the scorer; see
+            :func:`rwpm_fast.deploy.tracing.trace`.
+    """
 
     def __init__(self, scorer: Scorer, threshold: float | None = None) -> None:
         self._scorer = scorer
-        self._graph = torch.compile(Pipeline(scorer, one_pass=True), fullgraph=True, dynamic=True)
+        self._pipeline = Pipeline(scorer, one_pass=True)
         self._device = device_of(scorer.network)
+        self._graph: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
+        self._min_side = MIN_SIDE
         self.metadata = Metadata.of(scorer, threshold=threshold)
 
     def run(self, photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         self._scorer.check()
         pixels = torch.tensor(check_photo(photo), device=self._device)
         with torch.no_grad():
+            if self._graph is None:
+                self._graph, self._min_side = self._compile(pixels)
+            check_photo(photo, self._min_side)
             score, segmentation = self._graph(pixels)
         return score.cpu().numpy(), segmentation.cpu().numpy()
+
+    def _compile(self, photo: Tensor) -> tuple[Callable[[Tensor], tuple[Tensor, Tensor]], int]:
+        """Compile the scorer from a trace, as exports do: a trace follows what torch.compile does not read in code,
+        such as the classes that attached networks are given.
+        """
+        program, min_side = trace(self._pipeline, photo)
+        graph = program.module(check_guards=False)
+        graph.graph.eliminate_dead_code()  # questions about types, which are answered
+        graph.recompile()
+        return torch.compile(graph, fullgraph=True, dynamic=True), min_side
 
 
 def open_runner(path: str | os.PathLike[str], *, threads: int | None = None) -> Runner:

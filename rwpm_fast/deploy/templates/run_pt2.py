@@ -30,7 +30,6 @@ except ImportError as error:
     sys.exit(f"run_pt2: {error}; it needs torch, NumPy and Pillow: pip install torch numpy pillow")
 
 LIBRARY = "librwpm_ops.so"
-MIN_SIDE = 64  # pixels
 NEEDS = {"x86-64-v3": {"AVX2", "AVX512"}, "x86-64-v4": {"AVX512"}}  # what torch calls the processor, by rwpm.cpu
 
 
@@ -104,9 +103,11 @@ def check_metadata(model: Path, metadata: Any) -> None:
     if not isinstance(metadata, dict) or metadata.get("rwpm.format") != "1":
         found = metadata.get("rwpm.format") if isinstance(metadata, dict) else metadata
         raise Refused(f"{model}: expected metadata rwpm.format 1, got {found}: no export of it")
-    for key in ("rwpm.torch", "rwpm.cpu", "rwpm.op_abi", "rwpm.threshold"):
+    for key in ("rwpm.torch", "rwpm.cpu", "rwpm.op_abi", "rwpm.threshold", "rwpm.min_side"):
         if not isinstance(metadata.get(key), str):
             raise Refused(f"{model}: its metadata is broken ({key}: {metadata.get(key)!r}); export again")
+    if not metadata["rwpm.min_side"].isdecimal():
+        raise Refused(f"{model}: its metadata is broken (rwpm.min_side: {metadata['rwpm.min_side']!r}); export again")
     threshold_of(model, metadata)
 
 
@@ -162,7 +163,7 @@ def check_results(photos: list[Path], out: Path, inputs: list[Path]) -> None:
                 raise Refused(f"{photo}: would replace {read[found]}, which is read; give another --out")
 
 
-def read_photo(path: Path) -> np.ndarray:
+def read_photo(path: Path, min_side: int) -> np.ndarray:
     """Read a photo as a model takes it: uint8 [H, W, 3], RGB, contiguous, upright; 16 bits are scaled to 8."""
     try:
         # From a file, not from its path: Pillow would map that into memory, and mix up the sides of turned TIFF files.
@@ -177,8 +178,8 @@ def read_photo(path: Path) -> np.ndarray:
         if gray.dtype.kind == "f" or gray.min() < 0 or gray.max() > 65535:
             raise Refused(f"{path}: expected 8 or 16 bits a channel, got {gray.dtype} {gray.min()} to {gray.max()}")
         photo = np.stack([np.round(gray / 257).astype(np.uint8)] * 3, axis=-1)
-    if min(photo.shape[:2]) < MIN_SIDE:
-        raise Refused(f"{path}: expected at least {MIN_SIDE} pixels a side, got {photo.shape[1]}x{photo.shape[0]}")
+    if min(photo.shape[:2]) < min_side:
+        raise Refused(f"{path}: expected at least {min_side} pixels a side, got {photo.shape[1]}x{photo.shape[0]}")
     return photo
 
 
@@ -224,7 +225,7 @@ def score_photos(options: argparse.Namespace) -> None:
             f"--out: expected a folder, or a path to make one at, got {options.out}: {one_line(error)}"
         ) from None
     for path in options.photos:
-        photo = read_photo(path)
+        photo = read_photo(path, int(metadata["rwpm.min_side"]))
         begin = time.perf_counter()
         try:
             score = run(photo)
