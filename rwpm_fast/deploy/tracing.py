@@ -83,7 +83,7 @@ def _min_side(program: torch.export.ExportedProgram, module: nn.Module) -> int:
         if _equal(unguarded, module, height, width):
             continue
         larger = (side for side in _SIDES if min(height, width) < side <= _MAX_MIN_SIDE)
-        found = next((side for side in larger if failing(max(height, side), max(width, side)) is None), None)
+        found = next((side for side in larger if failing(max(height, side), max(width, side)) != condition), None)
         if found is None:
             raise ExportError(
                 f"module: expected one graph for photos of all sizes, but traced it is wrong for {width}x{height}: "
