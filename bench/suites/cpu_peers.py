@@ -1,9 +1,10 @@
-"""What a user would pick instead on the CPU: the released code, scaled_dot_product_attention, and what
-:mod:`rwpm_fast.benchmark.entries` takes from libraries."""
+"""What a user would pick instead on the CPU: the released code, scaled_dot_product_attention, what
+:mod:`rwpm_fast.benchmark.entries` takes from libraries, and other walks on the pairs that ours keeps."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -16,12 +17,14 @@ from rwpm_fast import baselines
 from rwpm_fast.benchmark import Case, Contender, Facts, Problem, Unavailable, costs
 from rwpm_fast.benchmark.contender import Run
 from rwpm_fast.benchmark.entries import library_walks, on_float32
+from rwpm_fast.benchmark.libraries import appnp
 from rwpm_fast.benchmark.reference import CUT, CUT_PARTS, RELEASED, cut
 from rwpm_fast.benchmark.torch_walks import in_float32
 
 warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state")
 
 OF_GPUS = ("flex-autotuned", "knn-cuvs")
+TOLERANCES = (1e-3, 1e-4)  # of our pairs that others walk on
 
 
 def peers() -> list[Contender]:
@@ -36,8 +39,8 @@ def peers() -> list[Contender]:
         Contender("cut", in_four, _cut, _cut_work, _cut_memory, operator=CUT),
         on_float32("sdpa", "scaled_dot_product_attention, masked", _sdpa, costs.flops_streamed, costs.bytes_slab),
         *(replace(walk, opt_in=False) for walk in library_walks() if walk.key not in OF_GPUS),
-        _csr(1e-3),
-        _csr(1e-4),
+        *(_on_csr("csr", "torch.sparse_csr", _iterate, tolerance) for tolerance in TOLERANCES),
+        *(_on_csr("appnp", "torch_geometric's APPNP", appnp, tolerance) for tolerance in TOLERANCES),
     ]
 
 
@@ -82,11 +85,20 @@ def _sdpa(embeddings: Tensor, values: Tensor, *, alpha: float, steps: int, tempe
     return baselines.iterate(transition, values, alpha, steps)
 
 
-def _csr(tolerance: float) -> Contender:
+def _iterate(S: Tensor, values: Tensor, *, alpha: float, steps: int) -> Tensor:
+    return baselines.iterate(lambda m: S @ m, values, alpha, steps)
+
+
+def _on_csr(key: str, label: str, walk: Callable[..., Tensor], tolerance: float) -> Contender:
+    """A walk on the pairs that ours keeps, found by our kernels within the time.
+
+    Args:
+        walk: the matrix in CSR, values [P, C], alpha and steps to walked values [P, C].
+    """
     return Contender(
-        f"csr-{tolerance:g}",
-        f"torch.sparse_csr of our pairs, tolerance {tolerance:g}",
-        partial(_csr_prepare, tolerance=tolerance),
+        f"{key}-{tolerance:g}",
+        f"{label} of our pairs, tolerance {tolerance:g}",
+        partial(_csr_prepare, walk_csr=walk, tolerance=tolerance),
         costs.flops_pairs,
         costs.bytes_sparse,
         tolerance=tolerance,
@@ -107,10 +119,10 @@ def _csr_facts(problem: Problem, tolerance: float) -> Facts:
     return Facts(int(sum(graph.kept_per_row.sum() for graph in graphs)))
 
 
-def _csr_prepare(problem: Problem, tolerance: float) -> Run:
+def _csr_prepare(problem: Problem, walk_csr: Callable[..., Tensor], tolerance: float) -> Run:
     def walk(embeddings: Tensor, values: Tensor, *, alpha: float, steps: int, temperature: float) -> Tensor:
         S = rwpm_fast.transition(embeddings, temperature=temperature, tolerance=tolerance).to_csr()
-        return baselines.iterate(lambda m: S @ m, values, alpha, steps)
+        return walk_csr(S, values, alpha=alpha, steps=steps)
 
     try:
         for graph in _graphs(problem, tolerance):

@@ -109,6 +109,19 @@ def faiss_search() -> Search:
     return search
 
 
+def appnp(S: Tensor, values: Tensor, *, alpha: float, steps: int) -> Tensor:
+    """The walk on a matrix S [N, N] in CSR by PyTorch Geometric's layer of personalized propagation.
+
+    Its ``alpha`` is the probability to restart. It takes a sparse matrix as it is, rows for where messages arrive, and
+    would else normalize it and add self-loops.
+    """
+    try:
+        from torch_geometric.nn import APPNP
+    except ImportError as error:
+        raise Unavailable("torch_geometric is not installed: pip install torch_geometric") from error
+    return APPNP(K=steps, alpha=1 - alpha, normalize=False)(values, S)
+
+
 def cuvs_search() -> Search:
     """Exact search by cuVS."""
     try:
