@@ -1,8 +1,10 @@
-"""What many tests share: made embeddings, errors, the dense matrix, parsed pages."""
+"""What many tests share: made embeddings, errors, the dense matrix, lowered precision, parsed pages."""
 
 import re
+from contextlib import contextmanager
 from html.parser import HTMLParser
 
+import pytest
 import torch
 
 from rwpm_fast import reference
@@ -47,6 +49,35 @@ def dense(e, mask=None, temperature=0.01):
     S[valid] = 0
     S[valid[:, None], valid] = reference.transition(e[valid].double(), temperature=temperature)
     return S
+
+
+# What lowers the precision of float32 products in a process, on processors that can.
+LOWERED_PRODUCTS = (
+    "torch.set_float32_matmul_precision('medium')",
+    "torch.backends.fp32_precision = 'bf16'",
+    "torch.backends.mkldnn.fp32_precision = 'bf16'",  # of products and convolutions
+    "torch.backends.mkldnn.matmul.fp32_precision = 'bf16'",
+    "torch.backends.mkldnn.matmul.fp32_precision = 'tf32'",
+)
+
+
+@contextmanager
+def products_lowered(setting):
+    """Run one of LOWERED_PRODUCTS, and put back torch's defaults afterwards. Skips where products have the same bits.
+
+    They differ too where the processor cannot round but torch takes another library for them.
+    """
+    e = manifold(300, 64)
+    exact = e @ e.T @ e
+    try:
+        exec(setting)
+        if torch.equal(e @ e.T @ e, exact):
+            pytest.skip("this processor multiplies float32 as ever at this setting")
+        yield
+    finally:
+        torch.backends.fp32_precision = torch.backends.mkldnn.fp32_precision = "none"
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.mkldnn.matmul.fp32_precision = "none"
 
 
 class Page(HTMLParser):

@@ -7,20 +7,14 @@ import pytest
 import torch
 
 import rwpm_fast
-from python_tests.helpers import manifold, relative_error
+from python_tests.helpers import LOWERED_PRODUCTS, manifold, products_lowered, relative_error
 from rwpm_fast import baselines, products, reference
 
 SWITCH = products._SWITCH
 pytestmark = pytest.mark.skipif(SWITCH is None, reason="this torch has no precision switch for the CPU alone")
 
 
-@pytest.fixture(
-    params=[
-        "torch.set_float32_matmul_precision('medium')",
-        "torch.backends.fp32_precision = 'bf16'",
-        "torch.backends.mkldnn.matmul.fp32_precision = 'bf16'",
-    ]
-)
+@pytest.fixture(params=LOWERED_PRODUCTS)
 def lowered(request):
     return request.param
 
@@ -65,6 +59,29 @@ def test_walks_are_exact_at_any_setting(run_python, lowered):
         pytest.skip("this processor multiplies float32 in float32 at every setting")
 
 
+EMBEDDINGS, VALUES = manifold(400, 64, directions=9, noise=0.2), manifold(400, 5, seed=1)
+UNIT = torch.nn.functional.normalize(EMBEDDINGS, dim=-1)
+MAPS = EMBEDDINGS.T.reshape(1, 64, 20, 20), VALUES.T.reshape(1, 5, 20, 20)
+DEFINED = {
+    "reference": lambda: reference.walk(EMBEDDINGS, VALUES),
+    "transition": lambda: reference.transition(EMBEDDINGS),
+    "own weights": lambda: reference.own_weights(EMBEDDINGS, anchor=0.5),
+    "dense": lambda: baselines.dense_walk(EMBEDDINGS, VALUES),
+    "dense, flushed": lambda: baselines.dense_walk(EMBEDDINGS, VALUES, flush=True, released=True),
+    "chunked": lambda: baselines.chunked_walk(EMBEDDINGS, VALUES),
+    "nearest": lambda: baselines.nearest(UNIT, 50)[0],
+    "knn": lambda: baselines.knn_walk(EMBEDDINGS, VALUES),
+    "knn of maps": lambda: baselines.KnnWalk(20, parts=2)(*MAPS),
+}
+
+
+@pytest.mark.parametrize("name", DEFINED)
+def test_reference_and_baselines_give_the_same_bits_at_any_setting(name, lowered):
+    wanted = DEFINED[name]()
+    with products_lowered(lowered):
+        assert torch.equal(DEFINED[name](), wanted)
+
+
 @pytest.fixture
 def switch():
     """Put back what the tests set."""
@@ -90,6 +107,41 @@ def test_the_setting_is_put_back(switch, setting):
     assert SWITCH.fp32_precision == setting
     assert inside(inside) == "ieee"
     assert SWITCH.fp32_precision == setting
+
+
+@pytest.mark.parametrize("setting", ["none", "ieee", "tf32", "bf16"])
+def test_rounded_products_put_the_setting_back(switch, setting):
+    SWITCH.fp32_precision = setting
+    with products.rounded_products():
+        assert SWITCH.fp32_precision == "bf16"
+        assert inside() == "ieee"
+        assert SWITCH.fp32_precision == "bf16"
+    assert SWITCH.fp32_precision == setting
+    with pytest.raises(ZeroDivisionError), products.rounded_products():
+        1 / 0  # noqa: B018
+    assert SWITCH.fp32_precision == setting
+
+
+def test_rounded_products_among_exact_ones(switch):
+    def rounded():
+        with products.rounded_products():
+            assert SWITCH.fp32_precision == "bf16"
+        assert SWITCH.fp32_precision == "ieee"
+
+    for setting in ("none", "bf16"):
+        SWITCH.fp32_precision = setting
+        inside(rounded)
+        assert SWITCH.fp32_precision == setting
+
+
+def test_rounding_is_seen(switch, monkeypatch):
+    assert not products.products_are_rounded()
+    multiply = torch.Tensor.__matmul__
+    in_bfloat16 = lambda a, b: multiply(a.bfloat16(), b.bfloat16()).to(a.dtype)  # noqa: E731
+    monkeypatch.setattr(
+        torch.Tensor, "__matmul__", lambda a, b: (in_bfloat16 if a.dtype == torch.float32 else multiply)(a, b)
+    )
+    assert products.products_are_rounded()
 
 
 def test_an_inherited_setting_stays_inherited(switch):
