@@ -34,8 +34,10 @@ def test_table_and_record(capsys, tmp_path):
     )
     assert str(tmp_path) not in file.read_text()
     for compared in made["cases"]:
-        keys = [row["contender"] for row in compared["rows"]]
-        assert len(keys) == 5 and "dense" in keys and all(row["matched"] for row in compared["rows"])
+        rows = {row["contender"]: row for row in compared["rows"]}
+        assert len(rows) == 7 and "dense" in rows
+        assert all(row["matched"] or "bf16" in key for key, row in rows.items())
+        assert rows["dense-bf16-matrix"]["seconds"] and not rows["dense-bf16-matrix"]["matched"]
     assert out.count("| dense torch, subnormals flushed |") == 2
     assert render.main([str(file)]) == 0
     assert capsys.readouterr().out == out

@@ -2,18 +2,20 @@
 
 import os
 import pickle
+import sys
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 import torch
 
 from bench.suites import cpu_peers
-from python_tests.helpers import relative_error
-from rwpm_fast import reference
-from rwpm_fast.benchmark import Case, Unavailable, chosen, fps_entries, isas, our_walk, walk_entries
+from python_tests.helpers import LOWERED_PRODUCTS, products_lowered, relative_error
+from rwpm_fast import products, reference
+from rwpm_fast.benchmark import Case, Unavailable, chosen, fps_entries, isas, our_walk, torch_walks, walk_entries
 from rwpm_fast.benchmark import ours as our_walks
 from rwpm_fast.benchmark import reference as references
-from rwpm_fast.benchmark.entries import fps_peers
+from rwpm_fast.benchmark.entries import bfloat16_walks, fps_peers
 from rwpm_fast.benchmark.libraries import without_itself
 from rwpm_fast.benchmark.torch_walks import topk
 from rwpm_fast.ops.settings import WalkSettings
@@ -21,6 +23,7 @@ from rwpm_fast.ops.settings import WalkSettings
 CLEAR_CUT = Case(12, 35, channels=24, value_channels=5)
 FLAT = Case(15, 16, channels=4, value_channels=9, settings=WalkSettings(alpha=0.8, steps=3, temperature=0.1))
 UNCUT = Case(8, 13, channels=24, value_channels=5, settings=WalkSettings(steps=3), smooth=True)
+WIDE = Case(16, 24, channels=64, value_channels=32, settings=WalkSettings(steps=2), smooth=True)
 CUT = Case(20, 24, 24, 20, WalkSettings(steps=3, parts=2), smooth=True, dtype="float16")
 
 EVERY = walk_entries(FLAT, [1e-3, 1e-5], isas()) + cpu_peers.peers()
@@ -91,7 +94,7 @@ def by_hand(case, operator):
 def test_agrees_with_float64(contender, case):
     got, expected = in_sub_maps(case, run(contender, case)), by_hand(case, contender.operator)
     assert got.dtype == torch.float32
-    assert relative_error(got, expected) <= contender.error_bound(case)
+    assert relative_error(got, expected) <= contender.largest_error(case)
 
 
 @pytest.mark.parametrize("case", [UNCUT, CUT], ids=["uncut float32", "cut float16"])
@@ -120,7 +123,7 @@ def test_equal_embeddings(contender):
         assert got.isfinite().all() and got.amax() <= problem.values.amax()
         return
     expected = references.reference_of(problem, contender.operator, memory=2**30)
-    assert expected.error(got) <= contender.error_bound(FLAT)
+    assert expected.error(got) <= contender.largest_error(FLAT)
 
 
 def test_faiss_never_finds_the_pixel_itself():
@@ -176,6 +179,104 @@ def test_bounds():
     assert dense.error_bound(CUT) == pytest.approx(1e-2) and nearest.error_bound(CUT) == 1e-2
     assert {c.error_bound(FLAT) for c in EVERY if not c.tolerance} == {1e-5}
     assert our_walk("cpu", 1e-4).error_bound(CUT) == pytest.approx(1e-3 + 2 * 3 * 1e-4)
+
+
+def test_walks_in_bfloat16_are_told_from_those_that_match():
+    kept = next(c for c in EVERY if c.key == "dense-bf16-matrix")
+    for case in (UNCUT, CLEAR_CUT, FLAT):
+        problem = case.problem()
+        error = references.reference_of(problem, references.WALK, memory=2**30).error(kept.prepare(problem)())
+        assert 10 * kept.error_bound(case) < error <= kept.largest_error(case) == 5e-2
+    assert {c.key for c in EVERY if c.largest_error(FLAT) > c.error_bound(FLAT)} == {c.key for c in bfloat16_walks()}
+    on_gpu = walk_entries(replace(FLAT, device="cuda"), [], isas=[])
+    assert "dense" in {c.key for c in on_gpu} and not any(c.expected_error for c in on_gpu)
+
+
+SWITCH = products._SWITCH
+with_switch = pytest.mark.skipif(SWITCH is None, reason="this torch has no precision switch for the CPU alone")
+
+
+@pytest.fixture
+def rounded():
+    """The contender whose products are in bfloat16 where the processor can."""
+    yield next(c for c in EVERY if c.key == "dense-bf16-products")
+    if SWITCH is not None:
+        SWITCH.fp32_precision = "none"
+
+
+@with_switch
+@pytest.mark.parametrize("setting", ["none", "ieee", "bf16"])
+def test_products_are_in_bfloat16_for_their_contender_only(rounded, monkeypatch, setting):
+    seen = []
+
+    def walk(embeddings, values, **settings):
+        seen.append(SWITCH.fp32_precision)
+        if len(seen) == 2:
+            raise RuntimeError("the second time")
+        return values
+
+    monkeypatch.setattr(torch_walks, "kept_walk", walk)
+    SWITCH.fp32_precision = setting
+    once = rounded.prepare(FLAT.problem())
+    once()
+    assert SWITCH.fp32_precision == setting
+    with pytest.raises(RuntimeError, match="the second time"):
+        once()
+    rounded.facts(FLAT.problem())
+    assert seen == ["bf16"] * 2 and SWITCH.fp32_precision == setting
+
+
+@with_switch
+@pytest.mark.parametrize("rounds", [True, False])
+def test_a_processor_that_rounds_no_product_is_told(rounded, monkeypatch, rounds):
+    monkeypatch.setattr(torch_walks, "products_are_rounded", lambda: rounds)
+    told = "this processor multiplies float32 in float32 at every setting"
+    assert rounded.facts(FLAT.problem()).note == (None if rounds else told)
+
+
+@with_switch
+def test_products_in_bfloat16_are_less_accurate(rounded):
+    if rounded.facts(UNCUT.problem()).note is not None:
+        pytest.skip("this processor multiplies float32 in float32 at every setting")
+    assert relative_error(run(rounded, UNCUT), by_hand(UNCUT, references.WALK)) > 10 * rounded.error_bound(UNCUT)
+
+
+def test_without_the_switch_there_are_no_products_in_bfloat16(rounded, monkeypatch):
+    monkeypatch.setattr(products, "_SWITCH", None)
+    with pytest.raises(Unavailable, match="has no precision switch for the CPU alone"):
+        rounded.prepare(FLAT.problem())()
+
+
+@with_switch
+@pytest.mark.parametrize("setting", LOWERED_PRODUCTS)
+@pytest.mark.parametrize(
+    "contender",
+    [pytest.param(c, marks=pytest.mark.slow) if c.key in COMPILED else c for c in EVERY + fps_peers()[:2]],
+    ids=names,
+)
+def test_same_bits_whatever_precision_is_set(contender, setting):
+    wanted = run(contender, WIDE)
+    with products_lowered(setting):
+        assert torch.equal(run(contender, WIDE), wanted)
+
+
+@with_switch
+@pytest.mark.parametrize("setting", LOWERED_PRODUCTS)
+def test_same_case_and_reference_whatever_precision_is_set(setting):
+    problem = WIDE.problem()
+    wanted = references.reference_of(problem, references.WALK, memory=2**30).values
+    with products_lowered(setting):
+        again = WIDE.problem()
+        assert torch.equal(again.embeddings, problem.embeddings) and torch.equal(again.values, problem.values)
+        assert torch.equal(references.reference_of(again, references.WALK, memory=2**30).values, wanted)
+
+
+def test_without_torch_geometric(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch_geometric", None)
+    monkeypatch.setitem(sys.modules, "torch_geometric.nn", None)
+    walk = next(c for c in EVERY if c.key == "appnp-0.0001")
+    with pytest.raises(Unavailable, match="torch_geometric is not installed: pip install torch_geometric"):
+        walk.prepare(UNCUT.problem())()
 
 
 def test_instruction_set_is_forced_for_the_run_only(monkeypatch):

@@ -114,6 +114,49 @@ def test_a_wrong_result_gets_no_speed(wrong):
     assert "| under test | refused: its error is above" in markdown(made)
 
 
+def lossy(run, **facts):
+    return contender(run, expected_error=1e-2, exact=False, **facts)
+
+
+def test_an_error_that_is_expected_is_timed_and_told():
+    compared = compare(CASE, [DENSE, lossy(nearly, facts=lambda problem: Facts(note="a note"))], QUICK)
+    row = compared.rows[1]
+    assert row.matched is False and row.accepted and row.sound
+    assert row.bound == 1e-5 < row.error <= row.expected == 1e-2
+    assert len(row.runs) == 2 and row.speedup > 0 and row.share_of_peak is None
+    made = record(compared)
+    assert made.sound and Record.from_json(json.loads(json.dumps(made.to_json()))) == made
+    dense, near = markdown(made).splitlines()[-2:]
+    assert near.startswith("| under test (a note) | ") and "no match" not in dense
+    assert f"| {row.error:.1e} float64 dense; no match, up to 1e-02 is expected |" in near
+
+
+def test_an_error_above_the_expected_gets_no_speed():
+    for wrong in (zeros, broken, transposed):
+        row = row_of(lossy(wrong))
+        assert not row.accepted and not row.sound and not TIMES & row.to_json().keys()
+        made = record(compare(CASE, [lossy(wrong)], QUICK))
+        assert "| under test | refused: its error is above the 1e-02 that is expected |" in markdown(made)
+
+
+def test_within_its_contract_it_matches_whatever_was_expected():
+    compared = compare(CASE, [lossy(lambda problem: DENSE.prepare(problem)())], QUICK)
+    assert compared.rows[0].matched and "no match" not in markdown(record(compared))
+
+
+def test_a_failure_after_an_expected_error_is_one():
+    results = []
+
+    def fails(problem):
+        results.append(None)
+        if len(results) == 4:
+            raise RuntimeError("no more")
+        return nearly(problem)
+
+    row = row_of(lossy(fails))
+    assert row.error <= 1e-2 and row.failed and not row.accepted and row.seconds is None
+
+
 def test_one_wrong_result_among_right_ones_is_enough():
     results = []
 

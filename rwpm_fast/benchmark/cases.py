@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from ..ops.maps import partition_edges
 from ..ops.settings import DEFAULTS, WalkSettings
+from ..products import exact_products
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 
@@ -251,6 +252,7 @@ def manifolds(pixels: int, channels: int, seed: int = 0) -> Tensor:
     return clean + 0.5 * torch.randn(pixels, channels, generator=random)
 
 
+@exact_products  # the same map whatever the process allows
 def smooth_manifolds(height: int, width: int, channels: int, seed: int = 0) -> Tensor:
     """Synthetic embeddings [N, D] of a map as a network would give: 32 kinds in regions with blurred borders, that
     drift within a region, with noise.

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import NamedTuple, TypeAlias
 
+import torch
 from torch import Tensor
 
+from ..products import exact_products
 from .cases import Case, Problem
 from .reference import WALK
 
@@ -31,11 +33,13 @@ class Facts(NamedTuple):
         path: see :class:`rwpm_fast.ops.info.WalkInfo`; None where there is but one.
         dropped: largest share of its mass that a row drops, which must keep to the contender's tolerance; None where
             that is not known.
+        note: what a reader of its row must know of it here; None for nothing.
     """
 
     pairs: int | None = None
     path: str | None = None
     dropped: float | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -45,9 +49,9 @@ class Contender:
     Args:
         key: how the command line calls it.
         label: how tables call it.
-        prepare: gets a problem and makes what is run and timed: values [B, P, C] of the sub-maps, or the map
+        make: gets a problem and makes what is run and timed: values [B, P, C] of the sub-maps, or the map
             [1, C, H, W]. Outside the time it imports, compiles, and lays out what depends on sizes alone. Raises
-            :class:`Unavailable` where it cannot run.
+            :class:`Unavailable` where it cannot run. It is called by :meth:`prepare`.
         work: floating-point operations of a run, by which the time of a small run is scaled; see
             :mod:`rwpm_fast.benchmark.costs`.
         memory: bytes that a run takes beyond its inputs, estimated.
@@ -58,13 +62,16 @@ class Contender:
             is nothing to say.
         bound: norm-wise relative error that it may have; None for what its dtype and tolerance allow.
         slack: factor on what the dtype allows, for contenders that are less careful than they could be.
+        expected_error: norm-wise relative error that it is expected to stay below, for one that trades accuracy for
+            speed and has no bound: it is timed up to there, and called matched only within what its dtype allows.
+            None for the others.
         opt_in: runs only where the user names it.
         predict: seconds that a run is expected to take, at least and at most; None where there is no model.
     """
 
     key: str
     label: str
-    prepare: Callable[[Problem], Run]
+    make: Callable[[Problem], Run]
     work: Cost
     memory: Cost
     operator: str = WALK
@@ -73,14 +80,30 @@ class Contender:
     facts: Callable[[Problem], Facts] | None = None
     bound: float | None = None
     slack: float = 1.0
+    expected_error: float | None = None
     opt_in: bool = False
     predict: Callable[[Case], tuple[float, float]] | None = None
+
+    def prepare(self, problem: Problem) -> Run:
+        """Make what is run and timed, as ``make``. On the CPU it multiplies float32 matrices in float32, whatever
+        precision the process allows, but where it sets another by itself.
+
+        Raises:
+            Unavailable: it cannot run here.
+        """
+        if torch.device(problem.case.device).type != "cpu":
+            return self.make(problem)
+        return exact_products(exact_products(self.make)(problem))
 
     def error_bound(self, case: Case) -> float:
         """Norm-wise relative error that its contract allows on a case."""
         if self.bound is not None:
             return self.bound
         return self.slack * EXACT[case.dtype] + 2 * case.steps * self.tolerance
+
+    def largest_error(self, case: Case) -> float:
+        """Norm-wise relative error above which it gets no time on a case."""
+        return self.error_bound(case) if self.expected_error is None else self.expected_error
 
 
 def chosen(contenders: list[Contender], patterns: list[str] | None) -> list[Contender]:

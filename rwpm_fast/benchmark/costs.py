@@ -69,6 +69,11 @@ def bytes_matrix(case: Case) -> float:
     return _size(case) * case.pairs + bytes_slab(case)
 
 
+def bytes_matrix_bfloat16(case: Case) -> float:
+    """The matrix of one sub-map in bfloat16, and the slabs that it is made of."""
+    return 2 * case.part_pixels**2 + bytes_slab(case)
+
+
 def bytes_released(case: Case) -> float:
     """Cosines, matrix and the matrix times alpha of one sub-map, in float32, and states."""
     return 3 * 4 * case.part_pixels**2 + bytes_states(case)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .. import baselines
@@ -16,7 +17,18 @@ from .contender import Contender, Cost
 from .libraries import Search, cuvs_search, faiss_search, keops_walk
 from .ours import backends, our_walk
 from .reference import NEAREST, NEIGHBORS, RELEASED
-from .torch_walks import chunked, flex, in_float32, nearest, nearest_facts, released_walk, tuned
+from .torch_walks import (
+    chunked,
+    flex,
+    in_float32,
+    kept_walk,
+    nearest,
+    nearest_facts,
+    released_walk,
+    rounded_walk,
+    rounding_facts,
+    tuned,
+)
 
 # Key of the contender whose time is one, by the kind of a record.
 UNITS = {"walk": "dense", "fps": "dense-released"}
@@ -26,6 +38,9 @@ UNITS = {"walk": "dense", "fps": "dense-released"}
 TOLERANT = 1e-3
 SLACK = 10.0
 NEIGHBORS_BOUND = 1e-2
+
+# What walks in bfloat16 are expected to be off at most: at tau = 0.01 and T = 20 they are by 5e-3 to 2e-2.
+BFLOAT16_ERROR = 5e-2
 
 
 def on_float32(key: str, label: str, walk: Callable[..., Tensor], work: Cost, memory: Cost, **facts: Any) -> Contender:
@@ -42,6 +57,32 @@ def baseline_walks() -> list[Contender]:
         on_float32("dense", "dense torch, subnormals flushed", flushed, *kept),
         on_float32("dense-unflushed", "dense torch", baselines.dense_walk, *kept, opt_in=True),
         Contender("chunked", "chunked torch", chunked, costs.flops_streamed, costs.bytes_slab),
+    ]
+
+
+def bfloat16_walks() -> list[Contender]:
+    """What an expert would try on a processor with bfloat16 units: dense torch, faster and less accurate. Their share
+    of the float32 peak would say nothing."""
+    facts = {"exact": False, "expected_error": BFLOAT16_ERROR}
+    in_16_bits = partial(kept_walk, kept=torch.bfloat16)
+    return [
+        on_float32(
+            "dense-bf16-products",
+            'dense torch, fp32_precision = "bf16"',
+            rounded_walk,
+            costs.flops_dense,
+            costs.bytes_matrix,
+            facts=rounding_facts,
+            **facts,
+        ),
+        on_float32(
+            "dense-bf16-matrix",
+            "dense torch, S in bfloat16",
+            in_16_bits,
+            costs.flops_dense,
+            costs.bytes_matrix_bfloat16,
+            **facts,
+        ),
     ]
 
 
@@ -83,7 +124,8 @@ def walk_entries(case: Case, tolerances: Iterable[float], isas: Iterable[str] | 
     kernels = backends(case) if isas is None else list(isas)
     slack = SLACK if case.dtype == "float16" else 1.0
     ours = [our_walk(k, tolerance) for tolerance in (0.0, *tolerances) for k in kernels]
-    return ours + [replace(walk, slack=slack) for walk in baseline_walks()]
+    in_bfloat16 = bfloat16_walks() if torch.device(case.device).type == "cpu" else []
+    return ours + [replace(walk, slack=slack) for walk in baseline_walks()] + in_bfloat16
 
 
 def fps_entries(case: Case, tolerances: Iterable[float]) -> list[Contender]:

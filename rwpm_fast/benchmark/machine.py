@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from .. import info, native
+from ..products import exact_products
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -39,6 +40,7 @@ def commit() -> str | None:
         return None
 
 
+@exact_products
 def peak_flops(seconds: float = 0.3) -> float:
     """Float32 operations a second, a multiply-add counted as two: of the compiled kernels' instruction set on torch's
     number of threads, or of torch's product of two large matrices where those are not built."""

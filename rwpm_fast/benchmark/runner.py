@@ -120,7 +120,10 @@ def compare(
     note(case.title())
     device = device or CpuDevice()
     problem = case.problem()
-    entries = [_Entry(c, Result(contender=c.key, label=c.label, operator=c.operator)) for c in contenders]
+    entries = [
+        _Entry(c, Result(contender=c.key, label=c.label, operator=c.operator, expected=c.expected_error))
+        for c in contenders
+    ]
     for entry in entries:
         _prepare(entry, problem, limits, note, device)
 
@@ -141,7 +144,7 @@ def compare(
     load, peaks, copies = zip(*take_turns(limits.rounds, entries, run_once, before=rates), strict=True)
     peak_flops, copy_bytes = median(peaks), median(copies)
     one = next((median(e.times) for e in entries if e.contender.key == unit and e.result.matched), None)
-    for entry in [e for e in entries if e.result.matched]:
+    for entry in [e for e in entries if e.result.accepted]:
         entry.set(**_speed(entry, case, peak_flops, copy_bytes, one, device))
         if limits.measure_memory and entry.prepared is not None:
             note(f"memory: {entry.contender.label}")
@@ -199,7 +202,7 @@ def _run_once(entry: _Entry, run: Run, reference: Reference, case: Case, limits:
     bound = contender.error_bound(case)
     matched = worst <= bound and (row.dropped or 0.0) <= contender.tolerance
     entry.set(error=worst, against=reference.against, bound=bound, matched=matched)
-    if not matched or seconds > limits.seconds:
+    if not entry.result.accepted or seconds > limits.seconds:
         entry.run = None
 
 

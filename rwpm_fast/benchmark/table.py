@@ -135,12 +135,19 @@ def _table(record: Record, compared: Comparison, columns: dict[str, Cell]) -> st
         refusal = _refusal(row)
         cells = [cell(row, compared, record) for cell in columns.values()] if refusal is None else [refusal]
         cells += [""] * (len(columns) - len(cells))
-        rows.append([row.label, *cells, "" if row.error is None else f"{row.error:.1e} {row.against}"])
+        rows.append([row.label + (f" ({row.note})" if row.note else ""), *cells, _error(row)])
     if record.kind == "fps" and (found := published_row(compared.case)):
         shown = [f"published: {SOURCE}; {WITHOUT_WALK} FPS without the walk", f"{1000 / found.alone:.0f}", ""]
         shown += [f"{found.alone:.2f}", f"{found.with_network:.2f}", "", f"{1024 * found.memory:.0f} with network"]
         rows.insert(0, shown)
     return markdown_table(["walk", *columns, "error, against"], rows)
+
+
+def _error(row: Result) -> str:
+    if row.error is None:
+        return ""
+    far = row.accepted and not row.matched
+    return f"{row.error:.1e} {row.against}" + (f"; no match, up to {row.expected:.0e} is expected" if far else "")
 
 
 def _refusal(row: Result) -> str | None:
@@ -149,8 +156,10 @@ def _refusal(row: Result) -> str | None:
         return f"not run: {row.skipped}"
     if row.failed is not None:
         return f"failed: {row.failed}"
-    if row.matched:
+    if row.accepted:
         return None
+    if row.expected is not None:
+        return f"refused: its error is above the {row.expected:.0e} that is expected"
     dropped = "" if row.dropped is None else f", or it drops {row.dropped:.1e} of a row"
     return f"refused: its error is above the {row.bound:.0e} of its contract{dropped}"
 

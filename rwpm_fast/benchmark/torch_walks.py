@@ -1,9 +1,11 @@
-"""The walk as one would write it with torch: all pairs, its FlexAttention, graphs of nearest neighbors."""
+"""The walk as one would write it with torch: all pairs, also in bfloat16, its FlexAttention, graphs of nearest
+neighbors."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +13,7 @@ from torch.nn import functional as F
 
 from .. import baselines
 from ..ops.torch_version import too_old
+from ..products import can_round, products_are_rounded, rounded_products
 from .cases import Problem
 from .contender import Facts, Run, Unavailable
 from .libraries import Search, flex_attention_of
@@ -27,6 +30,42 @@ def released_walk(embeddings: Tensor, values: Tensor, *, alpha: float, steps: in
     for _ in range(steps + 1):
         m = (alpha * S) @ m + (1 - alpha) * values
     return m
+
+
+def kept_walk(
+    embeddings: Tensor,
+    values: Tensor,
+    *,
+    alpha: float,
+    steps: int,
+    temperature: float,
+    kept: torch.dtype = torch.float32,
+) -> Tensor:
+    """As :func:`rwpm_fast.baselines.dense_walk` with subnormals flushed, at the precision of products that is set.
+
+    Args:
+        kept: dtype of the matrix, and of the values in its products; all else is float32.
+    """
+    q = F.normalize(embeddings, dim=-1, eps=1e-12)
+    queries, S = q / temperature, q.new_empty(len(q), len(q), dtype=kept)
+    for block in blocks(len(q)):
+        S[block] = F.threshold(_rows(queries, q, block), torch.finfo(q.dtype).tiny, 0)
+    return baselines.iterate(lambda m: (S @ m.to(kept)).to(q.dtype), values, alpha, steps)
+
+
+def rounded_walk(embeddings: Tensor, values: Tensor, **settings: Any) -> Tensor:
+    """:func:`kept_walk` with products of float32 in bfloat16 where the processor can: all that a user has to set."""
+    if not can_round():
+        raise Unavailable(f"torch {torch.__version__} has no precision switch for the CPU alone, 2.9 has")
+    with rounded_products():
+        return kept_walk(embeddings, values, **settings)
+
+
+def rounding_facts(problem: Problem) -> Facts:
+    """Whether :func:`rounded_walk` rounds anything here."""
+    with rounded_products():
+        rounds = products_are_rounded()
+    return Facts(note=None if rounds else "this processor multiplies float32 in float32 at every setting")
 
 
 def in_float32(problem: Problem, walk: Callable[..., Tensor]) -> Run:
