@@ -36,7 +36,8 @@ def walk(
         alpha: continuing probability, in [0, 1].
         steps: number of transitions, >= 0.
         temperature: softmax temperature tau > 0.
-        tolerance: mass that a row of S may drop, in [0, 1); 0: the exact walk.
+        tolerance: mass that a row of S may drop, in [0, 1); 0: the exact walk. No value is off by more than
+            ``2 * steps * tolerance * max|v|``.
         anchor: cosine of a pixel with its own value; -1 or lower: no anchor. See :func:`rwpm_fast.walk`.
         anchor_share: share of the pixels to anchor, in [0, 1]; 0: by ``anchor``.
         threads: number of threads, >= 1; all cores that this process may use when None. The bits of the result do not

@@ -59,7 +59,8 @@ class Task:
     @property
     def settings(self) -> dict[str, Any]:
         """Of an exact walk, as keyword arguments."""
-        return {name: getattr(self.walk.settings, name) for name in ("alpha", "steps", "temperature")}
+        settings = self.walk.settings
+        return {"alpha": settings.alpha, "steps": settings.steps, "temperature": settings.temperature, "tolerance": 0.0}
 
 
 def corner(map_: Tensor, size: tuple[int, int], stride: int = 1) -> Tensor:

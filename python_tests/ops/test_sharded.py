@@ -55,7 +55,7 @@ def inputs(*, dtype=torch.float32, values=True, broken=False, alone=False, ranks
         v[13, 2] = math.nan
     if alone:
         mask = torch.arange(PIXELS) == 7
-    return e, v if values else None, mask, {"steps": 6, **settings}, SHARES[ranks]
+    return e, v if values else None, mask, {"steps": 6, "tolerance": 0.0, **settings}, SHARES[ranks]
 
 
 def walk_all(rank, groups):
@@ -115,7 +115,7 @@ def test_equals_one_process(ranks, name):
     got = torch.cat(got)
     values = e if v is None else v
     assert got.dtype == values.dtype and got.is_contiguous()
-    tolerance = settings.pop("tolerance", 0.0)
+    tolerance = settings.pop("tolerance")
     valid = reference.valid_pixels(e, values, mask)
     expected = reference.walk(e.double(), values.double(), mask=mask, **settings)
     torch.testing.assert_close(got[~valid], values[~valid], rtol=0, atol=0, equal_nan=True)

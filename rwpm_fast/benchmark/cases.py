@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..ops.maps import partition_edges
-from ..ops.settings import DEFAULTS, WalkSettings
+from ..ops.settings import OPERATOR_DEFAULTS, WalkSettings
 from ..products import exact_products
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
@@ -79,7 +79,7 @@ class Case:
     width: int
     channels: int = 256
     value_channels: int = 19
-    settings: WalkSettings = DEFAULTS
+    settings: WalkSettings = OPERATOR_DEFAULTS
     source: Path | None = None
     smooth: bool = False
     seed: int = 0
@@ -233,7 +233,7 @@ def paper_cases(**facts: Any) -> Iterator[Case]:
     Args:
         facts: of :class:`Case`; of ``settings`` all but n and T is kept.
     """
-    settings = facts.pop("settings", DEFAULTS)
+    settings = facts.pop("settings", OPERATOR_DEFAULTS)
     for shape, every, channels in PAPER:
         for parts in every:
             for width in channels:

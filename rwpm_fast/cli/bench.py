@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ..io.arguments import non_default_args
 from ..io.files import make_folder_of, write_json
 from ..io.outputs import check_outputs
-from ..ops.settings import DEFAULTS, WalkSettings
+from ..ops.settings import OPERATOR_DEFAULTS, WalkSettings
 from .options import add_threads_option
 
 if TYPE_CHECKING:
@@ -79,13 +79,16 @@ def add_arguments(parser: argparse.ArgumentParser, suite: Suite = WALK) -> None:
 
     group = parser.add_argument_group("walk")
     group.add_argument(
-        "--alpha", type=float, default=DEFAULTS.alpha, help="probability to go on (default: %(default)s)"
+        "--alpha", type=float, default=OPERATOR_DEFAULTS.alpha, help="probability to go on (default: %(default)s)"
     )
     group.add_argument(
-        "--steps", type=int, nargs="+", metavar="T", help=f"number of transitions (default: {DEFAULTS.steps})"
+        "--steps", type=int, nargs="+", metavar="T", help=f"number of transitions (default: {OPERATOR_DEFAULTS.steps})"
     )
     group.add_argument(
-        "--temperature", type=float, default=DEFAULTS.temperature, help="softmax temperature (default: %(default)s)"
+        "--temperature",
+        type=float,
+        default=OPERATOR_DEFAULTS.temperature,
+        help="softmax temperature (default: %(default)s)",
     )
 
     group = parser.add_argument_group("contenders")
@@ -277,13 +280,13 @@ def _cases(options: argparse.Namespace, suite: Suite, device: str) -> list[Case]
         for dtype in dtypes
         for parts in options.parts or suite.parts
         for channels in options.value_channels or [suite.value_channels]
-        for steps in options.steps or [DEFAULTS.steps]
+        for steps in options.steps or [OPERATOR_DEFAULTS.steps]
     ]
 
 
 def _filtered(cases: list[Case], time_filter: Callable[[Case], list[FilterResult]]) -> list[FilterResult]:
     """The filter on every map once, whatever walks there."""
-    maps = dict.fromkeys(replace(case, value_channels=1, settings=DEFAULTS, dtype="float32") for case in cases)
+    maps = dict.fromkeys(replace(case, value_channels=1, settings=OPERATOR_DEFAULTS, dtype="float32") for case in cases)
     return [row for map_ in maps for row in time_filter(map_)]
 
 

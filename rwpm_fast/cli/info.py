@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from ..io.arguments import non_default_options
 from ..io.markdown import markdown_table
-from ..ops.settings import COMMAND_DEFAULTS, DEFAULTS, WalkSettings
+from ..ops.settings import DEFAULTS
 from .options import add_threads_option
 
 SUMMARY = (
@@ -59,9 +59,9 @@ def _estimate(options: argparse.Namespace) -> int:
     set_threads(options.threads, "--threads")
     height, width, channels = options.estimate
     walk = (height, width), channels, options.value_channels
-    exact, _ = estimate_walk(*walk, WalkSettings(steps=options.steps), torch.device("cpu"))
-    tolerance = COMMAND_DEFAULTS.tolerance  # the model is that of any
-    estimates = estimate_walk(*walk, WalkSettings(steps=options.steps, tolerance=tolerance), torch.device("cpu"))
+    settings = replace(DEFAULTS, steps=options.steps)  # the model is that of any tolerance
+    exact, _ = estimate_walk(*walk, replace(settings, tolerance=0.0), torch.device("cpu"))
+    estimates = estimate_walk(*walk, settings, torch.device("cpu"))
     threads = torch.get_num_threads()
     if options.json:
         sizes = {"height": height, "width": width, "channels": channels, "value_channels": options.value_channels}

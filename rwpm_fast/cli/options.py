@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..ops.settings import COMMAND_DEFAULTS
+from ..ops.settings import DEFAULTS
 from ..presets import ANCHOR_SHARE
 
 WALK_OPTIONS = {
@@ -26,7 +26,7 @@ def add_walk_options(parser: argparse.ArgumentParser) -> None:
     """Add the settings of the walk, and what walks."""
     group = parser.add_argument_group("walk")
     for name, meaning in WALK_OPTIONS.items():
-        default = getattr(COMMAND_DEFAULTS, name)
+        default = getattr(DEFAULTS, name)
         shown = f"the network's, {ANCHOR_SHARE} for compact, else 0" if name == "anchor_share" else default
         group.add_argument(f"--{name.replace('_', '-')}", type=type(default), help=f"{meaning} (default: {shown})")
     group.add_argument("--calibrate", action="store_true", help="calibrate scores across the sub-maps")

@@ -76,7 +76,7 @@ def export(
         OSError: the files cannot be written, or their folder is missing.
 
     Example:
-        >>> export(Scorer(networks.load("compact"), walk=Walk(tolerance=1e-4)), "compact.pt2", threshold=-4.0)
+        >>> export(Scorer(networks.load("compact"), walk=Walk()), "compact.pt2", threshold=-4.0)
     """
     path = Path(path)
     check_settings(path.suffix, cpu=cpu, pure=pure)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..io.extras import import_extra
-from ..ops.settings import DEFAULTS, WalkSettings
+from ..ops.settings import OPERATOR_DEFAULTS, WalkSettings
 
 DOMAIN, DOMAIN_VERSION = "rwpm", 1
 
@@ -23,7 +23,7 @@ def settings_of(attributes: Mapping[str, float]) -> WalkSettings:
     Args:
         attributes: by their names; those that are left out have the defaults of the operator.
     """
-    steps = int(attributes.get("steps", DEFAULTS.steps))
+    steps = int(attributes.get("steps", OPERATOR_DEFAULTS.steps))
     numbers: dict[str, Any] = {n: float(str(np.float32(value))) for n, value in attributes.items() if n != "steps"}
     return WalkSettings(steps=steps, **numbers)
 
@@ -35,7 +35,7 @@ def register_schema() -> None:
         return
     schema = defs.OpSchema
     optional = schema.FormalParameterOption.Optional
-    numbers = {name: value for name, value in DEFAULTS.operator_kwargs().items() if name != "steps"}
+    numbers = {name: value for name, value in OPERATOR_DEFAULTS.operator_kwargs().items() if name != "steps"}
     defs.register_schema(
         schema(
             "Walk",
@@ -79,7 +79,7 @@ def translation(opset: int) -> Any:
         given = [x if x.dtype == common else plain.Cast(x, to=common) for x in given]
         inputs = [*given, None][:2]
         # The exporter leaves out what equals the schema's default; a file says all.
-        walked = ours.Walk(*inputs, mask, **{**DEFAULTS.operator_kwargs(), **settings})
+        walked = ours.Walk(*inputs, mask, **{**OPERATOR_DEFAULTS.operator_kwargs(), **settings})
         return walked if result == common else plain.Cast(walked, to=result)
 
     return walk

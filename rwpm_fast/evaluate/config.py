@@ -93,7 +93,7 @@ class EvaluationConfig:
         preset: "paper", or "released" for the T + 1 transitions of the released code; None to walk by ``walk``.
             Tables S1 and S2 use "paper" if it is None.
         walk: settings of the walk by name in :class:`rwpm_fast.ops.settings.WalkSettings`. They replace those of the
-            preset or table, or those of ``rwpm_fast.ops.settings.COMMAND_DEFAULTS``.
+            preset or table, or those of ``rwpm_fast.ops.settings.DEFAULTS``.
         calibrate: calibrate scores across the sub-maps of every walk. Without it, presets and tables calibrate as
             published.
         walk_values: what walks; see :class:`rwpm_fast.Scorer`.

@@ -15,7 +15,7 @@ from ..data.checking import remarks, survey_labels
 from ..metrics import TRACKS, PixelMetrics
 from ..networks import NETWORKS, CompactNet, Network
 from ..ops.maps import Walk
-from ..ops.settings import COMMAND_DEFAULTS, WalkSettings, command_settings, is_anchored
+from ..ops.settings import DEFAULTS, WalkSettings, command_settings, is_anchored
 from ..presets import METHODS
 from ..scores import SCORES, check_name
 from ..scoring.scorer import MapWalk, Scorer
@@ -414,7 +414,7 @@ def _figures_of(benchmark: str, rows: list[Row], dataset: Dataset) -> list[Row]:
 def _overrides(config: EvaluationConfig) -> dict[str, Any]:
     """Return the settings that replace those of a preset or table."""
     calibrated = {"calibrated": True} if config.calibrate else {}
-    return {"tolerance": COMMAND_DEFAULTS.tolerance, **config.walk, **calibrated}
+    return {"tolerance": DEFAULTS.tolerance, **config.walk, **calibrated}
 
 
 def _borrowed_presets(datasets: Sequence[Dataset]) -> list[str]:

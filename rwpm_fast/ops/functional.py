@@ -66,9 +66,17 @@ def walk(
     The walk is ``m <- alpha S m + (1 - alpha) v``, ``steps`` times from ``m = v``; ``S`` is the softmax over cosines of
     the embeddings at ``temperature`` with self-affinity removed. An anchor gives it back at a similarity of choice. A
     pixel that is masked out, or whose embedding or value is not finite, is no part of the graph and keeps its value.
-    Memory grows with N (D + C), never with N^2; up to 256 MiB hold cosines that steps keep for later ones. On a GPU a
-    tolerance takes another N^2 / 512 bytes, a bit for every pixel and group of 64. The compiled kernels give the same
-    bits at any number of threads, and Triton's in any run on one device. Autocast changes no dtype.
+    By default a row of ``S`` may drop 1e-4 of its mass, which leaves a sparse matrix where few pairs matter; walk with
+    ``tolerance=0`` for the exact walk, which is the default of ``torch.ops.rwpm.walk``.
+
+    Memory of the exact walk grows with N (D + C), never with N^2; up to 256 MiB hold cosines that steps keep for later
+    ones. A sparse matrix takes up to 1 GiB on the CPU, and graphs that need more stream; on a GPU up to a quarter of
+    its memory and N^2 / 512 bytes, a bit for every pixel and group of 64. The compiled kernels give the same bits at
+    any number of threads, and Triton's in any run on one device. Autocast changes no dtype.
+
+    Example:
+        >>> walked = rwpm_fast.walk(embeddings, logits)  # no value is off by more than 2 * 20 * 1e-4 * max|v|
+        >>> exact = rwpm_fast.walk(embeddings, logits, tolerance=0)
 
     Args:
         embeddings: [N, D] or [B, N, D], float32, float64, float16 or bfloat16, any strides.
@@ -80,7 +88,9 @@ def walk(
         tolerance: mass that a row of S may drop, in [0, 1). 0 is the exact walk, streamed. Above 0 the compiled float32
             kernels keep the pairs that matter as a sparse matrix, many times faster where the graph is sparse (at
             tau = 0.01 it is), and stream where it is not. No value is then off by more than
-            ``2 * steps * tolerance * max|v|``, and most are by far less.
+            ``2 * steps * tolerance * max|v|``, and most are by far less; :meth:`rwpm_fast.Transition.error_bound`
+            proves it, and gives the sharper bound of the mass that was dropped. float64, plain torch and graphs of
+            fewer than 512 pixels on the CPU stream whatever the tolerance.
         anchor: cosine s0: every pixel has itself as one more neighbor, at this similarity, so that one that resembles
             no other keeps its value; -1 or lower: no anchor, the published walk. See :func:`rwpm_fast.reference.walk`.
         anchor_share: share of the pixels to anchor, in [0, 1]: s0 follows from the image, so that these pixels, those
@@ -98,7 +108,8 @@ def walk(
     Returns:
         Walked values [..., N, C], contiguous, in the values' dtype; computed in float64 when either input is float64,
         in float32 otherwise. On a GPU, 16-bit inputs are multiplied in 16 bits with float32 sums, and 16-bit values
-        are kept in float16 between the steps. Differentiable with respect to the values.
+        are kept in float16 between the steps. Differentiable with respect to the values; the gradient is that of the
+        exact walk.
 
     Raises:
         TypeError: a dtype or type that is not supported.

@@ -327,7 +327,7 @@ def transition(
     *,
     mask: Tensor | None = None,
     temperature: float = DEFAULTS.temperature,
-    tolerance: float = 1e-4,
+    tolerance: float = DEFAULTS.tolerance,
     shape: tuple[int, int] | None = None,
 ) -> Transition:
     """Build the graph of pixel similarities once, to walk it many times: other values, other settings, the limit.
@@ -338,7 +338,7 @@ def transition(
         mask: [N] bool, True = valid; all when None. A pixel that is masked out, or whose embedding is not finite, is no
             part of the graph.
         temperature: softmax temperature tau > 0.
-        tolerance: mass that a row of S may drop, in [0, 1); 0 streams. See :func:`rwpm_fast.walk`.
+        tolerance: mass that a row of S may drop, in [0, 1); 0 streams: the exact walk. See :func:`rwpm_fast.walk`.
         shape: (H, W) of the map whose pixels are given row by row; guessed when None. A hint that may save time: which
             pairs are kept may depend on it, but the tolerance always holds.
 

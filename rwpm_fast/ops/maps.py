@@ -67,6 +67,10 @@ def walk_map(
     no part of the graph, so that sky or other irrelevant regions cost no time (comment 3 of the RWPM supplement), and
     keep their values.
 
+    Example:
+        >>> walked = rwpm_fast.walk_map(embedding_map, logits)
+        >>> exact = rwpm_fast.walk_map(embedding_map, logits, tolerance=0)
+
     Args:
         embedding_map: [B, D, H, W] or [D, H, W] floating point.
         value_map: [B, C, H, W] or [C, H, W], walked on the graph of the embeddings; the embeddings when None. A linear
@@ -76,7 +80,8 @@ def walk_map(
         alpha: continuing probability, in [0, 1].
         steps: number of transitions, >= 0.
         temperature: softmax temperature tau > 0.
-        tolerance: mass that a row of S may drop, in [0, 1); 0: the exact walk. See :func:`rwpm_fast.walk`.
+        tolerance: mass that a row of S may drop, in [0, 1); 0: the exact walk. No value is off by more than
+            ``2 * steps * tolerance * max|v|``. See :func:`rwpm_fast.walk`.
         anchor: cosine of a pixel with its own value; -1 or lower: no anchor. See :func:`rwpm_fast.walk`.
         anchor_share: share of the pixels of every sub-map to anchor, in [0, 1]; 0: by ``anchor``.
         backend: one of "auto", "cpu", "triton", "cuda", "torch"; see :func:`rwpm_fast.walk`.
@@ -194,12 +199,17 @@ def _from_rows(pixels: Tensor, height: int, width: int) -> Tensor:
 class Walk(nn.Module):
     """A module that walks maps by :func:`rwpm_fast.walk_map`, to put between a network and its head.
 
+    Example:
+        >>> scorer = Scorer(networks.load("compact"), walk=Walk(steps=20))
+        >>> exact = scorer.with_walk(Walk(steps=20, tolerance=0))
+
     Args:
         alpha: continuing probability, in [0, 1].
         steps: number of transitions, >= 0.
         temperature: softmax temperature tau > 0.
         parts: n of the paper: the map is cut into n x n sub-maps; 1: uncut.
-        tolerance: mass that a row of S may drop, in [0, 1); 0: the exact walk.
+        tolerance: mass that a row of S may drop, in [0, 1); 0: the exact walk. No value is off by more than
+            ``2 * steps * tolerance * max|v|``. See :func:`rwpm_fast.walk`.
         anchor: cosine of a pixel with its own value; -1 or lower: no anchor. See :func:`rwpm_fast.walk`.
         anchor_share: share of the pixels of every sub-map to anchor, in [0, 1]; 0: by ``anchor``.
         backend: one of "auto", "cpu", "triton", "cuda", "torch"; see :func:`rwpm_fast.walk`.

@@ -17,13 +17,11 @@ from torch import Tensor
 from ..reference import valid_pixels
 from . import FallbackWarning, library
 from .backends import EAGER, TRITON
-from .settings import DEFAULTS, WalkSettings
+from .settings import OPERATOR_DEFAULTS, WalkSettings
 from .validation import NO_EMBEDDING_GRADIENT, check_apart, check_inputs, check_out
 
-_SETTINGS = (
-    f"float alpha={DEFAULTS.alpha}, int steps={DEFAULTS.steps}, "
-    f"float temperature={DEFAULTS.temperature}, float tolerance={DEFAULTS.tolerance}, "
-    f"float anchor={DEFAULTS.anchor}, float anchor_share={DEFAULTS.anchor_share}"
+_SETTINGS = ", ".join(
+    f"{type(default).__name__} {name}={default}" for name, default in OPERATOR_DEFAULTS.operator_kwargs().items()
 )
 _SCHEMAS = (
     f"walk(Tensor embeddings, Tensor? values=None, Tensor? mask=None, *, {_SETTINGS}) -> Tensor",

@@ -51,8 +51,8 @@ def walk_sharded(
     is the same within rounding. Every rank passes its own pixels, as many as it likes, and gets them back walked. It
     makes and keeps their rows of the transition matrix, which never leave it; from the others it gets the embeddings
     once, and the values in every transition. Of N pixels with n of its own that takes ``8 N (D + C)`` bytes and 64 MiB
-    of weights at a time, with a tolerance four times as much and 8 bytes for every pair that its rows keep, up to 1
-    GiB, beyond which they stream; and ``n N (D + C)`` multiply-adds a transition where they do.
+    of weights at a time, with a tolerance, as by default, four times as much and 8 bytes for every pair that its rows
+    keep, up to 1 GiB, beyond which they stream; and ``n N (D + C)`` multiply-adds a transition where they do.
 
     It runs in plain torch, on any device whose tensors the group's backend exchanges; float32 products on a GPU are as
     exact as ``torch.backends.cuda.matmul`` has them. A frame that one process can walk is faster there: the compiled
@@ -65,7 +65,7 @@ def walk_sharded(
         torch.distributed.init_process_group("nccl")  # torchrun --nproc-per-node 4 ...
         rank, count = torch.distributed.get_rank(), torch.distributed.get_world_size()
         mine = embedding_map.flatten(1).T.tensor_split(count)[rank].to(f"cuda:{rank}")  # [n, D]
-        walked = rwpm_fast.walk_sharded(mine, tolerance=1e-4)
+        walked = rwpm_fast.walk_sharded(mine)
 
     Args:
         embeddings: [n, D] of this rank's pixels, float32, float64, float16 or bfloat16, any strides; n may differ
@@ -76,8 +76,9 @@ def walk_sharded(
         alpha: see :func:`rwpm_fast.walk`, as the settings below.
         steps: number of transitions, >= 0.
         temperature: softmax temperature tau > 0.
-        tolerance: mass that a row of S may drop, in [0, 1). Above 0 a rank keeps the pairs that matter as a sparse
-            matrix, which it finds in one pass over its rows, if they are few. float64 streams.
+        tolerance: mass that a row of S may drop, in [0, 1); 0: the exact walk. Above 0 a rank keeps the pairs that
+            matter as a sparse matrix, which it finds in one pass over its rows, if they are few; the error is bounded
+            as there. float64 streams.
         anchor: cosine of a pixel with its own value; -1 or lower: no anchor.
         anchor_share: share of the pixels of all ranks to anchor, in [0, 1]; 0: by ``anchor``.
 

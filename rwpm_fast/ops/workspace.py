@@ -18,7 +18,7 @@ class Workspace:
     Example:
         >>> with rwpm_fast.Workspace():
         ...     for embeddings, logits in frames:
-        ...         rwpm_fast.walk(embeddings, logits, tolerance=1e-4, out=walked)
+        ...         rwpm_fast.walk(embeddings, logits, out=walked)
 
     Raises:
         MemoryError: the system has no memory left.

@@ -21,7 +21,7 @@ def walk(
     alpha: float = 0.99,
     steps: int = 20,
     temperature: float = 0.01,
-    tolerance: float = 0.0,
+    tolerance: float = 1e-4,
     anchor: float = -1.0,
     anchor_share: float = 0.0,
 ) -> torch.Tensor:
@@ -30,7 +30,7 @@ def walk(
 
     Example::
 
-        walked = walk(torch.randn(3600, 160), torch.randn(3600, 19), tolerance=1e-4)
+        walked = walk(torch.randn(3600, 160), torch.randn(3600, 19))
 
     Args:
         embeddings: [N, D] or [B, N, D] on the CPU, float32, float64, float16 or bfloat16, any strides.
@@ -39,7 +39,8 @@ def walk(
         alpha: continuing probability, in [0, 1].
         steps: number of transitions, >= 0.
         temperature: softmax temperature > 0.
-        tolerance: mass that a row of S may drop, in [0, 1); 0: the exact walk.
+        tolerance: mass that a row of S may drop, in [0, 1); 0: the exact walk. No value is off by more than
+            ``2 * steps * tolerance * max|v|``. The default of the operator itself is 0.
         anchor: cosine of a pixel with its own value; -1 or lower: no anchor, the published walk.
         anchor_share: share of the pixels to anchor, in [0, 1]; 0: by ``anchor``.
 

@@ -23,9 +23,9 @@ def test_exact_walk(device, anchor, dtype, bound):
     e, v = manifold(2, 150, 20, dtype=dtype), manifold(2, 150, 19, seed=1, dtype=dtype)
     mask = torch.rand(2, 150, generator=torch.Generator().manual_seed(2)) > 0.2
     e[0, 5, 3], v[1, 7, 2] = torch.nan, torch.inf
-    got, infos = rwpm_fast.walk(
-        e.to(device), v.to(device), mask=mask.to(device), steps=5, **anchor, backend="triton", return_info=True
-    )
+    inputs = [t.to(device) for t in (e, v, mask)]
+    settings = {"steps": 5, "tolerance": 0, **anchor}
+    got, infos = rwpm_fast.walk(*inputs[:2], mask=inputs[2], **settings, backend="triton", return_info=True)
     want = exactly(e, v, mask, steps=5, **anchor)
     inside = v.isfinite()
     assert relative_error(got.cpu()[inside], want[inside]) <= bound
@@ -58,8 +58,9 @@ def test_transposed_walk(device, anchor):
 
 def test_published_walk_to_the_bit(device):
     e, v = manifold(200, 12).to(device), manifold(200, 4, seed=1).to(device)
-    plain = rwpm_fast.walk(e, v, steps=3, temperature=1.0, backend="triton")
-    assert torch.equal(rwpm_fast.walk(e, v, steps=3, temperature=1.0, anchor=-1.0, backend="triton"), plain)
+    settings = {"steps": 3, "temperature": 1.0, "tolerance": 0, "backend": "triton"}
+    plain = rwpm_fast.walk(e, v, **settings)
+    assert torch.equal(rwpm_fast.walk(e, v, **settings, anchor=-1.0), plain)
 
 
 @each_anchor

@@ -29,7 +29,7 @@ def check(device):
 
     def run(e, v=None, mask=None, **settings):
         embeddings, start, valid = (None if t is None else t.to(device) for t in (e, v, mask))
-        got = rwpm_fast.walk(embeddings, start, mask=valid, backend="triton", **settings).cpu()
+        got = rwpm_fast.walk(embeddings, start, mask=valid, backend="triton", **{"tolerance": 0, **settings}).cpu()
         values = e if v is None else v
         assert got.dtype == values.dtype
         assert got.is_contiguous()
@@ -98,7 +98,8 @@ def test_pixels_that_are_not_finite_keep_their_values_and_poison_no_other(device
     mask = torch.ones(140, dtype=torch.bool)
     mask[5:60] = False
     valid = reference.valid_pixels(e, v, mask)
-    got = rwpm_fast.walk(e.to(device), v.to(device), mask=mask.to(device), backend="triton", steps=4).cpu()
+    settings = {"backend": "triton", "steps": 4, "tolerance": 0}
+    got = rwpm_fast.walk(e.to(device), v.to(device), mask=mask.to(device), **settings).cpu()
     wanted = exactly(e, v, mask, steps=4)
     assert torch.equal(got[~valid].view(torch.int32), v[~valid].view(torch.int32))
     assert relative_error(got[valid], wanted[valid]) <= 1e-5
@@ -128,7 +129,7 @@ def test_size_of_embeddings_and_values(check, size):
 
 def test_channels_of_different_sizes_are_as_exact_as_each_other(device):
     e, v = manifold(90, 12), manifold(90, 4, seed=1) * torch.tensor([1e-6, 1.0, 1e3, 1e6])
-    got = rwpm_fast.walk(e.to(device), v.to(device), backend="triton", steps=5).cpu()
+    got = rwpm_fast.walk(e.to(device), v.to(device), backend="triton", steps=5, tolerance=0).cpu()
     wanted = exactly(e, v, steps=5)
     for channel in range(4):
         assert relative_error(got[:, channel], wanted[:, channel]) <= 1e-5
@@ -168,7 +169,8 @@ def test_nothing_to_walk(check):
 
 
 def test_constants_stay(device):
-    got = rwpm_fast.walk(manifold(150, 12).to(device), torch.full((150, 2), 3.0, device=device), backend="triton")
+    e, v = manifold(150, 12).to(device), torch.full((150, 2), 3.0, device=device)
+    got = rwpm_fast.walk(e, v, tolerance=0, backend="triton")
     torch.testing.assert_close(got.cpu(), torch.full((150, 2), 3.0), rtol=1e-5, atol=0)
 
 
@@ -186,16 +188,16 @@ def test_adjoint(device):
 
 def test_same_bits_in_every_run(device):
     e, v = manifold(200, 40).to(device), manifold(200, 19, seed=1).to(device)
-    assert torch.equal(*(rwpm_fast.walk(e, v, backend="triton") for _ in range(2)))
+    assert torch.equal(*(rwpm_fast.walk(e, v, tolerance=0, backend="triton") for _ in range(2)))
 
 
 def test_info(device):
     e = manifold(90, 12).to(device)
     mask = torch.arange(90, device=device) > 9
-    _, info = rwpm_fast.walk(e, mask=mask, backend="triton", return_info=True)
+    _, info = rwpm_fast.walk(e, mask=mask, tolerance=0, backend="triton", return_info=True)
     assert (info.path, info.pixels, info.kept, info.dropped_mass) == ("streaming", 80, 80 * 79, 0.0)
     assert set(info.seconds) == {"pack", "build", "steps"}
-    _, infos = rwpm_fast.walk(e.expand(2, -1, -1), backend="triton", return_info=True)
+    _, infos = rwpm_fast.walk(e.expand(2, -1, -1), tolerance=0, backend="triton", return_info=True)
     assert [i.pixels for i in infos] == [90, 90]
     assert rwpm_fast.walk(e, backend="triton", steps=0, return_info=True)[1].path == "none"
 

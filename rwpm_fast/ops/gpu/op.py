@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..settings import DEFAULTS
+from ..settings import OPERATOR_DEFAULTS
 from .cuda_step import exact_step
 from .launch import INTERPRETED as INTERPRETED
 from .walk import unsupported_reason as unsupported_reason
@@ -23,12 +23,12 @@ def walk(
     embeddings: Tensor,
     values: Tensor | None = None,
     mask: Tensor | None = None,
-    alpha: float = DEFAULTS.alpha,
-    steps: int = DEFAULTS.steps,
-    temperature: float = DEFAULTS.temperature,
-    tolerance: float = DEFAULTS.tolerance,
-    anchor: float = DEFAULTS.anchor,
-    anchor_share: float = DEFAULTS.anchor_share,
+    alpha: float = OPERATOR_DEFAULTS.alpha,
+    steps: int = OPERATOR_DEFAULTS.steps,
+    temperature: float = OPERATOR_DEFAULTS.temperature,
+    tolerance: float = OPERATOR_DEFAULTS.tolerance,
+    anchor: float = OPERATOR_DEFAULTS.anchor,
+    anchor_share: float = OPERATOR_DEFAULTS.anchor_share,
     adjoint: bool = False,
 ) -> Tensor:
     """Walk checked tensors as :func:`rwpm_fast.walk` does; with ``adjoint``, exactly and by the transpose of S."""
