@@ -29,19 +29,20 @@ def announced(capsys, walk, size, value_channels=None):
 
 def test_the_exact_walk_says_so_once_with_the_way_out(rate, capsys, monkeypatch):
     monkeypatch.setattr(slow, "SLOW", 1e-3)
-    err = announced(capsys, Walk(steps=3), (30, 40), 3)
+    err = announced(capsys, Walk(steps=3, tolerance=0), (30, 40), 3)
     assert err.count("\n") == 1
     assert "the walk of 40x30 = 1200 pixels takes about 0 s; --tolerance 1e-4 or --parts 2 is faster" in err
 
 
 def test_a_tolerance_says_that_the_graph_decides(rate, capsys, monkeypatch):
     monkeypatch.setattr(slow, "SLOW", 1e-3)
-    err = announced(capsys, Walk(steps=3, tolerance=1e-4), (30, 40))
+    err = announced(capsys, Walk(steps=3), (30, 40))
     assert "up to 0 s where the graph is not sparse; --parts 2 is faster" in err
 
 
 def test_fast_walks_say_nothing(capsys):
-    assert announced(capsys, Walk(steps=3), (30, 40)) == ""
+    for tolerance in (0.0, 1e-4):
+        assert announced(capsys, Walk(steps=3, tolerance=tolerance), (30, 40)) == ""
 
 
 def test_progress_while_it_runs_on_a_terminal(rate, monkeypatch):

@@ -145,7 +145,7 @@ def test_a_ready_network(root):
 @pytest.mark.parametrize(
     ("walk", "settings"),
     [
-        (Walk(steps=3, parts=2), {"alpha": 0.99, "steps": 3, "temperature": 0.01, "tolerance": 0.0, "parts": 2}),
+        (Walk(steps=3, parts=2), {"alpha": 0.99, "steps": 3, "temperature": 0.01, "tolerance": 1e-4, "parts": 2}),
         (
             KnnWalk(5, "cosine", steps=3),
             {"neighbors": 5, "weights": "cosine", "alpha": 0.99, "steps": 3, "temperature": 0.01, "parts": 1},
