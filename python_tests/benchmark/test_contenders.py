@@ -11,7 +11,7 @@ import torch
 
 from bench.suites import cpu_peers
 from python_tests.helpers import LOWERED_PRODUCTS, products_lowered, relative_error
-from rwpm_fast import products, reference
+from rwpm_fast import Walk, products, reference
 from rwpm_fast.benchmark import Case, Unavailable, chosen, fps_entries, isas, our_walk, torch_walks, walk_entries
 from rwpm_fast.benchmark import ours as our_walks
 from rwpm_fast.benchmark import reference as references
@@ -340,6 +340,18 @@ def test_sums_of_channels_show_the_size_of_an_error_of_any_channel():
         wrong[..., channel] += 1
         assert made.error(wrong) > 1e-2
     assert not made.error(torch.full_like(wanted, torch.nan)) <= 1e9
+
+
+def test_exact_rows_walk_exactly():
+    """Whatever tolerance Python has by default, on a graph where it shows."""
+    case = Case(32, 40, channels=24, value_channels=3, settings=WalkSettings(steps=3), smooth=True)
+    problem = case.problem()
+    maps = case.to_map(problem.embeddings), case.to_map(problem.values)
+    exact, by_default = Walk(steps=3, tolerance=0)(*maps), Walk(steps=3)(*maps)
+    assert not torch.equal(exact, by_default)
+    for entries in (walk_entries(case, [1e-4]), fps_entries(case, [1e-4])):
+        (row,) = [c for c in entries if c.key == "exact-cpu"]
+        assert torch.equal(row.prepare(problem)(), exact)
 
 
 def test_the_pixel_itself_is_no_neighbor():
