@@ -108,14 +108,16 @@ def _equal(program: nn.Module, module: nn.Module, height: int, width: int) -> bo
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence what torch says of itself while it traces: its own deprecations, and packages that are not installed."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """Silence what torch says of itself while it traces and compiles: deprecations, packages that are not installed."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch._inductor")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             for kind in (FutureWarning, DeprecationWarning):
                 warnings.simplefilter("ignore", kind)
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
