@@ -6,6 +6,7 @@
 
 #include "cpu/filter_pass.h"
 #include "cpu/isa.h"
+#include "cpu/leading_channels.h"
 #include "cpu/pack.h"
 #include "cpu/parallel.h"
 #include "cpu/pixel_order.h"
@@ -36,6 +37,10 @@ constexpr int64_t probes = 8, loose_part = 4;
 constexpr float loose_bits = 3;
 
 constexpr double max_bytes = double(1 << 30);  // of the matrix
+
+// The leading channels are made from so many pixels and channels on, and serve where they reject enough pairs.
+constexpr int64_t min_leading_pixels = 2048, min_leading_part = 2;
+constexpr double max_unbounded = 0.65;
 
 // log2 of a lower bound of each row's sum of exp2(scale * cosine): [padded].
 Buffer<float> bound_row_sums(const BuildContext& context, const QuantizedGraph& graph, int64_t patches_per_row) {
@@ -237,14 +242,18 @@ std::optional<GroupedMatrix> build_matrix(const float* panels, int64_t pixels, i
                                           int64_t patches_per_row, float scale, double tolerance, double max_density,
                                           const ParallelFor& parallel_for, Memory* memory) {
   const BuildContext context = {*chosen_isa().sparse, pixels, channels, parallel_for, memory};
-  QuantizedGraph graph(context, panels, scale);
+  QuantizedGraph graph(
+      context, panels, scale,
+      context.kernels.leading_pays && pixels >= min_leading_pixels && channels >= min_leading_part * leading_channels);
   const Shares first_shares = shares(pixels, tolerance);
   set_thresholds(first_shares, bound_row_sums(context, graph, patches_per_row), graph);
 
   const double entry_bytes = sizeof(int32_t) + group_rows * sizeof(float);
   const double max_stored = max_density * double(pixels) * double(pixels) / double(group_rows);
   const double max_entries = max_bytes / entry_bytes;
-  if (estimate_entries(context, graph) > std::min(max_stored, max_entries)) return std::nullopt;
+  const PassEstimate estimate = estimate_pass(context, graph);
+  if (estimate.entries > std::min(max_stored, max_entries)) return std::nullopt;
+  if (estimate.unbounded > max_unbounded) graph.drop_leading();
   const auto limit = int64_t(std::min(1.3 * max_stored, max_entries));  // the count may exceed the estimate a little
 
   GroupedMatrix matrix(pixels, memory);

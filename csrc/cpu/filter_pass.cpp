@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "cpu/isa.h"
+#include "cpu/leading_channels.h"
 #include "cpu/parallel.h"
 #include "cpu/stopwatch.h"
 
@@ -44,31 +45,43 @@ class TileFilter {
 
 }  // namespace
 
-QuantizedGraph::QuantizedGraph(const BuildContext& context, const float* panels, float scale)
-    : pixels(context.pixels),
-      channels(context.channels),
-      panels(panels),
-      scale(scale),
-      quantized(context.panels() * context.kernels.quantized_bytes(context.channels), context.memory),
-      quant_scale(context.padded(), context.memory),
-      quant_error(context.padded(), context.memory),
-      screen_threshold(context.padded(), infinity, context.memory),
-      keep_threshold(context.padded(), infinity, context.memory) {
+Quantized::Quantized(const BuildContext& context, const float* panels, int64_t channels)
+    : channels_(channels),
+      panels_(panels),
+      quantized_(context.panels() * context.kernels.quantized_bytes(channels), context.memory),
+      scale_(context.padded(), context.memory),
+      error_(context.padded(), context.memory) {
   const int64_t lanes = context.kernels.lanes, bytes = context.kernels.quantized_bytes(channels);
   context.parallel_for(context.panels(), [&](int64_t first, int64_t last) {
     for (int64_t panel = first; panel < last; ++panel)
-      context.kernels.quantize(panels + panel * lanes * channels, channels, quantized.get() + panel * bytes,
-                               &quant_scale[panel * lanes], &quant_error[panel * lanes]);
+      context.kernels.quantize(panels + panel * lanes * channels, channels, quantized_.get() + panel * bytes,
+                               &scale_[panel * lanes], &error_[panel * lanes]);
   });
+}
+
+QuantizedVectors Quantized::view() const { return {channels_, panels_, quantized_.get(), scale_.get(), error_.get()}; }
+
+QuantizedGraph::QuantizedGraph(const BuildContext& context, const float* panels, float scale, bool with_leading)
+    : pixels(context.pixels),
+      scale(scale),
+      embeddings(context, panels, context.channels),
+      screen_threshold(context.padded(), infinity, context.memory),
+      keep_threshold(context.padded(), infinity, context.memory) {
+  if (!with_leading) return;
+  leading_panels = make_leading_channels(context.kernels, panels, context.pixels, context.channels,
+                                         context.parallel_for, context.memory);
+  leading.emplace(context, leading_panels.get(), leading_channels);
+}
+
+void QuantizedGraph::drop_leading() {
+  leading.reset();
+  leading_panels = {};
 }
 
 FilterArgs QuantizedGraph::args() const {
   return {pixels,
-          channels,
-          panels,
-          quantized.get(),
-          quant_scale.get(),
-          quant_error.get(),
+          embeddings.view(),
+          leading ? leading->view() : QuantizedVectors{},
           screen_threshold.get(),
           keep_threshold.get(),
           scale};
@@ -83,9 +96,10 @@ std::pair<int64_t, int64_t> FilterPass::tile_blocks(int64_t tile) const {
   return {a, tile - tile_index(a, a) + a};
 }
 
-double estimate_entries(const BuildContext& context, const QuantizedGraph& graph) {
+PassEstimate estimate_pass(const BuildContext& context, const QuantizedGraph& graph) {
   const int64_t samples = std::max<int64_t>(48, context.panels() / 8);
   Vector<double> entries(samples, context.memory);
+  Vector<int64_t> tested(samples, context.memory), unbounded(samples, context.memory);
   context.parallel_for(samples, [&](int64_t first, int64_t last) {
     TileFilter filter(context, graph);
     for (int64_t k = first; k < last; ++k) {
@@ -95,9 +109,12 @@ double estimate_entries(const BuildContext& context, const QuantizedGraph& graph
       const double position = double(k) * golden - std::floor(double(k) * golden);
       const Candidates candidates = filter(panel, query_block, query_block + int64_t(double(key_blocks) * position));
       entries[k] = double(candidates.query_count + candidates.key_count) * double(key_blocks);
+      tested[k] = candidates.pairs_tested;
+      unbounded[k] = candidates.pairs_unbounded;
     }
   });
-  return std::accumulate(entries.begin(), entries.end(), 0.) * double(context.panels()) / double(samples);
+  const auto total = [](const auto& numbers) { return double(std::accumulate(numbers.begin(), numbers.end(), 0.)); };
+  return {total(entries) * double(context.panels()) / double(samples), total(unbounded) / total(tested)};
 }
 
 std::optional<FilterPass> run_filter_pass(const BuildContext& context, const QuantizedGraph& graph, int64_t limit) {
@@ -145,7 +162,7 @@ std::optional<FilterPass> run_filter_pass(const BuildContext& context, const Qua
 FilterTiming time_filter(const float* panels, int64_t pixels, int64_t channels, float threshold,
                          const ParallelFor& parallel_for) {
   const BuildContext context = {*chosen_isa().sparse, pixels, channels, parallel_for, heap_memory()};
-  QuantizedGraph graph(context, panels, 1);
+  QuantizedGraph graph(context, panels, 1, /*with_leading=*/false);
   std::fill_n(graph.screen_threshold.get(), pixels, threshold);
   std::fill_n(graph.keep_threshold.get(), pixels, threshold);
   Stopwatch watch;

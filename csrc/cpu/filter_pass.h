@@ -31,15 +31,32 @@ struct BuildContext {
   int64_t block_end(int64_t block) const { return std::min(block_begin(block + 1), padded()); }
 };
 
-// The quantized embeddings of a graph, and the thresholds of its rows as in FilterArgs: infinite until they are set.
-struct QuantizedGraph {
-  const int64_t pixels, channels;
-  const float* const panels;
-  const float scale;
-  Buffer<char> quantized;
-  Buffer<float> quant_scale, quant_error, screen_threshold, keep_threshold;  // [padded]
+// Vectors of a graph's pixels, quantized.
+class Quantized {
+ public:
+  // panels: [panel][channels][lanes], which the result goes on to read.
+  Quantized(const BuildContext& context, const float* panels, int64_t channels);
+  QuantizedVectors view() const;
 
-  QuantizedGraph(const BuildContext& context, const float* panels, float scale);
+ private:
+  int64_t channels_;
+  const float* panels_;
+  Buffer<char> quantized_;
+  Buffer<float> scale_, error_;  // [padded]
+};
+
+// A graph as the filter reads it, and the thresholds of its rows as in FilterArgs: infinite until they are set.
+struct QuantizedGraph {
+  const int64_t pixels;
+  const float scale;
+  Quantized embeddings;
+  // Of the leading channels; empty where they do not pay.
+  Buffer<float> leading_panels;
+  std::optional<Quantized> leading;
+  Buffer<float> screen_threshold, keep_threshold;  // [padded]
+
+  QuantizedGraph(const BuildContext& context, const float* panels, float scale, bool with_leading);
+  void drop_leading();
   FilterArgs args() const;  // a view for the kernels
 };
 
@@ -54,15 +71,19 @@ struct FilterPass {
   int64_t blocks;
   Vector<Tile> tiles;
   Vector<uint32_t> dropped_weight;  // [N] by row, in 1 / drop_unit of the weight at its keep_threshold
-  int64_t pairs_tested = 0;         // pairs of pixels that were multiplied
+  int64_t pairs_tested = 0;         // pairs of pixels that were screened
   Tile& tile(int64_t a, int64_t b) { return tiles[tile_index(a, b)]; }
   int64_t tile_index(int64_t a, int64_t b) const { return a * blocks - a * (a - 1) / 2 + (b - a); }
   std::pair<int64_t, int64_t> tile_blocks(int64_t tile) const;
 };
 
-// Estimates how many entries a pass will find, from a sample of query panels with a block of keys each, so that a graph
-// that is too dense is rejected early.
-double estimate_entries(const BuildContext& context, const QuantizedGraph& graph);
+// What a pass will find, estimated from a sample of query panels with a block of keys each, so that a graph that is too
+// dense is rejected early.
+struct PassEstimate {
+  double entries;
+  double unbounded;  // share of the pairs that the leading channels do not reject
+};
+PassEstimate estimate_pass(const BuildContext& context, const QuantizedGraph& graph);
 
 // Runs a pass; returns nothing when it finds more than `limit` entries.
 std::optional<FilterPass> run_filter_pass(const BuildContext& context, const QuantizedGraph& graph, int64_t limit);

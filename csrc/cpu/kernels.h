@@ -64,14 +64,20 @@ struct CandidateEntry {
   float cosine[group_rows];
 };
 
+// Unit vectors of pixels, as they are and as screening multiplies them.
+struct QuantizedVectors {
+  int64_t channels;          // D
+  const float* panels;       // [panel][D][lanes], zero beyond N
+  const char* quantized;     // [panel][quantized_bytes], as `quantize` makes them
+  const float* quant_scale;  // [panel * lanes] cosine = product of quantized vectors * both pixels' scales
+  const float* quant_error;  // [panel * lanes] an approximate cosine is off by at most the sum of both pixels'
+};
+
 // A graph as the filter reads it.
 struct FilterArgs {
-  int64_t pixels;                 // N
-  int64_t channels;               // D
-  const float* panels;            // [panel][D][lanes] unit embeddings, zero beyond N
-  const char* quantized;          // [panel][quantized_bytes], as `quantize` makes them
-  const float* quant_scale;       // [panel * lanes] cosine = product of quantized embeddings * both pixels' scales
-  const float* quant_error;       // [panel * lanes] an approximate cosine is off by at most the sum of both pixels'
+  int64_t pixels;  // N
+  QuantizedVectors embeddings;
+  QuantizedVectors leading;  // few channels, whose cosines bound those of the embeddings from above; or none, D = 0
   const float* screen_threshold;  // [panel * lanes] cosine below which a pixel ignores a pair; infinite beyond N
   const float* keep_threshold;    // [panel * lanes] cosine from which on a pixel keeps a pair; infinite beyond N
   float scale;                    // log2(e) / tau
@@ -86,7 +92,9 @@ struct Candidates {
   int64_t query_count;
   int64_t key_count;
   uint32_t* dropped_weight;  // [N] by row, added to: pairs that were refined but not kept, rounded up
-  int64_t pairs_tested = 0;  // pairs of pixels that were multiplied, without the padding of panels and stripes
+  // Pairs of pixels that were multiplied, without the padding of panels and stripes; and those whose bound by the
+  // leading channels did not suffice to reject them, with the others of their stripe.
+  int64_t pairs_tested = 0, pairs_unbounded = 0;
 };
 
 // One transition by rows of the sparse matrix: to = alpha_i S from + (1 - alpha_i) start; values laid out as in
@@ -119,6 +127,11 @@ struct SparseKernels {
                         float* log_sum);
   // For each pixel of a query panel a lower bound of its largest cosine with another pixel: [lanes].
   void (*max_cosine_bound)(const FilterArgs&, int64_t query_panel, float* cosines);
+  bool leading_pays;  // whether screening by leading channels first does in this format, where they bound most pairs
+  // Coordinates of a panel's vectors along `count` directions, a multiple of 8: [count][lanes]. directions: [D][count].
+  void (*project)(const float* panel, int64_t channels, const float* directions, int64_t count, float* coordinates);
+  // Adds the vectors, each times its coordinates: sums [D][count]; `count` at most 48.
+  void (*add_projected)(const float* panel, int64_t channels, const float* directions, int64_t count, float* sums);
   // Screens and selects the pairs of a query panel and the keys [key_begin, key_end), each pair once: a key is paired
   // with the queries before it. The panel's block begins at pixel query_begin, the keys' block at key_begin.
   void (*filter)(const FilterArgs&, int64_t query_panel, int64_t query_begin, int64_t key_begin, int64_t key_end,

@@ -33,10 +33,10 @@ RWPM_INLINE float quant_error_of(float residual) { return residual + residual * 
 
 // float32 cosines of `rows` keys from `key` on with vectors [n, n + N) of a panel of queries.
 template <int N>
-RWPM_INLINE void exact_cosines(const FilterArgs& f, int64_t panel, int64_t key, int n, float (*cosine)[lanes]) {
+RWPM_INLINE void exact_cosines(const QuantizedVectors& v, int64_t panel, int64_t key, int n, float (*cosine)[lanes]) {
   V product[rows][N] = {};
-  const float* const a = f.panels + key / lanes * f.channels * lanes + key % lanes;
-  multiply<float, N>(f.channels, a, lanes, f.panels + panel * f.channels * lanes + n * w, lanes, product);
+  const float* const a = v.panels + key / lanes * v.channels * lanes + key % lanes;
+  multiply<float, N>(v.channels, a, lanes, v.panels + panel * v.channels * lanes + n * w, lanes, product);
 #pragma GCC unroll 16
   for (int m = 0; m < rows; ++m)
 #pragma GCC unroll 4
@@ -48,7 +48,7 @@ RWPM_INLINE void exact_cosines(const FilterArgs& f, int64_t panel, int64_t key, 
 // A panel is stored twice: as the left operand of AMX tiles, [lanes][channels], and as the right one,
 // [channels / 2][lanes][2]. Channels are padded to whole tiles.
 constexpr const char* format = "bfloat16";
-constexpr bool quantizes = true;
+constexpr bool quantizes = true, leading_pays = false;
 constexpr int stripe = 16, tile_channels = 32, tile_queries = 16;
 static_assert(lanes == 3 * tile_queries && lanes % stripe == 0);
 
@@ -95,10 +95,11 @@ struct TileGuard {
 };
 
 // Cosines of a stripe of keys with a panel of queries, off by the quantization error.
-RWPM_INLINE void approximate_cosines(const FilterArgs& f, int64_t panel, int64_t key, float (&cosine)[stripe][lanes]) {
-  const int64_t depth = padded_channels(f.channels), bytes = quantized_bytes(f.channels);
-  const char* a = f.quantized + key / lanes * bytes + key % lanes * depth * 2;
-  const char* b = f.quantized + panel * bytes + depth * lanes * 2;
+RWPM_INLINE void approximate_cosines(const QuantizedVectors& v, int64_t panel, int64_t key,
+                                     float (&cosine)[stripe][lanes]) {
+  const int64_t depth = padded_channels(v.channels), bytes = quantized_bytes(v.channels);
+  const char* a = v.quantized + key / lanes * bytes + key % lanes * depth * 2;
+  const char* b = v.quantized + panel * bytes + depth * lanes * 2;
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
@@ -144,7 +145,7 @@ double quantized_multiply_adds(int64_t rounds) {
 // because the instruction takes one unsigned operand, and as keys. Then follows [lanes] the correction of a key's
 // products for the 128.
 constexpr const char* format = "int8";
-constexpr bool quantizes = true;
+constexpr bool quantizes = true, leading_pays = true;
 constexpr int stripe = rows;
 struct TileGuard {};
 
@@ -185,12 +186,13 @@ void quantize(const float* panel, int64_t channels, char* quantized, float* quan
   for (int lane = 0; lane < lanes; ++lane) quant_error[lane] = quant_error_of(sqrt_upper_bound(squares[lane]));
 }
 
-RWPM_INLINE void approximate_cosines(const FilterArgs& f, int64_t panel, int64_t key, float (&cosine)[stripe][lanes]) {
-  const int64_t words = word_count(f.channels), bytes = quantized_bytes(f.channels);
-  const int32_t* const of_key = reinterpret_cast<const int32_t*>(f.quantized + key / lanes * bytes) + key % lanes;
+RWPM_INLINE void approximate_cosines(const QuantizedVectors& v, int64_t panel, int64_t key,
+                                     float (&cosine)[stripe][lanes]) {
+  const int64_t words = word_count(v.channels), bytes = quantized_bytes(v.channels);
+  const int32_t* const of_key = reinterpret_cast<const int32_t*>(v.quantized + key / lanes * bytes) + key % lanes;
   const int32_t* const correction = of_key + 2 * words * lanes;
   const int32_t* a = of_key + words * lanes;
-  const int32_t* b = reinterpret_cast<const int32_t*>(f.quantized + panel * bytes);
+  const int32_t* b = reinterpret_cast<const int32_t*>(v.quantized + panel * bytes);
   Sum sum[rows][columns];
 #pragma GCC unroll 16
   for (int m = 0; m < rows; ++m)
@@ -212,8 +214,8 @@ RWPM_INLINE void approximate_cosines(const FilterArgs& f, int64_t panel, int64_t
   for (int m = 0; m < rows; ++m)
 #pragma GCC unroll 4
     for (int n = 0; n < columns; ++n)
-      store(cosine[m] + n * w, __builtin_convertvector(sum[m][n], V) * load(f.quant_scale + panel * lanes + n * w) *
-                                   f.quant_scale[key + m]);
+      store(cosine[m] + n * w, __builtin_convertvector(sum[m][n], V) * load(v.quant_scale + panel * lanes + n * w) *
+                                   v.quant_scale[key + m]);
 }
 
 double quantized_multiply_adds(int64_t rounds) {
@@ -227,7 +229,7 @@ double quantized_multiply_adds(int64_t rounds) {
 #else
 
 constexpr const char* format = "float32";
-constexpr bool quantizes = false;
+constexpr bool quantizes = false, leading_pays = true;
 constexpr int stripe = rows;
 struct TileGuard {};
 
@@ -240,8 +242,9 @@ void quantize(const float*, int64_t, char*, float* quant_scale, float* quant_err
   }
 }
 
-RWPM_INLINE void approximate_cosines(const FilterArgs& f, int64_t panel, int64_t key, float (&cosine)[stripe][lanes]) {
-  exact_cosines<columns>(f, panel, key, 0, cosine);
+RWPM_INLINE void approximate_cosines(const QuantizedVectors& v, int64_t panel, int64_t key,
+                                     float (&cosine)[stripe][lanes]) {
+  exact_cosines<columns>(v, panel, key, 0, cosine);
 }
 
 double quantized_multiply_adds(int64_t rounds) { return multiply_adds<float>(rounds); }
@@ -255,7 +258,8 @@ void local_log_sum(const FilterArgs& f, int64_t panel, const int64_t* key_panels
     const int64_t begin = key_panels[k] * lanes, keys = min(lanes, f.pixels - begin);
     alignas(alignment) float cosine[lanes][lanes];
     for (int key = 0; key < keys; key += rows)
-      exact_cosines<columns>(f, panel, begin + key, 0, reinterpret_cast<float (&)[rows][lanes]>(cosine[key]));
+      exact_cosines<columns>(f.embeddings, panel, begin + key, 0,
+                             reinterpret_cast<float (&)[rows][lanes]>(cosine[key]));
     if (key_panels[k] == panel)
       for (int lane = 0; lane < lanes; ++lane) cosine[lane][lane] = -infinity;
     for (int n = 0; n < columns; ++n) {
@@ -283,18 +287,18 @@ void max_cosine_bound(const FilterArgs& f, int64_t panel, float* cosines) {
   for (V& x : max) x = broadcast(-1);
   for (int64_t begin = 0; begin < f.pixels; begin += stripe) {
     alignas(alignment) float cosine[stripe][lanes];
-    approximate_cosines(f, panel, begin, cosine);
+    approximate_cosines(f.embeddings, panel, begin, cosine);
     for (int64_t key = begin; key < min(begin + stripe, f.pixels); ++key) {
       float* const row = cosine[key - begin];
       if (key / lanes == panel) row[key % lanes] = -1;
 #pragma GCC unroll 4
       for (int n = 0; n < columns; ++n) {
-        const V x = load(row + n * w) - f.quant_error[key];
+        const V x = load(row + n * w) - f.embeddings.quant_error[key];
         max[n] = x > max[n] ? x : max[n];
       }
     }
   }
-  for (int n = 0; n < columns; ++n) max[n] -= load(f.quant_error + panel * lanes + n * w);
+  for (int n = 0; n < columns; ++n) max[n] -= load(f.embeddings.quant_error + panel * lanes + n * w);
   __builtin_memcpy(cosines, max, sizeof(max));
 }
 
@@ -310,19 +314,19 @@ RWPM_INLINE uint64_t lanes_at_least(const V (&x)[columns], const V (&bound)[colu
 }
 
 // float32 cosines of a block of `rows` keys in the vectors of `vector_mask`, -inf in the others.
-RWPM_INLINE void refine(const FilterArgs& f, int64_t panel, int64_t key, int vector_mask,
+RWPM_INLINE void refine(const QuantizedVectors& v, int64_t panel, int64_t key, int vector_mask,
                         const float (*approximate)[lanes], float (*cosine)[lanes]) {
   if constexpr (!quantizes) {
     __builtin_memcpy(cosine, approximate, rows * sizeof(*cosine));
   } else {
-    if (vector_mask == (1 << columns) - 1) return exact_cosines<columns>(f, panel, key, 0, cosine);
+    if (vector_mask == (1 << columns) - 1) return exact_cosines<columns>(v, panel, key, 0, cosine);
     for (int n = 0; n < columns; ++n) {
       if (!(vector_mask >> n & 1)) {
         for (int m = 0; m < rows; ++m) store(cosine[m] + n * w, broadcast(-infinity));
       } else if (vector_mask >> (n + 1) & 1) {
-        exact_cosines<2>(f, panel, key, n++, cosine);
+        exact_cosines<2>(v, panel, key, n++, cosine);
       } else {
-        exact_cosines<1>(f, panel, key, n, cosine);
+        exact_cosines<1>(v, panel, key, n, cosine);
       }
     }
   }
@@ -385,39 +389,88 @@ void collect(const FilterArgs& f, int64_t panel, int64_t query_begin, int64_t ke
   }
 }
 
+// What the pairs of a panel of queries with a stripe of keys are screened by.
+struct Screen {
+  const QuantizedVectors& vectors;
+  const float* key_threshold;
+  V query_error[columns], query_threshold[columns];
+
+  Screen(const QuantizedVectors& vectors, const float* screen_threshold, int64_t first_query)
+      : vectors(vectors), key_threshold(screen_threshold) {
+    for (int n = 0; n < columns; ++n) {
+      query_error[n] = load(vectors.quant_error + first_query + n * w);
+      query_threshold[n] = load(screen_threshold + first_query + n * w) - query_error[n];
+    }
+  }
+
+  // A bit for each vector of queries with a pair that may matter, of `count` keys from `key` on.
+  template <int count>
+  RWPM_INLINE int candidates(int64_t key, const float (*cosine)[lanes]) const {
+    typename Simd<float>::Bits pair_mask[columns] = {};
+#pragma GCC unroll 16
+    for (int m = 0; m < count; ++m) {
+      const float key_error = vectors.quant_error[key + m], threshold = key_threshold[key + m];
+#pragma GCC unroll 4
+      for (int n = 0; n < columns; ++n)
+        pair_mask[n] |= reinterpret_cast<typename Simd<float>::Bits>(
+            load(cosine[m] + n * w) + key_error >= fmin(query_threshold[n], threshold - query_error[n]));
+    }
+    int vector_mask = 0;
+#pragma GCC unroll 4
+    for (int n = 0; n < columns; ++n) vector_mask |= int(movemask(pair_mask[n]) != 0) << n;
+    return vector_mask;
+  }
+};
+
 void filter(const FilterArgs& f, int64_t panel, int64_t query_begin, int64_t key_begin, int64_t key_end,
             Candidates& candidates) {
   [[maybe_unused]] const TileGuard guard;
   const int64_t first_query = panel * lanes;
-  V screen_threshold[columns], quant_error[columns];
-  for (int n = 0; n < columns; ++n) {
-    quant_error[n] = load(f.quant_error + first_query + n * w);
-    screen_threshold[n] = load(f.screen_threshold + first_query + n * w) - quant_error[n];
-  }
+  const bool bounded = f.leading.channels > 0;
+  const Screen screen(f.embeddings, f.screen_threshold, first_query);
+  const Screen bound(bounded ? f.leading : f.embeddings, f.screen_threshold, first_query);
   const int64_t first_stripe = first_query / stripe * stripe;  // all keys of earlier stripes precede the queries
   const int64_t first_key = key_begin > first_stripe ? key_begin : first_stripe;
-  candidates.pairs_tested += min(lanes, f.pixels - first_query) * (min(key_end, f.pixels) - first_key);
+  const int64_t queries = min(lanes, f.pixels - first_query);
+  candidates.pairs_tested += queries * (min(key_end, f.pixels) - first_key);
   for (int64_t key = first_key; key < key_end; key += stripe) {
     alignas(alignment) float cosine[stripe][lanes];
-    approximate_cosines(f, panel, key, cosine);
+    if (bounded) {
+      approximate_cosines(f.leading, panel, key, cosine);
+      if (!bound.candidates<stripe>(key, cosine)) continue;
+      candidates.pairs_unbounded += queries * min(stripe, f.pixels - key);
+    }
+    approximate_cosines(f.embeddings, panel, key, cosine);
     for (int part = 0; part < stripe; part += rows) {
-      typename Simd<float>::Bits pair_mask[columns] = {};
-#pragma GCC unroll 16
-      for (int m = part; m < part + rows; ++m) {
-        const float key_error = f.quant_error[key + m], key_threshold = f.screen_threshold[key + m];
-#pragma GCC unroll 4
-        for (int n = 0; n < columns; ++n)
-          pair_mask[n] |= reinterpret_cast<typename Simd<float>::Bits>(
-              load(cosine[m] + n * w) + key_error >= fmin(screen_threshold[n], key_threshold - quant_error[n]));
-      }
-      int vector_mask = 0;  // a bit for each vector with a pair that may matter
-#pragma GCC unroll 4
-      for (int n = 0; n < columns; ++n) vector_mask |= int(movemask(pair_mask[n]) != 0) << n;
+      const int vector_mask = screen.candidates<rows>(key + part, cosine + part);
       if (!vector_mask) continue;
       alignas(alignment) float exact[rows][lanes];
-      refine(f, panel, key + part, vector_mask, cosine + part, exact);
+      refine(f.embeddings, panel, key + part, vector_mask, cosine + part, exact);
       collect(f, panel, query_begin, key_begin, key + part, exact, candidates);
     }
+  }
+}
+
+void project(const float* panel, int64_t channels, const float* directions, int64_t count, float* coordinates) {
+  for (int64_t k = 0; k < count; k += rows) {
+    V product[rows][columns] = {};
+    multiply<float, columns>(channels, directions + k, count, panel, lanes, product);
+    for (int m = 0; m < rows; ++m)
+      for (int n = 0; n < columns; ++n) store(coordinates + (k + m) * lanes + n * w, product[m][n]);
+  }
+}
+
+void add_projected(const float* panel, int64_t channels, const float* directions, int64_t count, float* sums) {
+  constexpr int max_count = 48;
+  alignas(alignment) float coordinates[max_count * lanes], by_lane[lanes][max_count] = {};
+  project(panel, channels, directions, count, coordinates);
+  for (int lane = 0; lane < lanes; ++lane)
+    for (int64_t k = 0; k < count; ++k) by_lane[lane][k] = coordinates[k * lanes + lane];
+  for (int64_t d = 0; d < channels; ++d) {
+    float sum[max_count] = {};
+    for (int lane = 0; lane < lanes; ++lane)
+      for (int k = 0; k < max_count; ++k) sum[k] += panel[d * lanes + lane] * by_lane[lane][k];
+    for (int64_t k = 0; k < count; ++k) sums[d * count + k] += sum[k];
   }
 }
 
@@ -512,8 +565,19 @@ void weigh_group(float* weights, int64_t entries, float scale, float* log_sum) {
 }  // namespace
 
 extern const SparseKernels sparse;
-const SparseKernels sparse = {lanes,           w,        format,        quantized_multiply_adds,
-                              quantized_bytes, quantize, local_log_sum, max_cosine_bound,
-                              filter,          step,     weigh_group};
+const SparseKernels sparse = {lanes,
+                              w,
+                              format,
+                              quantized_multiply_adds,
+                              quantized_bytes,
+                              quantize,
+                              local_log_sum,
+                              max_cosine_bound,
+                              leading_pays,
+                              project,
+                              add_projected,
+                              filter,
+                              step,
+                              weigh_group};
 
 }  // namespace rwpm::cpu::RWPM_ISA_NAMESPACE

@@ -146,11 +146,8 @@ void test_nothing_is_missed(const std::string& name, float first_channel, float 
                      &quant_scale[panel * kernels.lanes], &quant_error[panel * kernels.lanes]);
   std::fill_n(screen_threshold.get(), pixels, float(cosine) - 2e-6f);  // just below the cosine of every pair
   const rwpm::cpu::FilterArgs filter = {pixels,
-                                        channels,
-                                        panels.get(),
-                                        quantized.get(),
-                                        quant_scale.get(),
-                                        quant_error.get(),
+                                        {channels, panels.get(), quantized.get(), quant_scale.get(), quant_error.get()},
+                                        {},
                                         screen_threshold.get(),
                                         screen_threshold.get(),
                                         144.f};

@@ -1,0 +1,91 @@
+#include "cpu/leading_channels.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace rwpm::cpu {
+namespace {
+
+// The last of the leading channels holds the norm of the rest.
+constexpr int64_t directions = leading_channels - 1;
+
+// Panels that the directions are found from, and passes over them.
+constexpr int64_t max_samples = 64, passes = 2;
+
+// Directions may be this much shorter than unit vectors, and squares of norms off by as much through rounding.
+constexpr double rounding = 1e-5;
+
+// Makes the rows of v, [directions][channels], orthonormal; rows that depend on earlier ones become zero.
+void orthonormalize(Buffer<double>& v, int64_t channels) {
+  for (int64_t k = 0; k < directions; ++k) {
+    double* const row = &v[k * channels];
+    const auto norm = [&] {
+      double squares = 0;
+      for (int64_t d = 0; d < channels; ++d) squares += row[d] * row[d];
+      return std::sqrt(squares);
+    };
+    const double before = norm();
+    for (int repeat = 0; repeat < 2; ++repeat)  // once leaves rounding errors of nearly parallel rows
+      for (int64_t other = 0; other < k; ++other) {
+        const double* const unit = &v[other * channels];
+        double product = 0;
+        for (int64_t d = 0; d < channels; ++d) product += row[d] * unit[d];
+        for (int64_t d = 0; d < channels; ++d) row[d] -= product * unit[d];
+      }
+    const double after = norm(), factor = after > 1e-6 * before ? 1 / after : 0;
+    for (int64_t d = 0; d < channels; ++d) row[d] *= factor;
+  }
+}
+
+// Directions of large embeddings, [D][leading_channels] with zeros in the last column, by subspace iteration.
+Buffer<float> find_directions(const SparseKernels& kernels, const float* panels, int64_t pixels, int64_t channels,
+                              Memory* memory) {
+  const int64_t lanes = kernels.lanes, count = ceil_div(pixels, lanes), samples = std::min(max_samples, count);
+  Buffer<double> rows(directions * channels, memory);
+  for (int64_t k = 0; k < directions; ++k) {  // of pixels all over the map
+    const int64_t pixel = (pixels - 1) * k / (directions - 1);
+    for (int64_t d = 0; d < channels; ++d)
+      rows[k * channels + d] = double(panels[(pixel / lanes * channels + d) * lanes + pixel % lanes]);
+  }
+  Buffer<float> matrix(channels * leading_channels, 0, memory), sums(channels * leading_channels, memory);
+  for (int64_t pass = 0;; ++pass) {
+    orthonormalize(rows, channels);
+    // Of a norm of at most one, rounded: the rest is then no less than what the directions leave out.
+    for (int64_t d = 0; d < channels; ++d)
+      for (int64_t k = 0; k < directions; ++k)
+        matrix[d * leading_channels + k] = float(rows[k * channels + d] * (1 - rounding));
+    if (pass == passes) return matrix;
+    std::fill_n(sums.get(), sums.size(), 0.f);
+    for (int64_t s = 0; s < samples; ++s)
+      kernels.add_projected(panels + count * s / samples * channels * lanes, channels, matrix.get(), leading_channels,
+                            sums.get());
+    for (int64_t k = 0; k < directions; ++k)
+      for (int64_t d = 0; d < channels; ++d) rows[k * channels + d] = double(sums[d * leading_channels + k]);
+  }
+}
+
+}  // namespace
+
+Buffer<float> make_leading_channels(const SparseKernels& kernels, const float* panels, int64_t pixels, int64_t channels,
+                                    const ParallelFor& parallel_for, Memory* memory) {
+  const int64_t lanes = kernels.lanes, count = ceil_div(pixels, lanes);
+  const Buffer<float> matrix = find_directions(kernels, panels, pixels, channels, memory);
+  Buffer<float> leading(count * leading_channels * lanes, memory);
+  parallel_for(count, [&](int64_t first, int64_t last) {
+    Buffer<float> squares(lanes, memory);
+    for (int64_t panel = first; panel < last; ++panel) {
+      float* const out = &leading[panel * leading_channels * lanes];
+      kernels.project(panels + panel * channels * lanes, channels, matrix.get(), leading_channels, out);
+      std::fill_n(squares.get(), lanes, 0.f);
+      for (int64_t k = 0; k < directions; ++k)
+        for (int64_t i = 0; i < lanes; ++i) squares[i] += out[k * lanes + i] * out[k * lanes + i];
+      // The product of two such norms is at least that of what both vectors have beside the directions.
+      for (int64_t i = 0; i < lanes; ++i)
+        out[directions * lanes + i] =
+            panel * lanes + i < pixels ? std::sqrt(std::max(0.f, 1 - squares[i]) + float(rounding)) : 0.f;
+    }
+  });
+  return leading;
+}
+
+}  // namespace rwpm::cpu

@@ -1,0 +1,22 @@
+// Few channels whose products bound the cosines of embeddings from above: coordinates along the directions in which the
+// embeddings of a graph are largest, and the norm of the rest. Embeddings of a road network lie close to few
+// directions: most pairs are rejected by a fifth of the multiplications.
+#pragma once
+
+#include <cstdint>
+
+#include "cpu/buffer.h"
+#include "cpu/kernels.h"
+#include "walk.h"
+
+namespace rwpm::cpu {
+
+// Of them all, the norm included: whole words of 8-bit integers, rows of the micro-kernel and tiles. On maps of road
+// networks with 259 channels 32 and 64 reject as many pairs for their cost.
+constexpr int64_t leading_channels = 48;
+
+// [panel][leading_channels][lanes] of embeddings as the kernels read them, [panel][D][lanes]; zero beyond N.
+Buffer<float> make_leading_channels(const SparseKernels& kernels, const float* panels, int64_t pixels, int64_t channels,
+                                    const ParallelFor& parallel_for, Memory* memory);
+
+}  // namespace rwpm::cpu
