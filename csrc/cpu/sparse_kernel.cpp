@@ -305,13 +305,7 @@ void max_cosine_bound(const FilterArgs& f, int64_t panel, float* cosines) {
 RWPM_INLINE uint32_t round_up(float x) { return uint32_t(x) + 1; }
 
 // Bit i set where lane i of x is at least the bound.
-RWPM_INLINE uint64_t lanes_at_least(const V (&x)[columns], const V (&bound)[columns]) {
-  uint64_t bits = 0;
-#pragma GCC unroll 4
-  for (int n = 0; n < columns; ++n)
-    bits |= uint64_t(movemask(reinterpret_cast<Simd<float>::Bits>(x[n] >= bound[n]))) << (n * w);
-  return bits;
-}
+RWPM_INLINE uint64_t lanes_at_least(V x, V bound) { return movemask(reinterpret_cast<Simd<float>::Bits>(x >= bound)); }
 
 // float32 cosines of a block of `rows` keys in the vectors of `vector_mask`, -inf in the others.
 RWPM_INLINE void refine(const QuantizedVectors& v, int64_t panel, int64_t key, int vector_mask,
@@ -332,62 +326,93 @@ RWPM_INLINE void refine(const QuantizedVectors& v, int64_t panel, int64_t key, i
   }
 }
 
-// Lists the pairs of a block of `rows` keys that either of their rows keeps, by their float32 cosines, and adds up the
-// weights of the pairs that a row drops.
-void collect(const FilterArgs& f, int64_t panel, int64_t query_begin, int64_t key_begin, int64_t first_key,
-             float (&cosine)[rows][lanes], Candidates& candidates) {
-  const int64_t first_query = panel * lanes;
-  V keep_threshold[columns], query_dropped[columns] = {};
-  for (int n = 0; n < columns; ++n) keep_threshold[n] = load(f.keep_threshold + first_query + n * w);
-  uint64_t of_query[rows] = {}, of_key[rows] = {};
-  for (int m = 0; m < min(rows, f.pixels - first_key); ++m) {
-    const int64_t key = first_key + m;
-    // Each pair once, and no pixel with itself.
-    for (int64_t lane = key > first_query ? key - first_query : 0; lane < lanes; ++lane) cosine[m][lane] = -infinity;
-    const float key_threshold = f.keep_threshold[key];
-    V x[columns], key_thresholds[columns], key_dropped = {};
-#pragma GCC unroll 4
-    for (int n = 0; n < columns; ++n) {
-      x[n] = load(cosine[m] + n * w);
-      key_thresholds[n] = broadcast(key_threshold);
-      const V query_weight = exp2_nonpositive<float>((x[n] - keep_threshold[n]) * f.scale);
-      const V key_weight = exp2_nonpositive<float>((x[n] - key_threshold) * f.scale);
-      query_dropped[n] += x[n] >= keep_threshold[n] ? V{} : query_weight;
-      key_dropped += x[n] >= key_threshold ? V{} : key_weight;
-    }
-    of_query[m] = lanes_at_least(x, keep_threshold);
-    of_key[m] = lanes_at_least(x, key_thresholds);
-    candidates.dropped_weight[key] += round_up(horizontal_sum(key_dropped) * drop_unit);
-  }
-  float dropped[lanes];
-  __builtin_memcpy(dropped, query_dropped, sizeof(dropped));
-  for (int lane = 0; lane < min(lanes, f.pixels - first_query); ++lane)
-    candidates.dropped_weight[first_query + lane] += round_up(dropped[lane] * drop_unit);
-
-  for (int m = 0; m < rows; ++m) {
-    for (uint64_t mask = of_query[m]; mask;) {
-      const int lane = __builtin_ctzll(mask) / int(group_rows) * int(group_rows);
-      CandidateEntry& entry = candidates.of_queries[candidates.query_count++];
-      entry.group = uint16_t((first_query - query_begin + lane) / group_rows);
-      entry.column = uint16_t(first_key - key_begin + m);
-      for (int k = 0; k < group_rows; ++k)
-        entry.cosine[k] = of_query[m] >> (lane + k) & 1 ? cosine[m][lane + k] : -infinity;
-      mask &= ~(((uint64_t(1) << group_rows) - 1) << lane);
-    }
-  }
-  for (int m = 0; m < rows; m += group_rows) {
-    uint64_t mask = 0;
-    for (int k = 0; k < group_rows; ++k) mask |= of_key[m + k];
-    for (; mask; mask &= mask - 1) {
-      const int lane = __builtin_ctzll(mask);
-      CandidateEntry& entry = candidates.of_keys[candidates.key_count++];
-      entry.group = uint16_t((first_key - key_begin + m) / group_rows);
-      entry.column = uint16_t(first_query - query_begin + lane);
-      for (int k = 0; k < group_rows; ++k)
-        entry.cosine[k] = of_key[m + k] >> lane & 1 ? cosine[m + k][lane] : -infinity;
-    }
-  }
+// Weights of the pairs that a row drops though its screening has not, in units of that at its keep_threshold; what
+// screening drops is bounded without them.
+RWPM_INLINE V dropped_weights(V cosine, V screen_threshold, V keep_threshold, float scale) {
+  const auto dropped = (cosine >= screen_threshold) & (cosine < keep_threshold);
+  const auto bits = reinterpret_cast<typename Simd<float>::Bits>(dropped);
+  if (!movemask(bits)) return V{};
+  const V weight = exp2_nonpositive<float>((cosine - keep_threshold) * scale);
+  return dropped ? weight : V{};
 }
+
+// What the filter does with a panel of queries: lists the pairs of a block of `rows` keys that either of their rows
+// keeps, by their float32 cosines, and adds up the weights of the pairs that a row drops.
+struct Collector {
+  const FilterArgs& f;
+  const int64_t first_query, query_begin, key_begin;
+  Candidates& candidates;
+  V keep_threshold[columns], screen_threshold[columns], query_dropped[columns] = {};
+
+  Collector(const FilterArgs& f, int64_t first_query, int64_t query_begin, int64_t key_begin, Candidates& candidates)
+      : f(f), first_query(first_query), query_begin(query_begin), key_begin(key_begin), candidates(candidates) {
+    for (int n = 0; n < columns; ++n) {
+      keep_threshold[n] = load(f.keep_threshold + first_query + n * w);
+      screen_threshold[n] = load(f.screen_threshold + first_query + n * w);
+    }
+  }
+
+  // vector_mask: the vectors of queries whose cosines are there.
+  void collect(int64_t first_key, int vector_mask, float (&cosine)[rows][lanes]) {
+    uint64_t of_query[rows] = {}, of_key[rows] = {};
+    for (int m = 0; m < min(rows, f.pixels - first_key); ++m) {
+      const int64_t key = first_key + m;
+      // Each pair once, and no pixel with itself.
+      for (int64_t lane = key > first_query ? key - first_query : 0; lane < lanes; ++lane) cosine[m][lane] = -infinity;
+      const V key_keep = broadcast(f.keep_threshold[key]), key_screen = broadcast(f.screen_threshold[key]);
+      V key_dropped = {};
+#pragma GCC unroll 4
+      for (int n = 0; n < columns; ++n) {
+        if (!(vector_mask >> n & 1)) continue;
+        const V x = load(cosine[m] + n * w);
+        query_dropped[n] += dropped_weights(x, screen_threshold[n], keep_threshold[n], f.scale);
+        key_dropped += dropped_weights(x, key_screen, key_keep, f.scale);
+        of_query[m] |= lanes_at_least(x, keep_threshold[n]) << (n * w);
+        of_key[m] |= lanes_at_least(x, key_keep) << (n * w);
+      }
+      const float dropped = horizontal_sum(key_dropped);
+      if (dropped > 0) candidates.dropped_weight[key] += round_up(dropped * drop_unit);
+    }
+    list(first_key, of_query, of_key, cosine);
+  }
+
+  // Adds what the queries dropped, once for all keys.
+  void finish() {
+    float dropped[lanes];
+    __builtin_memcpy(dropped, query_dropped, sizeof(dropped));
+    for (int lane = 0; lane < min(lanes, f.pixels - first_query); ++lane)
+      if (dropped[lane] > 0) candidates.dropped_weight[first_query + lane] += round_up(dropped[lane] * drop_unit);
+  }
+
+ private:
+  // of_query, of_key: bits of the lanes whose row keeps the pair.
+  void list(int64_t first_key, const uint64_t (&of_query)[rows], const uint64_t (&of_key)[rows],
+            const float (&cosine)[rows][lanes]) {
+    for (int m = 0; m < rows; ++m) {
+      for (uint64_t mask = of_query[m]; mask;) {
+        const int lane = __builtin_ctzll(mask) / int(group_rows) * int(group_rows);
+        CandidateEntry& entry = candidates.of_queries[candidates.query_count++];
+        entry.group = uint16_t((first_query - query_begin + lane) / group_rows);
+        entry.column = uint16_t(first_key - key_begin + m);
+        for (int k = 0; k < group_rows; ++k)
+          entry.cosine[k] = of_query[m] >> (lane + k) & 1 ? cosine[m][lane + k] : -infinity;
+        mask &= ~(((uint64_t(1) << group_rows) - 1) << lane);
+      }
+    }
+    for (int m = 0; m < rows; m += group_rows) {
+      uint64_t mask = 0;
+      for (int k = 0; k < group_rows; ++k) mask |= of_key[m + k];
+      for (; mask; mask &= mask - 1) {
+        const int lane = __builtin_ctzll(mask);
+        CandidateEntry& entry = candidates.of_keys[candidates.key_count++];
+        entry.group = uint16_t((first_key - key_begin + m) / group_rows);
+        entry.column = uint16_t(first_query - query_begin + lane);
+        for (int k = 0; k < group_rows; ++k)
+          entry.cosine[k] = of_key[m + k] >> lane & 1 ? cosine[m + k][lane] : -infinity;
+      }
+    }
+  }
+};
 
 // What the pairs of a panel of queries with a stripe of keys are screened by.
 struct Screen {
@@ -429,6 +454,7 @@ void filter(const FilterArgs& f, int64_t panel, int64_t query_begin, int64_t key
   const bool bounded = f.leading.channels > 0;
   const Screen screen(f.embeddings, f.screen_threshold, first_query);
   const Screen bound(bounded ? f.leading : f.embeddings, f.screen_threshold, first_query);
+  Collector collector(f, first_query, query_begin, key_begin, candidates);
   const int64_t first_stripe = first_query / stripe * stripe;  // all keys of earlier stripes precede the queries
   const int64_t first_key = key_begin > first_stripe ? key_begin : first_stripe;
   const int64_t queries = min(lanes, f.pixels - first_query);
@@ -446,9 +472,10 @@ void filter(const FilterArgs& f, int64_t panel, int64_t query_begin, int64_t key
       if (!vector_mask) continue;
       alignas(alignment) float exact[rows][lanes];
       refine(f.embeddings, panel, key + part, vector_mask, cosine + part, exact);
-      collect(f, panel, query_begin, key_begin, key + part, exact, candidates);
+      collector.collect(key + part, quantizes ? vector_mask : (1 << columns) - 1, exact);
     }
   }
+  collector.finish();
 }
 
 void project(const float* panel, int64_t channels, const float* directions, int64_t count, float* coordinates) {
