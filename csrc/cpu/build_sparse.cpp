@@ -38,8 +38,8 @@ constexpr float loose_bits = 3;
 
 constexpr double max_bytes = double(1 << 30);  // of the matrix
 
-// The leading channels are made from so many pixels and channels on, and serve where they reject enough pairs.
-constexpr int64_t min_leading_pixels = 2048, min_leading_part = 2;
+// Leading channels are made for embeddings of so many times as many channels, and serve where they reject enough pairs.
+constexpr int64_t min_leading_part = 2;
 constexpr double max_unbounded = 0.65;
 
 // log2 of a lower bound of each row's sum of exp2(scale * cosine): [padded].
@@ -134,22 +134,28 @@ Block gather_block(const BuildContext& context, FilterPass& pass, int64_t block)
 
 // Adds the entries of `more`, whose weights are shares of their rows, to `block`. Entries of less than min_share in
 // every row are left out and the other weights of the row scaled up to sum to one. trimmed_mass: [rows], what rows lose
-// by that. Returns the number of pairs of the block.
+// by that. Returns the number of pairs of the block. Within a group come first the entries of both halves of its rows,
+// then those of the first half, then those of the second: steps leave out what is zero.
 int64_t add_entries(const Block& more, float min_share, Block& block, double* trimmed_mass, Memory* memory) {
   const int64_t groups = more.groups();
   if (block.group_start.size() == 0) block.group_start = Buffer<int64_t>(groups + 1, 0, memory);
   static_assert(group_rows == 4);
   const auto max_weight = [](const float* w) { return std::max(std::max(w[0], w[1]), std::max(w[2], w[3])); };
-  // Which entries stay, of both.
+  // Which entries stay, of both: by the halves of the rows that they have, 0 for none.
   const auto select = [&](const Block& b, const auto& stays) {
     Buffer<char> chosen(b.group_start[groups], memory);
-    for (int64_t e = 0; e < chosen.size(); ++e) chosen[e] = stays(max_weight(&b.weight[e * group_rows]));
+    for (int64_t e = 0; e < chosen.size(); ++e) {
+      const float* const w = &b.weight[e * group_rows];
+      chosen[e] = char(stays(max_weight(w)) ? int(w[0] > 0 || w[1] > 0) + 2 * int(w[2] > 0 || w[3] > 0) : 0);
+    }
     return chosen;
   };
   const Buffer<char> keep_old = select(block, [](float x) { return x > 0; });
   const Buffer<char> keep_new = select(more, [&](float x) { return x > 0 && x >= min_share; });
-  const int64_t entries = std::count(keep_old.get(), keep_old.get() + keep_old.size(), 1) +
-                          std::count(keep_new.get(), keep_new.get() + keep_new.size(), 1);
+  const auto count = [](const Buffer<char>& chosen) {
+    return chosen.size() - std::count(chosen.get(), chosen.get() + chosen.size(), 0);
+  };
+  const int64_t entries = count(keep_old) + count(keep_new);
   Block all = {Buffer<int64_t>(groups + 1, memory), Buffer<int32_t>(entries, memory),
                Buffer<float>(entries * group_rows, memory)};
   all.group_start[0] = 0;
@@ -164,8 +170,6 @@ int64_t add_entries(const Block& more, float min_share, Block& block, double* tr
     ++to;
   };
   for (int64_t g = 0; g < groups; ++g) {
-    for (int64_t e = block.group_start[g]; e < block.group_start[g + 1]; ++e)
-      if (keep_old[e]) add(block, e, {1, 1, 1, 1});
     double trimmed[group_rows] = {};
     for (int64_t e = more.group_start[g]; e < more.group_start[g + 1]; ++e)
       if (!keep_new[e])
@@ -175,8 +179,12 @@ int64_t add_entries(const Block& more, float min_share, Block& block, double* tr
       factor[k] = float(1 / (1 - trimmed[k]));
       trimmed_mass[g * group_rows + k] = trimmed[k];
     }
-    for (int64_t e = more.group_start[g]; e < more.group_start[g + 1]; ++e)
-      if (keep_new[e]) add(more, e, factor);
+    for (const char halves : {3, 1, 2}) {
+      for (int64_t e = block.group_start[g]; e < block.group_start[g + 1]; ++e)
+        if (keep_old[e] == halves) add(block, e, {1, 1, 1, 1});
+      for (int64_t e = more.group_start[g]; e < more.group_start[g + 1]; ++e)
+        if (keep_new[e] == halves) add(more, e, factor);
+    }
     all.group_start[g + 1] = to;
   }
   block = std::move(all);

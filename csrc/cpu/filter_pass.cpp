@@ -99,7 +99,7 @@ std::pair<int64_t, int64_t> FilterPass::tile_blocks(int64_t tile) const {
 PassEstimate estimate_pass(const BuildContext& context, const QuantizedGraph& graph) {
   const int64_t samples = std::max<int64_t>(48, context.panels() / 8);
   Vector<double> entries(samples, context.memory);
-  Vector<int64_t> tested(samples, context.memory), unbounded(samples, context.memory);
+  Vector<double> tested(samples, context.memory), unbounded(samples, context.memory);
   context.parallel_for(samples, [&](int64_t first, int64_t last) {
     TileFilter filter(context, graph);
     for (int64_t k = first; k < last; ++k) {
@@ -109,11 +109,11 @@ PassEstimate estimate_pass(const BuildContext& context, const QuantizedGraph& gr
       const double position = double(k) * golden - std::floor(double(k) * golden);
       const Candidates candidates = filter(panel, query_block, query_block + int64_t(double(key_blocks) * position));
       entries[k] = double(candidates.query_count + candidates.key_count) * double(key_blocks);
-      tested[k] = candidates.pairs_tested;
-      unbounded[k] = candidates.pairs_unbounded;
+      tested[k] = double(candidates.pairs_tested) * double(key_blocks);
+      unbounded[k] = double(candidates.pairs_unbounded) * double(key_blocks);
     }
   });
-  const auto total = [](const auto& numbers) { return double(std::accumulate(numbers.begin(), numbers.end(), 0.)); };
+  const auto total = [](const Vector<double>& x) { return std::accumulate(x.begin(), x.end(), 0.); };
   return {total(entries) * double(context.panels()) / double(samples), total(unbounded) / total(tested)};
 }
 

@@ -105,8 +105,11 @@ struct SparseStepArgs {
   const float* alpha;          // [rows]
   int64_t first_row;           // the pixel of the first group
   const int64_t* group_start;  // [groups + 1] into columns
-  const int32_t* column;       // [entries]
-  const float* weight;         // [entries][group_rows]
+  // [groups]: entries from `first_half` on have no weight for the second half of the group's rows, those from
+  // `second_half` on none for the first.
+  const int64_t *first_half, *second_half;
+  const int32_t* column;  // [entries]
+  const float* weight;    // [entries][group_rows]
   const float* start;
   const float* from;
   // output
@@ -127,7 +130,8 @@ struct SparseKernels {
                         float* log_sum);
   // For each pixel of a query panel a lower bound of its largest cosine with another pixel: [lanes].
   void (*max_cosine_bound)(const FilterArgs&, int64_t query_panel, float* cosines);
-  bool leading_pays;  // whether screening by leading channels first does in this format, where they bound most pairs
+  // Pixels from which on screening by leading channels first pays in this format; 0: never.
+  int64_t min_leading_pixels;
   // Coordinates of a panel's vectors along `count` directions, a multiple of 8: [count][lanes]. directions: [D][count].
   void (*project)(const float* panel, int64_t channels, const float* directions, int64_t count, float* coordinates);
   // Adds the vectors, each times its coordinates: sums [D][count]; `count` at most 48.

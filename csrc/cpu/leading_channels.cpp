@@ -9,8 +9,8 @@ namespace {
 // The last of the leading channels holds the norm of the rest.
 constexpr int64_t directions = leading_channels - 1;
 
-// Panels that the directions are found from, and passes over them.
-constexpr int64_t max_samples = 64, passes = 2;
+// Pixels that the directions are found from, and passes over them.
+constexpr int64_t max_samples = 2048, passes = 2;
 
 // Directions may be this much shorter than unit vectors, and squares of norms off by as much through rounding.
 constexpr double rounding = 1e-5;
@@ -37,10 +37,24 @@ void orthonormalize(Buffer<double>& v, int64_t channels) {
   }
 }
 
+// Panels of pixels from all over the map: neighbors resemble each other.
+Buffer<float> sample_panels(const float* panels, int64_t pixels, int64_t channels, int64_t lanes, int64_t samples,
+                            Memory* memory) {
+  Buffer<float> sampled(ceil_div(samples, lanes) * lanes * channels, 0, memory);
+  for (int64_t s = 0; s < samples; ++s) {
+    const int64_t pixel = pixels * s / samples;
+    for (int64_t d = 0; d < channels; ++d)
+      sampled[(s / lanes * channels + d) * lanes + s % lanes] =
+          panels[(pixel / lanes * channels + d) * lanes + pixel % lanes];
+  }
+  return sampled;
+}
+
 // Directions of large embeddings, [D][leading_channels] with zeros in the last column, by subspace iteration.
 Buffer<float> find_directions(const SparseKernels& kernels, const float* panels, int64_t pixels, int64_t channels,
                               Memory* memory) {
-  const int64_t lanes = kernels.lanes, count = ceil_div(pixels, lanes), samples = std::min(max_samples, count);
+  const int64_t lanes = kernels.lanes, samples = std::min(max_samples, pixels);
+  const Buffer<float> sampled = sample_panels(panels, pixels, channels, lanes, samples, memory);
   Buffer<double> rows(directions * channels, memory);
   for (int64_t k = 0; k < directions; ++k) {  // of pixels all over the map
     const int64_t pixel = (pixels - 1) * k / (directions - 1);
@@ -56,9 +70,8 @@ Buffer<float> find_directions(const SparseKernels& kernels, const float* panels,
         matrix[d * leading_channels + k] = float(rows[k * channels + d] * (1 - rounding));
     if (pass == passes) return matrix;
     std::fill_n(sums.get(), sums.size(), 0.f);
-    for (int64_t s = 0; s < samples; ++s)
-      kernels.add_projected(panels + count * s / samples * channels * lanes, channels, matrix.get(), leading_channels,
-                            sums.get());
+    for (int64_t s = 0; s < samples; s += lanes)
+      kernels.add_projected(&sampled[s * channels], channels, matrix.get(), leading_channels, sums.get());
     for (int64_t k = 0; k < directions; ++k)
       for (int64_t d = 0; d < channels; ++d) rows[k * channels + d] = double(sums[d * leading_channels + k]);
   }

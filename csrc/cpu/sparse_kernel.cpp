@@ -48,7 +48,8 @@ RWPM_INLINE void exact_cosines(const QuantizedVectors& v, int64_t panel, int64_t
 // A panel is stored twice: as the left operand of AMX tiles, [lanes][channels], and as the right one,
 // [channels / 2][lanes][2]. Channels are padded to whole tiles.
 constexpr const char* format = "bfloat16";
-constexpr bool quantizes = true, leading_pays = false;
+constexpr bool quantizes = true;
+constexpr int min_leading_pixels = 0;
 constexpr int stripe = 16, tile_channels = 32, tile_queries = 16;
 static_assert(lanes == 3 * tile_queries && lanes % stripe == 0);
 
@@ -145,7 +146,8 @@ double quantized_multiply_adds(int64_t rounds) {
 // because the instruction takes one unsigned operand, and as keys. Then follows [lanes] the correction of a key's
 // products for the 128.
 constexpr const char* format = "int8";
-constexpr bool quantizes = true, leading_pays = true;
+constexpr bool quantizes = true;
+constexpr int min_leading_pixels = 8192;
 constexpr int stripe = rows;
 struct TileGuard {};
 
@@ -229,7 +231,8 @@ double quantized_multiply_adds(int64_t rounds) {
 #else
 
 constexpr const char* format = "float32";
-constexpr bool quantizes = false, leading_pays = true;
+constexpr bool quantizes = false;
+constexpr int min_leading_pixels = 2048;
 constexpr int stripe = rows;
 struct TileGuard {};
 
@@ -501,26 +504,36 @@ void add_projected(const float* panel, int64_t channels, const float* directions
   }
 }
 
+// Adds the values of entries [begin, end) of a group, weighted, to the sums of its rows [first_row, end_row).
+template <int N, int first_row, int end_row>
+RWPM_INLINE void add_values(const SparseStepArgs& s, const float* from, int64_t begin, int64_t end, int64_t last,
+                            V (&sum)[group_rows][N]) {
+  constexpr int width = N * w;
+  for (int64_t e = begin; e < end; ++e) {
+    const float* const next = from + int64_t(s.column[min(e + 8, last)]) * width;
+#pragma GCC unroll 4
+    for (int n = 0; n < N; ++n) __builtin_prefetch(next + n * w);
+    const float* const values = from + int64_t(s.column[e]) * width;
+    const float* const weight = s.weight + e * group_rows;
+#pragma GCC unroll 4
+    for (int n = 0; n < N; ++n) {
+      const V value = load(values + n * w);
+#pragma GCC unroll 4
+      for (int k = first_row; k < end_row; ++k) sum[k][n] += value * weight[k];
+    }
+  }
+}
+
 template <int N>
 void step_panel(const SparseStepArgs& s, int64_t begin, int64_t end, int64_t panel) {
-  constexpr int width = N * w;
+  constexpr int width = N * w, half = group_rows / 2;
   const float* const from = s.from + panel;
   const int64_t last = s.group_start[end] - 1;
   for (int64_t g = begin; g < end; ++g) {
     V sum[group_rows][N] = {};
-    for (int64_t e = s.group_start[g]; e < s.group_start[g + 1]; ++e) {
-      const float* const next = from + int64_t(s.column[min(e + 8, last)]) * width;
-#pragma GCC unroll 4
-      for (int n = 0; n < N; ++n) __builtin_prefetch(next + n * w);
-      const float* const values = from + int64_t(s.column[e]) * width;
-      const float* const weight = s.weight + e * group_rows;
-#pragma GCC unroll 4
-      for (int n = 0; n < N; ++n) {
-        const V value = load(values + n * w);
-#pragma GCC unroll 4
-        for (int k = 0; k < group_rows; ++k) sum[k][n] += value * weight[k];
-      }
-    }
+    add_values<N, 0, group_rows>(s, from, s.group_start[g], s.first_half[g], last, sum);
+    add_values<N, 0, half>(s, from, s.first_half[g], s.second_half[g], last, sum);
+    add_values<N, half, group_rows>(s, from, s.second_half[g], s.group_start[g + 1], last, sum);
 #pragma GCC unroll 4
     for (int k = 0; k < group_rows; ++k) {
       const int64_t row = s.first_row + g * group_rows + k;
@@ -600,7 +613,7 @@ const SparseKernels sparse = {lanes,
                               quantize,
                               local_log_sum,
                               max_cosine_bound,
-                              leading_pays,
+                              min_leading_pixels,
                               project,
                               add_projected,
                               filter,

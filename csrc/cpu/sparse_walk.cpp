@@ -56,19 +56,38 @@ void add_transposed(const Vector<RowGroups>& rows, const T* alpha, int64_t panel
     }
 }
 
+// Where the entries of a group's first and second half begin, as in SparseStepArgs: [groups] each. A matrix that comes
+// in another order has fewer of them.
+struct Halves {
+  Vector<int64_t> first, second;
+
+  Halves(const RowGroups& m, Memory* memory) : first(m.groups, memory), second(m.groups, memory) {
+    static_assert(group_rows == 4);
+    for (int64_t g = 0; g < m.groups; ++g) {
+      const auto weight = [&](int64_t e) { return m.weight + (e - 1) * group_rows; };  // of the entry before e
+      int64_t e = m.group_start[g + 1];
+      while (e > m.group_start[g] && weight(e)[0] == 0 && weight(e)[1] == 0) --e;
+      second[g] = e;
+      while (e > m.group_start[g] && weight(e)[2] == 0 && weight(e)[3] == 0) --e;
+      first[g] = e;
+    }
+  }
+};
+
 struct Task {
   const RowGroups* rows;
+  const Halves* halves;
   int64_t begin, end;  // groups
 };
 
-Vector<Task> split_into_tasks(const Vector<RowGroups>& rows, Memory* memory) {
+Vector<Task> split_into_tasks(const Vector<RowGroups>& rows, const Vector<Halves>& halves, Memory* memory) {
   int64_t count = 0;
   for (const RowGroups& m : rows) count += ceil_div(m.groups, groups_per_task);
   Vector<Task> tasks(memory);
   tasks.reserve(count);
-  for (const RowGroups& m : rows)
-    for (int64_t g = 0; g < m.groups; g += groups_per_task)
-      tasks.push_back({&m, g, std::min(g + groups_per_task, m.groups)});
+  for (size_t k = 0; k < rows.size(); ++k)
+    for (int64_t g = 0; g < rows[k].groups; g += groups_per_task)
+      tasks.push_back({&rows[k], &halves[k], g, std::min(g + groups_per_task, rows[k].groups)});
   return tasks;
 }
 
@@ -94,7 +113,10 @@ void walk_sparse(const Problem<T>& p, const Vector<int64_t>& pixels, const Vecto
     });
   }
   const SparseKernels& kernels = *chosen_isa().sparse;
-  const Vector<Task> tasks = split_into_tasks(rows, p.memory);
+  Vector<Halves> halves(p.memory);
+  halves.reserve(rows.size());
+  for (const RowGroups& m : rows) halves.emplace_back(m, p.memory);
+  const Vector<Task> tasks = split_into_tasks(rows, halves, p.memory);
   const ValueLayout layout =
       std::is_same_v<T, float>
           ? ValueLayout{padded, ceil_div(p.value_channels, kernels.vector) * kernels.vector, kernels.lanes}
@@ -102,13 +124,20 @@ void walk_sparse(const Problem<T>& p, const Vector<int64_t>& pixels, const Vecto
   step_values(p, pixels, layout, parallel_for, [&](int64_t, const T* start, const T* from, T* to) {
     parallel_for_dynamic(tasks.size(), parallel_for, [&](const auto& next) {
       for (int64_t k = next(); k < int64_t(tasks.size()); k = next()) {
-        const auto [m, begin, end] = tasks[k];
+        const auto [m, halves, begin, end] = tasks[k];
         if constexpr (std::is_same_v<T, float>) {
-          const SparseStepArgs args = {padded,         layout.width,
-                                       alpha.data(),   m->first_group * group_rows,
-                                       m->group_start, m->column,
-                                       m->weight,      start,
-                                       from,           to};
+          const SparseStepArgs args = {padded,
+                                       layout.width,
+                                       alpha.data(),
+                                       m->first_group * group_rows,
+                                       m->group_start,
+                                       halves->first.data(),
+                                       halves->second.data(),
+                                       m->column,
+                                       m->weight,
+                                       start,
+                                       from,
+                                       to};
           kernels.step(args, begin, end);
         } else {
           step_generic(*m, layout, alpha.data(), begin, end, start, from, to);
