@@ -250,9 +250,9 @@ std::optional<GroupedMatrix> build_matrix(const float* panels, int64_t pixels, i
                                           int64_t patches_per_row, float scale, double tolerance, double max_density,
                                           const ParallelFor& parallel_for, Memory* memory) {
   const BuildContext context = {*chosen_isa().sparse, pixels, channels, parallel_for, memory};
-  QuantizedGraph graph(
-      context, panels, scale,
-      context.kernels.leading_pays && pixels >= min_leading_pixels && channels >= min_leading_part * leading_channels);
+  const int64_t min_pixels = context.kernels.min_leading_pixels;
+  QuantizedGraph graph(context, panels, scale,
+                       min_pixels > 0 && pixels >= min_pixels && channels >= min_leading_part * leading_channels);
   const Shares first_shares = shares(pixels, tolerance);
   set_thresholds(first_shares, bound_row_sums(context, graph, patches_per_row), graph);
 
@@ -287,6 +287,12 @@ std::optional<SparseGraph> build_sparse(const Problem<float>& p, const Vector<in
   PixelOrder order = order_by_patches(pixels, width, lanes);
   Buffer<float> panels(ceil_div(count, lanes) * lanes * p.channels, p.memory);
   pack_embeddings(p, order.pixels, lanes, parallel_for, panels.get());
+  if (!neighbors_resemble(panels.get(), count, p.channels, lanes)) {
+    const Buffer<float> leading =
+        make_leading_channels(*chosen_isa().sparse, panels.get(), count, p.channels, parallel_for, p.memory);
+    order = order_by_similarity(order, leading.get(), leading_channels, lanes);
+    pack_embeddings(p, order.pixels, lanes, parallel_for, panels.get());
+  }
   if (p.stats) p.stats->pack_seconds += watch.lap();
   std::optional<GroupedMatrix> matrix =
       build_matrix(panels.get(), count, p.channels, order.patches_per_row, float(exponent_scale(p.temperature)),

@@ -20,4 +20,13 @@ struct PixelOrder {
 };
 PixelOrder order_by_patches(const Vector<int64_t>& pixels, int64_t width, int64_t lanes);
 
+// Whether pixels that follow each other in an order resemble each other more than others do. panels: of their unit
+// embeddings, [panel][channels][lanes].
+bool neighbors_resemble(const float* panels, int64_t pixels, int64_t channels, int64_t lanes);
+
+// For pixels that come in no spatial order: those that resemble each other together, `lanes` to a panel, by cutting
+// them in halves again and again, each time across the direction in which they differ most. order: of the panels'
+// pixels.
+PixelOrder order_by_similarity(const PixelOrder& order, const float* panels, int64_t channels, int64_t lanes);
+
 }  // namespace rwpm::cpu
