@@ -40,9 +40,11 @@ bool has_avx512() {
 
 bool has_vnni() { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }
 
-// AMX tiles of bfloat16, which Linux permits to a process on request.
+// AMX tiles of bfloat16, which Linux permits to a process on request; or in software, for tests.
 bool has_amx() {
-#if defined(__linux__)
+#if defined(RWPM_EMULATED_AMX)
+  return has_vnni();
+#elif defined(__linux__)
   constexpr unsigned tile_bit = 1u << 24, bf16_bit = 1u << 22;
   constexpr long request_permission = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
   unsigned a, b, c, d;
