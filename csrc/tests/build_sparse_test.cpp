@@ -2,6 +2,7 @@
 // within both the tolerance and the bound that the matrix reports.
 #include "cpu/build_sparse.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -15,6 +16,8 @@
 #include "cpu/buffer.h"
 #include "cpu/filter_pass.h"
 #include "cpu/isa.h"
+#include "cpu/leading_channels.h"
+#include "cpu/pixel_order.h"
 #include "cpu/threads.h"
 
 namespace {
@@ -201,6 +204,63 @@ void test_filter_alone(int64_t pixels) {
   expect(pass(std::numeric_limits<float>::infinity(), 1).pairs_tested == 0, c.name + ": no pair is tested");
 }
 
+double dot(const float* a, const float* b, int64_t count, int64_t stride = 1) {
+  double sum = 0;
+  for (int64_t k = 0; k < count; ++k) sum += double(a[k * stride]) * double(b[k * stride]);
+  return sum;
+}
+
+// No cosine exceeds the product of the leading channels, and where embeddings lie close to few directions it is little
+// less.
+void test_leading_channels(const Case& c, double max_slack) {
+  const std::vector<float> units = unit_rows(c);
+  const Buffer<float> panels = panels_of(c, units);
+  const auto& kernels = *rwpm::cpu::chosen_isa().sparse;
+  const auto make = [&](int64_t threads) {
+    return rwpm::cpu::make_leading_channels(kernels, panels.get(), c.pixels, c.channels,
+                                            rwpm::parallel_for_threads(threads), rwpm::heap_memory());
+  };
+  const Buffer<float> leading = make(1), other = make(3);
+  expect(!std::memcmp(leading.get(), other.get(), leading.size() * sizeof(float)), c.name + ": same bits");
+  const auto of = [&](int64_t i) {
+    return &leading[i / kernels.lanes * rwpm::cpu::leading_channels * kernels.lanes + i % kernels.lanes];
+  };
+  double slack = 0;
+  for (int64_t i = 0; i < c.pixels; ++i)
+    for (int64_t j = i; j < c.pixels; j += 7) {
+      const double bound = dot(of(i), of(j), rwpm::cpu::leading_channels, kernels.lanes);
+      const double cosine = dot(&units[i * c.channels], &units[j * c.channels], c.channels);
+      expect(bound >= cosine - 4e-6, c.name + ": a bound of " + std::to_string(bound - cosine));
+      slack = std::max(slack, bound - cosine);
+    }
+  expect(slack <= max_slack, c.name + ": off by up to " + std::to_string(slack));
+}
+
+// Shuffled pixels are told from pixels in order, and ordered so that neighbors resemble each other again.
+void test_order_by_similarity(int64_t pixels) {
+  const Case c = {"similarity, " + std::to_string(pixels) + " pixels", pixels, 80, 0.01, 0, 0.3, 40, 30};
+  std::vector<float> units = unit_rows(c), shuffled(units.size());
+  std::vector<int64_t> order(pixels);
+  std::iota(order.begin(), order.end(), 0);
+  std::shuffle(order.begin(), order.end(), std::mt19937(1));
+  const auto arranged = [&](const auto& places) {
+    for (int64_t i = 0; i < pixels; ++i)
+      std::copy_n(&units[places[i] * c.channels], c.channels, &shuffled[i * c.channels]);
+    return panels_of(c, shuffled);
+  };
+  const int64_t lanes = rwpm::cpu::chosen_isa().sparse->lanes;
+  const auto resemble = [&](const Buffer<float>& panels) {
+    return rwpm::cpu::neighbors_resemble(panels.get(), pixels, c.channels, lanes);
+  };
+  expect(resemble(panels_of(c, units)), c.name + ": in order");
+  const Buffer<float> panels = arranged(order);
+  expect(!resemble(panels), c.name + ": shuffled");
+  const rwpm::cpu::PixelOrder given = {{order.begin(), order.end()}, 1};
+  const auto similar = rwpm::cpu::order_by_similarity(given, panels.get(), c.channels, lanes).pixels;
+  expect(std::is_permutation(similar.begin(), similar.end(), order.begin(), order.end()), c.name + ": all are there");
+  expect(resemble(arranged(similar)), c.name + ": ordered");
+}
+
 void test_multiply_adds_are_counted() {
   const auto& kernels = *rwpm::cpu::chosen_isa().sparse;
   const double once = kernels.multiply_adds(1);
@@ -233,6 +293,11 @@ int main() {
     test_nothing_is_missed("8 bits", 127 * 0.0006f, 100.499f * 0.0006f);
     test_nothing_is_missed("bfloat16", 0.0625f, 0.0625f * (1 + 0x0.fffp-8f));
     for (const int64_t pixels : {49, 96, 383, 385, 800}) test_filter_alone(pixels);
+    test_leading_channels({"leading channels", 3000, 200, 0.01, 0, 0.1, 7, 40}, 0.1);
+    test_leading_channels({"leading channels, scattered", 500, 120, 0.01, 0, 2, 1, 500}, 1);
+    test_leading_channels({"leading channels of few", 300, 20, 0.01, 0}, 0.01);
+    test_leading_channels({"leading channels of one direction", 200, 100, 0.01, 0, 0, 7, 1}, 0.01);
+    for (const int64_t pixels : {600, 1025, 3000}) test_order_by_similarity(pixels);
     test_multiply_adds_are_counted();
     test_dense_graphs_are_rejected();
   });
