@@ -61,7 +61,7 @@ test-cpp: build
 	@echo "== ctest: the kernels without torch and Python, warnings are errors"
 	cmake -S . -B build/cpp -G Ninja -DPython_EXECUTABLE=$(CURDIR)/$(VENV)/bin/python -DRWPM_WARNINGS_AS_ERRORS=ON -DRWPM_CUDA=OFF > /dev/null
 	cmake --build build/cpp --target rwpm_tests
-	ctest --test-dir build/cpp --output-on-failure
+	ctest --test-dir build/cpp --parallel 2 --output-on-failure
 
 test-cuda: build
 ifeq ($(NVCC),)
