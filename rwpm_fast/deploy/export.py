@@ -54,8 +54,8 @@ def export(
         path: of the file, in a folder that exists. ``.pt2``: a package of AOTInductor, which takes minutes to compile,
             runs in Python and C++ with torch of the same minor version, and calls ``librwpm_ops.so``. ``.onnx``: for
             ONNX Runtime with ``librwpm_ort.so``; see ``pure``.
-        photos: to check it on, each cut to three sizes: [H, W, 3] uint8 or as of :func:`rwpm_fast.io.images.as_image`,
-            at least 128 pixels a side; a rendered street if there is none.
+        photos: photos on which the file is compared, each cut to three sizes: [H, W, 3] uint8, or what
+            :func:`rwpm_fast.io.images.as_image` takes; at least 128 pixels a side. A rendered street if there is none.
         threshold: score above which a pixel counts as anomalous, saved with the file; any finite number.
         cpu: ``.pt2`` only: instruction set that it is compiled for, ``"x86-64-v3"`` (AVX2; the default) or
             ``"x86-64-v4"`` (AVX-512).
