@@ -7,8 +7,6 @@ import sys
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import rwpm_fast
 from python_tests.helpers import dense, error_of_largest, gaps, manifold, relative_error
@@ -309,29 +307,6 @@ def test_bound_is_the_sum_of_powers(sparse_map):
     assert graph.error_bound(alpha=0.99, steps=math.inf) == pytest.approx(2 * delta * 99)
     assert graph.error_bound(alpha=1.0, steps=math.inf) == 2  # both walks stay among the values
     assert graph.error_bound(alpha=0.0) == graph.error_bound(steps=0) == 0
-
-
-@settings(deadline=None, max_examples=40, derandomize=True)
-@given(
-    pixels=st.integers(512, 800),
-    channels=st.integers(8, 48),
-    directions=st.integers(20, 120),
-    noise=st.floats(0.05, 1.0),
-    temperature=st.floats(0.005, 0.05),
-    tolerance=st.floats(-7, -0.3).map(lambda power: 10**power),
-    alpha=st.floats(0, 1),
-    steps=st.integers(0, 30),
-    seed=st.integers(0, 1000),
-)
-def test_error_never_passes_the_bound(pixels, channels, directions, noise, temperature, tolerance, alpha, steps, seed):
-    e = manifold(pixels, channels, directions=directions, noise=noise, seed=seed)
-    v = manifold(pixels, 3, seed=seed + 1)
-    graph = rwpm_fast.transition(e, temperature=temperature, tolerance=tolerance)
-    exact = reference.walk(e.double(), v.double(), alpha=alpha, steps=steps, temperature=temperature)
-    error = error_of_largest(graph.walk(v, alpha=alpha, steps=steps), exact, v)
-    # A logit is the cosine over the temperature, and its rounding is the weight's relative one.
-    rounding = 1e-5 * max(1.0, 0.01 / temperature)
-    assert error <= graph.error_bound(alpha=alpha, steps=steps) + rounding
 
 
 # Errors
