@@ -284,7 +284,7 @@ std::optional<SparseGraph> build_sparse(const Problem<float>& p, const Vector<in
   const int64_t lanes = chosen_isa().sparse->lanes;
   Stopwatch watch;
   if (width == 0) width = estimate_width(p.embeddings, p.channels, pixels, parallel_for);
-  PixelOrder order = order_by_patches(pixels, width, lanes);
+  PixelOrder order = order_by_patches(pixels, width, lanes, chosen_isa().sparse->vector);
   Buffer<float> panels(ceil_div(count, lanes) * lanes * p.channels, p.memory);
   pack_embeddings(p, order.pixels, lanes, parallel_for, panels.get());
   if (!neighbors_resemble(panels.get(), count, p.channels, lanes)) {

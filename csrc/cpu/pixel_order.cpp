@@ -117,22 +117,24 @@ int64_t estimate_width(const MatrixView<float>& embeddings, int64_t channels, co
   return std::max_element(similarity.begin() + min_width, similarity.end()) - similarity.begin();
 }
 
-PixelOrder order_by_patches(const Vector<int64_t>& pixels, int64_t width, int64_t lanes) {
-  // As close to a square as whole groups of 2 x 2 pixels allow.
-  const int64_t groups = lanes / group_rows;
-  int64_t patch_height = 1;
-  for (int64_t h = 1; h * h <= groups; ++h)
-    if (groups % h == 0) patch_height = h;
-  const int64_t patch_width = groups / patch_height;  // both in groups
+PixelOrder order_by_patches(const Vector<int64_t>& pixels, int64_t width, int64_t lanes, int64_t vector) {
+  // All sizes in groups of 2 x 2 pixels. A vector's are as close to a square as can be, and a patch is a row of
+  // vectors: what is alike on a road lies side by side.
+  const int64_t groups = vector / group_rows;
+  int64_t height = 1;
+  while (height * height < groups || groups % height) ++height;
+  const int64_t vector_width = groups / height, patch_width = lanes / group_rows / height;
   const int64_t patches_per_row = (width + 2 * patch_width - 1) / (2 * patch_width);
   Memory* const memory = pixels.get_allocator().resource();
   Vector<std::pair<int64_t, int64_t>> keyed(memory);
   keyed.reserve(pixels.size());
   for (const int64_t pixel : pixels) {
-    const int64_t row = pixel / width, column = pixel % width;
-    const int64_t patch = row / (2 * patch_height) * patches_per_row + column / (2 * patch_width);
-    const int64_t in_patch = row / 2 % patch_height * patch_width + column / 2 % patch_width;
-    keyed.emplace_back(((patch * groups + in_patch) * 2 + row % 2) * 2 + column % 2, pixel);
+    const int64_t y = pixel / width / 2, x = pixel % width / 2;
+    const int64_t patch = y / height * patches_per_row + x / patch_width;
+    const int64_t of_patch = x % patch_width / vector_width;
+    const int64_t of_vector = y % height * vector_width + x % vector_width;
+    const int64_t of_group = pixel / width % 2 * 2 + pixel % width % 2;
+    keyed.emplace_back(patch * lanes + of_patch * vector + of_vector * group_rows + of_group, pixel);
   }
   std::sort(keyed.begin(), keyed.end());
   PixelOrder order = {Vector<int64_t>(memory), patches_per_row};

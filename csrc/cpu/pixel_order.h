@@ -13,12 +13,13 @@ namespace rwpm::cpu {
 int64_t estimate_width(const MatrixView<float>& embeddings, int64_t channels, const Vector<int64_t>& pixels,
                        const ParallelFor& parallel_for);
 
-// Pixels patch by patch, `lanes` to a patch, and within a patch by groups of 2 x 2.
+// Pixels patch by patch, `lanes` to a patch, within a patch by parts of `vector` pixels, and in these by groups of 2
+// x 2.
 struct PixelOrder {
   Vector<int64_t> pixels;
   int64_t patches_per_row;
 };
-PixelOrder order_by_patches(const Vector<int64_t>& pixels, int64_t width, int64_t lanes);
+PixelOrder order_by_patches(const Vector<int64_t>& pixels, int64_t width, int64_t lanes, int64_t vector);
 
 // Whether pixels that follow each other in an order resemble each other more than others do. panels: of their unit
 // embeddings, [panel][channels][lanes].

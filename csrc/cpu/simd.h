@@ -125,7 +125,7 @@ RWPM_INLINE void multiply(int64_t depth, const T* a, int64_t a_step, const T* b,
   }
 }
 
-// Minimum of each element; as a conditional the compiler would have to respect signed zeros.
+// Minimum and maximum of each element; as a conditional the compiler would have to respect signed zeros.
 RWPM_INLINE Vec<float> fmin(Vec<float> a, Vec<float> b) {
 #if defined(__AVX512F__)
   return _mm512_min_ps(a, b);
@@ -135,6 +135,18 @@ RWPM_INLINE Vec<float> fmin(Vec<float> a, Vec<float> b) {
   return _mm_min_ps(a, b);
 #else
   return a < b ? a : b;
+#endif
+}
+
+RWPM_INLINE Vec<float> fmax(Vec<float> a, Vec<float> b) {
+#if defined(__AVX512F__)
+  return _mm512_max_ps(a, b);
+#elif defined(__AVX__)
+  return _mm256_max_ps(a, b);
+#elif defined(__SSE__)
+  return _mm_max_ps(a, b);
+#else
+  return a > b ? a : b;
 #endif
 }
 
@@ -151,17 +163,17 @@ RWPM_INLINE float horizontal_sum(Vec<float> x) {
 #endif
 }
 
-// Bit n set where element n of a comparison's result is.
-RWPM_INLINE uint32_t movemask(typename Simd<float>::Bits mask) {
+// Bit n set where element n of x is at least that of the bound.
+RWPM_INLINE uint32_t lanes_at_least(Vec<float> x, Vec<float> bound) {
 #if defined(__AVX512F__)
-  return uint32_t(_mm512_movepi32_mask(reinterpret_cast<__m512i>(mask)));
+  return uint32_t(_mm512_cmp_ps_mask(x, bound, _CMP_GE_OQ));
 #elif defined(__AVX__)
-  return uint32_t(_mm256_movemask_ps(reinterpret_cast<__m256>(mask)));
+  return uint32_t(_mm256_movemask_ps(_mm256_cmp_ps(x, bound, _CMP_GE_OQ)));
 #elif defined(__SSE__)
-  return uint32_t(_mm_movemask_ps(reinterpret_cast<__m128>(mask)));
+  return uint32_t(_mm_movemask_ps(_mm_cmpge_ps(x, bound)));
 #else
   uint32_t bits = 0;
-  for (int n = 0; n < lanes_of<float>; ++n) bits |= (mask[n] & 1u) << n;
+  for (int n = 0; n < lanes_of<float>; ++n) bits |= uint32_t(x[n] >= bound[n]) << n;
   return bits;
 #endif
 }

@@ -1,8 +1,9 @@
 // Kernels of the sparse walk (filter, weights, transition), compiled once per instruction set.
 //
-// Screening multiplies a panel of queries and a stripe of keys in a quantized format. Where a pair of the stripe may
-// matter, `rows` keys and the panel are multiplied in float32: pairs that matter lie close together, and such a block
-// costs no more than the dot products of a tenth of its pairs, each fetched from memory.
+// Screening goes by units, a few keys and a vector of queries: pairs that matter lie close together, and a unit costs
+// no more than the dot products of a tenth of its pairs, each fetched from memory. Every stage lists the units that
+// remain for the next, which multiplies several at a time: bounds by leading channels; approximate cosines in a
+// quantized format; and cosines as they are, of the units with a pair that a row keeps.
 #include "cpu/kernels.h"
 #include "cpu/screen_format.h"
 #include "cpu/simd.h"
@@ -16,9 +17,7 @@ void local_log_sum(const FilterArgs& f, int64_t panel, const int64_t* key_panels
   for (int64_t k = 0; k < count; ++k) {
     const int64_t begin = key_panels[k] * lanes, keys = min(lanes, f.pixels - begin);
     alignas(alignment) float cosine[lanes][lanes];
-    for (int key = 0; key < keys; key += rows)
-      exact_cosines<columns>(f.embeddings, panel, begin + key, 0,
-                             reinterpret_cast<float (&)[rows][lanes]>(cosine[key]));
+    for (int key = 0; key < keys; key += rows) exact_cosines<columns>(f.embeddings, panel, begin + key, 0, cosine[key]);
     if (key_panels[k] == panel)
       for (int lane = 0; lane < lanes; ++lane) cosine[lane][lane] = -infinity;
     for (int n = 0; n < columns; ++n) {
@@ -46,7 +45,7 @@ void max_cosine_bound(const FilterArgs& f, int64_t panel, float* cosines) {
   for (V& x : max) x = broadcast(-1);
   for (int64_t begin = 0; begin < f.pixels; begin += stripe) {
     alignas(alignment) float cosine[stripe][lanes];
-    approximate_cosines(f.embeddings, panel, begin, cosine);
+    approximate_cosines(f.embeddings, panel, begin, f.pixels, cosine);
     for (int64_t key = begin; key < min(begin + stripe, f.pixels); ++key) {
       float* const row = cosine[key - begin];
       if (key / lanes == panel) row[key % lanes] = -1;
@@ -63,40 +62,14 @@ void max_cosine_bound(const FilterArgs& f, int64_t panel, float* cosines) {
 
 RWPM_INLINE uint32_t round_up(float x) { return uint32_t(x) + 1; }
 
-// Bit i set where lane i of x is at least the bound.
-RWPM_INLINE uint64_t lanes_at_least(V x, V bound) { return movemask(reinterpret_cast<Simd<float>::Bits>(x >= bound)); }
-
-// float32 cosines of a block of `rows` keys in the vectors of `vector_mask`, -inf in the others.
-RWPM_INLINE void refine(const QuantizedVectors& v, int64_t panel, int64_t key, int vector_mask,
-                        const float (*approximate)[lanes], float (*cosine)[lanes]) {
-  if constexpr (!quantizes) {
-    __builtin_memcpy(cosine, approximate, rows * sizeof(*cosine));
-  } else {
-    if (vector_mask == (1 << columns) - 1) return exact_cosines<columns>(v, panel, key, 0, cosine);
-    for (int n = 0; n < columns; ++n) {
-      if (!(vector_mask >> n & 1)) {
-        for (int m = 0; m < rows; ++m) store(cosine[m] + n * w, broadcast(-infinity));
-      } else if (vector_mask >> (n + 1) & 1) {
-        exact_cosines<2>(v, panel, key, n++, cosine);
-      } else {
-        exact_cosines<1>(v, panel, key, n, cosine);
-      }
-    }
-  }
+// Weights in units of that at the threshold, 0 from there on and below the lower one.
+RWPM_INLINE V weights_between(V cosine, V lower, V threshold, float scale) {
+  const V weight = exp2_nonpositive<float>((cosine - threshold) * scale);
+  return (cosine >= lower) & (cosine < threshold) ? weight : V{};
 }
 
-// Weights of the pairs that a row drops though its screening has not, in units of that at its keep_threshold; what
-// screening drops is bounded without them.
-RWPM_INLINE V dropped_weights(V cosine, V screen_threshold, V keep_threshold, float scale) {
-  const auto dropped = (cosine >= screen_threshold) & (cosine < keep_threshold);
-  const auto bits = reinterpret_cast<typename Simd<float>::Bits>(dropped);
-  if (!movemask(bits)) return V{};
-  const V weight = exp2_nonpositive<float>((cosine - keep_threshold) * scale);
-  return dropped ? weight : V{};
-}
-
-// What the filter does with a panel of queries: lists the pairs of a block of `rows` keys that either of their rows
-// keeps, by their float32 cosines, and adds up the weights of the pairs that a row drops.
+// What the filter does with the cosines of a panel of queries and a group of keys, a vector of queries at a time: adds
+// up the weights of the pairs that a row drops, and lists those that either of their rows keeps.
 struct Collector {
   const FilterArgs& f;
   const int64_t first_query, query_begin, key_begin;
@@ -111,28 +84,25 @@ struct Collector {
     }
   }
 
-  // vector_mask: the vectors of queries whose cosines are there.
-  void collect(int64_t first_key, int vector_mask, float (&cosine)[rows][lanes]) {
-    uint64_t of_query[rows] = {}, of_key[rows] = {};
-    for (int m = 0; m < min(rows, f.pixels - first_key); ++m) {
+  void collect(int n, int64_t first_key, const V (&cosine)[group_rows]) {
+    V x[group_rows];
+    const int keys = int(min(group_rows, f.pixels - first_key));
+    uint32_t of_query[group_rows] = {}, of_key[group_rows] = {};
+    for (int m = 0; m < keys; ++m) {
       const int64_t key = first_key + m;
-      // Each pair once, and no pixel with itself.
-      for (int64_t lane = key > first_query ? key - first_query : 0; lane < lanes; ++lane) cosine[m][lane] = -infinity;
+      x[m] = unpaired(n, key, cosine[m]);
       const V key_keep = broadcast(f.keep_threshold[key]), key_screen = broadcast(f.screen_threshold[key]);
-      V key_dropped = {};
-#pragma GCC unroll 4
-      for (int n = 0; n < columns; ++n) {
-        if (!(vector_mask >> n & 1)) continue;
-        const V x = load(cosine[m] + n * w);
-        query_dropped[n] += dropped_weights(x, screen_threshold[n], keep_threshold[n], f.scale);
-        key_dropped += dropped_weights(x, key_screen, key_keep, f.scale);
-        of_query[m] |= lanes_at_least(x, keep_threshold[n]) << (n * w);
-        of_key[m] |= lanes_at_least(x, key_keep) << (n * w);
+      of_query[m] = lanes_at_least(x[m], keep_threshold[n]);
+      of_key[m] = lanes_at_least(x[m], key_keep);
+      // What screening drops is bounded without it.
+      if (lanes_at_least(x[m], screen_threshold[n]) & ~of_query[m])
+        query_dropped[n] += weights_between(x[m], screen_threshold[n], keep_threshold[n], f.scale);
+      if (lanes_at_least(x[m], key_screen) & ~of_key[m]) {
+        const float dropped = horizontal_sum(weights_between(x[m], key_screen, key_keep, f.scale));
+        candidates.dropped_weight[key] += round_up(dropped * drop_unit);
       }
-      const float dropped = horizontal_sum(key_dropped);
-      if (dropped > 0) candidates.dropped_weight[key] += round_up(dropped * drop_unit);
     }
-    list(first_key, of_query, of_key, cosine);
+    list(n, first_key, of_query, of_key, x);
   }
 
   // Adds what the queries dropped, once for all keys.
@@ -144,65 +114,205 @@ struct Collector {
   }
 
  private:
+  // Each pair once, and no pixel with itself: without the queries from the key on.
+  V unpaired(int n, int64_t key, V cosine) const {
+    const int64_t paired = key - first_query - n * w;
+    if (paired >= w) return cosine;
+    for (int lane = paired > 0 ? int(paired) : 0; lane < w; ++lane) cosine[lane] = -infinity;
+    return cosine;
+  }
+
   // of_query, of_key: bits of the lanes whose row keeps the pair.
-  void list(int64_t first_key, const uint64_t (&of_query)[rows], const uint64_t (&of_key)[rows],
-            const float (&cosine)[rows][lanes]) {
-    for (int m = 0; m < rows; ++m) {
-      for (uint64_t mask = of_query[m]; mask;) {
-        const int lane = __builtin_ctzll(mask) / int(group_rows) * int(group_rows);
+  void list(int n, int64_t first_key, const uint32_t (&of_query)[group_rows], const uint32_t (&of_key)[group_rows],
+            const V (&x)[group_rows]) {
+    uint32_t of_any_key = 0, of_any_query = 0;
+    for (int m = 0; m < group_rows; ++m) {
+      of_any_key |= of_key[m];
+      of_any_query |= of_query[m];
+    }
+    if (!(of_any_key | of_any_query)) return;
+    float cosine[group_rows][w];
+    __builtin_memcpy(cosine, x, sizeof(cosine));
+    const auto column = uint16_t(first_key - key_begin);
+    const auto query = uint16_t(first_query - query_begin + n * w);
+    for (int m = 0; m < group_rows; ++m) {
+      for (uint32_t mask = of_query[m]; mask;) {
+        const int lane = __builtin_ctz(mask) / int(group_rows) * int(group_rows);
         CandidateEntry& entry = candidates.of_queries[candidates.query_count++];
-        entry.group = uint16_t((first_query - query_begin + lane) / group_rows);
-        entry.column = uint16_t(first_key - key_begin + m);
+        entry.group = uint16_t((query + lane) / group_rows);
+        entry.column = uint16_t(column + m);
         for (int k = 0; k < group_rows; ++k)
           entry.cosine[k] = of_query[m] >> (lane + k) & 1 ? cosine[m][lane + k] : -infinity;
-        mask &= ~(((uint64_t(1) << group_rows) - 1) << lane);
+        mask &= ~(((uint32_t(1) << group_rows) - 1) << lane);
       }
     }
-    for (int m = 0; m < rows; m += group_rows) {
-      uint64_t mask = 0;
-      for (int k = 0; k < group_rows; ++k) mask |= of_key[m + k];
-      for (; mask; mask &= mask - 1) {
-        const int lane = __builtin_ctzll(mask);
-        CandidateEntry& entry = candidates.of_keys[candidates.key_count++];
-        entry.group = uint16_t((first_key - key_begin + m) / group_rows);
-        entry.column = uint16_t(first_query - query_begin + lane);
-        for (int k = 0; k < group_rows; ++k)
-          entry.cosine[k] = of_key[m + k] >> lane & 1 ? cosine[m + k][lane] : -infinity;
-      }
+    for (; of_any_key; of_any_key &= of_any_key - 1) {
+      const int lane = __builtin_ctz(of_any_key);
+      CandidateEntry& entry = candidates.of_keys[candidates.key_count++];
+      entry.group = uint16_t(column / group_rows);
+      entry.column = uint16_t(query + lane);
+      for (int k = 0; k < group_rows; ++k) entry.cosine[k] = of_key[k] >> lane & 1 ? cosine[k][lane] : -infinity;
     }
   }
 };
 
-// What the pairs of a panel of queries with a stripe of keys are screened by.
-struct Screen {
-  const QuantizedVectors& vectors;
-  const float* key_threshold;
-  V query_error[columns], query_threshold[columns];
+// The units that are left of a panel of queries and some keys: by their queries, the first keys, counted from `begin`.
+template <int vectors>
+struct UnitLists {
+  static constexpr int max_keys = 384, lists = columns / vectors;
+  int64_t begin;
+  uint16_t offset[lists][max_keys / unit];
+  int count[lists] = {};
 
-  Screen(const QuantizedVectors& vectors, const float* screen_threshold, int64_t first_query)
-      : vectors(vectors), key_threshold(screen_threshold) {
+  explicit UnitLists(int64_t begin) : begin(begin) {}
+
+  // n: the unit's first vector of queries. Without a branch, which nobody could predict.
+  RWPM_INLINE void add_if(bool remains, int n, int64_t key) {
+    const int list = n / vectors;
+    offset[list][count[list]] = uint16_t(key - begin);
+    count[list] += remains;
+  }
+
+  // Calls visit(number of units, a constant; first vector of queries; first keys) for up to max_units at a time.
+  template <int max_units, typename Visit>
+  RWPM_INLINE void for_each_batch(const Visit& visit) const {
+    for (int list = 0; list < lists; ++list)
+      for (int k = 0; k < count[list]; k += max_units) {
+        int64_t keys[max_units];
+        const int units = int(min(max_units, count[list] - k));
+        for (int j = 0; j < units; ++j) keys[j] = begin + offset[list][k + j];
+        visit_batch<max_units>(units, list * vectors, keys, visit);
+      }
+  }
+
+ private:
+  template <int units, typename Visit>
+  RWPM_INLINE static void visit_batch(int count, int n, const int64_t* keys, const Visit& visit) {
+    if (count == units) return visit(Constant<units>{}, n, keys);
+    if constexpr (units > 1) visit_batch<units - 1>(count, n, keys, visit);
+  }
+};
+
+// What the pairs of a panel of queries are screened by: upper bounds of their cosines, which are approximations and the
+// errors of both pixels, against the lower one of two thresholds.
+struct Screen {
+  const float *key_threshold, *key_error;
+  V query_threshold[columns], query_error[columns];
+
+  Screen(const float* threshold, const QuantizedVectors& vectors, int64_t first_query)
+      : key_threshold(threshold), key_error(vectors.quant_error) {
     for (int n = 0; n < columns; ++n) {
+      query_threshold[n] = load(threshold + first_query + n * w);
       query_error[n] = load(vectors.quant_error + first_query + n * w);
-      query_threshold[n] = load(screen_threshold + first_query + n * w) - query_error[n];
     }
   }
 
-  // A bit for each vector of queries with a pair that may matter, of `count` keys from `key` on.
-  template <int count>
-  RWPM_INLINE int candidates(int64_t key, const float (*cosine)[lanes]) const {
-    typename Simd<float>::Bits pair_mask[columns] = {};
+  RWPM_INLINE V bound(int n, int64_t key, const float* approximate) const {
+    return load(approximate) + (query_error[n] + key_error[key]);
+  }
+
+  // Whether any pair of a vector of queries and a unit's keys reaches it. approximate: [unit][row].
+  template <int row>
+  RWPM_INLINE bool passes(int n, int64_t key, const float* approximate) const {
+    V excess = broadcast(-infinity);
 #pragma GCC unroll 16
-    for (int m = 0; m < count; ++m) {
-      const float key_error = vectors.quant_error[key + m], threshold = key_threshold[key + m];
-#pragma GCC unroll 4
-      for (int n = 0; n < columns; ++n)
-        pair_mask[n] |= reinterpret_cast<typename Simd<float>::Bits>(
-            load(cosine[m] + n * w) + key_error >= fmin(query_threshold[n], threshold - query_error[n]));
+    for (int m = 0; m < unit; ++m)
+      excess = fmax(excess, bound(n, key + m, approximate + m * row) -
+                                fmin(query_threshold[n], broadcast(key_threshold[key + m])));
+    return lanes_at_least(excess, V{}) != 0;
+  }
+};
+
+// The stages of the filter for a panel of queries. Units: of the format.
+template <typename Units>
+struct PanelFilter {
+  const FilterArgs& f;
+  const int64_t panel;
+  const Screen matters, is_kept;  // for either pixel of a pair
+  Collector& collector;
+  Candidates& candidates;
+
+  PanelFilter(const FilterArgs& f, int64_t panel, Collector& collector, Candidates& candidates)
+      : f(f),
+        panel(panel),
+        matters(f.screen_threshold, f.embeddings, panel * lanes),
+        is_kept(f.keep_threshold, f.embeddings, panel * lanes),
+        collector(collector),
+        candidates(candidates) {}
+
+  // Keys [begin, end), no more than the lists have room for.
+  void run(int64_t begin, int64_t end) {
+    UnitLists<1> kept(begin);
+    if (f.leading.channels > 0)
+      screen_bounded(begin, end, kept);
+    else
+      screen_all(begin, end, kept);
+    if constexpr (quantizes)
+      kept.for_each_batch<Units::max_refined>([&](auto units, int n, const int64_t* keys) {
+        alignas(alignment) float cosine[units * unit][w];
+        Units::template refine<units>(f.embeddings, panel, n, keys, cosine);
+        for (int k = 0; k < units; ++k) collect(n, keys[k], [&](int m) { return load(cosine[k * unit + m]); });
+      });
+  }
+
+ private:
+  void screen_all(int64_t begin, int64_t end, UnitLists<1>& kept) {
+    for (int64_t key = begin; key < end; key += stripe) {
+      alignas(alignment) float cosine[stripe][lanes];
+      approximate_cosines(f.embeddings, panel, key, end, cosine);
+      for (int part = 0; part < min(stripe, end - key); part += unit)
+        for (int n = 0; n < columns; ++n) screen<lanes>(n, key + part, cosine[part] + n * w, kept);
     }
-    int vector_mask = 0;
+  }
+
+  // Only the units that the leading channels do not reject.
+  void screen_bounded([[maybe_unused]] int64_t begin, [[maybe_unused]] int64_t end,
+                      [[maybe_unused]] UnitLists<1>& kept) {
+    if constexpr (min_leading_pixels > 0) {
+      const Screen may_matter(f.screen_threshold, f.leading, panel * lanes);
+      UnitLists<Units::vectors> unbounded(begin);
+      for (int64_t key = begin; key < end; key += stripe) {
+        alignas(alignment) float cosine[stripe][lanes];
+        approximate_cosines(f.leading, panel, key, end, cosine);
 #pragma GCC unroll 4
-    for (int n = 0; n < columns; ++n) vector_mask |= int(movemask(pair_mask[n]) != 0) << n;
-    return vector_mask;
+        for (int part = 0; part < stripe; part += unit)
+#pragma GCC unroll 4
+          for (int n = 0; n < columns; n += Units::vectors) {
+            bool remains = false;
+            for (int k = n; k < n + Units::vectors; ++k)
+              remains |= may_matter.passes<lanes>(k, key + part, cosine[part] + k * w);
+            unbounded.add_if(remains, n, key + part);
+          }
+      }
+      unbounded.template for_each_batch<Units::max_count>([&](auto units, int n, const int64_t* keys) {
+        constexpr int row = Units::vectors * w;
+        alignas(alignment) float cosine[units * unit][row];
+        Units::template approximate<units>(f.embeddings, panel, n, keys, cosine);
+        for (int k = 0; k < units; ++k)
+          for (int v = 0; v < Units::vectors; ++v) screen<row>(n + v, keys[k], cosine[k * unit] + v * w, kept);
+        candidates.pairs_unbounded += units * unit * row;
+      });
+    }
+  }
+
+  // Rejects a vector of queries and a unit of keys by their approximate cosines, collects them where no pair is kept,
+  // or lists them for refinement.
+  template <int row>
+  RWPM_INLINE void screen(int n, int64_t key, const float* approximate, [[maybe_unused]] UnitLists<1>& kept) {
+    if (!matters.passes<row>(n, key, approximate)) return;
+    if constexpr (!quantizes) return collect(n, key, [&](int m) { return load(approximate + m * row); });
+    if (is_kept.passes<row>(n, key, approximate)) return kept.add_if(true, n, key);
+    // The weights of dropped pairs are bounded well enough by those of their cosines' bounds.
+    collect(n, key, [&](int m) { return matters.bound(n, key + m, approximate + m * row); });
+  }
+
+  template <typename Cosine>
+  RWPM_INLINE void collect(int n, int64_t key, const Cosine& cosine) {
+    for (int part = 0; part < unit; part += group_rows) {
+      V x[group_rows];
+      for (int m = 0; m < group_rows; ++m) x[m] = cosine(part + m);
+      collector.collect(n, key + part, x);
+    }
   }
 };
 
@@ -210,30 +320,12 @@ void filter(const FilterArgs& f, int64_t panel, int64_t query_begin, int64_t key
             Candidates& candidates) {
   [[maybe_unused]] const TileGuard guard;
   const int64_t first_query = panel * lanes;
-  const bool bounded = f.leading.channels > 0;
-  const Screen screen(f.embeddings, f.screen_threshold, first_query);
-  const Screen bound(bounded ? f.leading : f.embeddings, f.screen_threshold, first_query);
+  const int64_t first_key = key_begin > first_query ? key_begin : first_query;  // earlier keys precede the queries
+  candidates.pairs_tested += min(lanes, f.pixels - first_query) * (min(key_end, f.pixels) - first_key);
   Collector collector(f, first_query, query_begin, key_begin, candidates);
-  const int64_t first_stripe = first_query / stripe * stripe;  // all keys of earlier stripes precede the queries
-  const int64_t first_key = key_begin > first_stripe ? key_begin : first_stripe;
-  const int64_t queries = min(lanes, f.pixels - first_query);
-  candidates.pairs_tested += queries * (min(key_end, f.pixels) - first_key);
-  for (int64_t key = first_key; key < key_end; key += stripe) {
-    alignas(alignment) float cosine[stripe][lanes];
-    if (bounded) {
-      approximate_cosines(f.leading, panel, key, cosine);
-      if (!bound.candidates<stripe>(key, cosine)) continue;
-      candidates.pairs_unbounded += queries * min(stripe, f.pixels - key);
-    }
-    approximate_cosines(f.embeddings, panel, key, cosine);
-    for (int part = 0; part < stripe; part += rows) {
-      const int vector_mask = screen.candidates<rows>(key + part, cosine + part);
-      if (!vector_mask) continue;
-      alignas(alignment) float exact[rows][lanes];
-      refine(f.embeddings, panel, key + part, vector_mask, cosine + part, exact);
-      collector.collect(key + part, quantizes ? vector_mask : (1 << columns) - 1, exact);
-    }
-  }
+  PanelFilter<ScreenUnits> panel_filter(f, panel, collector, candidates);
+  constexpr int max_keys = UnitLists<1>::max_keys;
+  for (int64_t key = first_key; key < key_end; key += max_keys) panel_filter.run(key, min(key + max_keys, key_end));
   collector.finish();
 }
 
@@ -266,7 +358,7 @@ RWPM_INLINE void add_values(const SparseStepArgs& s, const float* from, int64_t 
                             V (&sum)[group_rows][N]) {
   constexpr int width = N * w;
   for (int64_t e = begin; e < end; ++e) {
-    const float* const next = from + int64_t(s.column[min(e + 8, last)]) * width;
+    const float* const next = from + int64_t(s.column[min(e + 16, last)]) * width;
 #pragma GCC unroll 4
     for (int n = 0; n < N; ++n) __builtin_prefetch(next + n * w);
     const float* const values = from + int64_t(s.column[e]) * width;
