@@ -32,8 +32,8 @@ constexpr double screen_fraction = 0.25;
 
 // A row's sum is bounded from below by the keys of its own panel and of the four around it. The bound is loose for a
 // pixel when its largest cosine alone exceeds it by more than `loose_bits`, for a panel when it is for a quarter of the
-// pixels, and for the graph when it is for more than one in `loose_part` of `probes` panels.
-constexpr int64_t probes = 8, loose_part = 4;
+// pixels, and for the graph when it is for more than one in `loose_part` of `probes` panels. Every fourth key tells.
+constexpr int64_t probes = 8, probe_step = 4, loose_part = 4;
 constexpr float loose_bits = 3;
 
 constexpr double max_bytes = double(1 << 30);  // of the matrix
@@ -57,9 +57,9 @@ Buffer<float> bound_row_sums(const BuildContext& context, const QuantizedGraph& 
   });
 
   // Where the order of pixels does not bring similar ones together, the largest cosine of all is a better bound.
-  const auto for_each_max = [&](int64_t panel, const auto& visit) {
+  const auto for_each_max = [&](int64_t panel, int64_t step, const auto& visit) {
     Buffer<float> cosines(lanes, context.memory);
-    context.kernels.max_cosine_bound(args, panel, cosines.get());
+    context.kernels.max_cosine_bound(args, panel, step, cosines.get());
     for (int64_t k = 0; k < std::min(lanes, context.pixels - panel * lanes); ++k)
       visit(row_lse_bound[panel * lanes + k], cosines[k] * graph.scale);
   };
@@ -67,7 +67,7 @@ Buffer<float> bound_row_sums(const BuildContext& context, const QuantizedGraph& 
   context.parallel_for(probes, [&](int64_t first, int64_t last) {
     for (int64_t probe = first; probe < last; ++probe) {
       int64_t loose = 0;
-      for_each_max((context.panels() - 1) * probe / (probes - 1),
+      for_each_max((context.panels() - 1) * probe / (probes - 1), probe_step,
                    [&](float bound, float logit) { loose += logit > bound + loose_bits; });
       loose_bound[probe] = loose * 4 > lanes;
     }
@@ -75,7 +75,7 @@ Buffer<float> bound_row_sums(const BuildContext& context, const QuantizedGraph& 
   if (std::count(loose_bound, loose_bound + probes, 1) * loose_part > probes)
     context.parallel_for(context.panels(), [&](int64_t first, int64_t last) {
       for (int64_t panel = first; panel < last; ++panel)
-        for_each_max(panel, [](float& bound, float logit) { bound = std::max(bound, logit); });
+        for_each_max(panel, 1, [](float& bound, float logit) { bound = std::max(bound, logit); });
     });
   return row_lse_bound;
 }

@@ -128,8 +128,9 @@ struct SparseKernels {
   // panels, -inf where there are none.
   void (*local_log_sum)(const FilterArgs&, int64_t query_panel, const int64_t* key_panels, int64_t count,
                         float* log_sum);
-  // For each pixel of a query panel a lower bound of its largest cosine with another pixel: [lanes].
-  void (*max_cosine_bound)(const FilterArgs&, int64_t query_panel, float* cosines);
+  // For each pixel of a query panel a lower bound of its largest cosine with another pixel, from every `step`-th of
+  // some keys at a time: [lanes].
+  void (*max_cosine_bound)(const FilterArgs&, int64_t query_panel, int64_t step, float* cosines);
   // Pixels from which on screening by leading channels first pays in this format; 0: never.
   int64_t min_leading_pixels;
   // Coordinates of a panel's vectors along `count` directions, a multiple of 8: [count][lanes]. directions: [D][count].

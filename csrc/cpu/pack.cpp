@@ -1,6 +1,7 @@
 #include "cpu/pack.h"
 
 #include <cmath>
+#include <limits>
 
 namespace rwpm::cpu {
 namespace {
@@ -12,10 +13,27 @@ constexpr double min_norm = 1e-12;  // of an embedding, as in walk.h
 // multiplied by zero.
 constexpr double max_scale = 1e30, min_scale = 1e-30;
 
+// Clears valid[i] for rows [begin, end) with a number that is not finite, along memory, so that compilers vectorize it.
 template <typename T>
 void clear_non_finite(const MatrixView<T>& m, int64_t begin, int64_t end, int64_t columns, char* valid) {
-  for (int64_t c = 0; c < columns; ++c)
-    for (int64_t i = begin; i < end; ++i) valid[i] &= std::isfinite(m.data[i * m.row_stride + c * m.column_stride]);
+  constexpr T max = std::numeric_limits<T>::max();
+  const auto is_finite = [](T x) { return char(std::abs(x) <= max); };
+  if (m.column_stride == 1) {
+    for (int64_t i = begin; i < end; ++i) {
+      const T* const row = m.data + i * m.row_stride;
+      char all = 1;
+      for (int64_t c = 0; c < columns; ++c) all &= is_finite(row[c]);
+      valid[i] &= all;
+    }
+  } else if (m.row_stride == 1) {
+    for (int64_t c = 0; c < columns; ++c) {
+      const T* const column = m.data + c * m.column_stride;
+      for (int64_t i = begin; i < end; ++i) valid[i] &= is_finite(column[i]);
+    }
+  } else {
+    for (int64_t c = 0; c < columns; ++c)
+      for (int64_t i = begin; i < end; ++i) valid[i] &= is_finite(m.data[i * m.row_stride + c * m.column_stride]);
+  }
 }
 
 // Divides the embeddings of a panel, [D][lanes], by their norms. scratch: [4][lanes].

@@ -6,9 +6,9 @@
 namespace rwpm::cpu::RWPM_ISA_NAMESPACE {
 namespace {
 
-// A panel of 8-bit integers is stored twice, four channels to a word: as queries, [words][lanes], with 128 added because
-// the instruction takes one unsigned operand; and as keys, [groups][words][group_rows], so that a group's words follow
-// each other. Then comes [lanes] the correction of a key's products for the 128.
+// A panel of 8-bit integers is stored twice, four channels to a word: as queries, [words][lanes], with 128 added
+// because the instruction takes one unsigned operand; and as keys, [groups][words][group_rows], so that a group's words
+// follow each other. Then comes [lanes] the correction of a key's products for the 128.
 constexpr const char* format = "int8";
 constexpr bool quantizes = true;
 constexpr int min_leading_pixels = 8192;
@@ -23,9 +23,8 @@ int64_t quantized_bytes(int64_t channels) { return (2 * word_count(channels) + 1
 
 void quantize(const float* panel, int64_t channels, char* quantized, float* quant_scale, float* quant_error) {
   const int64_t words = word_count(channels);
-  uint8_t* const queries = reinterpret_cast<uint8_t*>(quantized);
-  int8_t* const keys = reinterpret_cast<int8_t*>(quantized) + words * lanes * 4;
-  int32_t* const correction = reinterpret_cast<int32_t*>(quantized + 2 * words * lanes * 4);
+  uint32_t *const queries = reinterpret_cast<uint32_t*>(quantized), *const keys = queries + words * lanes;
+  int32_t* const correction = reinterpret_cast<int32_t*>(keys + words * lanes);
   float max_abs[lanes] = {}, squares[lanes] = {};
   for (int64_t d = 0; d < channels; ++d)
     for (int lane = 0; lane < lanes; ++lane) {
@@ -38,17 +37,21 @@ void quantize(const float* panel, int64_t channels, char* quantized, float* quan
     quant_scale[lane] = max_abs[lane] / 127;
     correction[lane] = 0;
   }
-  for (int64_t d = 0; d < words * 4; ++d)
-    for (int lane = 0; lane < lanes; ++lane) {
-      const float x = d < channels ? panel[d * lanes + lane] : 0, scaled = x * inv_scale[lane];
-      const int32_t nearest = int32_t(scaled + (scaled < 0 ? -0.5f : 0.5f));
-      const float residual = x - float(nearest) * quant_scale[lane];
-      squares[lane] += residual * residual;
-      const int64_t key_word = (lane / group_rows * words + d / 4) * group_rows + lane % group_rows;
-      queries[(d / 4 * lanes + lane) * 4 + d % 4] = uint8_t(nearest + 128);
-      keys[key_word * 4 + d % 4] = int8_t(nearest);
-      correction[lane] -= 128 * nearest;
-    }
+  for (int64_t word = 0; word < words; ++word) {
+    uint32_t packed[lanes] = {};
+    for (int64_t d = word * 4; d < min(word * 4 + 4, channels); ++d)
+      for (int lane = 0; lane < lanes; ++lane) {
+        const float x = panel[d * lanes + lane], scaled = x * inv_scale[lane];
+        const int32_t nearest = int32_t(scaled + (scaled < 0 ? -0.5f : 0.5f));
+        const float residual = x - float(nearest) * quant_scale[lane];
+        squares[lane] += residual * residual;
+        packed[lane] |= uint32_t(nearest & 0xff) << (d % 4 * 8);
+        correction[lane] -= 128 * nearest;
+      }
+    for (int lane = 0; lane < lanes; ++lane) queries[word * lanes + lane] = packed[lane] ^ 0x80808080;
+    for (int lane = 0; lane < lanes; lane += group_rows)
+      __builtin_memcpy(keys + lane * words + word * group_rows, packed + lane, group_rows * sizeof(*packed));
+  }
   for (int lane = 0; lane < lanes; ++lane) quant_error[lane] = quant_error_of(sqrt_upper_bound(squares[lane]));
 }
 

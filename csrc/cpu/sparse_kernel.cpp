@@ -39,11 +39,11 @@ void local_log_sum(const FilterArgs& f, int64_t panel, const int64_t* key_panels
   }
 }
 
-void max_cosine_bound(const FilterArgs& f, int64_t panel, float* cosines) {
+void max_cosine_bound(const FilterArgs& f, int64_t panel, int64_t step, float* cosines) {
   [[maybe_unused]] const TileGuard guard;
   V max[columns];
   for (V& x : max) x = broadcast(-1);
-  for (int64_t begin = 0; begin < f.pixels; begin += stripe) {
+  for (int64_t begin = 0; begin < f.pixels; begin += step * stripe) {
     alignas(alignment) float cosine[stripe][lanes];
     approximate_cosines(f.embeddings, panel, begin, f.pixels, cosine);
     for (int64_t key = begin; key < min(begin + stripe, f.pixels); ++key) {
