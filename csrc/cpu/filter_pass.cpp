@@ -34,7 +34,7 @@ class TileFilter {
   }
 
   // [N], of all calls.
-  const Buffer<uint32_t>& dropped_weight() const { return dropped_weight_; }
+  Buffer<uint32_t>& dropped_weight() { return dropped_weight_; }
 
  private:
   const BuildContext& context_;
@@ -61,9 +61,13 @@ Quantized::Quantized(const BuildContext& context, const float* panels, int64_t c
 
 QuantizedVectors Quantized::view() const { return {channels_, panels_, quantized_.get(), scale_.get(), error_.get()}; }
 
-QuantizedGraph::QuantizedGraph(const BuildContext& context, const float* panels, float scale, bool with_leading)
+QuantizedGraph::QuantizedGraph(const BuildContext& context, const float* panels, float scale, double tolerance,
+                               bool with_leading)
     : pixels(context.pixels),
       scale(scale),
+      // An error of a cosine, over the temperature, is one of its weight.
+      refine_in_parts(context.kernels.parts_error * scale * std::log(2.) <=
+                      tolerance * std::sqrt(double(context.channels))),
       embeddings(context, panels, context.channels),
       screen_threshold(context.padded(), infinity, context.memory),
       keep_threshold(context.padded(), infinity, context.memory) {
@@ -84,7 +88,8 @@ FilterArgs QuantizedGraph::args() const {
           leading ? leading->view() : QuantizedVectors{},
           screen_threshold.get(),
           keep_threshold.get(),
-          scale};
+          scale,
+          refine_in_parts};
 }
 
 std::pair<int64_t, int64_t> FilterPass::tile_blocks(int64_t tile) const {
@@ -98,8 +103,8 @@ std::pair<int64_t, int64_t> FilterPass::tile_blocks(int64_t tile) const {
 
 PassEstimate estimate_pass(const BuildContext& context, const QuantizedGraph& graph) {
   const int64_t samples = std::max<int64_t>(48, context.panels() / 8);
-  Vector<double> entries(samples, context.memory);
-  Vector<double> tested(samples, context.memory), unbounded(samples, context.memory);
+  const auto per_sample = [&] { return Vector<double>(samples, context.memory); };
+  Vector<double> entries = per_sample(), tested = per_sample(), unbounded = per_sample(), dropped = per_sample();
   context.parallel_for(samples, [&](int64_t first, int64_t last) {
     TileFilter filter(context, graph);
     for (int64_t k = first; k < last; ++k) {
@@ -111,10 +116,14 @@ PassEstimate estimate_pass(const BuildContext& context, const QuantizedGraph& gr
       entries[k] = double(candidates.query_count + candidates.key_count) * double(key_blocks);
       tested[k] = double(candidates.pairs_tested) * double(key_blocks);
       unbounded[k] = double(candidates.pairs_unbounded) * double(key_blocks);
+      Buffer<uint32_t>& weights = filter.dropped_weight();
+      dropped[k] = std::accumulate(weights.get(), weights.get() + weights.size(), 0.) * double(key_blocks) / drop_unit;
+      std::fill_n(weights.get(), weights.size(), 0);
     }
   });
   const auto total = [](const Vector<double>& x) { return std::accumulate(x.begin(), x.end(), 0.); };
-  return {total(entries) * double(context.panels()) / double(samples), total(unbounded) / total(tested)};
+  const double scale = double(context.panels()) / double(samples);
+  return {total(entries) * scale, total(unbounded) / total(tested), total(dropped) * scale / double(context.pixels)};
 }
 
 std::optional<FilterPass> run_filter_pass(const BuildContext& context, const QuantizedGraph& graph, int64_t limit) {
@@ -162,7 +171,7 @@ std::optional<FilterPass> run_filter_pass(const BuildContext& context, const Qua
 FilterTiming time_filter(const float* panels, int64_t pixels, int64_t channels, float threshold,
                          const ParallelFor& parallel_for) {
   const BuildContext context = {*chosen_isa().sparse, pixels, channels, parallel_for, heap_memory()};
-  QuantizedGraph graph(context, panels, 1, /*with_leading=*/false);
+  QuantizedGraph graph(context, panels, 1, /*tolerance=*/1, /*with_leading=*/false);
   std::fill_n(graph.screen_threshold.get(), pixels, threshold);
   std::fill_n(graph.keep_threshold.get(), pixels, threshold);
   Stopwatch watch;

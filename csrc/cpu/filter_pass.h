@@ -49,13 +49,15 @@ class Quantized {
 struct QuantizedGraph {
   const int64_t pixels;
   const float scale;
+  const bool refine_in_parts;
   Quantized embeddings;
   // Of the leading channels; empty where they do not pay.
   Buffer<float> leading_panels;
   std::optional<Quantized> leading;
   Buffer<float> screen_threshold, keep_threshold;  // [padded]
 
-  QuantizedGraph(const BuildContext& context, const float* panels, float scale, bool with_leading);
+  // tolerance: of a row's mass; it says whether the error of parts is small enough.
+  QuantizedGraph(const BuildContext& context, const float* panels, float scale, double tolerance, bool with_leading);
   void drop_leading();
   FilterArgs args() const;  // a view for the kernels
 };
@@ -82,6 +84,7 @@ struct FilterPass {
 struct PassEstimate {
   double entries;
   double unbounded;  // share of the pairs that the leading channels do not reject
+  double dropped;    // of the mean row, in units of the weight at its keep_threshold; refined pairs, as dropped_weight
 };
 PassEstimate estimate_pass(const BuildContext& context, const QuantizedGraph& graph);
 

@@ -81,6 +81,7 @@ struct FilterArgs {
   const float* screen_threshold;  // [panel * lanes] cosine below which a pixel ignores a pair; infinite beyond N
   const float* keep_threshold;    // [panel * lanes] cosine from which on a pixel keeps a pair; infinite beyond N
   float scale;                    // log2(e) / tau
+  bool refine_in_parts;           // whether rows may select by cosines that are off by parts_error
 };
 
 constexpr float drop_unit = 1024;  // dropped weights are counted in 1 / drop_unit of the weight at `keep_threshold`
@@ -123,6 +124,9 @@ struct SparseKernels {
   double (*multiply_adds)(int64_t rounds);  // of that format, as in Kernels
   // Bytes of a quantized panel, a multiple of the alignment; 0 where the filter multiplies float32 as it is.
   int64_t (*quantized_bytes)(int64_t channels);
+  // Where a format multiplies vectors as sums of quantized parts: how much such a cosine is off, times the square root
+  // of the channels; else 0, and rows select by float32 cosines.
+  float parts_error;
   void (*quantize)(const float* panel, int64_t channels, char* quantized, float* quant_scale, float* quant_error);
   // For each pixel of a query panel, [lanes]: log2 of the sum of exp2(scale * cosine) over the other pixels of some key
   // panels, -inf where there are none.

@@ -46,26 +46,26 @@ RWPM_INLINE void exact_cosines(const QuantizedVectors& v, int64_t panel, int64_t
     for (int k = 0; k < N; ++k) store(cosine + m * lanes + (n + k) * w, product[m][k]);
 }
 
-// float32 cosines of units of keys, a group each from keys[k] on, with vector n of a panel of queries.
-template <int units>
-RWPM_INLINE void exact_unit_cosines(const QuantizedVectors& v, int64_t panel, int n, const int64_t* keys,
-                                    float (*cosine)[w]) {
+// float32 cosines of groups of keys, which begin at keys[k], with vector n of a panel of queries.
+template <int groups>
+RWPM_INLINE void exact_group_cosines(const QuantizedVectors& v, int64_t panel, int n, const int64_t* keys,
+                                     float (*cosine)[w]) {
   constexpr int ahead = 8;  // channels, as in `multiply`
-  const float* a[units];
-  for (int k = 0; k < units; ++k) a[k] = v.panels + keys[k] / lanes * v.channels * lanes + keys[k] % lanes;
+  const float* a[groups];
+  for (int k = 0; k < groups; ++k) a[k] = v.panels + keys[k] / lanes * v.channels * lanes + keys[k] % lanes;
   const float* const b = v.panels + panel * v.channels * lanes + n * w;
-  V sum[units * group_rows] = {};
+  V sum[groups * group_rows] = {};
   for (int64_t at = 0; at < v.channels * lanes; at += lanes) {
     const V query = load(b + at);
 #pragma GCC unroll 4
-    for (int k = 0; k < units; ++k) {
+    for (int k = 0; k < groups; ++k) {
       __builtin_prefetch(a[k] + at + ahead * lanes);
 #pragma GCC unroll 4
       for (int m = 0; m < group_rows; ++m) sum[k * group_rows + m] += query * a[k][at + m];
     }
   }
 #pragma GCC unroll 16
-  for (int m = 0; m < units * group_rows; ++m) store(cosine[m], sum[m]);
+  for (int m = 0; m < groups * group_rows; ++m) store(cosine[m], sum[m]);
 }
 
 }  // namespace

@@ -8,6 +8,7 @@ namespace {
 
 constexpr const char* format = "float32";
 constexpr bool quantizes = false;
+constexpr float parts_error = 0;
 constexpr int min_leading_pixels = 2048;
 constexpr int stripe = rows, unit = group_rows;
 struct TileGuard {};
@@ -37,7 +38,7 @@ struct ScreenUnits {
     if constexpr (whole_panel)
       exact_cosines<columns>(v, panel, *keys, n, cosine[0]);
     else
-      exact_unit_cosines<units>(v, panel, n, keys, cosine);
+      exact_group_cosines<units>(v, panel, n, keys, cosine);
   }
 };
 

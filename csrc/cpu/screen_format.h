@@ -4,9 +4,10 @@
 //   min_leading_pixels     as in SparseKernels
 //   stripe                 keys that approximate_cosines multiplies with a panel of queries
 //   unit                   keys that later stages take at a time
-//   ScreenUnits            their kernels: `approximate` (where there are leading channels) of up to max_count units
-//   that
-//                          are `vectors` of queries wide; `refine` (where it quantizes) of up to max_refined, one wide
+//   parts_error            as in SparseKernels
+//   ScreenUnits            where there are leading channels, `approximate` for up to max_count units that are `vectors`
+//                          of queries wide; where it quantizes, max_refined units at a time, one vector wide; where
+//                          parts have an error, `refine_in_parts` of so many
 #pragma once
 
 #if defined(__AMX_BF16__)

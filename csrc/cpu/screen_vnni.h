@@ -11,6 +11,7 @@ namespace {
 // follow each other. Then comes [lanes] the correction of a key's products for the 128.
 constexpr const char* format = "int8";
 constexpr bool quantizes = true;
+constexpr float parts_error = 0;
 constexpr int min_leading_pixels = 8192;
 constexpr int stripe = rows, unit = group_rows;
 struct TileGuard {};
@@ -110,12 +111,6 @@ struct ScreenUnits {
   RWPM_INLINE static void approximate(const QuantizedVectors& v, int64_t panel, int n, const int64_t* keys,
                                       float (*cosine)[w]) {
     multiply_groups<units, 1>(v, panel, n, keys, cosine[0]);
-  }
-
-  template <int units>
-  RWPM_INLINE static void refine(const QuantizedVectors& v, int64_t panel, int n, const int64_t* keys,
-                                 float (*cosine)[w]) {
-    exact_unit_cosines<units>(v, panel, n, keys, cosine);
   }
 };
 

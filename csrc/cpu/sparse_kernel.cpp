@@ -229,6 +229,7 @@ struct PanelFilter {
   const FilterArgs& f;
   const int64_t panel;
   const Screen matters, is_kept;  // for either pixel of a pair
+  const bool queries_active;
   Collector& collector;
   Candidates& candidates;
 
@@ -237,6 +238,7 @@ struct PanelFilter {
         panel(panel),
         matters(f.screen_threshold, f.embeddings, panel * lanes),
         is_kept(f.keep_threshold, f.embeddings, panel * lanes),
+        queries_active(is_active(panel * lanes, lanes)),
         collector(collector),
         candidates(candidates) {}
 
@@ -250,14 +252,22 @@ struct PanelFilter {
     if constexpr (quantizes)
       kept.for_each_batch<Units::max_refined>([&](auto units, int n, const int64_t* keys) {
         alignas(alignment) float cosine[units * unit][w];
-        Units::template refine<units>(f.embeddings, panel, n, keys, cosine);
+        refine<units>(n, keys, cosine);
         for (int k = 0; k < units; ++k) collect(n, keys[k], [&](int m) { return load(cosine[k * unit + m]); });
       });
   }
 
  private:
+  // Whether any of some pixels takes part.
+  bool is_active(int64_t pixel, int count) const {
+    for (int k = 0; k < count; ++k)
+      if (f.screen_threshold[pixel + k] < infinity) return true;
+    return false;
+  }
+
   void screen_all(int64_t begin, int64_t end, UnitLists<1>& kept) {
     for (int64_t key = begin; key < end; key += stripe) {
+      if (!queries_active && !is_active(key, int(min(stripe, end - key)))) continue;
       alignas(alignment) float cosine[stripe][lanes];
       approximate_cosines(f.embeddings, panel, key, end, cosine);
       for (int part = 0; part < min(stripe, end - key); part += unit)
@@ -272,6 +282,7 @@ struct PanelFilter {
       const Screen may_matter(f.screen_threshold, f.leading, panel * lanes);
       UnitLists<Units::vectors> unbounded(begin);
       for (int64_t key = begin; key < end; key += stripe) {
+        if (!queries_active && !is_active(key, stripe)) continue;
         alignas(alignment) float cosine[stripe][lanes];
         approximate_cosines(f.leading, panel, key, end, cosine);
 #pragma GCC unroll 4
@@ -304,6 +315,16 @@ struct PanelFilter {
     if (is_kept.passes<row>(n, key, approximate)) return kept.add_if(true, n, key);
     // The weights of dropped pairs are bounded well enough by those of their cosines' bounds.
     collect(n, key, [&](int m) { return matters.bound(n, key + m, approximate + m * row); });
+  }
+
+  template <int units>
+  RWPM_INLINE void refine(int n, const int64_t* keys, float (*cosine)[w]) const {
+    if constexpr (parts_error > 0)
+      if (f.refine_in_parts) return Units::template refine_in_parts<units>(f.embeddings, panel, n, keys, cosine);
+    constexpr int of_unit = unit / group_rows;
+    int64_t groups[units * of_unit];
+    for (int k = 0; k < units * of_unit; ++k) groups[k] = keys[k / of_unit] + k % of_unit * group_rows;
+    exact_group_cosines<units * of_unit>(f.embeddings, panel, n, groups, cosine);
   }
 
   template <typename Cosine>
@@ -458,6 +479,7 @@ const SparseKernels sparse = {lanes,
                               format,
                               quantized_multiply_adds,
                               quantized_bytes,
+                              parts_error,
                               quantize,
                               local_log_sum,
                               max_cosine_bound,
