@@ -46,7 +46,7 @@ struct WalkStats {
   enum Path { none, streaming, sparse } path;  // none: nothing to walk
   int64_t pixels;                              // of the graph
   int64_t pairs;                               // ordered pairs of pixels that a transition goes over
-  double dropped_mass;                         // upper bound of the largest share of its mass that a row of S dropped
+  double dropped_mass;                         // bound of the largest share of its mass that a row dropped or rounded
   int64_t anchored;                            // pixels whose own value has at least half the weight of their row
   double pack_seconds;
   double build_seconds;  // filter and refine, or the row sums of streaming

@@ -22,7 +22,7 @@ from rwpm_fast.scoring.scorer import Analysis
 CHECKED = 19  # value channels that are checked at most: the walk mixes pixels, so that each channel goes by itself
 ROWS = 64  # of a transition, where an exact walk would take too long
 SAMPLE = 8100  # pixels whose walk says what more of them would take
-PAIR_BYTES, MATRIX_BYTES = 5, 2**30  # of a kept pair; of a sparse matrix at most, or the walk streams
+PAIR_BYTES, MATRIX_BYTES = 4, 2**30  # of a kept pair; of a sparse matrix at most, or the walk streams
 
 
 @dataclass(frozen=True, eq=False)

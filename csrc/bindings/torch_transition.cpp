@@ -1,8 +1,9 @@
 // The torch operators of a graph that is built once and walked many times. The matrix is returned as tensors, so that
 // Python can store and inspect it: `order` [n], the pixel of each row; rows in groups of four that share their columns,
-// `group_start` [groups + 1], `column` [entries] by row number, `weight` [entries, 4] with a zero where a row does not
-// keep the pair; `dropped` [n], an upper bound of the share of its mass that each row dropped;
-// `log_sum` [n], log2 of the sum of exp(cosine / tau) over what each row keeps.
+// `group_start` [groups + 1, 4], the members of GroupStart; `column` [entries] by row number; `code` [1 or 2, codes]
+// with zeros where a row does not keep the pair, and `row_scale` [n]: a weight is ((code[0] + code[1] / 2^16) * the
+// scale of its row)^2; `dropped` [n], an upper bound of the share of its mass that each row has elsewhere than the
+// exact one; `log_sum` [n], log2 of the sum of exp(cosine / tau) over what each row keeps.
 #include <torch/csrc/stable/library.h>
 
 #include <algorithm>
@@ -21,19 +22,22 @@ namespace {
 using namespace rwpm::ops;
 using rwpm::cpu::ceil_div;
 using rwpm::cpu::group_rows;
+using rwpm::cpu::GroupStart;
 using rwpm::cpu::RowGroups;
 using rwpm::cpu::SparseGraph;
 using rwpm::cpu::Vector;
+
+constexpr int64_t start_members = sizeof(GroupStart) / sizeof(int64_t);
 
 template <typename T>
 T* data(Tensor& t) {
   return static_cast<T*>(t.mutable_data_ptr());
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> transition(const Tensor& embeddings_in,
-                                                                      const std::optional<Tensor>& mask,
-                                                                      double temperature, double tolerance,
-                                                                      int64_t width) {
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> transition(const Tensor& embeddings_in,
+                                                                              const std::optional<Tensor>& mask,
+                                                                              double temperature, double tolerance,
+                                                                              int64_t width) {
   check_graph_settings(temperature, tolerance);
   check(width >= 0, "width: expected 0 (not known) or more pixels, got ", width);
   check(embeddings_in.dim() == 2, "embeddings: expected shape [N, D], got [", list(shape(embeddings_in)), "]");
@@ -59,57 +63,86 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> transition(const Tens
       rwpm::cpu::build_sparse(problem, pixels, rwpm::cpu::max_useful_density, width, parallel_for);
 
   const Vector<RowGroups> rows = graph ? rwpm::cpu::row_groups(graph->matrix, problem.memory) : Vector<RowGroups>();
-  int64_t groups = 0, entries = 0;
+  int64_t groups = 0, entries = 0, codes = 0;
+  bool with_low = false;
   for (const RowGroups& m : rows) {
     groups += m.groups;
-    entries += m.group_start[m.groups];
+    entries += m.group_start[m.groups].entry;
+    codes += m.group_start[m.groups].code;
+    with_low = with_low || m.low_code;
   }
   const int64_t count = graph ? int64_t(graph->pixels.size()) : 0;
   const auto empty = [&](std::vector<int64_t> size, ScalarType type) {
     return torch::stable::new_empty(embeddings, {size.data(), size.size()}, type);
   };
-  Tensor order = empty({count}, ScalarType::Long), group_start = empty({groups + 1}, ScalarType::Long),
-         column = empty({entries}, ScalarType::Int), weight = empty({entries, group_rows}, ScalarType::Float),
-         dropped = empty({count}, ScalarType::Float), log_sum = empty({count}, ScalarType::Float);
+  Tensor order = empty({count}, ScalarType::Long), group_start = empty({groups + 1, start_members}, ScalarType::Long),
+         column = empty({entries}, ScalarType::Int), code = empty({with_low ? 2 : 1, codes}, ScalarType::UInt16),
+         row_scale = empty({count}, ScalarType::Float), dropped = empty({count}, ScalarType::Float),
+         log_sum = empty({count}, ScalarType::Float);
   if (graph) {
     std::copy(graph->pixels.begin(), graph->pixels.end(), data<int64_t>(order));
+    std::copy(graph->matrix.row_scale.begin(), graph->matrix.row_scale.end(), data<float>(row_scale));
     std::copy(graph->matrix.dropped_mass.begin(), graph->matrix.dropped_mass.end(), data<float>(dropped));
     std::copy(graph->matrix.log_sum.begin(), graph->matrix.log_sum.end(), data<float>(log_sum));
   }
-  int64_t at = 0;
-  data<int64_t>(group_start)[0] = 0;
+  GroupStart* start = data<GroupStart>(group_start);
+  int64_t entry = 0, code_at = 0;
+  *start = {};
   for (const RowGroups& m : rows) {
-    const int64_t here = m.group_start[m.groups];
-    std::copy_n(m.column, here, data<int32_t>(column) + at);
-    std::copy_n(m.weight, here * group_rows, data<float>(weight) + at * group_rows);
-    for (int64_t g = 1; g <= m.groups; ++g) data<int64_t>(group_start)[m.first_group + g] = at + m.group_start[g];
-    at += here;
+    const GroupStart& end = m.group_start[m.groups];
+    std::copy_n(m.column, end.entry, data<int32_t>(column) + entry);
+    std::copy_n(m.code, end.code, data<uint16_t>(code) + code_at);
+    if (with_low) std::copy_n(m.low_code, end.code, data<uint16_t>(code) + codes + code_at);
+    for (int64_t g = 0; g <= m.groups; ++g) {
+      const GroupStart& s = m.group_start[g];
+      start[g] = {entry + s.entry, entry + s.first_half, entry + s.second_half, code_at + s.code};
+    }
+    start += m.groups;  // where this block ends the next one begins
+    entry += end.entry;
+    code_at += end.code;
   }
-  return {order, group_start, column, weight, dropped, log_sum};
+  return {order, group_start, column, code, row_scale, dropped, log_sum};
 }
 
 // The matrix that the tensors hold, validated, because the kernels gather by its columns unchecked.
-RowGroups checked_matrix(const Tensor& order, const Tensor& group_start, const Tensor& column, const Tensor& weight) {
+RowGroups checked_matrix(const Tensor& order, const Tensor& group_start, const Tensor& column, const Tensor& code,
+                         const Tensor& row_scale) {
   const auto check_part = [](const char* argument, const Tensor& t, int64_t rank, ScalarType type) {
     check(t.dim() == rank && t.scalar_type() == type && t.is_contiguous() && t.is_cpu(), argument,
           ": expected a contiguous tensor of rank ", rank, " and dtype ", name(type), " on the CPU, got shape [",
           list(shape(t)), "] and dtype ", name(t.scalar_type()));
   };
   check_part("order", order, 1, ScalarType::Long);
-  check_part("group_start", group_start, 1, ScalarType::Long);
+  check_part("group_start", group_start, 2, ScalarType::Long);
   check_part("column", column, 1, ScalarType::Int);
-  check_part("weight", weight, 2, ScalarType::Float);
+  check_part("code", code, 2, ScalarType::UInt16);
+  check_part("row_scale", row_scale, 1, ScalarType::Float);
   const int64_t count = order.size(0), groups = ceil_div(count, group_rows);
-  const int64_t* const start = static_cast<const int64_t*>(group_start.const_data_ptr());
-  check(group_start.size(0) == groups + 1 && start[0] == 0 && std::is_sorted(start, start + groups + 1),
-        "group_start: expected ", groups + 1, " numbers that ascend from 0, one more than groups of ", group_rows,
-        " rows in order");
-  check(column.size(0) == start[groups] && weight.size(0) == start[groups] && weight.size(1) == group_rows,
-        "column, weight: expected as many entries as group_start ends with, ", start[groups], ", got ", column.size(0),
-        " and [", list(shape(weight)), "]");
-  const RowGroups rows = {0, groups, start, static_cast<const int32_t*>(column.const_data_ptr()),
-                          static_cast<const float*>(weight.const_data_ptr())};
-  check(std::all_of(rows.column, rows.column + start[groups], [&](int32_t j) { return j >= 0 && j < count; }),
+  const GroupStart* const start = static_cast<const GroupStart*>(group_start.const_data_ptr());
+  check(group_start.size(0) == groups + 1 && group_start.size(1) == start_members, "group_start: expected shape [",
+        groups + 1, ", ", start_members, "], one more than groups of ", group_rows, " rows in order, got [",
+        list(shape(group_start)), "]");
+  const uint16_t* const codes = static_cast<const uint16_t*>(code.const_data_ptr());
+  check(code.size(0) == 1 || code.size(0) == 2, "code: expected shape [1, codes], or [2, codes] with low ones, got [",
+        list(shape(code)), "]");
+  const RowGroups rows = {0,     groups,
+                          start, static_cast<const int32_t*>(column.const_data_ptr()),
+                          codes, code.size(0) == 2 ? codes + code.size(1) : nullptr};
+  bool ascends = start[0].entry == 0 && start[0].code == 0;
+  for (int64_t g = 0; g < groups && ascends; ++g) {
+    const int64_t bounds[] = {start[g].entry, start[g].first_half, start[g].second_half, start[g + 1].entry};
+    ascends = std::is_sorted(std::begin(bounds), std::end(bounds)) && bounds[3] <= column.size(0) &&
+              start[g + 1].code ==
+                  start[g].code + (bounds[1] - bounds[0]) * group_rows + (bounds[3] - bounds[1]) * (group_rows / 2);
+  }
+  check(ascends, "group_start: expected entries that ascend from 0 to at most ", column.size(0),
+        ", with 4 codes for each of the first ones of a group and 2 for the others");
+  check(column.size(0) == start[groups].entry && code.size(1) == start[groups].code,
+        "column, code: expected what group_start ends with, ", start[groups].entry, " entries and ", start[groups].code,
+        " codes, got ", column.size(0), " and ", code.size(1));
+  check(row_scale.size(0) == count, "row_scale: expected a number for each of ", count, " rows, got ",
+        row_scale.size(0));
+  check(std::all_of(rows.column, rows.column + start[groups].entry, [&](int32_t j) { return j >= 0 && j < count; }),
         "column: expected rows from 0 to ", count - 1);
   return rows;
 }
@@ -138,7 +171,7 @@ void check_finite(const Tensor& values) {
 }
 
 template <typename T>
-Tensor walk_values(const RowGroups& rows, const Vector<int64_t>& order, const Tensor& values,
+Tensor walk_values(const RowGroups& rows, const float* row_scale, const Vector<int64_t>& order, const Tensor& values,
                    const std::optional<Tensor>& own_weight, double alpha, int64_t steps, bool adjoint) {
   Tensor result = torch::stable::new_empty(values, values.sizes());
   const std::shared_ptr<rwpm::Workspace> workspace = open_workspace();
@@ -155,15 +188,15 @@ Tensor walk_values(const RowGroups& rows, const Vector<int64_t>& order, const Te
     const float* const data = static_cast<const float*>(own_weight->const_data_ptr());
     own.assign(data, data + own_weight->size(0));
   }
-  rwpm::cpu::walk_sparse(problem, order, Vector<RowGroups>{rows}, own, parallel_for);
+  rwpm::cpu::walk_sparse(problem, order, Vector<RowGroups>{rows}, row_scale, own, parallel_for);
   return result;
 }
 
-Tensor transition_walk(const Tensor& order_in, const Tensor& group_start, const Tensor& column, const Tensor& weight,
-                       const Tensor& values_in, const std::optional<Tensor>& own_weight, double alpha, int64_t steps,
-                       bool adjoint) {
+Tensor transition_walk(const Tensor& order_in, const Tensor& group_start, const Tensor& column, const Tensor& code,
+                       const Tensor& row_scale, const Tensor& values_in, const std::optional<Tensor>& own_weight,
+                       double alpha, int64_t steps, bool adjoint) {
   check_walk_settings(alpha, steps);
-  const RowGroups rows = checked_matrix(order_in, group_start, column, weight);
+  const RowGroups rows = checked_matrix(order_in, group_start, column, code, row_scale);
   const Vector<int64_t> order = checked_order(order_in);
   const int64_t count = order_in.size(0);
   check(values_in.dim() == 2 && values_in.size(0) == count, "values: expected shape [", count,
@@ -179,8 +212,9 @@ Tensor transition_walk(const Tensor& order_in, const Tensor& group_start, const 
   const Tensor values =
       torch::stable::contiguous(torch::stable::to(values_in, doubled ? ScalarType::Double : ScalarType::Float));
   if (!adjoint) doubled ? check_finite<double>(values) : check_finite<float>(values);
-  const Tensor result = doubled ? walk_values<double>(rows, order, values, own_weight, alpha, steps, adjoint)
-                                : walk_values<float>(rows, order, values, own_weight, alpha, steps, adjoint);
+  const float* const scale = static_cast<const float*>(row_scale.const_data_ptr());
+  const Tensor result = doubled ? walk_values<double>(rows, scale, order, values, own_weight, alpha, steps, adjoint)
+                                : walk_values<float>(rows, scale, order, values, own_weight, alpha, steps, adjoint);
   return torch::stable::to(result, values_in.scalar_type());
 }
 
@@ -189,10 +223,10 @@ Tensor transition_walk(const Tensor& order_in, const Tensor& group_start, const 
 RWPM_LIBRARY_FRAGMENT(m) {
   m.def(
       "transition(Tensor embeddings, Tensor? mask=None, *, float temperature=0.01, float tolerance=1e-4, "
-      "int width=0) -> (Tensor order, Tensor group_start, Tensor column, Tensor weight, Tensor dropped, "
-      "Tensor log_sum)");
+      "int width=0) -> (Tensor order, Tensor group_start, Tensor column, Tensor code, Tensor row_scale, "
+      "Tensor dropped, Tensor log_sum)");
   m.def(
-      "transition_walk(Tensor order, Tensor group_start, Tensor column, Tensor weight, Tensor values, "
+      "transition_walk(Tensor order, Tensor group_start, Tensor column, Tensor code, Tensor row_scale, Tensor values, "
       "Tensor? own_weight=None, *, float alpha=0.99, int steps=20, bool adjoint=False) -> Tensor");
 }
 

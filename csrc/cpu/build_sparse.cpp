@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <functional>
 
 #include "cpu/filter_pass.h"
 #include "cpu/isa.h"
@@ -39,6 +40,10 @@ constexpr int64_t probes = 8, probe_step = 4, loose_part = 4;
 constexpr float loose_bits = 3;
 
 constexpr double max_bytes = double(1 << 30);  // of the matrix
+
+// The rounding of codes alone moves up to 1.5e-5 of a row on maps of road networks, so that smaller tolerances take low
+// codes as well.
+constexpr double min_coarse_tolerance = 1e-4, usual_rounding = 1.5e-5;
 
 // Leading channels are made for embeddings of so many times as many channels, and serve where they reject enough pairs.
 constexpr int64_t min_leading_part = 2;
@@ -106,144 +111,217 @@ void set_thresholds(const Shares& shares, const Buffer<float>& row_lse_bound, Qu
   }
 }
 
-// Gathers a block's entries from the lists of a pass, which are freed; cosines stand in place of weights.
-Block gather_block(const BuildContext& context, FilterPass& pass, int64_t block) {
-  const int64_t groups = ceil_div(std::min(block_rows, context.pixels - context.block_begin(block)), group_rows);
-  const auto for_each_list = [&](const auto& visit) {
-    for (int64_t a = 0; a <= block; ++a) visit(pass.tile(a, block).of_keys, context.block_begin(a));
-    for (int64_t b = block; b < pass.blocks; ++b) visit(pass.tile(block, b).of_queries, context.block_begin(b));
-  };
-  Buffer<int64_t> start(groups + 1, 0, context.memory);
-  for_each_list([&](const CandidateList& entries, int64_t) {
-    for (int64_t k = 0; k < entries.size(); ++k) ++start[entries[k].group + 1];
-  });
-  for (int64_t g = 0; g < groups; ++g) start[g + 1] += start[g];
-  Buffer<int32_t> column(start[groups], context.memory);
-  Buffer<float> weight(start[groups] * group_rows, context.memory);
-  Buffer<int64_t> at(groups, context.memory);
-  std::copy_n(start.get(), groups, at.get());
-  for_each_list([&](CandidateList& entries, int64_t first_column) {
-    for (int64_t k = 0; k < entries.size(); ++k) {
-      const CandidateEntry& entry = entries[k];
-      const int64_t e = at[entry.group]++;
-      column[e] = int32_t(first_column + entry.column);
-      std::copy_n(entry.cosine, group_rows, &weight[e * group_rows]);
-    }
-    entries = {};
-  });
-  return {std::move(start), std::move(column), std::move(weight)};
+// Entries of a block's groups in any order, with a code for every row of the group: 0 where it does not keep the pair.
+struct Entries {
+  Buffer<int64_t> group_start;      // [groups + 1]
+  Buffer<int32_t> column;           // [entries]
+  Buffer<uint16_t> code, low_code;  // [entries][group_rows], or no low ones
+
+  Entries(Buffer<int64_t> start, bool with_low, Memory* memory)
+      : group_start(std::move(start)),
+        column(group_start[group_start.size() - 1], memory),
+        code(column.size() * group_rows, memory),
+        low_code(with_low ? code.size() : 0, memory) {}
+
+  bool has(int64_t entry, int64_t row) const {
+    const int64_t at = entry * group_rows + row;
+    return code[at] != 0 || (low_code.size() > 0 && low_code[at] != 0);
+  }
+};
+
+// The entries of a block, without those of rows that are `active`: [rows].
+Entries entries_but(const Block& block, int64_t groups, const char* active, bool with_low, Memory* memory) {
+  Buffer<int64_t> start(groups + 1, 0, memory);
+  if (block.group_start.size() == 0) return Entries(std::move(start), with_low, memory);
+  for (int64_t g = 0; g <= groups; ++g) start[g] = block.group_start[g].entry;
+  Entries entries(std::move(start), with_low, memory);
+  std::copy_n(block.column.get(), entries.column.size(), entries.column.get());
+  std::fill_n(entries.code.get(), entries.code.size(), uint16_t(0));
+  std::fill_n(entries.low_code.get(), entries.low_code.size(), uint16_t(0));
+  const RowGroups view = {0, groups, block.group_start.get(), block.column.get(), block.code.get(), nullptr};
+  int64_t to = 0;
+  for (int64_t g = 0; g < groups; ++g)
+    for_each_entry(view, g, [&](int64_t, int64_t first_row, int64_t code, int64_t codes) {
+      for (int64_t k = 0; k < codes; ++k) {
+        if (active[g * group_rows + first_row + k]) continue;
+        entries.code[to + first_row + k] = block.code[code + k];
+        if (with_low) entries.low_code[to + first_row + k] = block.low_code[code + k];
+      }
+      to += group_rows;
+    });
+  return entries;
 }
 
-// Adds the entries of `more`, whose weights are shares of their rows, to `block`. Entries of less than min_share in
-// every row are left out and the other weights of the row scaled up to sum to one. trimmed_mass: [rows], what rows lose
-// by that. Returns the number of pairs of the block. Within a group come first the entries of both halves of its rows,
-// then those of the first half, then those of the second: steps leave out what is zero.
-int64_t add_entries(const Block& more, float min_share, Block& block, double* trimmed_mass, Memory* memory) {
-  const int64_t groups = more.groups();
-  if (block.group_start.size() == 0) block.group_start = Buffer<int64_t>(groups + 1, 0, memory);
+// Takes a block's entries out of a pass, and weighs them group by group. rows: [groups].
+Entries weigh_block(const BuildContext& context, FilterPass& pass, int64_t block, float scale, float min_share,
+                    bool with_low, Buffer<WeighedRows>& rows) {
+  const int64_t groups = rows.size();
+  Buffer<int64_t> start(groups + 1, 0, context.memory);
+  pass.for_each_list(block, [&](const CandidateList& list, int64_t) {
+    for (int64_t k = 0; k < list.size(); ++k) ++start[list[k].group + 1];
+  });
+  for (int64_t g = 0; g < groups; ++g) start[g + 1] += start[g];
+  Buffer<int64_t> at(groups, context.memory);
+  std::copy_n(start.get(), groups, at.get());
+  Entries entries(std::move(start), with_low, context.memory);
+  Buffer<float> cosines(entries.code.size(), context.memory);
+  pass.for_each_list(block, [&](CandidateList& list, int64_t key_block) {
+    for (int64_t k = 0; k < list.size(); ++k) {
+      const CandidateEntry& entry = list[k];
+      const int64_t e = at[entry.group]++;
+      entries.column[e] = int32_t(context.block_begin(key_block) + entry.column);
+      std::copy_n(entry.cosine, group_rows, &cosines[e * group_rows]);
+    }
+    list = {};
+  });
+  for (int64_t g = 0; g < groups; ++g) {
+    const int64_t first = entries.group_start[g];
+    context.kernels.weigh_group(cosines.get() + first * group_rows, entries.group_start[g + 1] - first, scale,
+                                min_share, entries.code.get() + first * group_rows,
+                                with_low ? entries.low_code.get() + first * group_rows : nullptr, rows[g]);
+  }
+  return entries;
+}
+
+// The block of two sets of entries, without those whose codes are all 0.
+Block merge(const Entries& one, const Entries& two, Memory* memory) {
   static_assert(group_rows == 4);
-  const auto max_weight = [](const float* w) { return std::max(std::max(w[0], w[1]), std::max(w[2], w[3])); };
-  // Which entries stay, of both: by the halves of the rows that they have, 0 for none.
-  const auto select = [&](const Block& b, const auto& stays) {
-    Buffer<char> chosen(b.group_start[groups], memory);
-    for (int64_t e = 0; e < chosen.size(); ++e) {
-      const float* const w = &b.weight[e * group_rows];
-      chosen[e] = char(stays(max_weight(w)) ? int(w[0] > 0 || w[1] > 0) + 2 * int(w[2] > 0 || w[3] > 0) : 0);
+  const int64_t groups = one.group_start.size() - 1;
+  // The halves of its rows that each entry has: 1, 2, or 3 for both.
+  int64_t count[4] = {};
+  const auto halves_of = [&](const Entries& entries) {
+    Buffer<char> halves(entries.column.size(), memory);
+    for (int64_t e = 0; e < halves.size(); ++e) {
+      halves[e] = char(int(entries.has(e, 0) || entries.has(e, 1)) + 2 * int(entries.has(e, 2) || entries.has(e, 3)));
+      ++count[int(halves[e])];
     }
-    return chosen;
+    return halves;
   };
-  const Buffer<char> keep_old = select(block, [](float x) { return x > 0; });
-  const Buffer<char> keep_new = select(more, [&](float x) { return x > 0 && x >= min_share; });
-  const auto count = [](const Buffer<char>& chosen) {
-    return chosen.size() - std::count(chosen.get(), chosen.get() + chosen.size(), 0);
-  };
-  const int64_t entries = count(keep_old) + count(keep_new);
-  Block all = {Buffer<int64_t>(groups + 1, memory), Buffer<int32_t>(entries, memory),
-               Buffer<float>(entries * group_rows, memory)};
-  all.group_start[0] = 0;
-  int64_t pairs = 0, to = 0;
-  const auto add = [&](const Block& b, int64_t e, const float (&factor)[group_rows]) {
-    all.column[to] = b.column[e];
-    for (int64_t k = 0; k < group_rows; ++k) {
-      const float weight = b.weight[e * group_rows + k] * factor[k];
-      all.weight[to * group_rows + k] = weight;
-      pairs += weight > 0;
+  const Buffer<char> halves_of_one = halves_of(one), halves_of_two = halves_of(two);
+  const int64_t all_codes = count[3] * group_rows + (count[1] + count[2]) * group_rows / 2;
+  const bool with_low = one.low_code.size() + two.low_code.size() > 0;
+  Block block = {Buffer<GroupStart>(groups + 1, memory), Buffer<int32_t>(count[1] + count[2] + count[3], memory),
+                 Buffer<uint16_t>(all_codes, memory), Buffer<uint16_t>(with_low ? all_codes : 0, memory)};
+  GroupStart at = {};
+  const auto add_from = [&](const Entries& entries, const Buffer<char>& halves_of, int64_t g, int halves) {
+    const int64_t first_row = halves == 2 ? group_rows / 2 : 0, codes = halves == 3 ? group_rows : group_rows / 2;
+    for (int64_t e = entries.group_start[g]; e < entries.group_start[g + 1]; ++e) {
+      if (halves_of[e] != halves) continue;
+      std::copy_n(&entries.code[e * group_rows + first_row], codes, block.code.get() + at.code);
+      if (with_low) std::copy_n(&entries.low_code[e * group_rows + first_row], codes, block.low_code.get() + at.code);
+      block.column[at.entry++] = entries.column[e];
+      at.code += codes;
     }
-    ++to;
+  };
+  const auto add = [&](int64_t g, int halves) {
+    add_from(one, halves_of_one, g, halves);
+    add_from(two, halves_of_two, g, halves);
+    return at.entry;
   };
   for (int64_t g = 0; g < groups; ++g) {
-    double trimmed[group_rows] = {};
-    for (int64_t e = more.group_start[g]; e < more.group_start[g + 1]; ++e)
-      if (!keep_new[e])
-        for (int64_t k = 0; k < group_rows; ++k) trimmed[k] += double(more.weight[e * group_rows + k]);
-    float factor[group_rows];
-    for (int64_t k = 0; k < group_rows; ++k) {
-      factor[k] = float(1 / (1 - trimmed[k]));
-      trimmed_mass[g * group_rows + k] = trimmed[k];
-    }
-    for (const char halves : {3, 1, 2}) {
-      for (int64_t e = block.group_start[g]; e < block.group_start[g + 1]; ++e)
-        if (keep_old[e] == halves) add(block, e, {1, 1, 1, 1});
-      for (int64_t e = more.group_start[g]; e < more.group_start[g + 1]; ++e)
-        if (keep_new[e] == halves) add(more, e, factor);
-    }
-    all.group_start[g + 1] = to;
+    GroupStart& start = block.group_start[g];
+    start = at;
+    start.first_half = add(g, 3);
+    start.second_half = add(g, 1);
+    add(g, 2);
   }
-  block = std::move(all);
+  block.group_start[groups] = {at.entry, at.entry, at.entry, at.code};
+  return block;
+}
+
+int64_t count_pairs(const Block& block) {
+  int64_t pairs = 0;
+  for (int64_t k = 0; k < block.code.size(); ++k)
+    pairs += block.code[k] != 0 || (block.low_code.size() > 0 && block.low_code[k] != 0);
   return pairs;
 }
 
-// Weighs what the active rows kept in a pass and adds it to the matrix, without entries of less than min_share in every
-// row. Sets the rows' dropped_mass, and returns which rows dropped more than the tolerance: [N].
-Vector<char> weigh_pass(const BuildContext& context, const QuantizedGraph& graph, float min_share, double tolerance,
-                        FilterPass& pass, GroupedMatrix& matrix) {
-  Vector<char> over_budget(context.pixels, context.memory);
-  std::atomic<int64_t> pairs = 0;
-  parallel_for_dynamic(context.blocks(), context.parallel_for, [&](const auto& next) {
-    Buffer<float> log_sum(block_rows, context.memory);
-    Buffer<double> trimmed_mass(block_rows, context.memory);
-    for (int64_t block = next(); block < context.blocks(); block = next()) {
-      Block found = gather_block(context, pass, block);
-      for (int64_t g = 0; g < found.groups(); ++g)
-        context.kernels.weigh_group(&found.weight[found.group_start[g] * group_rows],
-                                    found.group_start[g + 1] - found.group_start[g], graph.scale,
-                                    &log_sum[g * group_rows]);
-      pairs += add_entries(found, min_share, matrix.blocks[block], trimmed_mass.get(), context.memory);
-      for (int64_t i = context.block_begin(block); i < std::min(context.block_end(block), context.pixels); ++i) {
-        if (graph.screen_threshold[i] == infinity) continue;
-        const int64_t row = i - context.block_begin(block);
-        matrix.log_sum[i] = log_sum[row];
-        const auto share = [&](float cosine) { return std::exp2(double(cosine) * graph.scale - double(log_sum[row])); };
-        // Refined pairs are counted in units of the weight at keep_threshold; of the others each weighs at most that at
-        // screen_threshold.
-        matrix.dropped_mass[i] = float(double(pass.dropped_weight[i]) / drop_unit * share(graph.keep_threshold[i]) +
-                                       double(context.pixels) * share(graph.screen_threshold[i]) + trimmed_mass[row]);
-        over_budget[i] = matrix.dropped_mass[i] > tolerance;
-      }
+// Adds to the matrix what the active rows keep, pass by pass.
+class MatrixBuilder {
+ public:
+  MatrixBuilder(const BuildContext& context, double tolerance, bool with_low_codes)
+      : matrix(context.pixels, context.memory),
+        over_budget(context.pixels, context.memory),
+        context_(context),
+        tolerance_(tolerance),
+        with_low_codes_(with_low_codes) {}
+
+  // Weighs a block of a pass and adds it to the matrix, without entries of less than min_share in every row. Sets the
+  // rows' dropped_mass, and whether they are over budget. Returns whether further blocks are worth it.
+  bool add(const QuantizedGraph& graph, FilterPass& pass, int64_t block, float min_share) {
+    const int64_t begin = context_.block_begin(block), count = std::min(block_rows, context_.pixels - begin);
+    Buffer<WeighedRows> weighed(ceil_div(count, group_rows), context_.memory);
+    const Entries found = weigh_block(context_, pass, block, graph.scale, min_share, with_low_codes_, weighed);
+    char active[block_rows] = {};
+    for (int64_t row = 0; row < count; ++row) {
+      const int64_t i = begin + row, k = row % group_rows;
+      active[row] = graph.screen_threshold[i] < infinity;
+      if (!active[row]) continue;
+      const WeighedRows& group = weighed[row / group_rows];
+      matrix.log_sum[i] = group.log_sum[k];
+      matrix.row_scale[i] = group.scale[k];
+      const auto share = [&](float cosine) {
+        return std::exp2(double(cosine) * graph.scale - double(group.log_sum[k]));
+      };
+      // Refined pairs are counted in units of the weight at keep_threshold; of the others each weighs at most that at
+      // screen_threshold.
+      matrix.dropped_mass[i] = float(double(pass.dropped_weight[i]) / drop_unit * share(graph.keep_threshold[i]) +
+                                     double(context_.pixels) * share(graph.screen_threshold[i]) + group.moved_mass[k]);
+      over_budget[i] = matrix.dropped_mass[i] > tolerance_;
+      const double rounded_mass = group.moved_mass[k] - group.trimmed_mass[k];
+      if (rounded_mass > (1 - screen_fraction) * tolerance_) too_coarse = true;
     }
-  });
-  matrix.pairs = pairs;
-  return over_budget;
-}
+    Block& at = matrix.blocks[block];
+    at = merge(entries_but(at, weighed.size(), active, with_low_codes_, context_.memory), found, context_.memory);
+    return !too_coarse;
+  }
+
+  GroupedMatrix matrix;
+  Vector<char> over_budget;  // [N]
+  std::atomic<bool> too_coarse{
+      false};  // no pass can bring some row into its budget: rounding takes what screening leaves
+
+ private:
+  const BuildContext& context_;
+  const double tolerance_;
+  const bool with_low_codes_;
+};
 
 // Prepares the next pass: only the rows over budget take part, with a lower threshold, or with that of screening if
-// they are to `keep_all`, and without the entries that they have.
-void retry_rows(const Vector<char>& over_budget, double tolerance, bool keep_all, QuantizedGraph& graph,
-                GroupedMatrix& matrix) {
+// they are to `keep_all`.
+void retry_rows(const MatrixBuilder& builder, double tolerance, bool keep_all, QuantizedGraph& graph) {
   for (int64_t i = 0; i < graph.pixels; ++i) {
     float &screen_threshold = graph.screen_threshold[i], &keep_threshold = graph.keep_threshold[i];
-    if (!over_budget[i]) {
+    if (!builder.over_budget[i]) {
       screen_threshold = keep_threshold = infinity;
       continue;
     }
     // The dropped mass is about proportional to the share at the threshold; twice the factor for safety.
-    const float lower = keep_threshold - float(std::log2(2 * matrix.dropped_mass[i] / tolerance)) / graph.scale;
+    const float lower = keep_threshold - float(std::log2(2 * builder.matrix.dropped_mass[i] / tolerance)) / graph.scale;
     keep_threshold = keep_all ? screen_threshold : std::max(screen_threshold, lower);
-    Block& block = matrix.blocks[i / block_rows];
-    const int64_t row = i % block_rows;
-    for (int64_t e = block.group_start[row / group_rows]; e < block.group_start[row / group_rows + 1]; ++e)
-      block.weight[e * group_rows + row % group_rows] = 0;
   }
+}
+
+// Runs passes until no row is over budget, or returns nothing: where the matrix has more than `limit` entries, where
+// max_passes are not enough, or where codes are too coarse.
+std::optional<GroupedMatrix> run_passes(const BuildContext& context, const Shares& first_shares, double tolerance,
+                                        int64_t limit, bool with_low_codes, QuantizedGraph& graph, bool& too_coarse) {
+  MatrixBuilder builder(context, tolerance, with_low_codes);
+  for (int64_t pass = 1; pass <= max_passes; ++pass) {
+    // Where the bound of a row's sum was loose, the first pass kept pairs that turn out to have little mass.
+    const float min_share = pass == 1 ? float(first_shares.keep) : 0;
+    const auto add = [&](FilterPass& found, int64_t block) { return builder.add(graph, found, block, min_share); };
+    // By reference: as a value it would be allocated.
+    const bool complete = run_filter_pass(context, graph, limit, std::cref(add)).has_value();
+    too_coarse = builder.too_coarse;
+    if (!complete) return std::nullopt;
+    if (std::count(builder.over_budget.begin(), builder.over_budget.end(), 1) == 0) {
+      for (const Block& block : builder.matrix.blocks) builder.matrix.pairs += count_pairs(block);
+      return std::move(builder.matrix);
+    }
+    if (pass < max_passes) retry_rows(builder, tolerance, pass + 1 == max_passes, graph);
+  }
+  return std::nullopt;
 }
 
 }  // namespace
@@ -259,31 +337,30 @@ std::optional<GroupedMatrix> build_matrix(const float* panels, int64_t pixels, i
   const Buffer<float> bounds = bound_row_sums(context, graph, patches_per_row);
   set_thresholds(first_shares, bounds, graph);
 
-  const double entry_bytes = sizeof(int32_t) + group_rows * sizeof(float);
+  const bool coarse = tolerance >= min_coarse_tolerance;
+  const double entry_bytes = sizeof(int32_t) + (coarse ? 1 : 2) * group_rows * sizeof(uint16_t);
   const double max_stored = max_density * double(pixels) * double(pixels) / double(group_rows);
   const double max_entries = max_bytes / entry_bytes;
   const PassEstimate estimate = estimate_pass(context, graph);
   if (estimate.entries > std::min(max_stored, max_entries)) return std::nullopt;
   if (estimate.unbounded > max_unbounded) graph.drop_leading();
   // Keeping somewhat more costs less than another pass for rows that turn out over budget.
-  const double most = estimate.dropped * dropped_spread * first_shares.keep, room = tolerance * (1 - screen_fraction);
+  const double most = estimate.dropped * dropped_spread * first_shares.keep;
+  const double room = tolerance * (1 - screen_fraction) - (coarse ? usual_rounding : 0);
   if (most > room) {
     first_shares.keep = std::max(first_shares.screen, first_shares.keep * room / most);
     set_thresholds(first_shares, bounds, graph);
   }
   const auto limit = int64_t(std::min(1.3 * max_stored, max_entries));  // the count may exceed the estimate a little
 
-  GroupedMatrix matrix(pixels, memory);
-  for (int64_t pass = 1; pass <= max_passes; ++pass) {
-    std::optional<FilterPass> found = run_filter_pass(context, graph, limit);
-    if (!found) return std::nullopt;
-    // Where the bound of a row's sum was loose, the first pass kept pairs that turn out to have little mass.
-    const float min_share = pass == 1 ? float(first_shares.keep) : 0;
-    const Vector<char> over_budget = weigh_pass(context, graph, min_share, tolerance, *found, matrix);
-    if (std::count(over_budget.begin(), over_budget.end(), 1) == 0) return matrix;
-    if (pass < max_passes) retry_rows(over_budget, tolerance, pass + 1 == max_passes, graph, matrix);
+  bool too_coarse = !coarse;
+  if (coarse) {
+    std::optional<GroupedMatrix> matrix =
+        run_passes(context, first_shares, tolerance, limit, /*with_low_codes=*/false, graph, too_coarse);
+    if (matrix || !too_coarse) return matrix;
+    set_thresholds(first_shares, bounds, graph);
   }
-  return std::nullopt;
+  return run_passes(context, first_shares, tolerance, limit, /*with_low_codes=*/true, graph, too_coarse);
 }
 
 std::optional<SparseGraph> build_sparse(const Problem<float>& p, const Vector<int64_t>& pixels, double max_density,

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <mutex>
 #include <numeric>
+#include <utility>
 
 #include "cpu/isa.h"
 #include "cpu/leading_channels.h"
@@ -33,8 +34,12 @@ class TileFilter {
     return candidates;
   }
 
-  // [N], of all calls.
-  Buffer<uint32_t>& dropped_weight() { return dropped_weight_; }
+  // Calls visit(row, weight) with what the rows of a block dropped in the calls since the last time.
+  template <typename Visit>
+  void take_dropped_weight(int64_t block, const Visit& visit) {
+    for (int64_t i = context_.block_begin(block); i < std::min(context_.block_end(block), context_.pixels); ++i)
+      visit(i, std::exchange(dropped_weight_[i], 0));
+  }
 
  private:
   const BuildContext& context_;
@@ -47,7 +52,6 @@ class TileFilter {
 
 Quantized::Quantized(const BuildContext& context, const float* panels, int64_t channels)
     : channels_(channels),
-      panels_(panels),
       quantized_(context.panels() * context.kernels.quantized_bytes(channels), context.memory),
       scale_(context.padded(), context.memory),
       error_(context.padded(), context.memory) {
@@ -59,7 +63,9 @@ Quantized::Quantized(const BuildContext& context, const float* panels, int64_t c
   });
 }
 
-QuantizedVectors Quantized::view() const { return {channels_, panels_, quantized_.get(), scale_.get(), error_.get()}; }
+QuantizedVectors Quantized::view(const float* panels) const {
+  return {channels_, panels, quantized_.get(), scale_.get(), error_.get()};
+}
 
 QuantizedGraph::QuantizedGraph(const BuildContext& context, const float* panels, float scale, double tolerance,
                                bool with_leading)
@@ -68,6 +74,7 @@ QuantizedGraph::QuantizedGraph(const BuildContext& context, const float* panels,
       // An error of a cosine, over the temperature, is one of its weight.
       refine_in_parts(context.kernels.parts_error * scale * std::log(2.) <=
                       tolerance * std::sqrt(double(context.channels))),
+      panels(panels),
       embeddings(context, panels, context.channels),
       screen_threshold(context.padded(), infinity, context.memory),
       keep_threshold(context.padded(), infinity, context.memory) {
@@ -75,6 +82,7 @@ QuantizedGraph::QuantizedGraph(const BuildContext& context, const float* panels,
   leading_panels = make_leading_channels(context.kernels, panels, context.pixels, context.channels,
                                          context.parallel_for, context.memory);
   leading.emplace(context, leading_panels.get(), leading_channels);
+  if (context.kernels.quantized_bytes(leading_channels) > 0) leading_panels = {};
 }
 
 void QuantizedGraph::drop_leading() {
@@ -84,8 +92,8 @@ void QuantizedGraph::drop_leading() {
 
 FilterArgs QuantizedGraph::args() const {
   return {pixels,
-          embeddings.view(),
-          leading ? leading->view() : QuantizedVectors{},
+          embeddings.view(panels),
+          leading ? leading->view(leading_panels.get()) : QuantizedVectors{},
           screen_threshold.get(),
           keep_threshold.get(),
           scale,
@@ -112,13 +120,14 @@ PassEstimate estimate_pass(const BuildContext& context, const QuantizedGraph& gr
       const int64_t panel = context.panels() * k / samples, query_block = panel * context.kernels.lanes / block_rows;
       const int64_t key_blocks = context.blocks() - query_block;
       const double position = double(k) * golden - std::floor(double(k) * golden);
-      const Candidates candidates = filter(panel, query_block, query_block + int64_t(double(key_blocks) * position));
+      const int64_t key_block = query_block + int64_t(double(key_blocks) * position);
+      const Candidates candidates = filter(panel, query_block, key_block);
       entries[k] = double(candidates.query_count + candidates.key_count) * double(key_blocks);
       tested[k] = double(candidates.pairs_tested) * double(key_blocks);
       unbounded[k] = double(candidates.pairs_unbounded) * double(key_blocks);
-      Buffer<uint32_t>& weights = filter.dropped_weight();
-      dropped[k] = std::accumulate(weights.get(), weights.get() + weights.size(), 0.) * double(key_blocks) / drop_unit;
-      std::fill_n(weights.get(), weights.size(), 0);
+      const auto add = [&](int64_t, uint32_t weight) { dropped[k] += double(weight) * double(key_blocks) / drop_unit; };
+      filter.take_dropped_weight(query_block, add);
+      filter.take_dropped_weight(key_block, add);
     }
   });
   const auto total = [](const Vector<double>& x) { return std::accumulate(x.begin(), x.end(), 0.); };
@@ -126,13 +135,17 @@ PassEstimate estimate_pass(const BuildContext& context, const QuantizedGraph& gr
   return {total(entries) * scale, total(unbounded) / total(tested), total(dropped) * scale / double(context.pixels)};
 }
 
-std::optional<FilterPass> run_filter_pass(const BuildContext& context, const QuantizedGraph& graph, int64_t limit) {
+std::optional<int64_t> run_filter_pass(const BuildContext& context, const QuantizedGraph& graph, int64_t limit,
+                                       const TakeBlock& take_block) {
   const int64_t blocks = context.blocks(), tiles = blocks * (blocks + 1) / 2, lanes = context.kernels.lanes;
   FilterPass pass = {blocks, Vector<FilterPass::Tile>(tiles, context.memory),
                      Vector<uint32_t>(context.pixels, context.memory)};
   Vector<char> active(context.panels(), context.memory);  // panels with a row that takes part
   for (int64_t i = 0; i < context.pixels; ++i) active[i / lanes] |= graph.screen_threshold[i] < infinity;
+  Vector<int64_t> missing(blocks, blocks, context.memory);  // tiles that a block still waits for
+  int64_t pairs_tested = 0;
   std::atomic<int64_t> total = 0;
+  std::atomic<bool> stopped = false;
   std::mutex guard;
   parallel_for_dynamic(tiles, context.parallel_for, [&](const auto& next) {
     TileFilter filter(context, graph);
@@ -142,12 +155,12 @@ std::optional<FilterPass> run_filter_pass(const BuildContext& context, const Qua
       std::copy(entries.begin(), entries.end(), list.get());
       return list;
     };
-    int64_t pairs_tested = 0;
-    for (int64_t tile = next(); tile < tiles && total <= limit; tile = next()) {
+    for (int64_t tile = next(); tile < tiles && !stopped; tile = next()) {
       const auto [a, b] = pass.tile_blocks(tile);
       const auto first_panel = [&](int64_t block) { return context.block_begin(block) / lanes; };
       const auto last_panel = [&](int64_t block) { return context.block_end(block) / lanes; };
       const bool keys_active = std::count(&active[first_panel(b)], &active[0] + last_panel(b), 1) > 0;
+      int64_t tested = 0;
       of_queries.clear();
       of_keys.clear();
       for (int64_t panel = first_panel(a); panel < last_panel(a); ++panel) {
@@ -155,17 +168,29 @@ std::optional<FilterPass> run_filter_pass(const BuildContext& context, const Qua
         const Candidates candidates = filter(panel, a, b);
         of_queries.insert(of_queries.end(), candidates.of_queries, candidates.of_queries + candidates.query_count);
         of_keys.insert(of_keys.end(), candidates.of_keys, candidates.of_keys + candidates.key_count);
-        pairs_tested += candidates.pairs_tested;
+        tested += candidates.pairs_tested;
       }
       total += int64_t(of_queries.size() + of_keys.size());
+      if (total > limit) stopped = true;
       pass.tiles[tile] = {copy(of_queries), copy(of_keys)};
+      bool complete[2] = {};
+      {
+        const std::lock_guard<std::mutex> lock(guard);
+        pairs_tested += tested;
+        const auto add = [&](int64_t row, uint32_t weight) { pass.dropped_weight[row] += weight; };
+        filter.take_dropped_weight(a, add);
+        complete[0] = --missing[a] == 0;
+        if (a != b) {
+          filter.take_dropped_weight(b, add);
+          complete[1] = --missing[b] == 0;
+        }
+      }
+      for (const int k : {0, 1})
+        if (complete[k] && !stopped && !take_block(pass, k == 0 ? a : b)) stopped = true;
     }
-    const std::lock_guard<std::mutex> lock(guard);
-    pass.pairs_tested += pairs_tested;
-    for (int64_t i = 0; i < context.pixels; ++i) pass.dropped_weight[i] += filter.dropped_weight()[i];
   });
-  if (total > limit) return std::nullopt;
-  return pass;
+  if (stopped) return std::nullopt;
+  return pairs_tested;
 }
 
 FilterTiming time_filter(const float* panels, int64_t pixels, int64_t channels, float threshold,
@@ -175,13 +200,18 @@ FilterTiming time_filter(const float* panels, int64_t pixels, int64_t channels, 
   std::fill_n(graph.screen_threshold.get(), pixels, threshold);
   std::fill_n(graph.keep_threshold.get(), pixels, threshold);
   Stopwatch watch;
-  const std::optional<FilterPass> pass = run_filter_pass(context, graph, std::numeric_limits<int64_t>::max());
-  FilterTiming timing = {watch.lap(), pass->pairs_tested, 0};
-  for (const FilterPass::Tile& tile : pass->tiles)
-    for (const CandidateList* const entries : {&tile.of_queries, &tile.of_keys})
-      for (int64_t k = 0; k < entries->size(); ++k)
-        for (const float cosine : (*entries)[k].cosine) timing.pairs_kept += cosine > -infinity;
-  return timing;
+  std::atomic<int64_t> pairs_kept = 0;
+  const auto count_pairs = [&](FilterPass& pass, int64_t block) {
+    pass.for_each_list(block, [&](CandidateList& entries, int64_t) {
+      for (int64_t k = 0; k < entries.size(); ++k)
+        pairs_kept += std::count_if(entries[k].cosine, entries[k].cosine + group_rows,
+                                    [](float cosine) { return cosine > -infinity; });
+      entries = {};
+    });
+    return true;
+  };
+  const int64_t tested = *run_filter_pass(context, graph, std::numeric_limits<int64_t>::max(), count_pairs);
+  return {watch.lap(), tested, pairs_kept};
 }
 
 }  // namespace rwpm::cpu

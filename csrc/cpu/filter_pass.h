@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <optional>
 #include <utility>
@@ -34,13 +35,12 @@ struct BuildContext {
 // Vectors of a graph's pixels, quantized.
 class Quantized {
  public:
-  // panels: [panel][channels][lanes], which the result goes on to read.
+  // panels: [panel][channels][lanes].
   Quantized(const BuildContext& context, const float* panels, int64_t channels);
-  QuantizedVectors view() const;
+  QuantizedVectors view(const float* panels) const;  // with the vectors as they are
 
  private:
   int64_t channels_;
-  const float* panels_;
   Buffer<char> quantized_;
   Buffer<float> scale_, error_;  // [padded]
 };
@@ -50,10 +50,10 @@ struct QuantizedGraph {
   const int64_t pixels;
   const float scale;
   const bool refine_in_parts;
+  const float* const panels;
   Quantized embeddings;
-  // Of the leading channels; empty where they do not pay.
-  Buffer<float> leading_panels;
-  std::optional<Quantized> leading;
+  std::optional<Quantized> leading;                // of the leading channels; nothing where they do not pay
+  Buffer<float> leading_panels;                    // empty where the filter reads only what is quantized
   Buffer<float> screen_threshold, keep_threshold;  // [padded]
 
   // tolerance: of a row's mass; it says whether the error of parts is small enough.
@@ -73,8 +73,13 @@ struct FilterPass {
   int64_t blocks;
   Vector<Tile> tiles;
   Vector<uint32_t> dropped_weight;  // [N] by row, in 1 / drop_unit of the weight at its keep_threshold
-  int64_t pairs_tested = 0;         // pairs of pixels that were screened
   Tile& tile(int64_t a, int64_t b) { return tiles[tile_index(a, b)]; }
+  // Calls visit(list, key block) for every list of a block of rows, by ascending columns.
+  template <typename Visit>
+  void for_each_list(int64_t block, const Visit& visit) {
+    for (int64_t a = 0; a <= block; ++a) visit(tile(a, block).of_keys, a);
+    for (int64_t b = block; b < blocks; ++b) visit(tile(block, b).of_queries, b);
+  }
   int64_t tile_index(int64_t a, int64_t b) const { return a * blocks - a * (a - 1) / 2 + (b - a); }
   std::pair<int64_t, int64_t> tile_blocks(int64_t tile) const;
 };
@@ -88,8 +93,14 @@ struct PassEstimate {
 };
 PassEstimate estimate_pass(const BuildContext& context, const QuantizedGraph& graph);
 
-// Runs a pass; returns nothing when it finds more than `limit` entries.
-std::optional<FilterPass> run_filter_pass(const BuildContext& context, const QuantizedGraph& graph, int64_t limit);
+// Takes the candidates of a block of rows, which are complete, and frees them. Returns whether the pass should go on.
+using TakeBlock = std::function<bool(FilterPass&, int64_t block)>;
+
+// Runs a pass, and calls take_block for every block as soon as it is complete, in one of the threads: the candidates of
+// all blocks take more memory than the matrix. Returns the number of pairs of pixels that were screened; nothing when
+// the pass found more than `limit` entries or was told to stop.
+std::optional<int64_t> run_filter_pass(const BuildContext& context, const QuantizedGraph& graph, int64_t limit,
+                                       const TakeBlock& take_block);
 
 // Times a pass alone over panels as the kernels read them, [panel][D][lanes], with the same `threshold` for all pixels:
 // the cosine from which on a pair is kept. With a threshold well above 1 no pair is found, whatever the quantization

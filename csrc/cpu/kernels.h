@@ -57,6 +57,17 @@ struct Kernels {
 // that a value is fetched once for all of them.
 constexpr int64_t group_rows = 4;
 
+// A weight is (code * a scale of its row)^2, and the largest of a row has the largest code. By the square, large
+// weights have small relative errors and small weights have small absolute ones: weights of a row differ by factors of
+// thousands. Where that is too coarse, a low code adds to it in units of 1 / low_unit.
+constexpr int max_code = 65535, low_unit = 65536;
+
+// Where a group's entries begin in an array of columns, and their codes in an array of codes. First come entries with a
+// code for every row of the group, then those with codes for its first half only, then those for its second half.
+struct GroupStart {
+  int64_t entry, first_half, second_half, code;
+};
+
 // A column of a group of rows: a cosine for each row that keeps the pair, -inf for the others. Group and column are
 // counted from the beginning of the tile's blocks.
 struct CandidateEntry {
@@ -101,20 +112,27 @@ struct Candidates {
 // One transition by rows of the sparse matrix: to = alpha_i S from + (1 - alpha_i) start; values laid out as in
 // StepArgs.
 struct SparseStepArgs {
-  int64_t rows;                // of a value panel
-  int64_t width;               // C, padded to whole vectors
-  const float* alpha;          // [rows]
-  int64_t first_row;           // the pixel of the first group
-  const int64_t* group_start;  // [groups + 1] into columns
-  // [groups]: entries from `first_half` on have no weight for the second half of the group's rows, those from
-  // `second_half` on none for the first.
-  const int64_t *first_half, *second_half;
-  const int32_t* column;  // [entries]
-  const float* weight;    // [entries][group_rows]
+  int64_t rows;                   // of a value panel
+  int64_t width;                  // C, padded to whole vectors
+  const float* alpha;             // [rows]
+  const float* row_scale;         // [rows] of the codes
+  int64_t first_row;              // the pixel of the first group
+  const GroupStart* group_start;  // [groups + 1]
+  const int32_t* column;          // [entries]
+  const uint16_t* code;
+  const uint16_t* low_code;  // or nullptr
   const float* start;
   const float* from;
   // output
   float* to;
+};
+
+// What weighing makes of the rows of a group.
+struct WeighedRows {
+  float log_sum[group_rows];        // log2 of the sum of exp2(scale * cosine), -inf for a row without a pair
+  float scale[group_rows];          // of the codes; 0 for a row without a pair
+  double trimmed_mass[group_rows];  // share of the entries that are left out
+  double moved_mass[group_rows];    // with it, share that is elsewhere than in the softmax: half of the differences
 };
 
 struct SparseKernels {
@@ -146,9 +164,11 @@ struct SparseKernels {
   void (*filter)(const FilterArgs&, int64_t query_panel, int64_t query_begin, int64_t key_begin, int64_t key_end,
                  Candidates&);
   void (*step)(const SparseStepArgs&, int64_t begin_group, int64_t end_group);
-  // Weighs a group. weights: [entries][group_rows] cosines, overwritten by each row's softmax over its entries; 0 for
-  // -inf. log_sum: [group_rows] log2 of the rows' sums of exp2(scale * cosine), -inf for a row without a pair.
-  void (*weigh_group)(float* weights, int64_t entries, float scale, float* log_sum);
+  // Weighs a group by each row's softmax over its entries. cosines: [entries][group_rows], -inf where a row does not
+  // keep the pair; overwritten. code, and low_code or nullptr: [entries][group_rows], 0 for -inf, and for entries of
+  // less than min_share in every row; weights sum to one without them.
+  void (*weigh_group)(float* cosines, int64_t entries, float scale, float min_share, uint16_t* code, uint16_t* low_code,
+                      WeighedRows& rows);
 };
 
 // A row of a score map: logits are above + weight * (below - above).

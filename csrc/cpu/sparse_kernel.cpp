@@ -373,102 +373,207 @@ void add_projected(const float* panel, int64_t channels, const float* directions
   }
 }
 
-// Adds the values of entries [begin, end) of a group, weighted, to the sums of its rows [first_row, end_row).
-template <int N, int first_row, int end_row>
-RWPM_INLINE void add_values(const SparseStepArgs& s, const float* from, int64_t begin, int64_t end, int64_t last,
-                            V (&sum)[group_rows][N]) {
-  constexpr int width = N * w;
-  for (int64_t e = begin; e < end; ++e) {
-    const float* const next = from + int64_t(s.column[min(e + 16, last)]) * width;
-#pragma GCC unroll 4
-    for (int n = 0; n < N; ++n) __builtin_prefetch(next + n * w);
-    const float* const values = from + int64_t(s.column[e]) * width;
-    const float* const weight = s.weight + e * group_rows;
-#pragma GCC unroll 4
-    for (int n = 0; n < N; ++n) {
-      const V value = load(values + n * w);
-#pragma GCC unroll 4
-      for (int k = first_row; k < end_row; ++k) sum[k][n] += value * weight[k];
-    }
-  }
-}
-
-template <int N>
-void step_panel(const SparseStepArgs& s, int64_t begin, int64_t end, int64_t panel) {
-  constexpr int width = N * w, half = group_rows / 2;
-  const float* const from = s.from + panel;
-  const int64_t last = s.group_start[end] - 1;
-  for (int64_t g = begin; g < end; ++g) {
-    V sum[group_rows][N] = {};
-    add_values<N, 0, group_rows>(s, from, s.group_start[g], s.first_half[g], last, sum);
-    add_values<N, 0, half>(s, from, s.first_half[g], s.second_half[g], last, sum);
-    add_values<N, half, group_rows>(s, from, s.second_half[g], s.group_start[g + 1], last, sum);
-#pragma GCC unroll 4
-    for (int k = 0; k < group_rows; ++k) {
-      const int64_t row = s.first_row + g * group_rows + k;
-      const float alpha = s.alpha[row];
-#pragma GCC unroll 4
-      for (int n = 0; n < N; ++n) {
-        const int64_t at = panel + row * width + n * w;
-        store(s.to + at, sum[k][n] * alpha + load(s.start + at) * (1 - alpha));
-      }
-    }
-  }
-}
-
-// By value panels, so that the values that rows gather stay in the cache.
-void step(const SparseStepArgs& s, int64_t begin, int64_t end) {
-  constexpr void (*steps[])(const SparseStepArgs&, int64_t, int64_t, int64_t) = {nullptr, step_panel<1>, step_panel<2>,
-                                                                                 step_panel<columns>};
-  for (int64_t channel = 0; channel < s.width; channel += lanes)
-    steps[min(lanes, s.width - channel) / w](s, begin, end, channel * s.rows);
-}
-
-// A vector that repeats one number per row of a group.
-RWPM_INLINE V repeat_group(const float (&of_row)[group_rows]) {
+// A vector that repeats `count` numbers.
+template <int count>
+RWPM_INLINE V repeat(const float* numbers) {
   float x[w];
-  for (int k = 0; k < w; ++k) x[k] = of_row[k % group_rows];
+  for (int k = 0; k < w; ++k) x[k] = numbers[k % count];
   V v;
   __builtin_memcpy(&v, x, sizeof(v));
   return v;
 }
 
-void weigh_group(float* weights, int64_t entries, float scale, float* log_sum) {
+// Weights of entries with so many codes each. low_code: or nullptr. row_scale: [codes].
+template <int codes>
+RWPM_INLINE void decode(const uint16_t* code, const uint16_t* low_code, int64_t entries, const float* row_scale,
+                        float* weight) {
+  typedef uint16_t Codes __attribute__((vector_size(vector_bytes / 2), aligned(alignof(uint16_t))));
+  typedef int32_t Integers __attribute__((vector_size(vector_bytes)));
+  typedef float Unaligned __attribute__((vector_size(vector_bytes), aligned(alignof(float))));
+  const V scale = repeat<codes>(row_scale);
+  const auto numbers = [](const uint16_t* from) {
+    return __builtin_convertvector(__builtin_convertvector(*reinterpret_cast<const Codes*>(from), Integers), V);
+  };
+  const auto decode_vector = [&](int64_t k) {
+    V root = numbers(code + k);
+    if (low_code) root += numbers(low_code + k) * (1.f / low_unit);
+    root *= scale;
+    *reinterpret_cast<Unaligned*>(weight + k) = root * root;
+  };
+  const int64_t count = entries * codes;
+  if (count >= w) {
+    for (int64_t k = 0; k + w < count; k += w) decode_vector(k);
+    decode_vector(count - w);  // may overlap the one before
+  } else {
+    for (int64_t k = 0; k < count; ++k) {
+      const float root = (float(code[k]) + (low_code ? float(low_code[k]) / low_unit : 0)) * row_scale[k % codes];
+      weight[k] = root * root;
+    }
+  }
+}
+
+// Adds the values of entries [begin, end) of a group, weighted, to the sums of its rows [first_row, end_row), for which
+// each entry has a code, in P value panels.
+template <int N, int P, int first_row, int end_row>
+RWPM_INLINE void add_values(const SparseStepArgs& s, const float* from, int64_t begin, int64_t end, int64_t last,
+                            int64_t code, const float* row_scale, V (&sums)[P][group_rows][N]) {
+  constexpr int width = N * w, codes = end_row - first_row;
+  constexpr int64_t batch = 64;  // entries whose weights are decoded at a time: they stay in the L1 cache
+  alignas(alignment) float weights[batch * codes];
+  for (int64_t first = begin; first < end; first += batch, code += batch * codes) {
+    const int64_t batch_end = min(first + batch, end);
+    decode<codes>(s.code + code, s.low_code ? s.low_code + code : nullptr, batch_end - first, row_scale + first_row,
+                  weights);
+    for (int p = 0; p < P; ++p) {
+      const float* const panel = from + p * width * s.rows;
+      V sum[codes][N];
+      __builtin_memcpy(sum, sums[p][first_row], sizeof(sum));
+      for (int64_t e = first; e < batch_end; ++e) {
+        const float* const next = panel + int64_t(s.column[min(e + 16, last)]) * width;
+#pragma GCC unroll 4
+        for (int n = 0; n < N; ++n) __builtin_prefetch(next + n * w);
+        const float* const values = panel + int64_t(s.column[e]) * width;
+        const float* const weight = weights + (e - first) * codes;
+#pragma GCC unroll 4
+        for (int n = 0; n < N; ++n) {
+          const V value = load(values + n * w);
+#pragma GCC unroll 4
+          for (int k = 0; k < codes; ++k) sum[k][n] += value * weight[k];
+        }
+      }
+      __builtin_memcpy(sums[p][first_row], sum, sizeof(sum));
+    }
+  }
+}
+
+// A step of P value panels of N vectors, from `panel` on.
+template <int N, int P>
+void step_panels(const SparseStepArgs& s, int64_t begin, int64_t end, int64_t panel) {
+  constexpr int width = N * w, half = group_rows / 2;
+  const float* const from = s.from + panel;
+  const int64_t last = s.group_start[end].entry - 1;
+  for (int64_t g = begin; g < end; ++g) {
+    const GroupStart& at = s.group_start[g];
+    const int64_t group_end = s.group_start[g + 1].entry;
+    const int64_t half_code = at.code + (at.first_half - at.entry) * group_rows;
+    const float* const row_scale = s.row_scale + s.first_row + g * group_rows;
+    V sums[P][group_rows][N] = {};
+    add_values<N, P, 0, group_rows>(s, from, at.entry, at.first_half, last, at.code, row_scale, sums);
+    add_values<N, P, 0, half>(s, from, at.first_half, at.second_half, last, half_code, row_scale, sums);
+    add_values<N, P, half, group_rows>(s, from, at.second_half, group_end, last,
+                                       half_code + (at.second_half - at.first_half) * half, row_scale, sums);
+    for (int p = 0; p < P; ++p)
+#pragma GCC unroll 4
+      for (int k = 0; k < group_rows; ++k) {
+        const int64_t row = s.first_row + g * group_rows + k;
+        const float alpha = s.alpha[row];
+#pragma GCC unroll 4
+        for (int n = 0; n < N; ++n) {
+          const int64_t to = panel + (p * s.rows + row) * width + n * w;
+          store(s.to + to, sums[p][k][n] * alpha + load(s.start + to) * (1 - alpha));
+        }
+      }
+  }
+}
+
+// By value panels, so that the values that rows gather stay in the cache; several at a time where they are narrow, so
+// that weights are decoded less often.
+void step(const SparseStepArgs& s, int64_t begin, int64_t end) {
+  constexpr int several = 48 / lanes;
+  int64_t channel = 0;
+  for (; s.width - channel >= several * lanes; channel += several * lanes)
+    step_panels<columns, several>(s, begin, end, channel * s.rows);
+  constexpr void (*steps[])(const SparseStepArgs&, int64_t, int64_t, int64_t) = {
+      nullptr, step_panels<1, 1>, step_panels<2, 1>, step_panels<columns, 1>};
+  for (; channel < s.width; channel += lanes) steps[min(lanes, s.width - channel) / w](s, begin, end, channel * s.rows);
+}
+
+// Overwrites a group's cosines by the square roots of their weights relative to the largest of the row: 0 for -inf.
+// row_max: [group_rows] the rows' largest cosines, 0 for a row without a pair.
+void square_roots(float* cosines, int64_t entries, float scale, float (&row_max)[group_rows]) {
   typedef float Unaligned __attribute__((vector_size(vector_bytes), aligned(alignof(float))));
   const int64_t count = entries * group_rows, whole = count / w * w;
   V max = broadcast(-infinity), tail = max;
-  __builtin_memcpy(&tail, weights + whole, (count - whole) * sizeof(float));
+  __builtin_memcpy(&tail, cosines + whole, (count - whole) * sizeof(float));
   for (int64_t k = 0; k < whole; k += w) {
-    const V x = *reinterpret_cast<const Unaligned*>(weights + k);
+    const V x = *reinterpret_cast<const Unaligned*>(cosines + k);
     max = x > max ? x : max;
   }
   max = tail > max ? tail : max;
-  float row_max[group_rows] = {-infinity, -infinity, -infinity, -infinity};
+  for (float& x : row_max) x = -infinity;
   for (int k = 0; k < w; ++k)
     row_max[k % group_rows] = max[k] > row_max[k % group_rows] ? max[k] : row_max[k % group_rows];
   for (float& x : row_max) x = x > -infinity ? x : 0;  // -inf - -inf would be NaN
 
-  const V base = repeat_group(row_max);
-  V sums = {};
+  const V base = repeat<group_rows>(row_max);
   for (int64_t k = 0; k < whole; k += w) {
-    Unaligned* const at = reinterpret_cast<Unaligned*>(weights + k);
-    const V weight = exp2_nonpositive<float>((*at - base) * scale);
-    *at = weight;
-    sums += weight;
+    Unaligned* const at = reinterpret_cast<Unaligned*>(cosines + k);
+    *at = exp2_nonpositive<float>((*at - base) * (scale / 2));
   }
-  tail = exp2_nonpositive<float>((tail - base) * scale);
-  sums += tail;
-  float sum[group_rows] = {}, inv_sum[group_rows];
-  for (int k = 0; k < w; ++k) sum[k % group_rows] += sums[k];
-  for (int k = 0; k < group_rows; ++k) {
-    inv_sum[k] = sum[k] > 0 ? 1 / sum[k] : 0;
-    log_sum[k] = row_max[k] * scale + __builtin_log2f(sum[k]);
-  }
+  tail = exp2_nonpositive<float>((tail - base) * (scale / 2));
+  __builtin_memcpy(cosines + whole, &tail, (count - whole) * sizeof(float));
+}
 
-  const V inv_sums = repeat_group(inv_sum);
-  for (int64_t k = 0; k < whole; k += w) *reinterpret_cast<Unaligned*>(weights + k) *= inv_sums;
-  tail *= inv_sums;
-  __builtin_memcpy(weights + whole, &tail, (count - whole) * sizeof(float));
+// Sums are in double precision, so that what rounding moves is not lost in the rounding of its sum.
+void weigh_group(float* cosines, int64_t entries, float scale, float min_share, uint16_t* code, uint16_t* low_code,
+                 WeighedRows& rows) {
+  typedef float Floats __attribute__((vector_size(group_rows * sizeof(float)), aligned(alignof(float))));
+  typedef int32_t Integers __attribute__((vector_size(group_rows * sizeof(int32_t))));
+  typedef double Doubles __attribute__((vector_size(group_rows * sizeof(double))));
+  typedef uint16_t Codes __attribute__((vector_size(group_rows * sizeof(uint16_t)), aligned(alignof(uint16_t))));
+  float row_max[group_rows];
+  square_roots(cosines, entries, scale, row_max);
+  const auto root = [&](int64_t e) { return reinterpret_cast<const Floats*>(cosines + e * group_rows); };
+  const auto codes_of = [](uint16_t* codes, int64_t e) { return reinterpret_cast<Codes*>(codes + e * group_rows); };
+  const auto read_stored = [&](int64_t e, Doubles& x) {
+    x = __builtin_convertvector(*codes_of(code, e), Doubles);
+    if (low_code) x += __builtin_convertvector(*codes_of(low_code, e), Doubles) * (1. / low_unit);
+  };
+  Doubles sum = {};
+  for (int64_t e = 0; e < entries; ++e) {
+    const Doubles x = __builtin_convertvector(*root(e), Doubles);
+    sum += x * x;
+  }
+  Floats min_root;
+  for (int k = 0; k < group_rows; ++k) min_root[k] = sum[k] > 0 ? __builtin_sqrtf(float(min_share * sum[k])) : infinity;
+
+  Doubles trimmed = {}, stored = {};
+  for (int64_t e = 0; e < entries; ++e) {
+    const Integers large = *root(e) >= min_root;
+    Integers codes = {}, low_codes = {};
+    if (large[0] | large[1] | large[2] | large[3]) {
+      const Floats x = *root(e) * float(max_code);
+      if (low_code) {
+        codes = __builtin_convertvector(x, Integers);
+        low_codes = __builtin_convertvector((x - __builtin_convertvector(codes, Floats)) * float(low_unit), Integers);
+      } else {
+        codes = __builtin_convertvector(x + 0.5f, Integers);
+      }
+    } else {
+      const Doubles x = __builtin_convertvector(*root(e), Doubles);
+      trimmed += x * x;
+    }
+    *codes_of(code, e) = __builtin_convertvector(codes, Codes);
+    if (low_code) *codes_of(low_code, e) = __builtin_convertvector(low_codes, Codes);
+    Doubles x;
+    read_stored(e, x);
+    stored += x * x;
+  }
+  const Doubles share = sum > 0 ? 1 / sum : Doubles{}, stored_share = sum > 0 ? 1 / stored : Doubles{};
+  Doubles difference = {};
+  for (int64_t e = 0; e < entries; ++e) {
+    const Doubles x = __builtin_convertvector(*root(e), Doubles);
+    Doubles y;
+    read_stored(e, y);
+    const Doubles off = x * x * share - y * y * stored_share;
+    difference += off < 0 ? -off : off;
+  }
+  for (int k = 0; k < group_rows; ++k) {
+    rows.log_sum[k] = row_max[k] * scale + __builtin_log2f(float(sum[k]));
+    rows.scale[k] = float(__builtin_sqrt(stored_share[k]));
+    rows.trimmed_mass[k] = trimmed[k] * share[k];
+    rows.moved_mass[k] = difference[k] / 2 + 0x1p-50;  // a margin for the rounding of these sums
+  }
 }
 
 }  // namespace

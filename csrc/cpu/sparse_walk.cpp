@@ -24,16 +24,19 @@ ValueLayout generic_layout(int64_t rows, int64_t channels) {
 
 // Groups [begin, end) of to = alpha_i S from + (1 - alpha_i) start, for types that the kernels do not support.
 template <typename T>
-void step_generic(const RowGroups& m, const ValueLayout& layout, const T* alpha, int64_t begin, int64_t end,
-                  const T* start, const T* from, T* to) {
+void step_generic(const RowGroups& m, const ValueLayout& layout, const T* alpha, const float* row_scale, int64_t begin,
+                  int64_t end, const T* start, const T* from, T* to) {
   for (int64_t panel = 0; panel < layout.size(); panel += layout.rows * generic_channels)
     for (int64_t g = begin; g < end; ++g) {
-      T sum[group_rows][generic_channels] = {};
-      for (int64_t e = m.group_start[g]; e < m.group_start[g + 1]; ++e)
-        for (int64_t k = 0; k < group_rows; ++k)
-          for (int64_t c = 0; c < generic_channels; ++c)
-            sum[k][c] += T(m.weight[e * group_rows + k]) * from[panel + m.column[e] * generic_channels + c];
       const int64_t row = (m.first_group + g) * group_rows, at = panel + row * generic_channels;
+      T sum[group_rows][generic_channels] = {};
+      for_each_entry(m, g, [&](int64_t column, int64_t first_row, int64_t code, int64_t codes) {
+        for (int64_t k = 0; k < codes; ++k) {
+          const T weight = m.weight(code + k, row_scale[row + first_row + k]);
+          for (int64_t c = 0; c < generic_channels; ++c)
+            sum[first_row + k][c] += weight * from[panel + column * generic_channels + c];
+        }
+      });
       for (int64_t k = 0; k < group_rows * generic_channels; ++k) {
         const T a = alpha[row + k / generic_channels];
         to[at + k] = a * sum[k / generic_channels][k % generic_channels] + (1 - a) * start[at + k];
@@ -43,51 +46,35 @@ void step_generic(const RowGroups& m, const ValueLayout& layout, const T* alpha,
 
 // Adds a panel of S^T diag(alpha_i) from to `to`: rows scatter where S gathers.
 template <typename T>
-void add_transposed(const Vector<RowGroups>& rows, const T* alpha, int64_t panel, const T* from, T* to) {
+void add_transposed(const Vector<RowGroups>& rows, const T* alpha, const float* row_scale, int64_t panel, const T* from,
+                    T* to) {
   for (const RowGroups& m : rows)
     for (int64_t g = 0; g < m.groups; ++g) {
       const int64_t row = (m.first_group + g) * group_rows;
-      const T* const source = from + panel + row * generic_channels;
-      for (int64_t e = m.group_start[g]; e < m.group_start[g + 1]; ++e)
-        for (int64_t k = 0; k < group_rows; ++k)
+      for_each_entry(m, g, [&](int64_t column, int64_t first_row, int64_t code, int64_t codes) {
+        for (int64_t k = 0; k < codes; ++k) {
+          const int64_t i = row + first_row + k;
+          const T weight = alpha[i] * T(m.weight(code + k, row_scale[i]));
           for (int64_t c = 0; c < generic_channels; ++c)
-            to[panel + m.column[e] * generic_channels + c] +=
-                alpha[row + k] * T(m.weight[e * group_rows + k]) * source[k * generic_channels + c];
+            to[panel + column * generic_channels + c] += weight * from[panel + i * generic_channels + c];
+        }
+      });
     }
 }
 
-// Where the entries of a group's first and second half begin, as in SparseStepArgs: [groups] each. A matrix that comes
-// in another order has fewer of them.
-struct Halves {
-  Vector<int64_t> first, second;
-
-  Halves(const RowGroups& m, Memory* memory) : first(m.groups, memory), second(m.groups, memory) {
-    static_assert(group_rows == 4);
-    for (int64_t g = 0; g < m.groups; ++g) {
-      const auto weight = [&](int64_t e) { return m.weight + (e - 1) * group_rows; };  // of the entry before e
-      int64_t e = m.group_start[g + 1];
-      while (e > m.group_start[g] && weight(e)[0] == 0 && weight(e)[1] == 0) --e;
-      second[g] = e;
-      while (e > m.group_start[g] && weight(e)[2] == 0 && weight(e)[3] == 0) --e;
-      first[g] = e;
-    }
-  }
-};
-
 struct Task {
   const RowGroups* rows;
-  const Halves* halves;
   int64_t begin, end;  // groups
 };
 
-Vector<Task> split_into_tasks(const Vector<RowGroups>& rows, const Vector<Halves>& halves, Memory* memory) {
+Vector<Task> split_into_tasks(const Vector<RowGroups>& rows, Memory* memory) {
   int64_t count = 0;
   for (const RowGroups& m : rows) count += ceil_div(m.groups, groups_per_task);
   Vector<Task> tasks(memory);
   tasks.reserve(count);
-  for (size_t k = 0; k < rows.size(); ++k)
-    for (int64_t g = 0; g < rows[k].groups; g += groups_per_task)
-      tasks.push_back({&rows[k], &halves[k], g, std::min(g + groups_per_task, rows[k].groups)});
+  for (const RowGroups& m : rows)
+    for (int64_t g = 0; g < m.groups; g += groups_per_task)
+      tasks.push_back({&m, g, std::min(g + groups_per_task, m.groups)});
   return tasks;
 }
 
@@ -95,9 +82,11 @@ Vector<Task> split_into_tasks(const Vector<RowGroups>& rows, const Vector<Halves
 
 template <typename T>
 void walk_sparse(const Problem<T>& p, const Vector<int64_t>& pixels, const Vector<RowGroups>& rows,
-                 const Vector<T>& own_weight, const ParallelFor& parallel_for) {
+                 const float* row_scale, const Vector<T>& own_weight, const ParallelFor& parallel_for) {
   const int64_t padded = ceil_div(int64_t(pixels.size()), group_rows) * group_rows;
-  Vector<T> alpha(padded, T(p.alpha), p.memory);  // by row
+  Vector<T> alpha(padded, T(p.alpha), p.memory);                        // by row
+  Vector<float> scale(row_scale, row_scale + pixels.size(), p.memory);  // of the codes of a row
+  scale.resize(padded);
   for (size_t i = 0; i < own_weight.size(); ++i) alpha[i] = T(p.alpha * (1 - double(own_weight[i])));
   if (p.adjoint) {
     const ValueLayout layout = generic_layout(padded, p.value_channels);
@@ -107,16 +96,13 @@ void walk_sparse(const Problem<T>& p, const Vector<int64_t>& pixels, const Vecto
         for (int64_t panel = first * padded * generic_channels; panel < last * padded * generic_channels;
              panel += padded * generic_channels) {
           restart.begin_step(step, panel, 0, padded, start, from, to);
-          add_transposed(rows, alpha.data(), panel, from, to);
+          add_transposed(rows, alpha.data(), scale.data(), panel, from, to);
         }
       });
     });
   }
   const SparseKernels& kernels = *chosen_isa().sparse;
-  Vector<Halves> halves(p.memory);
-  halves.reserve(rows.size());
-  for (const RowGroups& m : rows) halves.emplace_back(m, p.memory);
-  const Vector<Task> tasks = split_into_tasks(rows, halves, p.memory);
+  const Vector<Task> tasks = split_into_tasks(rows, p.memory);
   const ValueLayout layout =
       std::is_same_v<T, float>
           ? ValueLayout{padded, ceil_div(p.value_channels, kernels.vector) * kernels.vector, kernels.lanes}
@@ -124,32 +110,32 @@ void walk_sparse(const Problem<T>& p, const Vector<int64_t>& pixels, const Vecto
   step_values(p, pixels, layout, parallel_for, [&](int64_t, const T* start, const T* from, T* to) {
     parallel_for_dynamic(tasks.size(), parallel_for, [&](const auto& next) {
       for (int64_t k = next(); k < int64_t(tasks.size()); k = next()) {
-        const auto [m, halves, begin, end] = tasks[k];
+        const auto [m, begin, end] = tasks[k];
         if constexpr (std::is_same_v<T, float>) {
           const SparseStepArgs args = {padded,
                                        layout.width,
                                        alpha.data(),
+                                       scale.data(),
                                        m->first_group * group_rows,
                                        m->group_start,
-                                       halves->first.data(),
-                                       halves->second.data(),
                                        m->column,
-                                       m->weight,
+                                       m->code,
+                                       m->low_code,
                                        start,
                                        from,
                                        to};
           kernels.step(args, begin, end);
         } else {
-          step_generic(*m, layout, alpha.data(), begin, end, start, from, to);
+          step_generic(*m, layout, alpha.data(), scale.data(), begin, end, start, from, to);
         }
       }
     });
   });
 }
 
-template void walk_sparse(const Problem<float>&, const Vector<int64_t>&, const Vector<RowGroups>&, const Vector<float>&,
-                          const ParallelFor&);
-template void walk_sparse(const Problem<double>&, const Vector<int64_t>&, const Vector<RowGroups>&,
+template void walk_sparse(const Problem<float>&, const Vector<int64_t>&, const Vector<RowGroups>&, const float*,
+                          const Vector<float>&, const ParallelFor&);
+template void walk_sparse(const Problem<double>&, const Vector<int64_t>&, const Vector<RowGroups>&, const float*,
                           const Vector<double>&, const ParallelFor&);
 
 }  // namespace rwpm::cpu

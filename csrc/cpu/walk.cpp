@@ -89,7 +89,7 @@ bool try_walk_sparse(const Problem<float>& p, const Vector<int64_t>& pixels, con
   Stopwatch watch;
   Vector<float> own_weight(p.memory);
   if (cpu::is_anchored(p)) own_weight = cpu::own_weights(p, t.log_sum);
-  cpu::walk_sparse(p, graph->pixels, cpu::row_groups(t, p.memory), own_weight, parallel_for);
+  cpu::walk_sparse(p, graph->pixels, cpu::row_groups(t, p.memory), t.row_scale.data(), own_weight, parallel_for);
   p.stats->step_seconds += watch.lap();
   return true;
 }

@@ -281,8 +281,8 @@ void walk(const rwpm_context& context, const rwpm_transition::Graph& graph, cons
     Vector<float> own_weight(p.memory);
     const rwpm::cpu::GroupedMatrix& matrix = graph.sparse->matrix;
     if (rwpm::cpu::is_anchored(p)) own_weight = rwpm::cpu::own_weights(p, matrix.log_sum);
-    return rwpm::cpu::walk_sparse(p, graph.sparse->pixels, rwpm::cpu::row_groups(matrix, p.memory), own_weight,
-                                  context.parallel_for);
+    return rwpm::cpu::walk_sparse(p, graph.sparse->pixels, rwpm::cpu::row_groups(matrix, p.memory),
+                                  matrix.row_scale.data(), own_weight, context.parallel_for);
   }
   const auto count = int64_t(graph.valid.size());
   Buffer<float> gathered(count * values.columns, p.memory), walked(count * values.columns, p.memory);

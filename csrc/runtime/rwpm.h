@@ -124,7 +124,7 @@ typedef struct {
   int64_t pixels;       /* of the graph */
   int64_t pairs;        /* ordered pairs of pixels that a transition goes over */
   int64_t anchored;     /* pixels whose own value has at least half the weight of their row; 0 for a transition */
-  double dropped_mass;  /* upper bound of the share of its mass that a row of S dropped */
+  double dropped_mass;  /* upper bound of the share of its mass that a row of S dropped or rounded */
   double pack_seconds;  /* finding and packing the pixels */
   double build_seconds; /* sums of rows, or the sparse matrix */
   double step_seconds;  /* all transitions */

@@ -7,6 +7,9 @@
 #include <cstring>
 #include <limits>
 #include <map>
+#include <memory_resource>
+#include <mutex>
+#include <new>
 #include <numeric>
 #include <random>
 #include <string>
@@ -23,6 +26,7 @@
 namespace {
 
 using rwpm::cpu::Buffer;
+using rwpm::cpu::group_rows;
 using rwpm::cpu::GroupedMatrix;
 using rwpm::tests::expect;
 
@@ -64,9 +68,10 @@ Buffer<float> panels_of(const Case& c, const std::vector<float>& units) {
   return panels;
 }
 
-std::optional<GroupedMatrix> build(const Case& c, const std::vector<float>& units, double scale, int64_t threads) {
+std::optional<GroupedMatrix> build(const Case& c, const std::vector<float>& units, double scale, int64_t threads,
+                                   rwpm::cpu::Memory* memory = rwpm::heap_memory()) {
   return rwpm::cpu::build_matrix(panels_of(c, units).get(), c.pixels, c.channels, 1, float(scale), c.tolerance,
-                                 c.max_density, rwpm::parallel_for_threads(threads));
+                                 c.max_density, rwpm::parallel_for_threads(threads), memory);
 }
 
 // By how much the cosines that rows are selected by are off: some 1e-7 in float32. Products of bfloat16 parts leave out
@@ -80,31 +85,36 @@ void test(const Case& c) {
   const std::optional<GroupedMatrix> t = build(c, units, scale, 1), other = build(c, units, scale, 3);
   expect(t && other, c.name + ": the graph is sparse");
   if (!t || !other) return;
-  expect(t->dropped_mass == other->dropped_mass, c.name + ": same bits on 1 and 3 threads");
+  expect(t->dropped_mass == other->dropped_mass && t->row_scale == other->row_scale && t->pairs == other->pairs,
+         c.name + ": same bits on 1 and 3 threads");
   for (size_t b = 0; b < t->blocks.size(); ++b) {
     const GroupedMatrix::Block &one = t->blocks[b], &two = other->blocks[b];
-    const int64_t entries = one.group_start[one.groups()];
-    expect(one.groups() == two.groups() &&
-               !std::memcmp(one.group_start.get(), two.group_start.get(), (one.groups() + 1) * sizeof(int64_t)) &&
-               !std::memcmp(one.column.get(), two.column.get(), entries * sizeof(int32_t)) &&
-               !std::memcmp(one.weight.get(), two.weight.get(), entries * rwpm::cpu::group_rows * sizeof(float)),
+    const auto same = [](const auto& x, const auto& y) {
+      return x.size() == y.size() && !std::memcmp(x.get(), y.get(), x.size() * sizeof(x[0]));
+    };
+    expect(same(one.group_start, two.group_start) && same(one.column, two.column) && same(one.code, two.code) &&
+               same(one.low_code, two.low_code),
            c.name + ": same bits on 1 and 3 threads, block " + std::to_string(b));
   }
 
   double max_dropped = 0;
   int64_t kept = 0, entries = 0;
+  const auto blocks = rwpm::cpu::row_groups(*t, rwpm::heap_memory());
   for (int64_t i = 0; i < c.pixels; i += 3) {
-    const GroupedMatrix::Block& block = t->blocks[i / t->block_rows];
-    const int64_t in_block = i % t->block_rows, g = in_block / rwpm::cpu::group_rows;
+    const rwpm::cpu::RowGroups& block = blocks[i / t->block_rows];
+    const int64_t g = i % t->block_rows / group_rows;
     std::map<int64_t, double> weight;
-    for (int64_t e = block.group_start[g]; e < block.group_start[g + 1]; ++e) {
-      const float x = block.weight[e * rwpm::cpu::group_rows + in_block % rwpm::cpu::group_rows];
-      if (x == 0) continue;
-      const bool is_new = weight.emplace(block.column[e], x).second;
-      expect(is_new && block.column[e] != i, c.name + ": no column twice, none the pixel itself");
-    }
+    rwpm::cpu::for_each_entry(block, g, [&](int64_t column, int64_t first_row, int64_t code, int64_t codes) {
+      ++entries;
+      bool any = false;
+      for (int64_t k = 0; k < codes; ++k) any |= block.weight(code + k, 1) > 0;
+      expect(any, c.name + ": no entry without a pair");
+      const int64_t k = i % group_rows - first_row;
+      if (k < 0 || k >= codes || block.weight(code + k, 1) == 0) return;
+      const bool is_new = weight.emplace(column, block.weight(code + k, t->row_scale[i])).second;
+      expect(is_new && column != i, c.name + ": no column twice, none the pixel itself");
+    });
     kept += int64_t(weight.size());
-    entries += block.group_start[g + 1] - block.group_start[g];
     std::vector<double> row(c.pixels);
     double row_max = -1, sum = 0;
     for (int64_t j = 0; j < c.pixels; ++j) {
@@ -114,10 +124,11 @@ void test(const Case& c) {
       if (j != i) row_max = std::max(row_max, dot);
     }
     for (int64_t j = 0; j < c.pixels; ++j) sum += row[j] = j == i ? 0 : std::exp2((row[j] - row_max) * scale);
-    double mass = 0, weights = 0, worst = 0;
+    double mass = 0, weights = 0, worst = 0, moved = 0;
     for (const auto& [j, x] : weight) {
       mass += row[j] / sum;
       weights += x;
+      moved += std::max(0., x - row[j] / sum);  // half of the sum of differences, since both rows sum to one
     }
     for (const auto& [j, x] : weight) worst = std::max(worst, std::abs(x - row[j] / sum / mass));
     const std::string where = c.name + ", row " + std::to_string(i);
@@ -126,10 +137,11 @@ void test(const Case& c) {
     expect(dropped <= c.tolerance + rounding, where + ": dropped " + std::to_string(dropped * 1e6) + "e-6");
     expect(dropped <= t->dropped_mass[i] + rounding, where + ": dropped more than reported");
     expect(t->dropped_mass[i] <= c.tolerance, where + ": reports that it dropped more than allowed");
-    expect(std::abs(weights - 1) <= 1e-5, where + ": weights sum to one");
+    expect(std::abs(weights - 1) <= 3e-7, where + ": weights sum to one");
     // The temperature enlarges the rounding errors of cosines.
-    expect(worst <= 1e-5 + cosine_rounding() / c.temperature,
-           where + ": weight off by " + std::to_string(worst * 1e6) + "e-6");
+    const double off = cosine_rounding() / c.temperature;
+    expect(moved <= t->dropped_mass[i] + off, where + ": " + std::to_string(moved * 1e6) + "e-6 are elsewhere");
+    expect(worst <= 2e-5 + off, where + ": weight off by " + std::to_string(worst * 1e6) + "e-6");
   }
   std::printf("%s: %.1f pairs a row in %.1f entries of its group, at most %.1e dropped\n", c.name.c_str(),
               3. * double(kept) / double(c.pixels), 3. * double(entries) / double(c.pixels), max_dropped);
@@ -269,6 +281,137 @@ void test_order_by_similarity(int64_t pixels) {
   expect(resemble(arranged(similar)), c.name + ": ordered");
 }
 
+// The weights of a group's rows against a softmax in double precision: they sum to one, and what is left out and what
+// rounding moves is known.
+void test_weighing(float scale, float min_share, int64_t entries, bool with_low) {
+  std::mt19937 random(3);
+  std::uniform_real_distribution<float> uniform(0, 1);
+  std::vector<float> cosines(entries * group_rows);
+  for (int64_t e = 0; e < entries; ++e) {
+    const float x = uniform(random);
+    float* const row = &cosines[e * group_rows];
+    row[0] = 0.5f - x / scale;                  // flat
+    row[1] = e == 7 ? 1 : 0.5f + 0.3f * x * x;  // one that stands out, and many small ones
+    row[2] = e % 3 ? -std::numeric_limits<float>::infinity() : 0.5f - 20 * x / scale;  // of all sizes
+    row[3] = e == entries / 2 ? 0.75f : -std::numeric_limits<float>::infinity();       // one pair only
+  }
+  std::vector<uint16_t> code(cosines.size()), low_code(cosines.size());
+  std::vector<float> overwritten = cosines;
+  rwpm::cpu::WeighedRows rows;
+  const rwpm::cpu::RowGroups weighed = {0, 1, nullptr, nullptr, code.data(), with_low ? low_code.data() : nullptr};
+  rwpm::cpu::chosen_isa().sparse->weigh_group(overwritten.data(), entries, scale, min_share, code.data(),
+                                              with_low ? low_code.data() : nullptr, rows);
+  for (int64_t k = 0; k < group_rows; ++k) {
+    const std::string where = "weighing with scale " + std::to_string(scale) + ", from " + std::to_string(min_share) +
+                              " on, row " + std::to_string(k);
+    double sum = 0, weights = 0, moved = 0, trimmed = 0;
+    const auto power = [&](int64_t e) { return std::exp2(scale * (double(cosines[e * group_rows + k]) - 1)); };
+    for (int64_t e = 0; e < entries; ++e) sum += power(e);
+    for (int64_t e = 0; e < entries; ++e) {
+      const double exact = power(e) / sum;
+      const double weight = weighed.weight(e * group_rows + k, rows.scale[k]);
+      weights += weight;
+      moved += std::abs(weight - exact) / 2;
+      bool kept = false;
+      for (int64_t row = 0; row < group_rows; ++row) kept |= weighed.weight(e * group_rows + row, 1) > 0;
+      if (!kept) trimmed += exact;
+    }
+    const double rounding = 1e-6;
+    expect(std::abs(weights - 1) <= 3e-7, where + ": weights sum to one");
+    expect(std::abs(rows.log_sum[k] - std::log2(sum) - scale) <= 1e-6 * scale + 1e-5, where + ": its sum");
+    expect(std::abs(moved - rows.moved_mass[k]) <= rounding, where + ": " + std::to_string(moved * 1e6) + "e-6 moved");
+    expect(std::abs(trimmed - rows.trimmed_mass[k]) <= rounding, where + ": " + std::to_string(trimmed) + " trimmed");
+    expect(moved - trimmed <= (with_low ? rounding : 2e-5) && (k != 3 || rows.moved_mass[k] <= 1e-15),
+           where + ": little is rounded");
+  }
+}
+
+// Counts the bytes in use, and has no more than `limit` of them.
+class LimitedMemory final : public std::pmr::memory_resource {
+ public:
+  size_t limit = std::numeric_limits<size_t>::max(), used = 0, peak = 0;
+
+ private:
+  void* do_allocate(size_t bytes, size_t alignment) override {
+    const std::lock_guard<std::mutex> lock(guard_);
+    if (used + bytes > limit) throw std::bad_alloc();
+    used += bytes;
+    peak = std::max(peak, used);
+    return rwpm::heap_memory()->allocate(bytes, alignment);
+  }
+  void do_deallocate(void* block, size_t bytes, size_t alignment) override {
+    const std::lock_guard<std::mutex> lock(guard_);
+    used -= bytes;
+    rwpm::heap_memory()->deallocate(block, bytes, alignment);
+  }
+  bool do_is_equal(const std::pmr::memory_resource& other) const noexcept override { return this == &other; }
+  std::mutex guard_;
+};
+
+// Blocks are weighed while the pass goes on, so that its lists are never all there; and wherever memory ends, what was
+// there is given back.
+void test_memory() {
+  const Case c = {"memory", 6000, 32, 0.01, 1e-3, 0.2, 150, 20};
+  const std::vector<float> units = unit_rows(c);
+  const double scale = std::log2(std::exp(1.)) / c.temperature;
+  LimitedMemory memory;
+  size_t matrix_bytes = 0, entries = 0;
+  {
+    const std::optional<GroupedMatrix> t = build(c, units, scale, 1, &memory);
+    expect(t.has_value(), c.name + ": the graph is sparse");
+    for (const GroupedMatrix::Block& block : t->blocks) entries += size_t(block.column.size());
+    matrix_bytes = memory.used;
+  }
+  std::printf("%s: a matrix of %zu bytes for %zu entries, at most %zu in use\n", c.name.c_str(), matrix_bytes, entries,
+              memory.peak);
+  expect(matrix_bytes <= 13 * entries, c.name + ": an entry takes at most 12 bytes, and little is beside");
+  const auto& kernels = *rwpm::cpu::chosen_isa().sparse;
+  const auto quantized = size_t(kernels.quantized_bytes(c.channels) * rwpm::cpu::ceil_div(c.pixels, kernels.lanes));
+  expect(memory.peak - quantized <= 20 * entries, c.name + ": what all lists would take, without the matrix");
+  const size_t peak = memory.peak;
+  for (const double part : {0.1, 0.5, 0.8, 0.95})
+    for (const int64_t threads : {1, 3}) {
+      memory.limit = size_t(part * double(peak));
+      bool failed = false;
+      try {
+        build(c, units, scale, threads, &memory);
+      } catch (const std::bad_alloc&) {
+        failed = true;
+      }
+      expect(failed && memory.used == 0, c.name + ": fails and gives back all at " + std::to_string(part));
+    }
+}
+
+// Each pixel has a twin with half of its row's mass, and hundreds of others with little each: rounding moves more than
+// the tolerance allows, and low codes are stored.
+void test_low_codes() {
+  const Case c = {"twins", 6000, 64, 0.01, 1e-4, 0, 7, 2, 0.9};
+  std::mt19937 random(1);
+  std::normal_distribution<float> normal;
+  const auto direction = [&] {
+    std::vector<float> x(c.channels);
+    double squares = 0;
+    for (float& v : x) squares += std::pow(double(v = normal(random)), 2);
+    for (float& v : x) v /= float(std::sqrt(squares));
+    return x;
+  };
+  const std::vector<float> centers[] = {direction(), direction()};
+  std::vector<float> units, twin;
+  for (int64_t i = 0; i < c.pixels; ++i) {
+    if (i % 2 == 0) twin = direction();
+    const std::vector<float> own = direction();
+    double squares = 0;
+    for (int64_t d = 0; d < c.channels; ++d) {
+      units.push_back(0.96f * centers[i * 2 / c.pixels][d] + 0.28f * twin[d] + 0.02f * own[d]);
+      squares += std::pow(double(units.back()), 2);
+    }
+    for (int64_t d = 0; d < c.channels; ++d) units[i * c.channels + d] /= float(std::sqrt(squares));
+  }
+  const std::optional<GroupedMatrix> t = build(c, units, std::log2(std::exp(1.)) / c.temperature, 2);
+  expect(t && t->blocks[0].low_code.size() == t->blocks[0].code.size(), c.name + ": low codes");
+  expect(t && *std::max_element(t->dropped_mass.begin(), t->dropped_mass.end()) <= c.tolerance, c.name + ": in budget");
+}
+
 void test_multiply_adds_are_counted() {
   const auto& kernels = *rwpm::cpu::chosen_isa().sparse;
   const double once = kernels.multiply_adds(1);
@@ -306,6 +449,12 @@ int main() {
     test_leading_channels({"leading channels of few", 300, 20, 0.01, 0}, 0.01);
     test_leading_channels({"leading channels of one direction", 200, 100, 0.01, 0, 0, 7, 1}, 0.01);
     for (const int64_t pixels : {600, 1025, 3000}) test_order_by_similarity(pixels);
+    for (const float scale : {1.f, 144.f, 700.f})
+      for (const float min_share : {0.f, 1e-4f})
+        for (const int64_t entries : {8, 301, 5000})
+          for (const bool with_low : {false, true}) test_weighing(scale, min_share, entries, with_low);
+    test_memory();
+    test_low_codes();
     test_multiply_adds_are_counted();
     test_dense_graphs_are_rejected();
   });

@@ -204,8 +204,8 @@ def test_a_sample_is_spread_over_the_map(monkeypatch, task):
 def test_estimates_go_by_pairs():
     sample = walks.Sample(1000, "sparse", 10**5, 1.0, 3.0, 5.0, None)
     assert (sample.estimate(1000), sample.estimate(2000), sample.exact_estimate(2000)) == (1, 4, 12)
-    assert sample.stays_sparse(40000) and not sample.stays_sparse(50000)  # the matrix would be larger than it may
-    assert sample.estimate(50000) == 5 * 2500
+    assert sample.stays_sparse(50000) and not sample.stays_sparse(60000)  # the matrix would be larger than it may
+    assert sample.estimate(60000) == 5 * 3600
     assert replace(sample, path="streaming").estimate(2000) == 20
 
 

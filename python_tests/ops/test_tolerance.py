@@ -76,6 +76,15 @@ def test_masked_and_broken_pixels_leave_the_graph():
     assert error_of_largest(got[~out], expected[~out], v[~out]) <= 2 * 20 * 1e-5 + 1e-5
 
 
+def test_values_near_the_largest_number_stay_finite():
+    """Each walked value is a mean of values, so it cannot overflow where they do not."""
+    e = manifold(1200, 48, directions=60)
+    v = torch.full((1200, 2), torch.finfo(torch.float32).max / 4)
+    got, info = rwpm_fast.walk(e, v, steps=2, tolerance=1e-3, return_info=True)
+    assert info.path == "sparse"
+    torch.testing.assert_close(got, v, rtol=1e-5, atol=0)
+
+
 @pytest.mark.parametrize("values", [1, 16, 17, 48, 49, 100])
 def test_any_number_of_value_channels(isa, values):
     e, v = manifold(900, 24, directions=50), manifold(900, values, seed=1)

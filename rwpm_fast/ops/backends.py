@@ -23,7 +23,7 @@ class Matrix(Protocol):
     """The sparse matrix S over the n pixels of a graph.
 
     Attributes:
-        dropped_mass: [n] float32, share of its exact mass that a row dropped, at most.
+        dropped_mass: [n] float32, share of its mass that a row has elsewhere than the exact one, at most.
         log_sum: [n] float32, logarithm of the sum of exp(cosine / temperature) over what a row keeps.
     """
 
@@ -31,7 +31,7 @@ class Matrix(Protocol):
     log_sum: Tensor
 
     def walk(self, values: Tensor, *, alpha: float, steps: int, own_weight: Tensor | None = None) -> Tensor:
-        """Walk values [n, C]; float64 values in float64, on float32 weights. Differentiable.
+        """Walk values [n, C]; float64 values in float64, on the weights of the matrix. Differentiable.
 
         ``own_weight`` [n] is r of the anchored walk; None without an anchor.
         """

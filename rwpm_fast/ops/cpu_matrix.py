@@ -14,28 +14,41 @@ from torch import Tensor
 from . import library
 from .settings import DEFAULTS, check_graph_settings, check_walk_settings
 
+GROUP_ROWS = 4  # of the matrix, which share their columns
+
 
 class GroupedMatrix:
     """S as groups of four rows that share their columns: the result of ``torch.ops.rwpm.transition``.
 
     Attributes:
-        dropped_mass: [n] float32, share of its mass that a row dropped, at most.
+        dropped_mass: [n] float32, share of its mass that a row has elsewhere than the exact one, at most: what it
+            dropped and what rounding moved.
         log_sum: [n] float32, logarithm of the sum of exp(cosine / temperature) over what a row keeps.
     """
 
     def __init__(
-        self, order: Tensor, group_start: Tensor, column: Tensor, weight: Tensor, dropped: Tensor, log_sum: Tensor
+        self,
+        order: Tensor,
+        group_start: Tensor,
+        column: Tensor,
+        code: Tensor,
+        row_scale: Tensor,
+        dropped: Tensor,
+        log_sum: Tensor,
     ):
         """
         Args:
             order: [n] int64, the pixel of each row of the matrix.
-            group_start: [groups + 1] int64, first entry of each group.
+            group_start: [groups + 1, 4] int64, of each group the first entry, which has a code for each of the four
+                rows; the first entry with codes for the first two rows; that with codes for the last two; the first
+                code.
             column: [entries] int32.
-            weight: [entries, 4] float32, of the four rows of a group.
+            code: [1 or 2, codes] uint16, by entries. A weight is ((code[0] + code[1] / 2^16) * scale of its row)^2.
+            row_scale: [n] float32.
             dropped: [n] float32, dropped mass of each row of the matrix.
             log_sum: [n] float32, log2 of the sum of each row of the matrix.
         """
-        self._parts = order, group_start, column, weight
+        self._parts = order, group_start, column, code, row_scale
         self.dropped_mass = torch.empty_like(dropped).index_copy_(0, order, dropped)
         self.log_sum = torch.empty_like(log_sum).index_copy_(0, order, log_sum) * math.log(2)
 
@@ -47,10 +60,21 @@ class GroupedMatrix:
 
     def pairs(self) -> tuple[Tensor, Tensor, Tensor]:
         """Row, column and weight of every pair, [kept] each."""
-        order, group_start, column, weight = self._parts
-        group = torch.arange(len(group_start) - 1).repeat_interleave(group_start.diff())  # [entries]
-        entry, row = weight.nonzero(as_tuple=True)
-        return order[group[entry] * weight.shape[1] + row], order[column[entry].long()], weight[entry, row]
+        order, group_start, column, code, row_scale = self._parts
+        bounds = torch.cat([group_start[:-1, :3], group_start[1:, :1]], dim=1)  # [groups, 4]
+        # Three runs of entries to a group: with codes for all four rows, for the first two, for the last two.
+        run = torch.arange(bounds.numel() - len(bounds)).repeat_interleave(bounds.diff(dim=1).flatten())  # [entries]
+        codes = torch.tensor([GROUP_ROWS, GROUP_ROWS // 2, GROUP_ROWS // 2])[run % 3]
+        entry = torch.arange(len(column)).repeat_interleave(codes)  # [codes]
+        first_row = run // 3 * GROUP_ROWS + torch.tensor([0, 0, GROUP_ROWS // 2])[run % 3]
+        row = first_row[entry] + torch.arange(len(entry)) - (codes.cumsum(0) - codes)[entry]
+        root = code[0].float()
+        if len(code) == 2:
+            root += code[1].float() / 2**16
+        kept = root != 0
+        row, entry = row[kept], entry[kept]
+        root = root[kept] * row_scale[row]
+        return order[row], order[column[entry].long()], root * root
 
 
 def build_matrix(
@@ -68,23 +92,24 @@ def build_matrix(
     Returns:
         The matrix; None if the graph is too dense for one.
     """
-    order, group_start, column, weight, dropped, log_sum = torch.ops.rwpm.transition.default(
+    order, *parts = torch.ops.rwpm.transition.default(
         embeddings, valid, temperature=temperature, tolerance=tolerance, width=width
     )
     if len(order) == 0:
         return None
     among_valid = valid.cumsum(0) - 1
-    return GroupedMatrix(among_valid[order], group_start, column, weight, dropped, log_sum)
+    return GroupedMatrix(among_valid[order], *parts)
 
 
 def _transition_fake(embeddings, mask=None, *, temperature=DEFAULTS.temperature, tolerance=1e-4, width=0):
     check_graph_settings(temperature, tolerance)
-    rows, groups, entries = (torch.library.get_ctx().new_dynamic_size() for _ in range(3))
+    rows, groups, entries, planes, codes = (torch.library.get_ctx().new_dynamic_size() for _ in range(5))
     return (
         embeddings.new_empty((rows,), dtype=torch.int64),
-        embeddings.new_empty((groups,), dtype=torch.int64),
+        embeddings.new_empty((groups, 4), dtype=torch.int64),
         embeddings.new_empty((entries,), dtype=torch.int32),
-        embeddings.new_empty((entries, 4), dtype=torch.float32),
+        embeddings.new_empty((planes, codes), dtype=torch.uint16),
+        embeddings.new_empty((rows,), dtype=torch.float32),
         embeddings.new_empty((rows,), dtype=torch.float32),
         embeddings.new_empty((rows,), dtype=torch.float32),
     )
@@ -94,7 +119,8 @@ def _walk_fake(
     order,
     group_start,
     column,
-    weight,
+    code,
+    row_scale,
     values,
     own_weight=None,
     *,
@@ -108,8 +134,8 @@ def _walk_fake(
 
 def _keep_for_backward(ctx, inputs, keyword_only_inputs, output):
     *matrix, _, own_weight = inputs
-    if ctx.needs_input_grad[3] or ctx.needs_input_grad[5]:
-        raise NotImplementedError("weight: no gradient with respect to the matrix, only to the values")
+    if ctx.needs_input_grad[4] or ctx.needs_input_grad[6]:
+        raise NotImplementedError("row_scale: no gradient with respect to the matrix, only to the values")
     ctx.save_for_backward(*matrix, own_weight)
     ctx.settings = keyword_only_inputs
 
@@ -118,7 +144,7 @@ def _backward(ctx, gradient):
     settings = ctx.settings | {"adjoint": not ctx.settings["adjoint"]}
     *matrix, own_weight = ctx.saved_tensors
     walked = torch.ops.rwpm.transition_walk.default(*matrix, gradient, own_weight, **settings)
-    return None, None, None, None, walked, None
+    return None, None, None, None, None, walked, None
 
 
 # Another copy of the package in this process may have registered them already.

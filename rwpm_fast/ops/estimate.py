@@ -24,9 +24,9 @@ from .stopwatch import Stopwatch
 # Cosines that the CPU's exact walk keeps for later transitions, at most: 256 MiB of float32 (csrc/cpu/cost.h).
 MAX_KEPT_COSINES = 2**26
 
-# Bytes of a sparse matrix at most, and of one of its pairs while it is built, as measured: 74 MiB for a map of
-# 90x160x259 that keeps 1 % of its pairs.
-MAX_MATRIX_BYTES, PAIR_BYTES = 2**30, 28
+# Bytes of a sparse matrix at most, and of one of its pairs while it is built, as measured with VNNI: 40 MiB for a map
+# of 90x160x259 that keeps 1 % of its pairs.
+MAX_MATRIX_BYTES, PAIR_BYTES = 2**30, 12
 
 # Share of all pairs that a sparse graph is assumed to keep at the least, and the pixels from which on one is built. A
 # road network's maps of 3600 to 14 400 pixels keep 1 to 2 % of their pairs at a tolerance of 4e-4.

@@ -39,8 +39,8 @@ class Transition:
             needed: the graph is too dense for a sparse matrix, the tolerance is 0, the pixels are few, the embeddings
             are float64, or no kernel can run).
         kept_per_row: [N] int64, pairs that each row keeps; 0 for a pixel that is no part of the graph.
-        dropped_mass: [N] float32, upper bound of the share of its exact mass that each row dropped before it was
-            renormalized; 0 where nothing was.
+        dropped_mass: [N] float32, upper bound of the share of its mass that each row has elsewhere than the exact one:
+            what it dropped before it was renormalized, and what the rounding of its weights moved; 0 where it streams.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class Transition:
         The result equals that of :func:`rwpm_fast.walk` with the same embeddings, mask, temperature and tolerance, bit
         for bit where both take the sparse path in float32. In that function a pixel whose value is not finite leaves
         the graph; here the graph is fixed, and such a value is an error. float64 values are walked in float64, on
-        float32 weights if the path is sparse.
+        the stored weights if the path is sparse.
 
         Args:
             values: [N, C], float32, float64, float16 or bfloat16, any strides; finite in every pixel of the graph.
@@ -212,9 +212,11 @@ class Transition:
         The bound is ``2 delta (alpha + alpha^2 + ... + alpha^steps)``, at most 2, with delta the largest dropped mass.
         It holds in exact arithmetic; the rounding of float32 comes on top.
 
-        Proof. Let row i of S keep the pairs P and drop the mass d_i; R is S with its rows renormalized. R_i - S_i is
-        S_i d_i / (1 - d_i) on P, which sums to d_i, and -S_i off P, which sums to -d_i. So for any x,
-        ``|(R - S) x|_i <= d_i spread(x)``, where spread is the largest less the smallest element. Let m be the exact
+        Proof. Let R be S with the mass d_i dropped from row i, the row renormalized, and its weights rounded, which
+        moves the mass r_i from pairs to others; the dropped mass counts both. Renormalized, the row has d_i more on the
+        pairs that it keeps and d_i less on the others, so what R_i - S_i has above zero sums to at most d_i + r_i, and
+        what it has below zero to the same. So for any x, ``|(R - S) x|_i <= (d_i + r_i) spread(x) <= delta spread(x)``,
+        where spread is the largest less the smallest element. Let m be the exact
         walk, r that by R, and e their difference: ``e_t+1 = alpha (R e_t + (R - S) m_t)``. R averages, and m_t stays in
         the convex hull of v, so ``max|e_t+1| <= alpha (max|e_t| + delta spread(v))``, and from e_0 = 0,
         ``max|e_T| <= delta spread(v) (alpha + ... + alpha^T)``. Both walks stay in the hull, so

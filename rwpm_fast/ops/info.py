@@ -27,7 +27,8 @@ class WalkInfo:
             to walk: no transitions, no channels, fewer than two valid pixels).
         pixels: number of pixels of the graph.
         kept: ordered pairs of pixels whose weights a transition uses.
-        dropped_mass: the largest share of its mass that a row of S dropped, bounded from above; 0 unless sparse.
+        dropped_mass: the largest share of its mass that a row of S dropped, or rounding moved, bounded from above; 0
+            unless sparse.
         seconds: wall-clock time by phase: "pack" (find the valid pixels, normalize the embeddings), "build" (the sparse
             matrix, or the row sums of streaming; both where a graph turned out too dense), "steps" (the transitions).
             Plain torch has one phase, "walk".
