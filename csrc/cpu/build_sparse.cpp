@@ -230,9 +230,10 @@ Block merge(const Entries& one, const Entries& two, Memory* memory) {
 }
 
 int64_t count_pairs(const Block& block) {
+  const int64_t size = block.code.size();
+  if (block.low_code.size() == 0) return size - std::count(block.code.get(), block.code.get() + size, 0);
   int64_t pairs = 0;
-  for (int64_t k = 0; k < block.code.size(); ++k)
-    pairs += block.code[k] != 0 || (block.low_code.size() > 0 && block.low_code[k] != 0);
+  for (int64_t k = 0; k < size; ++k) pairs += (block.code[k] | block.low_code[k]) != 0;
   return pairs;
 }
 

@@ -110,7 +110,8 @@ std::pair<int64_t, int64_t> FilterPass::tile_blocks(int64_t tile) const {
 }
 
 PassEstimate estimate_pass(const BuildContext& context, const QuantizedGraph& graph) {
-  const int64_t samples = std::max<int64_t>(48, context.panels() / 8);
+  const int64_t calls = context.panels() * (context.blocks() + 1) / 2;  // of a pass; a sixteenth is enough
+  const int64_t samples = std::min(std::max<int64_t>(48, context.panels() / 8), std::max<int64_t>(8, calls / 16));
   const auto per_sample = [&] { return Vector<double>(samples, context.memory); };
   Vector<double> entries = per_sample(), tested = per_sample(), unbounded = per_sample(), dropped = per_sample();
   context.parallel_for(samples, [&](int64_t first, int64_t last) {
