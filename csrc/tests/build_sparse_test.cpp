@@ -74,9 +74,13 @@ std::optional<GroupedMatrix> build(const Case& c, const std::vector<float>& unit
                                  c.max_density, rwpm::parallel_for_threads(threads), memory);
 }
 
-// By how much the cosines that rows are selected by are off: some 1e-7 in float32. Products of bfloat16 parts leave out
-// 3 * 2^-18 at worst, of which over channels of either sign a tenth is left.
-double cosine_rounding() { return rwpm::cpu::chosen_isa().sparse->parts_error > 0 ? 1e-6 : 2e-7; }
+// By how much the cosines that rows are selected by are off: some 1e-7 in float32. Products of bfloat16 parts, where
+// the tolerance allows them, leave out 3 * 2^-18 at worst, of which over channels of either sign a tenth is left.
+double cosine_rounding(const Case& c) {
+  const double parts_error = rwpm::cpu::chosen_isa().sparse->parts_error;
+  const bool in_parts = parts_error > 0 && parts_error / c.temperature <= c.tolerance * std::sqrt(double(c.channels));
+  return in_parts ? 1e-6 : 2e-7;
+}
 double max_cosine_rounding() { return rwpm::cpu::chosen_isa().sparse->parts_error > 0 ? 3 * 0x1p-18 : 2e-6; }
 
 void test(const Case& c) {
@@ -139,9 +143,10 @@ void test(const Case& c) {
     expect(t->dropped_mass[i] <= c.tolerance, where + ": reports that it dropped more than allowed");
     expect(std::abs(weights - 1) <= 3e-7, where + ": weights sum to one");
     // The temperature enlarges the rounding errors of cosines.
-    const double off = cosine_rounding() / c.temperature;
+    const double off = cosine_rounding(c) / c.temperature;
     expect(moved <= t->dropped_mass[i] + off, where + ": " + std::to_string(moved * 1e6) + "e-6 are elsewhere");
-    expect(worst <= 2e-5 + off, where + ": weight off by " + std::to_string(worst * 1e6) + "e-6");
+    const double code_rounding = blocks[0].low_code ? 1e-5 : 2e-5;
+    expect(worst <= code_rounding + off, where + ": weight off by " + std::to_string(worst * 1e6) + "e-6");
   }
   std::printf("%s: %.1f pairs a row in %.1f entries of its group, at most %.1e dropped\n", c.name.c_str(),
               3. * double(kept) / double(c.pixels), 3. * double(entries) / double(c.pixels), max_dropped);
