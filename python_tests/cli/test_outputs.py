@@ -127,6 +127,19 @@ def demo_over_weights(place):
     return cli.main, "demo --network dabnet --weights out/report.html --out out", "out/report.html"
 
 
+def figure_over_its_photo(place):
+    return cli.main, "figure tighten images/0001_a.png --out images/0001_a.png", "images/0001_a.png"
+
+
+def figure_over_weights(place):
+    words = "figure tighten images/0001_a.png --network dabnet --weights dabnet.npz --out out/f.png --json dabnet.npz"
+    return cli.main, words, "dabnet.npz"
+
+
+def figure_into_one_file(place):
+    return cli.main, "figure tighten images/0001_a.png --out out/f.png --json out/f.png", "--out and --json"
+
+
 def bench_over_a_map(place):
     return cli.main, "bench --embeddings map.npz --json map.npz", "map.npz"
 
@@ -165,6 +178,9 @@ COMMANDS = [
     submit_smiyc_masks,
     demo_over_its_photo,
     demo_over_weights,
+    figure_over_its_photo,
+    figure_over_weights,
+    figure_into_one_file,
     bench_over_a_map,
     all_contenders_over_a_map,
     training_over_a_photo,

@@ -21,6 +21,7 @@ SMOKE = {
     "submit": "submit fishyscapes in out --steps 2",
     "train": "train resynthesis --scenes 2 --size 32 64 --width 2 --epochs 1 --generator-steps 1 --holdout 0 --out t",
     "export": "export compact --format onnx --out exports --steps 1",
+    "figure": "figure tighten a.png --out figure.png --steps 1",
     "benchmark": "benchmark compact --formats eager --size 64 96 --rounds 1 --steps 1",
     "demo": "demo --photo a.png --steps 2 --out out",
     "bench": "bench --pixels 64 --channels 4 --value-channels 1 --rounds 1 --no-memory --contenders exact-*",

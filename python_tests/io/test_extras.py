@@ -24,6 +24,7 @@ def test_a_module_that_is_there():
         ("matplotlib.figure", r"^this needs matplotlib \(.*\): pip install 'rwpm-fast\[cli\]'$"),
         ("h5py", r"^this needs h5py \(.*\): pip install 'rwpm-fast\[submission\]'$"),
         ("scipy.ndimage", r"^this needs SciPy \(.*\): pip install 'rwpm-fast\[metrics\]'$"),
+        ("sklearn.manifold", r"^this needs scikit-learn \(.*\): pip install 'rwpm-fast\[figure\]'$"),
     ],
 )
 def test_a_module_that_is_missing(monkeypatch, module, text):
@@ -41,6 +42,9 @@ COMMANDS = [
     ("evaluate --images . --labels . --components generic", "scipy"),
     ("submit fishyscapes . out", "PIL"),
     ("demo --out out", "matplotlib"),
+    ("figure tighten a.png --out out/f.png", "matplotlib"),
+    ("figure tighten a.png --out out/f.png", "sklearn"),
+    ("figure tighten a.png --out out/f.png --projection tsne", "sklearn"),
     ("demo --out out --photo a.png", "PIL"),
 ]
 

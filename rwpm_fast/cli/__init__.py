@@ -6,7 +6,7 @@ import argparse
 
 from .. import __version__
 from ..io.console import run_command
-from . import bench, benchmark, check, demo, evaluate, export, info, score, submit, train
+from . import bench, benchmark, check, demo, evaluate, export, figure, info, score, submit, train
 
 COMMANDS = {
     "score": score,
@@ -15,6 +15,7 @@ COMMANDS = {
     "submit": submit,
     "train": train,
     "export": export,
+    "figure": figure,
     "demo": demo,
     "benchmark": benchmark,
     "bench": bench,

@@ -24,6 +24,7 @@ from .options import (
     add_method_options,
     add_network_options,
     add_walk_options,
+    check_figure_file,
     walk_overrides,
 )
 
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 # Fields of EvaluationConfig whose options are not called like them.
 OPTION_NAMES = {"method": "METHOD", "datasets": "--dataset", "walk_padding": "--no-walk-padding"}
 
-FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
 
 SUMMARY = "Pooled AuROC, AP and FPR95 on labeled photos, without and with the walk, or as a table of a paper."
 
@@ -248,8 +248,8 @@ def _check_figure(options: argparse.Namespace) -> None:
         raise ValueError(
             f"--figure-photos: expected 1 or more photos for the picture of --figure, got {options.figure_photos}"
         )
-    if options.figure is not None and options.figure.suffix.lower() not in FIGURE_SUFFIXES:
-        raise ValueError(f"--figure: expected a file {' or '.join(FIGURE_SUFFIXES)}, got {options.figure}")
+    if options.figure is not None:
+        check_figure_file(options.figure, "--figure")
 
 
 def _prepare_outputs(options: argparse.Namespace, inputs: Iterable[Path]) -> None:

@@ -21,6 +21,14 @@ WALK_OPTIONS = {
     "anchor_share": "share of the pixels to anchor, in place of --anchor; 0: the published walk",
 }
 
+FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
+
+
+def check_figure_file(file: Path, option: str) -> None:
+    """Raise ValueError unless a figure can be written in the format that the file's suffix names."""
+    if file.suffix.lower() not in FIGURE_SUFFIXES:
+        raise ValueError(f"{option}: expected a file {' or '.join(FIGURE_SUFFIXES)}, got {file}")
+
 
 def add_walk_options(parser: argparse.ArgumentParser) -> None:
     """Add the settings of the walk, and what walks."""

@@ -14,6 +14,7 @@ _EXTRAS = {
     "onnxruntime": ("onnxruntime", "onnx"),
     "onnxscript": ("onnxscript", "onnx"),
     "scipy": ("SciPy", "metrics"),
+    "sklearn": ("scikit-learn", "figure"),
 }
 
 
