@@ -87,4 +87,19 @@ struct Problem {
 template <typename T>
 void walk(const Problem<T>& problem, const ParallelFor& parallel_for);
 
+// The gradient of a walk's result, and where to write those of its inputs.
+template <typename T>
+struct Gradients {
+  MatrixView<T> of_result;  // [N, C]
+  // outputs; of a pixel that is no part of the graph: zero, and that of the result
+  T* of_embeddings;        // [N, D], contiguous
+  T* of_values;            // [N, C], contiguous
+  double* of_temperature;  // to which it is added
+};
+
+// Differentiates the walk of `problem`, whose result and stats are not written: on the same graph, which is built
+// again, in the memory of `steps` more states. The same bits at any number of threads.
+template <typename T>
+void differentiate(const Problem<T>& problem, const Gradients<T>& gradients, const ParallelFor& parallel_for);
+
 }  // namespace rwpm

@@ -14,6 +14,7 @@
 #include "bindings/torch_common.h"
 #include "bindings/torch_workspace.h"
 #include "cpu/build_sparse.h"
+#include "cpu/differentiate.h"
 #include "cpu/pack.h"
 #include "cpu/sparse_walk.h"
 
@@ -218,6 +219,82 @@ Tensor transition_walk(const Tensor& order_in, const Tensor& group_start, const 
   return torch::stable::to(result, values_in.scalar_type());
 }
 
+template <typename T>
+std::tuple<Tensor, Tensor, Tensor> differentiate_values(const RowGroups& rows, const float* row_scale,
+                                                        const Vector<int64_t>& order, const Tensor& gradient,
+                                                        const Tensor& values, const Tensor& embeddings,
+                                                        const Tensor& log_sum, rwpm::Problem<T> problem) {
+  const ScalarType type = std::is_same_v<T, double> ? ScalarType::Double : ScalarType::Float;
+  Tensor by_embeddings = torch::stable::new_empty(embeddings, embeddings.sizes(), type),
+         by_values = torch::stable::new_empty(values, values.sizes(), type),
+         by_temperature = torch::stable::new_empty(values, {}, ScalarType::Double);
+  *data<double>(by_temperature) = 0;
+  const std::shared_ptr<rwpm::Workspace> workspace = open_workspace();
+  problem.memory = memory_of(workspace);
+  problem.pixels = values.size(0);
+  problem.channels = embeddings.size(1);
+  problem.value_channels = values.size(1);
+  problem.embeddings = matrix_view<T>(embeddings);
+  problem.values = matrix_view<T>(values);
+  const float* const sums = static_cast<const float*>(log_sum.const_data_ptr());
+  const rwpm::Gradients<T> gradients = {matrix_view<T>(gradient), data<T>(by_embeddings), data<T>(by_values),
+                                        data<double>(by_temperature)};
+  if (problem.steps > 0 && problem.value_channels > 0) {
+    rwpm::cpu::differentiate_sparse(problem, gradients, order, Vector<RowGroups>{rows}, row_scale,
+                                    Vector<T>(sums, sums + order.size()), parallel_for);
+  } else {
+    torch::stable::copy_(by_values, gradient);
+    std::fill_n(data<T>(by_embeddings), by_embeddings.numel(), T(0));
+  }
+  return {by_embeddings, by_values, by_temperature};
+}
+
+std::tuple<Tensor, Tensor, Tensor> transition_walk_backward(const Tensor& gradient_in, const Tensor& order_in,
+                                                            const Tensor& group_start, const Tensor& column,
+                                                            const Tensor& code, const Tensor& row_scale,
+                                                            const Tensor& values_in, const Tensor& embeddings_in,
+                                                            const Tensor& log_sum, double alpha, int64_t steps,
+                                                            double temperature, double anchor, double anchor_share) {
+  check_walk_settings(alpha, steps);
+  check_graph_settings(temperature, 0);
+  check_anchor(anchor, anchor_share);
+  const RowGroups rows = checked_matrix(order_in, group_start, column, code, row_scale);
+  const Vector<int64_t> order = checked_order(order_in);
+  const int64_t count = order_in.size(0);
+  const auto check_rows = [&](const char* argument, const Tensor& t) {
+    check(t.dim() == 2 && t.size(0) == count, argument, ": expected shape [", count,
+          ", channels] to match order, got [", list(shape(t)), "]");
+    check_floating(argument, t);
+    check(t.is_cpu(), argument, ": expected the matrix's device cpu, got another device");
+  };
+  check_rows("values", values_in);
+  check_rows("embeddings", embeddings_in);
+  check(shape(gradient_in) == shape(values_in), "gradient: expected shape [", list(shape(values_in)),
+        "] of the values, got [", list(shape(gradient_in)), "]");
+  check_rows("gradient", gradient_in);
+  check(log_sum.dim() == 1 && log_sum.size(0) == count && log_sum.scalar_type() == ScalarType::Float &&
+            log_sum.is_contiguous() && log_sum.is_cpu(),
+        "log_sum: expected a contiguous float32 tensor of shape [", count, "] on the CPU, got shape [",
+        list(shape(log_sum)), "] and dtype ", name(log_sum.scalar_type()));
+  const bool doubled = values_in.scalar_type() == ScalarType::Double;
+  const ScalarType type = doubled ? ScalarType::Double : ScalarType::Float;
+  const Tensor gradient = torch::stable::to(gradient_in, type), values = torch::stable::to(values_in, type),
+               embeddings = torch::stable::to(embeddings_in, type);
+  const float* const scale = static_cast<const float*>(row_scale.const_data_ptr());
+  const auto run = [&](auto problem) {
+    problem.alpha = alpha;
+    problem.steps = steps;
+    problem.temperature = temperature;
+    problem.anchor = anchor;
+    problem.anchor_share = anchor_share;
+    return differentiate_values(rows, scale, order, gradient, values, embeddings, log_sum, problem);
+  };
+  const auto [by_embeddings, by_values, by_temperature] =
+      doubled ? run(rwpm::Problem<double>{}) : run(rwpm::Problem<float>{});
+  return {torch::stable::to(by_embeddings, embeddings_in.scalar_type()),
+          torch::stable::to(by_values, values_in.scalar_type()), by_temperature};
+}
+
 }  // namespace
 
 RWPM_LIBRARY_FRAGMENT(m) {
@@ -228,9 +305,15 @@ RWPM_LIBRARY_FRAGMENT(m) {
   m.def(
       "transition_walk(Tensor order, Tensor group_start, Tensor column, Tensor code, Tensor row_scale, Tensor values, "
       "Tensor? own_weight=None, *, float alpha=0.99, int steps=20, bool adjoint=False) -> Tensor");
+  m.def(
+      "transition_walk_backward(Tensor gradient, Tensor order, Tensor group_start, Tensor column, Tensor code, "
+      "Tensor row_scale, Tensor values, Tensor embeddings, Tensor log_sum, *, float alpha=0.99, int steps=20, "
+      "float temperature=0.01, float anchor=-1.0, float anchor_share=0.0) -> "
+      "(Tensor embeddings, Tensor values, Tensor temperature)");
 }
 
 RWPM_LIBRARY_IMPL(CPU, m) {
   m.impl("transition", TORCH_BOX(&transition));
   m.impl("transition_walk", TORCH_BOX(&transition_walk));
+  m.impl("transition_walk_backward", TORCH_BOX(&transition_walk_backward));
 }

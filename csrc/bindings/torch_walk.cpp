@@ -68,10 +68,10 @@ void check_out(const Tensor& out, const Tensor& embeddings, const Tensor& values
   if (mask) check_apart(out, *mask);
 }
 
-// Walks checked arguments into `result`, contiguous and of the values' shape.
-template <typename T>
-void walk_into(T* result, const Tensor& embeddings_in, const Tensor& values_in, const std::optional<Tensor>& mask,
-               const Settings& settings, bool adjoint, std::vector<rwpm::WalkStats>* stats) {
+// Calls visit(batch, problem) for every image of checked arguments, with its inputs and settings.
+template <typename T, typename Visit>
+void for_each_image(const Tensor& embeddings_in, const Tensor& values_in, const std::optional<Tensor>& mask,
+                    const Settings& settings, const Visit& visit) {
   const ScalarType type = std::is_same_v<T, double> ? ScalarType::Double : ScalarType::Float;
   const Tensor embeddings = torch::stable::to(embeddings_in, type);
   const Tensor values = torch::stable::to(values_in, type);
@@ -88,10 +88,7 @@ void walk_into(T* result, const Tensor& embeddings_in, const Tensor& values_in, 
   problem.tolerance = settings.tolerance;
   problem.anchor = settings.anchor;
   problem.anchor_share = settings.anchor_share;
-  problem.adjoint = adjoint;
-  const int64_t batches = rank == 3 ? embeddings.size(0) : 1;
-  if (stats) stats->resize(batches);
-  for (int64_t batch = 0; batch < batches; ++batch) {
+  for (int64_t batch = 0; batch < (rank == 3 ? embeddings.size(0) : 1); ++batch) {
     problem.embeddings = matrix_view<T>(embeddings, batch);
     problem.values = matrix_view<T>(values, batch);
     if (mask) {
@@ -102,10 +99,21 @@ void walk_into(T* result, const Tensor& embeddings_in, const Tensor& values_in, 
       problem.mask = m.data + batch * m.row_stride;
       problem.mask_stride = m.column_stride;
     }
+    visit(batch, problem);
+  }
+}
+
+// Walks checked arguments into `result`, contiguous and of the values' shape.
+template <typename T>
+void walk_into(T* result, const Tensor& embeddings, const Tensor& values, const std::optional<Tensor>& mask,
+               const Settings& settings, bool adjoint, std::vector<rwpm::WalkStats>* stats) {
+  if (stats) stats->resize(embeddings.dim() == 3 ? embeddings.size(0) : 1);
+  for_each_image<T>(embeddings, values, mask, settings, [&](int64_t batch, rwpm::Problem<T>& problem) {
+    problem.adjoint = adjoint;
     problem.result = result + batch * problem.pixels * problem.value_channels;
     if (stats) problem.stats = &(*stats)[batch];
     rwpm::walk(problem, parallel_for);
-  }
+  });
 }
 
 // Walks checked arguments into a new tensor, or into `out` if its dtype is that of the computation.
@@ -149,6 +157,50 @@ Tensor walk_adjoint(const Tensor& gradient, const Tensor& embeddings, const std:
   return run(embeddings, gradient, mask, settings, true);
 }
 
+// Differentiates checked arguments, into tensors of the dtype of the computation.
+template <typename T>
+void differentiate_into(const std::tuple<Tensor, Tensor, Tensor>& results, const Tensor& gradient_in,
+                        const Tensor& embeddings_in, const Tensor& values_in, const std::optional<Tensor>& mask,
+                        const Settings& settings) {
+  const ScalarType type = std::is_same_v<T, double> ? ScalarType::Double : ScalarType::Float;
+  const auto& [by_embeddings, by_values, by_temperature] = results;
+  const Tensor gradient = torch::stable::to(gradient_in, type);
+  double* const temperature = static_cast<double*>(by_temperature.mutable_data_ptr());
+  *temperature = 0;
+  for_each_image<T>(embeddings_in, values_in, mask, settings, [&](int64_t batch, rwpm::Problem<T>& problem) {
+    const rwpm::Gradients<T> gradients = {
+        matrix_view<T>(gradient, batch),
+        static_cast<T*>(by_embeddings.mutable_data_ptr()) + batch * problem.pixels * problem.channels,
+        static_cast<T*>(by_values.mutable_data_ptr()) + batch * problem.pixels * problem.value_channels, temperature};
+    rwpm::differentiate(problem, gradients, parallel_for);
+  });
+}
+
+std::tuple<Tensor, Tensor, Tensor> walk_backward(const Tensor& gradient, const Tensor& embeddings,
+                                                 const std::optional<Tensor>& values_in,
+                                                 const std::optional<Tensor>& mask, double alpha, int64_t steps,
+                                                 double temperature, double tolerance, double anchor,
+                                                 double anchor_share) {
+  const Settings settings = {alpha, steps, temperature, tolerance, anchor, anchor_share};
+  check_arguments(embeddings, values_in, mask, settings);
+  const Tensor values = values_in.value_or(embeddings);
+  check(shape(gradient) == shape(values), "gradient: expected shape [", list(shape(values)), "] of the values, got [",
+        list(shape(gradient)), "]");
+  check_floating("gradient", gradient);
+  check(gradient.is_cpu(), "gradient: expected the embeddings' device cpu, got another device");
+  const bool doubled = embeddings.scalar_type() == ScalarType::Double || values.scalar_type() == ScalarType::Double;
+  const ScalarType type = doubled ? ScalarType::Double : ScalarType::Float;
+  const std::tuple<Tensor, Tensor, Tensor> results = {torch::stable::new_empty(embeddings, embeddings.sizes(), type),
+                                                      torch::stable::new_empty(values, values.sizes(), type),
+                                                      torch::stable::new_empty(embeddings, {}, ScalarType::Double)};
+  if (doubled)
+    differentiate_into<double>(results, gradient, embeddings, values, mask, settings);
+  else
+    differentiate_into<float>(results, gradient, embeddings, values, mask, settings);
+  return {torch::stable::to(std::get<0>(results), embeddings.scalar_type()),
+          torch::stable::to(std::get<1>(results), values.scalar_type()), std::get<2>(results)};
+}
+
 std::tuple<Tensor, Tensor> walk_with_info(const Tensor& embeddings, const std::optional<Tensor>& values,
                                           const std::optional<Tensor>& mask, double alpha, int64_t steps,
                                           double temperature, double tolerance, double anchor, double anchor_share) {
@@ -180,6 +232,10 @@ RWPM_LIBRARY(m) {
       "walk_adjoint(Tensor gradient, Tensor embeddings, Tensor? mask=None, *, float alpha=0.99, int steps=20, "
       "float temperature=0.01, float tolerance=0.0, float anchor=-1.0, float anchor_share=0.0) -> Tensor");
   m.def(
+      "walk_backward(Tensor gradient, Tensor embeddings, Tensor? values=None, Tensor? mask=None, *, float alpha=0.99, "
+      "int steps=20, float temperature=0.01, float tolerance=0.0, float anchor=-1.0, float anchor_share=0.0) -> "
+      "(Tensor embeddings, Tensor values, Tensor temperature)");
+  m.def(
       "walk_with_info(Tensor embeddings, Tensor? values=None, Tensor? mask=None, *, float alpha=0.99, int steps=20, "
       "float temperature=0.01, float tolerance=0.0, float anchor=-1.0, float anchor_share=0.0) -> (Tensor, Tensor)");
 }
@@ -188,5 +244,6 @@ RWPM_LIBRARY_IMPL(CPU, m) {
   m.impl("walk", TORCH_BOX(&walk));
   m.impl("walk.out", TORCH_BOX(&walk_out));
   m.impl("walk_adjoint", TORCH_BOX(&walk_adjoint));
+  m.impl("walk_backward", TORCH_BOX(&walk_backward));
   m.impl("walk_with_info", TORCH_BOX(&walk_with_info));
 }

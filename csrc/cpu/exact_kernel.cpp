@@ -23,17 +23,18 @@ int64_t panel_count(const PackedGraph<T>& graph) {
   return (graph.pixels + panel_of<T> - 1) / panel_of<T>;
 }
 
-// Cosines of a tile, through `map(vector, query, key)`, to s: [query panel][key][lanes].
+// Products of the tile's vectors of `depth` numbers, through `map(vector, query, key)`, to s: [query
+// panel][key][lanes]. of_queries, of_keys: [panel][depth][lanes].
 template <typename T, typename Map>
-RWPM_INLINE void cosines(const PackedGraph<T>& graph, const Tile& tile, Map map, T* s) {
+RWPM_INLINE void products(int64_t depth, const T* of_queries, const T* of_keys, const Tile& tile, Map map, T* s) {
   constexpr int lanes = panel_of<T>;
   const int64_t keys = tile.key_end - tile.key_begin;
   for (int64_t query = tile.first; query < tile.last; ++query, s += keys * lanes) {
-    const T* const b = graph.panels + query * graph.channels * lanes;
+    const T* const b = of_queries + query * depth * lanes;
     for (int64_t key = tile.key_begin; key < tile.key_end; key += rows) {
-      const T* const a = graph.panels + key / lanes * graph.channels * lanes + key % lanes;
+      const T* const a = of_keys + key / lanes * depth * lanes + key % lanes;
       Vec<T> product[rows][columns] = {};
-      multiply<T, columns>(graph.channels, a, lanes, b, lanes, product);
+      multiply<T, columns>(depth, a, lanes, b, lanes, product);
       T* const out = s + (key - tile.key_begin) * lanes;
 #pragma GCC unroll 16
       for (int m = 0; m < rows; ++m) {
@@ -45,6 +46,12 @@ RWPM_INLINE void cosines(const PackedGraph<T>& graph, const Tile& tile, Map map,
       }
     }
   }
+}
+
+// Cosines of a tile, as `products`.
+template <typename T, typename Map>
+RWPM_INLINE void cosines(const PackedGraph<T>& graph, const Tile& tile, Map map, T* s) {
+  products(graph.channels, graph.panels, graph.panels, tile, map, s);
 }
 
 // Weight of a pair before division by the row's sum. Cosines near the maximum are subtracted without rounding, so that
@@ -152,7 +159,7 @@ using Exchange = void (*)(const PackedGraph<T>&, const Tile&, T, const T*, const
 template <typename T>
 constexpr Exchange<T> exchanges[] = {nullptr, exchange<T, 1>, exchange<T, 2>, exchange<T, columns>};
 
-// As `cosines`, from the cached cosines of a tile.
+// As `products`, from the cached cosines of a tile.
 template <typename T, typename Map>
 RWPM_INLINE void load_cosines(const Tile& tile, Map map, const T* cached, T* s) {
   constexpr int lanes = panel_of<T>;
@@ -202,6 +209,45 @@ void step(const PackedGraph<T>& graph, const StepArgs<T>& s, int64_t block, int6
   }
 }
 
+// Computes H + H^T of a pair of blocks, and applies it. The products are formed for queries and keys in turn.
+template <typename T>
+void add_pair_gradient(const PackedGraph<T>& graph, const PairGradientArgs<T>& s, int64_t block, int64_t other,
+                       const T* cached, T* scratch) {
+  constexpr int lanes = panel_of<T>;
+  const int64_t panels = panel_count(graph);
+  const Tile tile = {block * panels_per_block, min((block + 1) * panels_per_block, panels),
+                     other * panels_per_block * lanes, min((other + 1) * panels_per_block, panels) * lanes};
+  const int64_t keys = tile.key_end - tile.key_begin, size = panels_per_block * panels_per_block * lanes * lanes;
+  const auto at = [&](int64_t query, int64_t key) {
+    return ((query / lanes - tile.first) * keys + key - tile.key_begin) * lanes + query % lanes;
+  };
+  T *const by_query = scratch, *const by_key = scratch + size, *const sum = scratch + 2 * size;
+  const auto weigh = [&](Vec<T> x, int64_t query, int64_t key) {
+    store(by_key + at(query, key), weight<T>(graph, x, Vec<T>{} + graph.row_max[key]) * graph.inv_row_sum[key]);
+    return weight<T>(graph, x, load(graph.row_max + query)) * load(graph.inv_row_sum + query);
+  };
+  cached ? load_cosines(tile, weigh, cached, by_query) : cosines(graph, tile, weigh, by_query);
+  if (block == other) {
+    set_diagonal(tile, T(0), by_query);
+    set_diagonal(tile, T(0), by_key);
+  }
+  const auto of_query = [&](Vec<T> x, int64_t query, int64_t key) {
+    if (s.offset) x += load(s.offset + query);
+    return x * load(by_query + at(query, key));
+  };
+  const auto of_both = [&](Vec<T> x, int64_t query, int64_t key) {
+    if (s.offset) x += s.offset[key];
+    return x * load(by_key + at(query, key)) + load(sum + at(query, key));
+  };
+  products(s.depth, s.left, s.right, tile, of_query, sum);
+  products(s.depth, s.right, s.left, tile, of_both, sum);
+  for (int64_t channel = 0; channel < s.width; channel += lanes) {
+    const int64_t width = min(lanes, s.width - channel), panel = channel * panels * lanes;
+    exchanges<T>[width / lanes_of<T>](graph, tile, T(1), sum, block == other ? nullptr : sum, s.from + panel,
+                                      s.to + panel);
+  }
+}
+
 template <typename T>
 constexpr Kernels<T> table = {panel_of<T>,
                               lanes_of<T>,
@@ -210,6 +256,7 @@ constexpr Kernels<T> table = {panel_of<T>,
                               panels_per_block * panel_of<T>,
                               normalize<T>,
                               step<T>,
+                              add_pair_gradient<T>,
                               multiply_adds<T>};
 
 }  // namespace

@@ -1,6 +1,7 @@
 // A sparse transition matrix in groups of rows, and the view of it that a walk reads.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "cpu/buffer.h"
@@ -66,6 +67,28 @@ inline Vector<RowGroups> row_groups(const GroupedMatrix& matrix, Memory* memory)
     rows.push_back({int64_t(rows.size()) * GroupedMatrix::block_rows / group_rows, b.groups(), b.group_start.get(),
                     b.column.get(), b.code.get(), b.low_code.size() > 0 ? b.low_code.get() : nullptr});
   return rows;
+}
+
+// Consecutive groups that one task takes: few enough to balance the threads, enough to be worth a task.
+struct GroupRange {
+  const RowGroups* rows;
+  int64_t begin, end;  // groups
+  int64_t first_code;  // of `rows`, among those of all of them
+};
+
+inline Vector<GroupRange> group_ranges(const Vector<RowGroups>& rows, Memory* memory) {
+  constexpr int64_t groups_per_task = 24;
+  int64_t count = 0;
+  for (const RowGroups& m : rows) count += ceil_div(m.groups, groups_per_task);
+  Vector<GroupRange> ranges(memory);
+  ranges.reserve(count);
+  int64_t first_code = 0;
+  for (const RowGroups& m : rows) {
+    for (int64_t g = 0; g < m.groups; g += groups_per_task)
+      ranges.push_back({&m, g, std::min(g + groups_per_task, m.groups), first_code});
+    first_code += m.group_start[m.groups].code;
+  }
+  return ranges;
 }
 
 }  // namespace rwpm::cpu

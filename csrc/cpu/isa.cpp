@@ -14,12 +14,14 @@
 
 namespace rwpm::cpu {
 
-#define RWPM_DECLARE(isa)               \
-  namespace isa {                       \
-  extern const Kernels<float> float32;  \
-  extern const Kernels<double> float64; \
-  extern const SparseKernels sparse;    \
-  extern const ScoreKernels score;      \
+#define RWPM_DECLARE(isa)                         \
+  namespace isa {                                 \
+  extern const Kernels<float> float32;            \
+  extern const Kernels<double> float64;           \
+  extern const SparseKernels sparse;              \
+  extern const PairKernels<float> pairs_float32;  \
+  extern const PairKernels<double> pairs_float64; \
+  extern const ScoreKernels score;                \
   }
 
 RWPM_DECLARE(baseline)
@@ -58,7 +60,8 @@ bool has_amx() {
 
 }  // namespace
 
-#define RWPM_ISA(isa, available) {#isa, available, &isa::float32, &isa::float64, &isa::sparse, &isa::score}
+#define RWPM_ISA(isa, available) \
+  {#isa, available, &isa::float32, &isa::float64, &isa::sparse, &isa::pairs_float32, &isa::pairs_float64, &isa::score}
 
 const std::vector<Isa>& isas() {
   static const std::vector<Isa> all = {
@@ -93,6 +96,16 @@ const Kernels<float>& kernels() {
 template <>
 const Kernels<double>& kernels() {
   return *chosen_isa().float64;
+}
+
+template <>
+const PairKernels<float>& pair_kernels() {
+  return *chosen_isa().pairs_float32;
+}
+
+template <>
+const PairKernels<double>& pair_kernels() {
+  return *chosen_isa().pairs_float64;
 }
 
 }  // namespace rwpm::cpu

@@ -18,4 +18,7 @@ const Isa& chosen_isa();
 template <typename T>
 const Kernels<T>& kernels();
 
+template <typename T>
+const PairKernels<T>& pair_kernels();
+
 }  // namespace rwpm::cpu

@@ -38,6 +38,19 @@ struct StepArgs {
   T* to;  // the same layout, to which alpha S from is added; rows beyond N are left alone
 };
 
+// The gradient of unit embeddings by pairs: to += (H + H^T) from, H_ij = S_ij (left_i . right_j + offset_i).
+template <typename T>
+struct PairGradientArgs {
+  int64_t depth;    // of left and right
+  const T* left;    // [ceil(N / lanes)][depth][lanes], zero beyond N
+  const T* right;   // the same layout
+  const T* offset;  // [ceil(N / lanes) * lanes], zero beyond N; or nullptr: none
+  int64_t width;    // D, padded to whole vectors
+  const T* from;    // unit embeddings, in the layout of StepArgs
+  // in and out
+  T* to;  // the same layout; rows beyond N are left alone
+};
+
 template <typename T>
 struct Kernels {
   int64_t lanes;     // pixels of a panel, and value channels of a full panel
@@ -50,6 +63,9 @@ struct Kernels {
   // scratch: 2 * block * block. cosines: block * block, written at the first step and read at later ones, or nullptr.
   void (*step)(const PackedGraph<T>&, const StepArgs<T>&, int64_t block, int64_t other_block, bool first_step,
                T* cosines, T* scratch);
+  // The same for PairGradientArgs. scratch: 3 * block * block. cosines: as `step` wrote them, or nullptr.
+  void (*add_pair_gradient)(const PackedGraph<T>&, const PairGradientArgs<T>&, int64_t block, int64_t other_block,
+                            const T* cosines, T* scratch);
   double (*multiply_adds)(int64_t rounds);  // runs that many rounds of independent multiply-adds; returns their number
 };
 
@@ -171,6 +187,42 @@ struct SparseKernels {
                       WeighedRows& rows);
 };
 
+// A value panel of a transition with a number for each code of a sparse matrix.
+template <typename T>
+struct PairStepArgs {
+  int64_t first_row;              // the pixel of the first group
+  const GroupStart* group_start;  // [groups + 1]
+  const int32_t* column;          // [entries]
+  const T* weight;                // [codes]
+  const T* from;                  // [rows][channels of the panel]
+  // in and out
+  T* to;
+};
+
+// Products of two pixels' vectors for every code of a sparse matrix.
+template <typename T>
+struct PairProductArgs {
+  int64_t first_row;
+  const GroupStart* group_start;
+  const int32_t* column;
+  int64_t depth;          // a multiple of a vector
+  const T *left, *right;  // [rows][depth]
+  // in and out
+  T* product;  // [codes], to which left[row] . right[column] is added
+};
+
+template <typename T>
+struct PairKernels {
+  int64_t lanes;   // channels of a full value panel
+  int64_t vector;  // elements of a vector
+  // Add to `to`, for a value panel of some channels and groups [begin, end): the matrix times the values, its transpose
+  // times the values, or both.
+  void (*gather)(const PairStepArgs<T>&, int64_t channels, int64_t begin, int64_t end);
+  void (*scatter)(const PairStepArgs<T>&, int64_t channels, int64_t begin, int64_t end);
+  void (*exchange)(const PairStepArgs<T>&, int64_t channels, int64_t begin, int64_t end);
+  void (*multiply)(const PairProductArgs<T>&, int64_t begin, int64_t end);
+};
+
 // A row of a score map: logits are above + weight * (below - above).
 struct ScoreRowArgs {
   int64_t classes;
@@ -196,6 +248,8 @@ struct Isa {
   const Kernels<float>* float32;
   const Kernels<double>* float64;
   const SparseKernels* sparse;
+  const PairKernels<float>* pairs_float32;
+  const PairKernels<double>* pairs_float64;
   const ScoreKernels* score;
 };
 

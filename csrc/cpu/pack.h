@@ -34,32 +34,59 @@ struct ValueLayout {
   int64_t size() const { return rows * width; }
 };
 
+// Rows of `pixels` as value panels, zero beyond the last row and the last channel.
+template <typename T>
+void pack_values(const MatrixView<T>& values, int64_t channels, const Vector<int64_t>& pixels,
+                 const ValueLayout& layout, const ParallelFor& parallel_for, T* packed) {
+  const int64_t count = pixels.size();
+  parallel_for(ceil_div(layout.rows, pixel_block), [&](int64_t first, int64_t last) {
+    for (int64_t begin = first * pixel_block; begin < std::min(last * pixel_block, layout.rows); begin += pixel_block)
+      for (int64_t c = 0; c < layout.width; ++c)
+        for (int64_t i = begin; i < std::min(begin + pixel_block, layout.rows); ++i) {
+          const bool inside = i < count && c < channels;
+          packed[layout.at(i, c)] =
+              inside ? values.data[pixels[i] * values.row_stride + c * values.column_stride] : T(0);
+        }
+  });
+}
+
+// The reverse: to rows `pixels` of a contiguous [N, channels].
+template <typename T>
+void unpack_values(const T* packed, int64_t channels, const Vector<int64_t>& pixels, const ValueLayout& layout,
+                   const ParallelFor& parallel_for, T* values) {
+  parallel_for(pixels.size(), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i)
+      for (int64_t c = 0; c < channels; ++c) values[pixels[i] * channels + c] = packed[layout.at(i, c)];
+  });
+}
+
+// Panels [panel][channels][lanes] of pixels, as pack_embeddings writes them, as values; what is beyond is left alone.
+template <typename T>
+void unpack_panels(const T* panels, int64_t channels, int64_t lanes, int64_t count, const ValueLayout& layout,
+                   const ParallelFor& parallel_for, T* values) {
+  parallel_for(count, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i)
+      for (int64_t d = 0; d < channels; ++d)
+        values[layout.at(i, d)] = panels[(i / lanes * channels + d) * lanes + i % lanes];
+  });
+}
+
 // Packs the values of the graph's pixels, calls advance(step, start, from, to) for every step, and writes the result.
 template <typename T, typename Advance>
 void step_values(const Problem<T>& p, const Vector<int64_t>& pixels, const ValueLayout& layout,
                  const ParallelFor& parallel_for, const Advance& advance) {
   const int64_t count = pixels.size();
   Buffer<T> start(layout.size(), p.memory), even(layout.size(), p.memory), odd(layout.size(), p.memory);
-  parallel_for(ceil_div(layout.rows, pixel_block), [&](int64_t first, int64_t last) {
-    for (int64_t begin = first * pixel_block; begin < std::min(last * pixel_block, layout.rows); begin += pixel_block)
-      for (int64_t c = 0; c < layout.width; ++c)
-        for (int64_t i = begin; i < std::min(begin + pixel_block, layout.rows); ++i) {
-          const bool inside = i < count && c < p.value_channels;
-          start[layout.at(i, c)] =
-              inside ? p.values.data[pixels[i] * p.values.row_stride + c * p.values.column_stride] : T(0);
-          if (i >= count) even[layout.at(i, c)] = odd[layout.at(i, c)] = 0;  // padding keys
-        }
-  });
+  pack_values(p.values, p.value_channels, pixels, layout, parallel_for, start.get());
+  for (int64_t c = 0; c < layout.width; ++c)
+    for (int64_t i = count; i < layout.rows; ++i) even[layout.at(i, c)] = odd[layout.at(i, c)] = 0;  // padding keys
   const T* from = start.get();
   for (int64_t t = 0; t < p.steps; ++t) {
     T* const to = (t % 2 ? odd : even).get();
     advance(t, start.get(), from, to);
     from = to;
   }
-  parallel_for(count, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i)
-      for (int64_t c = 0; c < p.value_channels; ++c) p.result[pixels[i] * p.value_channels + c] = from[layout.at(i, c)];
-  });
+  unpack_values(from, p.value_channels, pixels, layout, parallel_for, p.result);
 }
 
 }  // namespace rwpm::cpu

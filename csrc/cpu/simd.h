@@ -30,6 +30,7 @@ constexpr int vector_bytes = 16, rows = 4, columns = 2;
 static_assert(columns * vector_bytes % (sizeof(double) * rows) == 0, "a panel must hold whole blocks of rows");
 
 #define RWPM_INLINE inline __attribute__((always_inline))
+#define RWPM_INLINE_LAMBDA __attribute__((always_inline))
 
 template <typename T>
 struct Simd;

@@ -53,9 +53,7 @@ struct Case {
     mask.assign(pixels, 1);
   }
 
-  std::vector<T> walk(int64_t threads, std::pmr::memory_resource* memory = rwpm::heap_memory()) const {
-    // Filled with NaN to detect elements that are never written.
-    std::vector<T> result(values.size(), std::numeric_limits<T>::quiet_NaN());
+  rwpm::Problem<T> problem() const {
     rwpm::Problem<T> p = {};
     p.pixels = pixels;
     p.channels = channels;
@@ -71,10 +69,32 @@ struct Case {
     p.anchor = anchor;
     p.anchor_share = anchor_share;
     p.adjoint = adjoint;
+    return p;
+  }
+
+  std::vector<T> walk(int64_t threads, std::pmr::memory_resource* memory = rwpm::heap_memory()) const {
+    // Filled with NaN to detect elements that are never written.
+    std::vector<T> result(values.size(), std::numeric_limits<T>::quiet_NaN());
+    rwpm::Problem<T> p = problem();
     p.memory = memory;
     p.result = result.data();
     rwpm::walk(p, rwpm::parallel_for_threads(threads));
     return result;
+  }
+
+  struct Gradient {
+    std::vector<T> of_embeddings, of_values;
+    double of_temperature = 0;
+  };
+
+  // Of the sum of the result's elements, each times its weight.
+  Gradient differentiate(const std::vector<T>& weights, int64_t threads) const {
+    const T nan = std::numeric_limits<T>::quiet_NaN();
+    Gradient g = {std::vector<T>(embeddings.size(), nan), std::vector<T>(values.size(), nan)};
+    rwpm::differentiate(
+        problem(), {{weights.data(), value_channels, 1}, g.of_embeddings.data(), g.of_values.data(), &g.of_temperature},
+        rwpm::parallel_for_threads(threads));
+    return g;
   }
 
   T embedding(int64_t i, int64_t d) const { return embeddings[channels_first ? d * pixels + i : i * channels + d]; }
@@ -200,11 +220,77 @@ void test_all() {
   broken.test();
 }
 
+// The slope of a walk's weighted sum along a direction of all its inputs, by its gradient and by central differences.
+void test_gradient(Case<double> c) {
+  c.fill(7);
+  std::mt19937 random(8);
+  std::normal_distribution<double> normal;
+  const auto vector = [&](size_t size) {
+    std::vector<double> x(size);
+    for (double& xi : x) xi = normal(random);
+    return x;
+  };
+  const std::vector<double> weights = vector(c.values.size()), along_embeddings = vector(c.embeddings.size()),
+                            along_values = vector(c.values.size());
+  const double along_temperature = c.temperature;
+  const auto dot = [](const std::vector<double>& a, const std::vector<double>& b) {
+    double sum = 0;
+    for (size_t k = 0; k < a.size(); ++k) sum += a[k] * b[k];
+    return sum;
+  };
+  const auto at = [&](double way) {
+    Case<double> moved = c;
+    for (size_t k = 0; k < moved.embeddings.size(); ++k) moved.embeddings[k] += way * along_embeddings[k];
+    for (size_t k = 0; k < moved.values.size(); ++k) moved.values[k] += way * along_values[k];
+    moved.temperature += way * along_temperature;
+    return dot(weights, moved.walk(1));
+  };
+  constexpr double h = 1e-5;
+  const double slope = (at(h) - at(-h)) / (2 * h);
+  const Case<double>::Gradient g = c.differentiate(weights, 2);
+  std::vector<double> along_rows(along_embeddings);  // as the gradient's, row by row
+  if (c.channels_first)
+    for (int64_t i = 0; i < c.pixels; ++i)
+      for (int64_t d = 0; d < c.channels; ++d) along_rows[i * c.channels + d] = along_embeddings[d * c.pixels + i];
+  const double got =
+      dot(g.of_embeddings, along_rows) + dot(g.of_values, along_values) + g.of_temperature * along_temperature;
+  expect(std::abs(got - slope) <= 1e-5 * std::max(1., std::abs(slope)),
+         c.name() + ": expected the slope " + std::to_string(slope) + ", got " + std::to_string(got));
+  const Case<double>::Gradient other = c.differentiate(weights, 3);
+  expect(other.of_embeddings == g.of_embeddings && other.of_values == g.of_values &&
+             other.of_temperature == g.of_temperature,
+         c.name() + ": the same gradient at any number of threads");
+}
+
+void test_gradients() {
+  for (const int64_t pixels : {2, 3, 24, 25, 97, 200})
+    for (const int64_t steps : {1, 4})
+      for (const double share : {0., 0.3}) {
+        Case<double> c = {};
+        c.pixels = pixels;
+        c.channels = 12;
+        c.value_channels = 5;
+        c.steps = steps;
+        c.temperature = 0.3;
+        c.anchor_share = share;
+        c.channels_first = pixels == 97;
+        test_gradient(c);
+      }
+  Case<double> anchored = {};
+  anchored.pixels = 60;
+  anchored.channels = 12;
+  anchored.value_channels = 300;  // more than are multiplied at a time
+  anchored.temperature = 0.3;
+  anchored.anchor = 0.6;
+  test_gradient(anchored);
+}
+
 }  // namespace
 
 int main() {
   return rwpm::tests::run([] {
     test_all<float>();
     test_all<double>();
+    test_gradients();
   });
 }
