@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from . import cpu_matrix, eager, library
+from .gradient import Gradients
 from .info import Infos, PhaseTimer, WalkInfo, eager_info, infos_from_table, join_batch, split_batch
 from .settings import WalkSettings
 from .torch_version import OLDEST_TRITON_OP, too_old
@@ -34,6 +35,32 @@ class Matrix(Protocol):
         """Walk values [n, C]; float64 values in float64, on the weights of the matrix. Differentiable.
 
         ``own_weight`` [n] is r of the anchored walk; None without an anchor.
+        """
+        ...
+
+    def gradients(
+        self,
+        gradient: Tensor,
+        embeddings: Tensor,
+        values: Tensor,
+        *,
+        alpha: float,
+        steps: int,
+        temperature: float,
+        anchor: float,
+        anchor_share: float,
+    ) -> Gradients:
+        """Differentiate :meth:`walk`.
+
+        Args:
+            gradient: of the result, [n, C].
+            embeddings: of which the matrix was made, [n, D].
+            values: [n, C].
+            alpha: continuing probability, in [0, 1].
+            steps: number of transitions, >= 0.
+            temperature: of which the matrix was made.
+            anchor: of which the weights r were made.
+            anchor_share: of which the weights r were made.
         """
         ...
 
@@ -66,6 +93,23 @@ class Backend(Protocol):
         self, embeddings: Tensor, values: Tensor | None, mask: Tensor | None, settings: WalkSettings
     ) -> tuple[Tensor, Infos]:
         """Walk values, and report what the walk did."""
+        ...
+
+    def adjoint(self, gradient: Tensor, embeddings: Tensor, mask: Tensor, settings: WalkSettings) -> Tensor:
+        """Differentiate :meth:`walk` with respect to the values alone.
+
+        Args:
+            gradient: [..., N, C], of the result.
+            embeddings: [..., N, D].
+            mask: [..., N] bool, the pixels of the graph.
+            settings: of the walk.
+        """
+        ...
+
+    def gradients(
+        self, gradient: Tensor, embeddings: Tensor, values: Tensor | None, mask: Tensor | None, settings: WalkSettings
+    ) -> Gradients:
+        """Differentiate :meth:`walk`; ``gradient`` is that of its result."""
         ...
 
     def build_matrix(
@@ -107,6 +151,15 @@ class CpuBackend:
         walked, table = operator(embeddings, values, mask, **settings.operator_kwargs())
         return walked, infos_from_table(table, batched=embeddings.dim() == 3)
 
+    def adjoint(self, gradient: Tensor, embeddings: Tensor, mask: Tensor, settings: WalkSettings) -> Tensor:
+        return torch.ops.rwpm.walk_adjoint.default(gradient, embeddings, mask, **settings.operator_kwargs())
+
+    def gradients(
+        self, gradient: Tensor, embeddings: Tensor, values: Tensor | None, mask: Tensor | None, settings: WalkSettings
+    ) -> Gradients:
+        operator = torch.ops.rwpm.walk_backward.default
+        return Gradients(*operator(gradient, embeddings, values, mask, **settings.operator_kwargs()))
+
     def build_matrix(
         self, embeddings: Tensor, valid: Tensor, *, temperature: float, tolerance: float, width: int
     ) -> Matrix | None:
@@ -142,6 +195,14 @@ class EagerBackend:
             timer("walk")
             walked.append((result, eager_info(*image, settings, timer.seconds)))
         return join_batch(walked, embeddings if values is None else values)
+
+    def adjoint(self, gradient: Tensor, embeddings: Tensor, mask: Tensor, settings: WalkSettings) -> Tensor:
+        return self.walk(embeddings, gradient, mask, settings, adjoint=True)
+
+    def gradients(
+        self, gradient: Tensor, embeddings: Tensor, values: Tensor | None, mask: Tensor | None, settings: WalkSettings
+    ) -> Gradients:
+        return eager.gradients(gradient, embeddings, values, mask, settings)
 
     def build_matrix(
         self, embeddings: Tensor, valid: Tensor, *, temperature: float, tolerance: float, width: int
@@ -223,6 +284,14 @@ class TritonBackend:
                 result, stats = _triton_operators().walk_with_stats(*image, **options, on_phase=timer)
             walked.append((result, WalkInfo(**stats, seconds=timer.seconds)))
         return join_batch(walked, embeddings if values is None else values)
+
+    def adjoint(self, gradient: Tensor, embeddings: Tensor, mask: Tensor, settings: WalkSettings) -> Tensor:
+        return self.walk(embeddings, gradient, mask, settings, adjoint=True)
+
+    def gradients(
+        self, gradient: Tensor, embeddings: Tensor, values: Tensor | None, mask: Tensor | None, settings: WalkSettings
+    ) -> Gradients:
+        return eager.gradients(gradient, embeddings, values, mask, settings)
 
     def _info_options(self) -> dict[str, Any]:
         """Further arguments of the operators' ``walk_with_stats``."""

@@ -7,11 +7,13 @@ Both exist in compiled code only (``csrc/bindings/torch_transition.cpp``); witho
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from . import library
+from .gradient import Gradients
 from .settings import DEFAULTS, check_graph_settings, check_walk_settings
 
 GROUP_ROWS = 4  # of the matrix, which share their columns
@@ -49,6 +51,7 @@ class GroupedMatrix:
             log_sum: [n] float32, log2 of the sum of each row of the matrix.
         """
         self._parts = order, group_start, column, code, row_scale
+        self._log_sum = log_sum
         self.dropped_mass = torch.empty_like(dropped).index_copy_(0, order, dropped)
         self.log_sum = torch.empty_like(log_sum).index_copy_(0, order, log_sum) * math.log(2)
 
@@ -57,6 +60,11 @@ class GroupedMatrix:
         if own_weight is not None:
             own_weight = own_weight.float()[self._parts[0]]
         return torch.ops.rwpm.transition_walk.default(*self._parts, values, own_weight, alpha=alpha, steps=steps)
+
+    def gradients(self, gradient: Tensor, embeddings: Tensor, values: Tensor, **settings: Any) -> Gradients:
+        """Differentiate :meth:`walk`; see :class:`rwpm_fast.ops.backends.Matrix`."""
+        operator = torch.ops.rwpm.transition_walk_backward.default
+        return Gradients(*operator(gradient, *self._parts, values, embeddings, self._log_sum, **settings))
 
     def pairs(self) -> tuple[Tensor, Tensor, Tensor]:
         """Row, column and weight of every pair, [kept] each."""
@@ -132,6 +140,14 @@ def _walk_fake(
     return values.new_empty(values.shape)
 
 
+def _walk_backward_fake(gradient, order, group_start, column, code, row_scale, values, embeddings, log_sum, **settings):
+    return (
+        embeddings.new_empty(embeddings.shape),
+        values.new_empty(values.shape),
+        embeddings.new_empty((), dtype=torch.float64),
+    )
+
+
 def _keep_for_backward(ctx, inputs, keyword_only_inputs, output):
     *matrix, _, own_weight = inputs
     if ctx.needs_input_grad[4] or ctx.needs_input_grad[6]:
@@ -154,4 +170,5 @@ if library.unsupported_reason() is None and not torch._C._dispatch_has_kernel_fo
     _LIBRARY = torch.library.Library("rwpm", "FRAGMENT")
     torch.library.register_fake("rwpm::transition", _transition_fake, lib=_LIBRARY)
     torch.library.register_fake("rwpm::transition_walk", _walk_fake, lib=_LIBRARY)
+    torch.library.register_fake("rwpm::transition_walk_backward", _walk_backward_fake, lib=_LIBRARY)
     torch.library.register_autograd("rwpm::transition_walk", _backward, setup_context=_keep_for_backward, lib=_LIBRARY)

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..products import exact_products
 from ..reference import valid_pixels
 from .anchor import iterate, own_weights
+from .gradient import Gradients, anchor_gradient, through_length, unit_gradients
 from .settings import WalkSettings
 from .streamed_graph import StreamedGraph, unit_rows
 
@@ -66,3 +67,58 @@ def _walk_image(
     )
     result[valid] = walked.to(values.dtype)
     return result
+
+
+@exact_products
+def gradients(
+    gradient: Tensor, embeddings: Tensor, values: Tensor | None, mask: Tensor | None, settings: WalkSettings
+) -> Gradients:
+    """Compute the gradients of :func:`walk`, in the same memory and ``steps`` times that of the values.
+
+    Args:
+        gradient: [..., N, C], of the result.
+        embeddings: [N, D] or [B, N, D], checked.
+        values: [..., N, C]; the embeddings when None.
+        mask: [..., N] bool, True = valid; all when None.
+        settings: the tolerance is not used.
+    """
+    values = embeddings if values is None else values
+    if embeddings.dim() == 2:
+        return _image_gradients(gradient, embeddings, values, mask, settings)
+    result = Gradients(torch.zeros_like(embeddings), gradient.clone(), embeddings.new_zeros((), dtype=torch.float64))
+    for b in range(len(embeddings)):
+        image = _image_gradients(gradient[b], embeddings[b], values[b], None if mask is None else mask[b], settings)
+        result.embeddings[b], result.values[b] = image.embeddings, image.values
+        result.temperature.add_(image.temperature)
+    return result
+
+
+def _image_gradients(
+    gradient: Tensor, embeddings: Tensor, values: Tensor, mask: Tensor | None, settings: WalkSettings
+) -> Gradients:
+    result = Gradients(
+        embeddings.new_zeros(embeddings.shape),
+        gradient.new_empty(gradient.shape).copy_(gradient),
+        embeddings.new_zeros((), dtype=torch.float64),
+    )
+    valid = valid_pixels(embeddings, values, mask).nonzero().squeeze(-1)
+    if settings.steps == 0 or len(valid) < 2 or values.shape[-1] == 0:
+        return result
+    dtype = torch.promote_types(torch.promote_types(embeddings.dtype, values.dtype), torch.float32)
+    e = embeddings[valid].to(dtype)
+    unit = unit_rows(e)
+    graph = StreamedGraph(unit, settings.temperature)
+    log_sum, anchor = graph.log_sum(), settings.anchor_kwargs()
+    got = unit_gradients(
+        graph,
+        unit,
+        values[valid].to(dtype),
+        gradient[valid].to(dtype),
+        alpha=settings.alpha,
+        steps=settings.steps,
+        temperature=settings.temperature,
+        anchor=anchor_gradient(log_sum, own_weights(log_sum, **anchor), **anchor),
+    )
+    result.embeddings[valid] = through_length(e, unit, got.embeddings).to(embeddings.dtype)
+    result.values[valid] = got.values.to(values.dtype)
+    return result._replace(temperature=got.temperature.to(torch.float64))

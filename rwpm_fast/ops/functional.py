@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal, overload
+from dataclasses import replace
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
+from ..reference import valid_pixels
 from . import registration as registration  # registers the operator
-from .backends import BACKENDS, check_backend, choose_backend
+from .backends import BACKENDS, Backend, check_backend, choose_backend
 from .info import Infos
 from .settings import DEFAULTS, WalkSettings
-from .validation import NO_EMBEDDING_GRADIENT, check_apart, check_inputs, check_out
+from .validation import NO_SECOND_GRADIENT, check_apart, check_inputs, check_out, check_temperature
 
 
 @overload
@@ -22,7 +25,7 @@ def walk(
     mask: Tensor | None = None,
     alpha: float = DEFAULTS.alpha,
     steps: int = DEFAULTS.steps,
-    temperature: float = DEFAULTS.temperature,
+    temperature: float | Tensor = DEFAULTS.temperature,
     tolerance: float = DEFAULTS.tolerance,
     anchor: float = DEFAULTS.anchor,
     anchor_share: float = DEFAULTS.anchor_share,
@@ -38,7 +41,7 @@ def walk(
     mask: Tensor | None = None,
     alpha: float = DEFAULTS.alpha,
     steps: int = DEFAULTS.steps,
-    temperature: float = DEFAULTS.temperature,
+    temperature: float | Tensor = DEFAULTS.temperature,
     tolerance: float = DEFAULTS.tolerance,
     anchor: float = DEFAULTS.anchor,
     anchor_share: float = DEFAULTS.anchor_share,
@@ -53,7 +56,7 @@ def walk(
     mask: Tensor | None = None,
     alpha: float = DEFAULTS.alpha,
     steps: int = DEFAULTS.steps,
-    temperature: float = DEFAULTS.temperature,
+    temperature: float | Tensor = DEFAULTS.temperature,
     tolerance: float = DEFAULTS.tolerance,
     anchor: float = DEFAULTS.anchor,
     anchor_share: float = DEFAULTS.anchor_share,
@@ -84,7 +87,7 @@ def walk(
         mask: [..., N] bool, True = valid; all when None.
         alpha: continuing probability, in [0, 1].
         steps: number of transitions, >= 0. The released code does T + 1 for its T.
-        temperature: softmax temperature tau > 0.
+        temperature: softmax temperature tau > 0; as a tensor of shape [] it can have a gradient.
         tolerance: mass that a row of S may drop, in [0, 1). 0 is the exact walk, streamed. Above 0 the compiled float32
             kernels keep the pairs that matter as a sparse matrix, many times faster where the graph is sparse (at
             tau = 0.01 it is), and stream where it is not. No value is then off by more than
@@ -108,41 +111,169 @@ def walk(
     Returns:
         Walked values [..., N, C], contiguous, in the values' dtype; computed in float64 when either input is float64,
         in float32 otherwise. On a GPU, 16-bit inputs are multiplied in 16 bits with float32 sums, and 16-bit values
-        are kept in float16 between the steps. Differentiable with respect to the values; the gradient is that of the
-        exact walk.
+        are kept in float16 between the steps. Differentiable with respect to embeddings, values and temperature: the
+        gradient is that of the walk that was run, with the pairs that it kept. The backward pass builds the graph and
+        walks again, so that nothing but the inputs is kept in between, and holds ``steps`` states of the values. Pixels
+        that are no part of the graph, and embeddings of length 0, get a zero gradient. There is no second gradient,
+        except with respect to the values alone.
 
     Raises:
         TypeError: a dtype or type that is not supported.
         ValueError: shapes, devices or settings that do not fit.
-        NotImplementedError: the embeddings require a gradient.
+        NotImplementedError: ``out`` is given and an input requires a gradient.
         RuntimeError: ``backend`` names kernels that cannot serve; the message says why.
     """
-    settings = WalkSettings(alpha, steps, temperature, tolerance, anchor=anchor, anchor_share=anchor_share)
+    number, tau = split_temperature(temperature)
+    settings = WalkSettings(alpha, steps, number, tolerance, 1, anchor, anchor_share)
     check_inputs(embeddings, values, mask)
-    if embeddings.requires_grad and torch.is_grad_enabled():
-        raise NotImplementedError(NO_EMBEDDING_GRADIENT)
     check_backend(backend)
+    differentiable = torch.is_grad_enabled() and any(
+        t is not None and t.requires_grad for t in (embeddings, values, tau, out)
+    )
+    if not torch.compiler.is_compiling():
+        _check_no_tangent(embeddings=embeddings, values=values, temperature=tau)
     if out is not None:
         check_out(out, embeddings, values)
-        if any(t is not None and t.requires_grad for t in (values, out)) and torch.is_grad_enabled():
+        if differentiable:
             raise NotImplementedError("out: gives no gradient; leave it out, or walk under torch.no_grad()")
         if not torch.compiler.is_compiling():  # tensors have no addresses then
             check_apart(out, embeddings, values, mask)
-    if backend == "auto" and not return_info:
-        inputs, options = (embeddings, values, mask), settings.operator_kwargs()
-        if out is None:
-            return torch.ops.rwpm.walk.default(*inputs, **options)
-        return torch.ops.rwpm.walk.out(*inputs, **options, out=out)
+    inputs, options = (embeddings, values, mask), settings.operator_kwargs()
+    if backend == "auto" and not return_info and (not differentiable or torch.compiler.is_compiling()):
+        if tau is None:
+            operator = torch.ops.rwpm.walk
+            return operator.default(*inputs, **options) if out is None else operator.out(*inputs, **options, out=out)
+        del options["temperature"]
+        walked = torch.ops.rwpm.walk.temperature(*inputs, tau, **options)
+        return walked if out is None else out.copy_(walked)
     if backend == "auto":
         chosen = choose_backend(embeddings, values)
     else:
-        if backend != "cpu" and values is not None and values.requires_grad and torch.is_grad_enabled():
-            raise NotImplementedError(f'values: backend="{backend}" gives no gradient; use backend="auto"')
         chosen = BACKENDS[backend]
         if (reason := chosen.unsupported_reason(embeddings, values)) is not None:
             raise RuntimeError(f'backend="{backend}": {reason}')
+    if tau is not None:
+        settings = replace(settings, temperature=tau.item())
+    if differentiable:
+        infos: list[Infos] = []
+        walked = _Walk.apply(*inputs, tau, chosen, settings, infos if return_info else None)
+        return (walked, infos[0]) if return_info else walked
     if return_info:
-        walked, infos = chosen.walk_with_info(embeddings, values, mask, settings)
-        return (walked if out is None else out.copy_(walked)), infos
-    walked = chosen.walk(embeddings, values, mask, settings)
+        walked, info = chosen.walk_with_info(*inputs, settings)
+        return (walked if out is None else out.copy_(walked)), info
+    walked = chosen.walk(*inputs, settings)
     return walked if out is None else out.copy_(walked)
+
+
+def split_temperature(temperature: float | Tensor) -> tuple[float, Tensor | None]:
+    """Check a temperature that may be a tensor.
+
+    Returns:
+        The temperature as a number, for settings, and None; or a number that stands for it, and the tensor, whose value
+        no code under torch.compile can see.
+    """
+    if not isinstance(temperature, Tensor):
+        return temperature, None
+    check_temperature(temperature)
+    return DEFAULTS.temperature, temperature
+
+
+def _check_no_tangent(**tensors: Tensor | None) -> None:
+    """Refuse forward-mode differentiation, in which the operators would pass for constants."""
+    for name, t in tensors.items():
+        if t is not None and forward_ad.unpack_dual(t).tangent is not None:
+            raise NotImplementedError(
+                f"{name}: no derivative in forward mode (torch.func.jvp, jacfwd); use torch.func.grad or jacrev"
+            )
+
+
+class _Walk(torch.autograd.Function):
+    """A walk by a backend, differentiable; ``torch.func`` refuses the gradients that operators register."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        embeddings: Tensor,
+        values: Tensor | None,
+        mask: Tensor | None,
+        temperature: Tensor | None,
+        backend: Backend,
+        settings: WalkSettings,
+        infos: list[Infos] | None,
+    ) -> Tensor:
+        if infos is None:
+            return backend.walk(embeddings, values, mask, settings)
+        walked, info = backend.walk_with_info(embeddings, values, mask, settings)
+        infos.append(info)
+        return walked
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        embeddings, values, mask, temperature, ctx.backend, ctx.settings, _ = inputs
+        ctx.temperature_dtype = None if temperature is None else temperature.dtype
+        ctx.values_only = not (ctx.needs_input_grad[0] or ctx.needs_input_grad[3])
+        if ctx.values_only:
+            # A pixel that is out of the graph because of its value must stay out of it in the backward pass.
+            ctx.save_for_backward(embeddings, None, valid_pixels(embeddings, values, mask))
+        else:
+            ctx.save_for_backward(embeddings, values, mask)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        embeddings, values, mask = ctx.saved_tensors
+        if ctx.values_only:
+            by_values = _Adjoint.apply(gradient, embeddings, mask, ctx.backend, ctx.settings)
+            return None, by_values, None, None, None, None, None
+        by_embeddings, by_values, by_temperature = _Gradients.apply(
+            gradient, embeddings, values, mask, ctx.backend, ctx.settings
+        )
+        if values is None:
+            by_embeddings, by_values = by_embeddings + by_values, None
+        by_temperature = None if ctx.temperature_dtype is None else by_temperature.to(ctx.temperature_dtype)
+        return by_embeddings, by_values, None, by_temperature, None, None, None
+
+
+class _Adjoint(torch.autograd.Function):
+    """The gradient with respect to the values alone: linear in that of the result, so it has a gradient itself."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(gradient: Tensor, embeddings: Tensor, mask: Tensor, backend: Backend, settings: WalkSettings) -> Tensor:
+        return backend.adjoint(gradient, embeddings, mask, settings)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        _, embeddings, mask, ctx.backend, ctx.settings = inputs
+        ctx.save_for_backward(embeddings, mask)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        embeddings, mask = ctx.saved_tensors
+        return _Walk.apply(embeddings, gradient, mask, None, ctx.backend, ctx.settings, None), None, None, None, None
+
+
+class _Gradients(torch.autograd.Function):
+    """The gradients with respect to everything, which have none themselves."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        gradient: Tensor,
+        embeddings: Tensor,
+        values: Tensor | None,
+        mask: Tensor | None,
+        backend: Backend,
+        settings: WalkSettings,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        return backend.gradients(gradient, embeddings, values, mask, settings)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> None:
+        raise NotImplementedError(NO_SECOND_GRADIENT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from functools import cached_property
 from numbers import Integral
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from ..reference import valid_pixels
 from .anchor import own_weights
 from .backends import Matrix, choose_backend
 from .csr import csr_of_pairs
+from .functional import split_temperature, walk
 from .settings import (
     DEFAULTS,
     check_anchor_settings,
@@ -24,7 +25,7 @@ from .settings import (
 )
 from .solver import Solution, check_solver, solve
 from .streamed_graph import log_sums
-from .validation import NO_EMBEDDING_GRADIENT, check_shapes, check_tensors
+from .validation import check_shapes, check_tensors
 
 # Entries up to which to_csr() writes out a graph that streams: 128 MiB of float32 weights and int32 columns.
 MAX_DENSE_ENTRIES = 2**24
@@ -50,13 +51,16 @@ class Transition:
         *,
         matrix: Matrix | None = None,
         embeddings: Tensor | None = None,
+        temperature_tensor: Tensor | None = None,
     ):
         """
         Args:
             valid: [N] bool, True for the n pixels of the graph.
             temperature: softmax temperature tau > 0.
             matrix: S over the n pixels; None for a graph that streams.
-            embeddings: [n, D], of the n pixels, for a graph that streams; else None.
+            embeddings: [n, D], of the n pixels, for a graph that streams or whose walks have a gradient with respect to
+                them; else None.
+            temperature_tensor: the temperature, for gradients with respect to it; else None.
         """
         index = valid.nonzero().squeeze(-1)
         self.pixels = len(index)
@@ -66,9 +70,16 @@ class Transition:
         self._temperature = temperature
         self._matrix = matrix
         self._embeddings = embeddings
+        self._temperature_tensor = temperature_tensor
         self.dropped_mass = torch.zeros_like(valid, dtype=torch.float32)
         if matrix is not None:
             self.dropped_mass[index] = matrix.dropped_mass
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether walks on this graph have a gradient with respect to its embeddings or its temperature."""
+        parts = self._embeddings, self._temperature_tensor
+        return any(t is not None and t.requires_grad for t in parts)
 
     @cached_property
     def kept_per_row(self) -> Tensor:
@@ -138,7 +149,8 @@ class Transition:
 
         Returns:
             Walked values [N, C], contiguous, in the values' dtype. A pixel that is no part of the graph keeps its
-            value, whatever it is. Differentiable with respect to the values.
+            value, whatever it is. Differentiable with respect to the values, and to embeddings and temperature of the
+            graph, on the pairs that it keeps.
 
         Raises:
             TypeError: a dtype or type that is not supported.
@@ -180,7 +192,7 @@ class Transition:
             part of the graph keeps its value.
 
         Raises:
-            NotImplementedError: the values require a gradient.
+            NotImplementedError: values, or the embeddings of the graph, require a gradient.
             TypeError: a dtype or type that is not supported.
             ValueError: shapes, devices or settings that do not fit, or a value in the graph that is not finite.
         """
@@ -189,6 +201,8 @@ class Transition:
         start = self._gather_valid(values).double()  # [n, C]
         if values.requires_grad and torch.is_grad_enabled():
             raise NotImplementedError("values: solve() gives no gradient; pass values.detach(), or use walk()")
+        if self.differentiable and torch.is_grad_enabled():
+            raise NotImplementedError("embeddings: solve() gives no gradient; call it under torch.no_grad()")
         if start.numel() == 0:
             return Solution(values.clone(memory_format=torch.contiguous_format), 0.0, 0, True)
         # Float32 weights sum to one only to 1e-7, which 1 / (1 - alpha) would enlarge; streamed ones are float64 here.
@@ -303,7 +317,7 @@ class Transition:
         """Logarithm of the sum of exp(cosine / temperature) of every row, [n]."""
         if self._matrix is not None:
             return self._matrix.log_sum
-        return log_sums(cast(Tensor, self._embeddings), self._temperature)
+        return log_sums(cast(Tensor, self._embeddings).detach(), self._temperature)
 
     def _own_weight(self, anchor: float, anchor_share: float) -> Tensor | None:
         """Weight of the own value of the graph's pixels, [n]; None without an anchor."""
@@ -316,19 +330,57 @@ class Transition:
         self, gathered: Tensor, *, alpha: float, steps: int, anchor: float = -1.0, anchor_share: float = 0.0
     ) -> Tensor:
         """Walk values [n, C] of the graph's pixels."""
-        if self._matrix is not None:
-            own_weight = self._own_weight(anchor, anchor_share)
-            return self._matrix.walk(gathered, alpha=alpha, steps=steps, own_weight=own_weight)
-        settings = {"alpha": alpha, "steps": steps, "temperature": self._temperature}
-        settings |= {"anchor": anchor, "anchor_share": anchor_share}
-        return torch.ops.rwpm.walk.default(self._embeddings, gathered, None, **settings)
+        tau = self._temperature_tensor
+        if self._matrix is None:
+            return walk(
+                cast(Tensor, self._embeddings),
+                gathered,
+                temperature=self._temperature if tau is None else tau,
+                tolerance=0.0,
+                alpha=alpha,
+                steps=steps,
+                anchor=anchor,
+                anchor_share=anchor_share,
+            )
+        own_weight = self._own_weight(anchor, anchor_share)
+        if self.differentiable and torch.is_grad_enabled():
+            settings = {"alpha": alpha, "steps": steps, "temperature": self._temperature}
+            settings |= {"anchor": anchor, "anchor_share": anchor_share}
+            return _MatrixWalk.apply(self._embeddings, gathered, tau, self._matrix, own_weight, settings)
+        return self._matrix.walk(gathered, alpha=alpha, steps=steps, own_weight=own_weight)
+
+
+class _MatrixWalk(torch.autograd.Function):
+    """A walk on a sparse matrix, with gradients with respect to what the matrix was made of."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        embeddings: Tensor,
+        values: Tensor,
+        temperature_tensor: Tensor | None,
+        matrix: Matrix,
+        own_weight: Tensor | None,
+        settings: dict[str, Any],
+    ) -> Tensor:
+        ctx.save_for_backward(embeddings, values)
+        ctx.matrix, ctx.settings = matrix, settings
+        ctx.temperature_dtype = None if temperature_tensor is None else temperature_tensor.dtype
+        return matrix.walk(values, alpha=settings["alpha"], steps=settings["steps"], own_weight=own_weight)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        by_embeddings, by_values, by_temperature = ctx.matrix.gradients(gradient, *ctx.saved_tensors, **ctx.settings)
+        tau = None if ctx.temperature_dtype is None else by_temperature.to(ctx.temperature_dtype)
+        return by_embeddings, by_values, tau, None, None, None
 
 
 def transition(
     embeddings: Tensor,
     *,
     mask: Tensor | None = None,
-    temperature: float = DEFAULTS.temperature,
+    temperature: float | Tensor = DEFAULTS.temperature,
     tolerance: float = DEFAULTS.tolerance,
     shape: tuple[int, int] | None = None,
 ) -> Transition:
@@ -339,20 +391,23 @@ def transition(
             float16 and bfloat16 are computed in float32. float64 streams, because sparse matrices are of float32.
         mask: [N] bool, True = valid; all when None. A pixel that is masked out, or whose embedding is not finite, is no
             part of the graph.
-        temperature: softmax temperature tau > 0.
+        temperature: softmax temperature tau > 0; as a tensor of shape [] it can have a gradient.
         tolerance: mass that a row of S may drop, in [0, 1); 0 streams: the exact walk. See :func:`rwpm_fast.walk`.
         shape: (H, W) of the map whose pixels are given row by row; guessed when None. A hint that may save time: which
             pairs are kept may depend on it, but the tolerance always holds.
 
     Returns:
-        The graph, which does not change with the embeddings afterwards.
+        The graph, which does not change with the embeddings afterwards. If they require a gradient it holds them, for
+        the gradients of its walks.
 
     Raises:
         TypeError: a dtype or type that is not supported.
         ValueError: shapes, devices or settings that do not fit.
-        NotImplementedError: the embeddings require a gradient.
     """
-    check_graph_settings(temperature, tolerance)
+    number, tau = split_temperature(temperature)
+    if tau is not None:
+        number = tau.item()
+    check_graph_settings(number, tolerance)
     check_tensors(embeddings=embeddings, mask=mask)
     if embeddings.dim() != 2:
         raise ValueError(
@@ -361,8 +416,6 @@ def transition(
     check_shapes(embeddings, None, mask)
     if shape is not None:
         _check_map_shape(shape, len(embeddings))
-    if embeddings.requires_grad and torch.is_grad_enabled():
-        raise NotImplementedError(NO_EMBEDDING_GRADIENT)
 
     valid = valid_pixels(embeddings, None, mask)
     if valid.sum() < 2:
@@ -372,8 +425,10 @@ def transition(
     if tolerance > 0 and len(gathered) > 0 and gathered.dtype != torch.float64:
         width = 0 if shape is None else int(shape[1])
         backend = choose_backend(gathered)
-        matrix = backend.build_matrix(embeddings, valid, temperature=temperature, tolerance=tolerance, width=width)
-    return Transition(valid, temperature, matrix=matrix, embeddings=gathered if matrix is None else None)
+        matrix = backend.build_matrix(embeddings.detach(), valid, temperature=number, tolerance=tolerance, width=width)
+    differentiable = torch.is_grad_enabled() and (embeddings.requires_grad or (tau is not None and tau.requires_grad))
+    held = gathered if matrix is None or differentiable else None
+    return Transition(valid, number, matrix=matrix, embeddings=held, temperature_tensor=tau)
 
 
 def _check_map_shape(shape: tuple[int, int], pixels: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from ..checks import check_integers
 from . import pixel_order
 from .backends import check_backend
-from .functional import walk
+from .functional import split_temperature, walk
 from .graph import transition
 from .settings import DEFAULTS, WalkSettings
 from .validation import check_tensors
@@ -54,7 +55,7 @@ def walk_map(
     mask: Tensor | None = None,
     alpha: float = DEFAULTS.alpha,
     steps: int = DEFAULTS.steps,
-    temperature: float = DEFAULTS.temperature,
+    temperature: float | Tensor = DEFAULTS.temperature,
     tolerance: float = DEFAULTS.tolerance,
     anchor: float = DEFAULTS.anchor,
     anchor_share: float = DEFAULTS.anchor_share,
@@ -79,7 +80,7 @@ def walk_map(
         mask: [B, H, W] or [H, W] bool, True = valid; all when None.
         alpha: continuing probability, in [0, 1].
         steps: number of transitions, >= 0.
-        temperature: softmax temperature tau > 0.
+        temperature: softmax temperature tau > 0; as a tensor of shape [] it can have a gradient.
         tolerance: mass that a row of S may drop, in [0, 1); 0: the exact walk. No value is off by more than
             ``2 * steps * tolerance * max|v|``. See :func:`rwpm_fast.walk`.
         anchor: cosine of a pixel with its own value; -1 or lower: no anchor. See :func:`rwpm_fast.walk`.
@@ -87,15 +88,15 @@ def walk_map(
         backend: one of "auto", "cpu", "triton", "cuda", "torch"; see :func:`rwpm_fast.walk`.
 
     Returns:
-        Walked values, [B, C, H, W] or [C, H, W], contiguous.
+        Walked values, [B, C, H, W] or [C, H, W], contiguous. Differentiable as :func:`rwpm_fast.walk` is.
 
     Raises:
         TypeError: a dtype or type that is not supported.
         ValueError: shapes, devices or settings that do not fit, or more parts than pixels along a side.
-        NotImplementedError: the embeddings require a gradient.
         RuntimeError: ``backend`` names kernels that cannot serve; the message says why.
     """
-    settings = WalkSettings(alpha, steps, temperature, tolerance, parts, anchor, anchor_share)
+    number, tau = split_temperature(temperature)
+    settings = WalkSettings(alpha, steps, number, tolerance, parts, anchor, anchor_share)
     check_tensors(embedding_map=embedding_map, value_map=value_map, mask=mask)
     shape = tuple(embedding_map.shape)
     if len(shape) not in (3, 4):
@@ -114,7 +115,8 @@ def walk_map(
             f"mask: expected shape [{wanted}] to match embedding_map {list(shape)}, got {list(mask.shape)}"
         )
     edges = [partition_edges(side, parts) for side in size]
-    walk_pixels = partial(walk, **settings.operator_kwargs(), backend=backend)
+    options = settings.operator_kwargs() | ({} if tau is None else {"temperature": tau})
+    walk_pixels = partial(walk, **options, backend=backend)
     # On a GPU the sparse matrix is smaller if the pixels of a group are close together; the CPU kernels reorder pixels.
     # The order by patches depends on the size, which a compiler keeps open.
     on_gpu = embedding_map.is_cuda or backend == "triton"
@@ -206,7 +208,7 @@ class Walk(nn.Module):
     Args:
         alpha: continuing probability, in [0, 1].
         steps: number of transitions, >= 0.
-        temperature: softmax temperature tau > 0.
+        temperature: softmax temperature tau > 0; a parameter, ``nn.Parameter(torch.tensor(0.02))``, can be trained.
         parts: n of the paper: the map is cut into n x n sub-maps; 1: uncut.
         tolerance: mass that a row of S may drop, in [0, 1); 0: the exact walk. No value is off by more than
             ``2 * steps * tolerance * max|v|``. See :func:`rwpm_fast.walk`.
@@ -216,6 +218,7 @@ class Walk(nn.Module):
 
     Attributes:
         settings: of the walk, as :class:`rwpm_fast.ops.settings.WalkSettings`.
+        temperature: as given.
         backend: name of the backend.
 
     Raises:
@@ -227,7 +230,7 @@ class Walk(nn.Module):
         self,
         alpha: float = DEFAULTS.alpha,
         steps: int = DEFAULTS.steps,
-        temperature: float = DEFAULTS.temperature,
+        temperature: float | Tensor = DEFAULTS.temperature,
         *,
         parts: int = DEFAULTS.parts,
         tolerance: float = DEFAULTS.tolerance,
@@ -237,13 +240,24 @@ class Walk(nn.Module):
     ) -> None:
         super().__init__()
         check_backend(backend)
-        self.settings = WalkSettings(alpha, steps, temperature, tolerance, parts, anchor, anchor_share)
+        number, tau = split_temperature(temperature)
+        self._settings = WalkSettings(alpha, steps, number, tolerance, parts, anchor, anchor_share)
+        if tau is None or isinstance(tau, nn.Parameter):
+            self.temperature = temperature
+        else:
+            self.register_buffer("temperature", tau)
         self.backend = backend
+
+    @property
+    def settings(self) -> WalkSettings:
+        if isinstance(self.temperature, Tensor):
+            return replace(self._settings, temperature=self.temperature.item())
+        return self._settings
 
     @property
     def parts(self) -> int:
         """n of the paper, as in ``settings``."""
-        return self.settings.parts
+        return self._settings.parts
 
     def forward(self, embedding_map: Tensor, value_map: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """Walk a map; see :func:`rwpm_fast.walk_map`.
@@ -259,9 +273,9 @@ class Walk(nn.Module):
         return walk_map(
             embedding_map,
             value_map,
-            parts=self.settings.parts,
+            parts=self.parts,
             mask=mask,
-            **self.settings.operator_kwargs(),
+            **(self._settings.operator_kwargs() | {"temperature": self.temperature}),
             backend=self.backend,
         )
 

@@ -18,7 +18,7 @@ from .csr import csr_matrix
 from .ranks import Ranks
 from .settings import DEFAULTS, WalkSettings
 from .streamed_graph import StreamedGraph, unit_rows
-from .validation import NO_EMBEDDING_GRADIENT, check_inputs
+from .validation import check_inputs
 
 # A row first keeps the pairs whose share of its mass is at least tolerance / max(MIN_KEPT, N * KEEP_FRACTION); the
 # measurements behind them are in csrc/cpu/build_sparse.cpp.
@@ -134,7 +134,7 @@ class _Part:
                 f"embeddings: expected shape [N, D], got {list(embeddings.shape)}; call it for each entry of a batch"
             )
         if embeddings.requires_grad and torch.is_grad_enabled():
-            raise NotImplementedError(NO_EMBEDDING_GRADIENT)
+            raise NotImplementedError("embeddings: walk_sharded() gives no gradient; pass embeddings.detach()")
         values = embeddings if values is None else values
         if values.requires_grad and torch.is_grad_enabled():
             raise NotImplementedError("values: walk_sharded() gives no gradient; pass values.detach()")

@@ -109,3 +109,22 @@ class StreamedGraph:
             weights = self._weights(self._cosines(block), self._row_max.T)
             product[block] = weights @ shares
         return product
+
+    def multiply_pairs(self, left: Tensor, right: Tensor, offset: Tensor) -> Tensor:
+        """Multiply the unit embeddings by H + H^T, ``H_ij = S_ij (left_i . right_j + offset_i)``, for all of S: [n, D].
+
+        Args:
+            left: [n, K].
+            right: [n, K].
+            offset: [n].
+        """
+        product = torch.empty_like(self._unit)
+        offset = offset[:, None]
+        for block in self._blocks:
+            cosines = self._cosines(block)
+            h = self._weights(cosines.clone(), self._row_max[block]) / self._row_sum[block]
+            h *= torch.addmm(offset[block], left[block], right.T)
+            transposed = self._weights(cosines, self._row_max.T) / self._row_sum.T
+            h += transposed.mul_(torch.addmm(offset.T, right[block], left.T))
+            product[block] = h @ self._unit
+        return product

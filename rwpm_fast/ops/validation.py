@@ -13,10 +13,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-NO_EMBEDDING_GRADIENT = (
-    "embeddings: no gradient with respect to the embeddings yet, only to the values; pass embeddings.detach() and, "
-    "where the values are the embeddings, values=embeddings; to export or only to run a network before the walk, "
-    "network.requires_grad_(False)"
+NO_SECOND_GRADIENT = (
+    "embeddings: no second gradient through a walk, only the first with respect to embeddings, values and temperature; "
+    "leave create_graph out, or pass embeddings.detach(), where the walk is linear in the values"
 )
 
 
@@ -86,6 +85,32 @@ def check_inputs(embeddings: Tensor, values: Tensor | None, mask: Tensor | None)
     """Check the tensors of a walk; see :func:`check_tensors` and :func:`check_shapes`."""
     check_tensors(embeddings=embeddings, values=values, mask=mask)
     check_shapes(embeddings, values, mask)
+
+
+def check_gradient(gradient: Tensor, embeddings: Tensor, values: Tensor | None) -> None:
+    """Check the gradient of a walk's result, for checked inputs.
+
+    Raises:
+        TypeError: not a strided tensor, or a dtype that is not supported.
+        ValueError: another shape or device than the values'.
+    """
+    values = embeddings if values is None else values
+    check_tensors(embeddings=embeddings, gradient=gradient)
+    if tuple(gradient.shape) != tuple(values.shape):
+        raise ValueError(f"gradient: expected shape {list(values.shape)} of the values, got {list(gradient.shape)}")
+
+
+def check_temperature(temperature: Tensor) -> None:
+    """Check a temperature that is a tensor: its type, not its value.
+
+    Raises:
+        TypeError: not of a floating dtype.
+        ValueError: not a single number, of shape [].
+    """
+    if not temperature.is_floating_point():
+        raise TypeError(f"temperature: expected a floating dtype, got {temperature.dtype}")
+    if temperature.dim() != 0:
+        raise ValueError(f"temperature: expected a number or a tensor of shape [], got {list(temperature.shape)}")
 
 
 def check_out(out: Tensor, embeddings: Tensor, values: Tensor | None) -> None:

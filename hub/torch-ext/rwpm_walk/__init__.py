@@ -45,7 +45,7 @@ def walk(
         anchor_share: share of the pixels to anchor, in [0, 1]; 0: by ``anchor``.
 
     Returns:
-        Walked values [..., N, C], in the values' dtype. Differentiable with respect to the values.
+        Walked values [..., N, C], in the values' dtype. Differentiable, once, with respect to embeddings and values.
 
     Raises:
         RuntimeError: a dtype, shape or setting that does not fit; the message names it.
@@ -66,19 +66,30 @@ def _walk_adjoint_fake(gradient, embeddings, mask=None, **settings):
     return gradient.new_empty(gradient.shape)
 
 
+@torch.library.register_fake(add_op_namespace_prefix("walk_backward"))
+def _walk_backward_fake(gradient, embeddings, values=None, mask=None, **settings):
+    by_embeddings = embeddings.new_empty(embeddings.shape)
+    return by_embeddings, gradient.new_empty(gradient.shape), embeddings.new_empty((), dtype=torch.float64)
+
+
 def _keep_for_backward(ctx, inputs, keyword_only_inputs, output):
     embeddings, values, mask = inputs
-    if ctx.needs_input_grad[0]:
-        raise NotImplementedError("embeddings: no gradient with respect to the embeddings, only to the values")
-    # A pixel that is out of the graph because of its value must stay out of it in the backward pass.
-    valid = embeddings.isfinite().all(-1) & values.isfinite().all(-1)
-    ctx.save_for_backward(embeddings, valid if mask is None else valid & mask)
     ctx.settings = keyword_only_inputs
+    ctx.values_only = not ctx.needs_input_grad[0]
+    if ctx.values_only:
+        # A pixel that is out of the graph because of its value must stay out of it in the backward pass.
+        valid = embeddings.isfinite().all(-1) & values.isfinite().all(-1)
+        ctx.save_for_backward(embeddings, valid if mask is None else valid & mask)
+    else:
+        ctx.save_for_backward(*inputs)
 
 
 def _backward(ctx, gradient):
-    embeddings, valid = ctx.saved_tensors
-    return None, ops.walk_adjoint.default(gradient, embeddings, valid, **ctx.settings), None
+    if ctx.values_only:
+        return None, ops.walk_adjoint.default(gradient, *ctx.saved_tensors, **ctx.settings), None
+    _, values, _ = ctx.saved_tensors
+    by_embeddings, by_values, _ = ops.walk_backward.default(gradient, *ctx.saved_tensors, **ctx.settings)
+    return (by_embeddings + by_values, None, None) if values is None else (by_embeddings, by_values, None)
 
 
 torch.library.register_autograd(add_op_namespace_prefix("walk"), _backward, setup_context=_keep_for_backward)

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from ..anchor import iterate
 from ..csr import csr_of_pairs
+from ..gradient import Gradients
+from ..pair_graph import pair_gradients
 from .anchor import log_sums
 from .pack import PackedGraph, pack_graph, pack_state, unpack_state
 from .sparse import GROUP, Pairs, build_pairs
@@ -41,6 +43,30 @@ class BlockSparseMatrix:
             continuing[0, : self._graph.pixels] *= 1 - own_weight
         state = take_steps(self._graph, start, continuing, steps, pairs=self._pairs).to_float()
         return unpack_state(state, factor, self._graph, values[None])[0]
+
+    def gradients(
+        self,
+        gradient: Tensor,
+        embeddings: Tensor,
+        values: Tensor,
+        *,
+        alpha: float,
+        steps: int,
+        temperature: float,
+        **anchor: float,
+    ) -> Gradients:
+        """Differentiate :meth:`walk`; see :class:`rwpm_fast.ops.backends.Matrix`."""
+        return pair_gradients(
+            self.pairs(),
+            self.log_sum,
+            gradient,
+            embeddings,
+            values,
+            alpha=alpha,
+            steps=steps,
+            temperature=temperature,
+            **anchor,
+        )
 
     def pairs(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return row, column and weight of every pair: [kept] each."""
