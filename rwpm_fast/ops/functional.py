@@ -268,7 +268,8 @@ class _Gradients(torch.autograd.Function):
         backend: Backend,
         settings: WalkSettings,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        return backend.gradients(gradient, embeddings, values, mask, settings)
+        by_embeddings, by_values, by_temperature = backend.gradients(gradient, embeddings, values, mask, settings)
+        return by_embeddings, by_values, by_temperature  # vmap takes no named tuple
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
