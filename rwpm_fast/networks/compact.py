@@ -32,8 +32,14 @@ class Conv(nn.Conv2d):
         self.norm: nn.BatchNorm2d | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        y = super().forward(x)
-        return y if self.norm is None else self.norm(y)
+        if self.norm is None:
+            return super().forward(x)
+        if self.groups == 1:
+            return self.norm(super().forward(x))
+        # Under autocast the gradient of dilated depthwise weights would be wrong, and another in every run
+        # (findings/torch_depthwise_bfloat16_gradient.sh); float32 is faster, too.
+        with torch.autocast(x.device.type, enabled=False):
+            return self.norm(super().forward(x.to(self.weight.dtype)))
 
     @torch.no_grad()
     def fold(self) -> None:
