@@ -20,12 +20,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .. import collective
 from ..checks import check_integers, check_numbers
 from ..data.frames import ANOMALY, INLIER, VOID
 from ..io.files import atomic_write
 from ..metrics import PixelMetrics
 from ..networks.base import device_of
-from . import collective
 from .dissimilarity import DissimilarityNet, semantic_one_hot
 from .ensemble import LearnedEnsemble, ensemble_loss, stack_maps
 from .examples import Example
@@ -409,9 +409,8 @@ class _Run:
         if collective.count() == 1:
             return
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
-        flat = collective.summed(torch.cat([gradient.flatten() for gradient in gradients]))
-        for parameter, part in zip(self.parameters, flat.split([p.numel() for p in self.parameters]), strict=True):
-            parameter.grad = part.view_as(parameter)
+        for parameter, gradient in zip(self.parameters, collective.summed_together(gradients), strict=True):
+            parameter.grad = gradient
 
 
 def _class_weights(training: Sequence[Example]) -> tuple[float, float]:

@@ -25,14 +25,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import __version__
+from .. import __version__, collective
 from ..data.frames import ANOMALY, VOID
 from ..io.files import atomic_write, write_json
 from ..io.text import listed
 from ..networks.digest import weights_digest
 from ..ops.maps import Walk
 from ..scoring.scorer import Analysis
-from . import collective
 from .annotated import Annotated, AnnotatedSource, naming
 from .dissimilarity import CLASSES
 from .identity import part_identity

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from .. import collective
 from ..checks import check_integers
 from ..io.files import atomic_write, write_json
 from ..networks import Network
 from ..networks.base import device_of
 from ..networks.checkpoint import save_float16
 from ..networks.digest import weights_digest
-from . import collective
 from .annotated import AnnotatedSource, naming
 from .generator_training import Pair, Progress, train_generator
 from .labels import train_ids

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from .. import collective
 from ..data.frames import ANOMALY, INLIER
 from ..io.files import make_folder, remove_leftovers, write_json, write_text
 from ..metrics import PixelMetrics, PixelResult
@@ -16,7 +17,6 @@ from ..networks.base import device_of
 from ..networks.checkpoint import save_float16
 from ..scenes import render_holdout_scene
 from ..scoring.scorer import Scorer
-from . import collective
 from .annotated import AnnotatedSource
 from .dissimilarity import DissimilarityNet
 from .dissimilarity_training import Batch, Epoch, TrainingSettings, train_dissimilarity

@@ -5,12 +5,14 @@ Where another process went away, all raise ConnectionError.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeVar
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ..io.processes import together
+from .io.processes import together
 
 T = TypeVar("T")
 
@@ -31,6 +33,20 @@ def summed(values: Tensor) -> Tensor:
         with together():
             dist.all_reduce(values)
     return values
+
+
+def summed_together(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Add up each of several tensors of one dtype and device over all processes, in one exchange.
+
+    Args:
+        tensors: of the same shapes in all processes; one or more.
+
+    Returns:
+        The sums, in the shapes of the tensors.
+    """
+    total = summed(torch.cat([tensor.flatten() for tensor in tensors]))
+    parts = total.split([tensor.numel() for tensor in tensors])
+    return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
 
 
 def gathered(items: list[T]) -> list[T]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rwpm_fast.synboost import collective
+from rwpm_fast import collective
 
 
 @pytest.mark.parametrize(
