@@ -8,8 +8,6 @@ from PIL import Image
 
 from bench.__main__ import main as bench
 from rwpm_fast import cli
-from rwpm_fast.networks.compact import WEIGHTS
-from rwpm_fast.training import __main__ as training
 from rwpm_fast.training import agreement
 
 
@@ -149,11 +147,18 @@ def all_contenders_over_a_map(place):
 
 
 def training_over_a_photo(place):
-    return training.main, "--photos images --teacher dabnet.npz --out images/0001_a.png", "images/0001_a.png"
+    at("out/compact.json")
+    return cli.main, "train compact --photos out/compact.json --teacher dabnet.npz --out out", "out/compact.json"
 
 
 def training_over_its_teacher(place):
-    return training.main, "--photos images --teacher dabnet.npz --out dabnet.npz", "dabnet.npz"
+    at("out/compact.npz", "dabnet.npz")
+    return cli.main, "train compact --photos images --teacher out/compact.npz --out out", "out/compact.npz"
+
+
+def training_over_its_start(place):
+    at("out/compact.npz", "dabnet.npz")
+    return cli.main, "train compact --start out/compact.npz --out out", "out/compact.npz"
 
 
 def agreement_over_weights(place):
@@ -185,6 +190,7 @@ COMMANDS = [
     all_contenders_over_a_map,
     training_over_a_photo,
     training_over_its_teacher,
+    training_over_its_start,
     agreement_over_weights,
 ]
 
@@ -209,15 +215,6 @@ def test_the_cache_may_be_the_folder_of_the_photos(place, capsys):
     words = f"{EVALUATE} --scores energy --json out/a.json --cache images"
     assert cli.main(words.split()) == cli.main(words.split()) == 0  # the second finds all there
     assert before.items() <= contents(place).items()
-
-
-def test_training_may_go_on_from_the_file_that_it_writes(place, monkeypatch):
-    trained = []
-    monkeypatch.setattr(training, "train", lambda *arguments, out, **settings: trained.append(out.name))
-    (place / "start.npz").write_bytes(WEIGHTS.read_bytes())
-    words = "--photos images --teacher dabnet.npz --scenes 0 --start start.npz --out start.npz"
-    assert training.main(words.split()) == 0
-    assert trained == ["start.npz"]
 
 
 def test_a_name_too_long_for_its_result_is_that_photos_failure(place, capsys):

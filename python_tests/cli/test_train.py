@@ -1,9 +1,10 @@
-"""``rwpm-fast train``: a training in miniature, killed and resumed, and what it refuses."""
+"""``rwpm-fast train synboost | resynthesis``: a training in miniature, killed and resumed, and what it refuses."""
 
 from __future__ import annotations
 
 import csv
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from PIL import Image
 
 from python_tests.synboost.test_annotated import cityscapes  # noqa: F401  # a fixture
 from rwpm_fast import Scorer, cli, networks
-from rwpm_fast.cli.train import SMALL
+from rwpm_fast.cli.train_synboost import SMALL
 from rwpm_fast.networks.checkpoint import read_state_dict
 from rwpm_fast.synboost import load, methods
 from rwpm_fast.synboost.dissimilarity import DissimilarityNet
@@ -79,7 +80,6 @@ def test_cityscapes(cityscapes, tmp_path, capsys):  # noqa: F811
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["other"], "method: expected one of synboost, resynthesis, got 'other'"),
         (["synboost", "--scenes", "0"], "count: expected 1 or more scenes, got 0"),
         (["synboost", "--scenes", "1"], "expected two photos or more"),
         (["synboost", "--scenes", "4", "--cityscapes", "x"], "--cityscapes: expected either --scenes or --cityscapes"),
@@ -102,6 +102,20 @@ def test_refused_before_any_work(arguments, message, tmp_path, capsys):
     assert cli.main(["train", *arguments, "--out", str(tmp_path / "run")]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists() or not any(file.is_file() for file in (tmp_path / "run").rglob("*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["other"], r"METHOD: invalid choice: 'other' \(choose from '?synboost'?, '?resynthesis'?, '?compact'?\)"),
+        ([], "the following arguments are required: METHOD"),
+        (["synboost"], "the following arguments are required: --out"),
+    ],
+)
+def test_methods(arguments, message, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["train", *arguments])
+    assert re.search(message, capsys.readouterr().err)
 
 
 def test_cuda_is_the_gpu_of_this_process(tmp_path, capsys, monkeypatch):

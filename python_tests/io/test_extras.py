@@ -8,7 +8,6 @@ pytest.importorskip("matplotlib.figure")  # now, since it imports Pillow itself
 
 from rwpm_fast import cli
 from rwpm_fast.io.extras import import_extra, require_extras
-from rwpm_fast.training import __main__ as training
 from rwpm_fast.training import agreement
 
 
@@ -41,6 +40,8 @@ COMMANDS = [
     ("evaluate --images . --labels . --html out/e.html", "matplotlib"),
     ("evaluate --images . --labels . --components generic", "scipy"),
     ("submit fishyscapes . out", "PIL"),
+    ("train compact --out out", "PIL"),
+    ("train compact --out out", "matplotlib"),
     ("demo --out out", "matplotlib"),
     ("figure tighten a.png --out out/f.png", "matplotlib"),
     ("figure tighten a.png --out out/f.png", "sklearn"),
@@ -59,12 +60,10 @@ def test_a_command_says_so_first(monkeypatch, capsys, tmp_path, words, missing):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("main", [training.main, agreement.main])
-def test_training_says_so_first(monkeypatch, capsys, tmp_path, main):
+def test_agreement_says_so_first(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "PIL", None)
-    option = "--out" if main is training.main else "--json"
-    assert main(["--photos", ".", "--teacher", "t.npz", option, "new/file"]) == 2
+    assert agreement.main(["--photos", ".", "--teacher", "t.npz", "--json", "new/file"]) == 2
     assert "needs Pillow" in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 

@@ -1,4 +1,4 @@
-"""The training of the compact network, on images too small to learn much of."""
+"""Samples and batches of the compact network's training."""
 
 import numpy as np
 import pytest
@@ -6,11 +6,8 @@ import torch
 from PIL import Image
 
 from rwpm_fast.networks import DABNet
-from rwpm_fast.networks.compact import CompactNet
 from rwpm_fast.scenes import EGO, UNKNOWN
-from rwpm_fast.training.__main__ import main
-from rwpm_fast.training.augment import Crop, batches, label_cells
-from rwpm_fast.training.loop import _losses, ema_update, teacher_energy_quantile, train
+from rwpm_fast.training.augment import batches, label_cells
 from rwpm_fast.training.outliers import cutouts, paste_outliers
 from rwpm_fast.training.photometric import photometric_jitter
 from rwpm_fast.training.samples import PhotoSample, SceneSample, scene_samples, teacher_samples
@@ -84,47 +81,20 @@ def test_outliers_are_pasted_where_the_opacity_says(photos, scene):
     assert cutouts([SceneSample(scene.image, torch.zeros(96, 160, dtype=torch.uint8))]) == []
 
 
-def test_losses_pull_where_they_should():
-    target = torch.full((1, 3, 2, 2), -9.0)
-    target[:, 0] = 0
-    target = target.log_softmax(1)
-    known = torch.tensor([[[True, True], [False, False]]])
-    teacher_lse = torch.tensor([[[8.0, torch.nan], [8.0, 8.0]]])
-    crop = Crop(torch.empty(0), target, teacher_lse, known, torch.tensor([[[False, False], [True, False]]]))
-
-    def losses(shift):
-        return torch.stack(_losses(target + shift, crop, energy_margin=6.0))
-
-    torch.testing.assert_close(losses(8.0)[:3], torch.zeros(3), atol=1e-5, rtol=0)
-    assert (losses(3.0)[1:3] > losses(8.0)[1:3] + 0.1).all()  # too unsure where the class is known
-    assert losses(8.0)[3] > losses(0.0)[3] > 0  # too sure of an outlier
-    assert _losses(target.flip(1) + 8, crop, energy_margin=6.0)[0] > 1  # another class
-    assert teacher_energy_quantile([]) == 6.0
-
-
-def test_trains_and_writes_what_loads(photos, scene, tmp_path):
-    lines = []
-    out = tmp_path / "weights.npz"
-    samples = [*photos, scene]
-    trained = train(CompactNet(), samples, 0.04, batch_size=2, height=32, width=64, out=out, log=lines.append)
-    loaded = CompactNet.load(out)
-    for name, value in trained.state_dict().items():
-        torch.testing.assert_close(loaded.state_dict()[name], value, rtol=1e-3, atol=1e-6)
-    with torch.inference_mode():
-        assert loaded(torch.randn(1, 3, 32, 32)).isfinite().all()
-
-
-def test_a_crop_without_a_class_does_no_harm(scene):
-    blank = SceneSample(scene.image, torch.full((96, 160), EGO, dtype=torch.uint8))
-    trained = train(CompactNet(), [blank], 0.02, batch_size=2, height=32, width=64)
-    assert all(t.isfinite().all() for t in trained.state_dict().values())
-
-
 def test_equal_seeds_give_equal_batches(photos, scene):
     first, second, other = (next(batches([*photos, scene], 3, 32, 64, 19, seed=seed)) for seed in (4, 4, 5))
     for a, b in zip(vars(first).values(), vars(second).values(), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
     assert not torch.equal(first.image, other.image)
+
+
+def test_batches_go_on_at_any_step_and_are_shared(photos, scene):
+    whole = batches([*photos, scene], 3, 32, 64, 19, seed=4)
+    images = [next(whole).image for _ in range(3)]
+    assert not torch.equal(images[0], images[1])
+    assert torch.equal(next(batches([*photos, scene], 3, 32, 64, 19, seed=4, first_step=2)).image, images[2])
+    shares = [next(batches([*photos, scene], 3, 32, 64, 19, seed=4, shard=slice(i, None, 2))).image for i in range(2)]
+    assert torch.equal(shares[0], images[0][::2]) and torch.equal(shares[1], images[0][1::2])
 
 
 def test_cells_at_the_border_of_an_outlier_are_neither_known_nor_unknown():
@@ -150,40 +120,6 @@ def test_photometric_jitter_changes_light_and_keeps_the_scene():
     assert min(means) < 0.8 * image.mean() and max(means) > 1.2 * image.mean()
 
 
-def test_moving_average_follows_the_network():
-    torch.manual_seed(0)
-    average, network = CompactNet().normalize(), CompactNet().normalize()
-    before = {name: t.clone() for name, t in average.state_dict().items()}
-    ema_update(average, network, 0.75)
-    for (name, mean), now in zip(average.state_dict().items(), network.state_dict().values(), strict=True):
-        expected = 0.75 * before[name] + 0.25 * now if mean.is_floating_point() else now
-        torch.testing.assert_close(mean, expected)
-
-
-def test_margin_is_what_the_teacher_exceeds_at_most_cells(photos):
-    lse = photos[0].logits.float().logsumexp(0)
-    assert (lse > teacher_energy_quantile(photos)).float().mean().item() == pytest.approx(0.7, abs=0.01)
-
-
-def test_command_trains_and_writes_what_loads(capsys, tmp_path, weights):
-    (tmp_path / "photos").mkdir()
-    image = np.random.default_rng(0).integers(0, 256, (264, 488, 3), dtype=np.uint8)
-    Image.fromarray(image).save(tmp_path / "photos" / "a.png")
-    out = tmp_path / "new" / "compact.npz"
-    options = ("--photos", tmp_path / "photos", "--teacher", weights, "--scenes", 1, "--minutes", 0.02, "--batch", 1)
-    assert main([*map(str, (*options, "--out", out))]) == 0
-    assert "2 samples" in capsys.readouterr().err
-    assert CompactNet.load(out).state_dict().keys() == CompactNet().state_dict().keys()
-
-
-def test_command_names_a_missing_file(capsys, tmp_path):
-    (tmp_path / "a.png").touch()
-    options = ("--photos", tmp_path, "--teacher", tmp_path / "none.npz", "--out", tmp_path / "out.npz")
-    assert main([*map(str, options)]) == 2
-    out, err = capsys.readouterr()
-    assert out == "" and err.startswith("python -m rwpm_fast.training: ") and "none.npz" in err
-
-
 def test_package_import_leaves_these_rooms_alone(run_python):
     run_python(
         """
@@ -191,7 +127,7 @@ import sys
 import rwpm_fast
 rooms = tuple(f"rwpm_fast.{name}" for name in ("data", "demo", "io", "scenes", "training", "viz"))
 assert not [name for name in sys.modules if name.startswith(rooms)]
-import rwpm_fast.demo, rwpm_fast.scenes, rwpm_fast.training.loop, rwpm_fast.viz.html
+import rwpm_fast.demo, rwpm_fast.scenes, rwpm_fast.training.run, rwpm_fast.viz.html
 assert not {"matplotlib", "PIL", "scipy", "sklearn", "transformers", "triton"} & set(sys.modules)
 """
     )

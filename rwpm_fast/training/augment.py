@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -53,9 +54,20 @@ class Crop:
 
 
 def batches(
-    samples: Sequence[Sample], batch_size: int, height: int, width: int, num_classes: int, seed: int
+    samples: Sequence[Sample],
+    batch_size: int,
+    height: int,
+    width: int,
+    num_classes: int,
+    seed: int,
+    *,
+    first_step: int = 0,
+    shard: slice = slice(None),
 ) -> Iterator[Crop]:
-    """Yield batches without end; equal arguments give equal batches.
+    """Yield the batches of a training, from one of its steps on and without end.
+
+    A crop follows from seed, step and its number in the batch alone, so that a training can go on at any step, and
+    processes can share the batches.
 
     Args:
         samples: photos with a teacher's logits, rendered scenes with their classes, or both.
@@ -63,15 +75,17 @@ def batches(
         height: of a crop, a multiple of 8.
         width: of a crop, a multiple of 8.
         num_classes: K.
-        seed: of everything random.
+        seed: of everything random, 0 or more.
+        first_step: number of the first batch, 0 or more.
+        shard: which crops of every batch to make, one or more; all by default.
     """
-    rng = np.random.default_rng(seed)
     photos = [sample for sample in samples if isinstance(sample, PhotoSample)]
     scenes = [sample for sample in samples if isinstance(sample, SceneSample)]
     objects = cutouts(scenes)
-    while True:
+    for step in itertools.count(first_step):
         crops = []
-        for _ in range(batch_size):
+        for number in range(batch_size)[shard]:
+            rng = np.random.default_rng([seed, step, number])
             if photos and (not scenes or rng.random() < PHOTO_SHARE):
                 crop = _photo_crop(photos[int(rng.integers(len(photos)))], height, width, rng, objects, photos)
             else:

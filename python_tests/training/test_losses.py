@@ -1,0 +1,32 @@
+"""What each loss of the compact network's training asks for."""
+
+import pytest
+import torch
+
+from rwpm_fast.training.augment import Crop
+from rwpm_fast.training.losses import compute_losses, teacher_energy_quantile
+from rwpm_fast.training.samples import PhotoSample
+
+
+def test_losses_pull_where_they_should():
+    target = torch.full((1, 3, 2, 2), -9.0)
+    target[:, 0] = 0
+    target = target.log_softmax(1)
+    known = torch.tensor([[[True, True], [False, False]]])
+    teacher_lse = torch.tensor([[[8.0, torch.nan], [8.0, 8.0]]])
+    crop = Crop(torch.empty(0), target, teacher_lse, known, torch.tensor([[[False, False], [True, False]]]))
+
+    def losses(shift):
+        return compute_losses(target + shift, crop, energy_margin=6.0)
+
+    torch.testing.assert_close(losses(8.0)[:3], torch.zeros(3), atol=1e-5, rtol=0)
+    assert (losses(3.0)[1:3] > losses(8.0)[1:3] + 0.1).all()  # too unsure where the class is known
+    assert losses(8.0)[3] > losses(0.0)[3] > 0  # too sure of an outlier
+    assert compute_losses(target.flip(1) + 8, crop, energy_margin=6.0)[0] > 1  # another class
+    assert teacher_energy_quantile([]) == 6.0
+
+
+def test_margin_is_what_the_teacher_exceeds_at_most_cells():
+    logits = torch.randn(19, 10, 12, generator=torch.Generator().manual_seed(0)).half()
+    margin = teacher_energy_quantile([PhotoSample(torch.zeros(3, 80, 96, dtype=torch.uint8), logits)])
+    assert (logits.float().logsumexp(0) > margin).float().mean().item() == pytest.approx(0.7, abs=0.01)
