@@ -158,7 +158,8 @@ def test_the_walk_is_that_of_the_definition(monkeypatch, anchor_share):
         (losses[-1] @ trainer._weights).backward()
         gradients.append(trainer.network.from_eighth.weight.grad)
     torch.testing.assert_close(*losses)
-    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-3 * gradients[0].abs().max().item())
+    # Below the walk, convolutions in bfloat16 round the gradients once more.
+    torch.testing.assert_close(*gradients, rtol=0.05, atol=0.02 * gradients[0].abs().max().item())
 
 
 def test_moving_average_follows_the_network():
