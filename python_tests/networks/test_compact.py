@@ -1,7 +1,7 @@
 import torch
 
 from rwpm_fast import Scorer, Walk, networks
-from rwpm_fast.networks.compact import EMBEDDING, WEIGHTS, CompactNet
+from rwpm_fast.networks.compact import EMBEDDING, WEIGHTS, CompactNet, Conv
 
 
 def test_fits_into_the_package():
@@ -44,6 +44,22 @@ def test_norms_fold_into_convolutions():
     torch.testing.assert_close(folded, expected, rtol=1e-4, atol=1e-5)
     assert folded.std() > 0
     assert network.state_dict().keys() == CompactNet().state_dict().keys()
+
+
+def test_gradients_in_half_precision_are_those_in_float32():
+    """They would not be of dilated depthwise convolutions in bfloat16, see findings."""
+    torch.manual_seed(0)
+    conv = Conv(128, 128, 3, dilation=2, groups=128)
+    conv.norm = torch.nn.BatchNorm2d(128)
+    conv.to(memory_format=torch.channels_last)
+    x = torch.randn(4, 128, 32, 60).to(memory_format=torch.channels_last)
+    gradients = []
+    for half in (False, True):
+        conv.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            conv(x.bfloat16() if half else x.bfloat16().float()).float().relu().square().mean().backward()
+        gradients.append(conv.weight.grad.clone())
+    torch.testing.assert_close(*gradients, rtol=0, atol=0.02 * gradients[0].abs().max().item())
 
 
 def test_segments_road_and_sky_of_scenes_it_was_not_trained_on():

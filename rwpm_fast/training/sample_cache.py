@@ -95,8 +95,7 @@ def prepare_samples(
     """
     for source in progress(sources[collective.rank() :: collective.count()]):
         if not (path := _path(folder, source)).exists():
-            content = vars(source.make())
-            atomic_write(path, lambda file, content=content: torch.save(content, file))  # type: ignore[misc]
+            atomic_write(path, partial(torch.save, vars(source.make())))
     collective.wait()
     if collective.rank() == 0:
         wanted = {_path(folder, source) for source in sources}
