@@ -73,6 +73,27 @@ def test_going_on_gives_the_same_bits(tmp_path):
         assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
 
 
+def test_folded_weights_can_be_trained_again():
+    """The package's weights have filters of zeros that float16 just holds; a second fold would multiply them by 316."""
+    assert max(p.abs().max() for p in CompactNet.load().parameters()) > 40_000
+    trainer = Trainer(CompactNet.load(), SETTINGS, energy_margin=6.0)
+    images = trainer.network.preprocess(torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0)) * 255)
+    with torch.no_grad():
+        logits, wanted = (net(images) for net in (trainer.network, CompactNet.load().normalize().train()))
+    assert (logits - wanted).norm() < 0.05 * wanted.norm()  # the norms' epsilon alone tells the scales apart
+    for norm in trainer.average.modules():
+        if isinstance(norm, torch.nn.BatchNorm2d):
+            norm.running_var.zero_()
+    assert all(p.half().isfinite().all() for p in trainer.average.fold().parameters())
+
+
+def test_random_filters_stay_as_they_are():
+    torch.manual_seed(0)
+    network = CompactNet()
+    before = network.state_dict()["fuse.0.depthwise.weight"].clone()
+    assert torch.equal(Trainer(network, SETTINGS, energy_margin=6.0).network.fuse[0].depthwise.weight, before)
+
+
 def spoil(trainer):
     with torch.no_grad():
         trainer.network.classifier.bias[0] = math.nan

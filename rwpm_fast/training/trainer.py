@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .. import collective
 from ..networks.base import device_of
-from ..networks.compact import CompactNet
+from ..networks.compact import CompactNet, Conv
 from ..ops.maps import walk_map
 from ..ops.settings import WalkSettings
 from .augment import Crop
@@ -72,6 +72,7 @@ class Trainer:
 
     def __init__(self, network: CompactNet, settings: TrainingSettings, energy_margin: float) -> None:
         device = device_of(network)
+        _limit_filters(network)
         network.normalize().train().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
         self.network, self.settings, self.energy_margin = network, settings, energy_margin
         self.average = copy.deepcopy(network).eval()
@@ -200,6 +201,18 @@ class Trainer:
         progress.history.append(report)
         progress.losses = []
         return report
+
+
+@torch.no_grad()
+def _limit_filters(network: CompactNet) -> None:
+    """Scale filters with a norm above 1 down to it, which the batch norms make up for; random ones have less.
+
+    In weights from a file the norms are folded: those of filters that never see anything but zeros are divided by the
+    smallest deviation that a batch norm knows. After a second training float16 could not hold them.
+    """
+    for module in network.modules():
+        if isinstance(module, Conv):
+            module.weight.renorm_(p=2, dim=0, maxnorm=1.0)
 
 
 @torch.no_grad()
