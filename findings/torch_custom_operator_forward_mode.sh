@@ -4,15 +4,15 @@
 # Expected: an operator with a gradient by torch.library.register_autograd, and no rule for forward mode, refuses
 # torch.func.jvp, as a torch.autograd.Function without a jvp does.
 #
-# Instead: it passes for a constant. The tangent is zeros from torch.func.jvp, None from forward_ad, and what is built on it
-# (jacfwd, linearize, a Gauss-Newton or Hessian-vector product) is wrong without a word. Output seen:
+# Instead: it passes for a constant. The tangent is zeros from torch.func.jvp, None from forward_ad, and what stands on it
+# (jacfwd, linearize, a Hessian-vector product) is wrong without a word. Output seen:
 #   operator: derivative of x^2 at 3 along 1: 0.0, by reverse mode 6.0
 #   dual tensor: tangent None
 #   autograd.Function: NotImplementedError
 #
-# Why it matters: a walk, an attention kernel or a renderer behind an operator drops out of a forward-mode derivative of the
-# whole network, and the rest of it still gives plausible numbers. A Python function in front of the operator can look for
-# tangents by torch.autograd.forward_ad.unpack_dual and refuse.
+# Why it matters: a walk, an attention kernel or a renderer behind an operator drops out of a forward-mode derivative of
+# the whole network, and the rest of it still gives plausible numbers. A Python function in front of the operator can look
+# for tangents by torch.autograd.forward_ad.unpack_dual and refuse.
 
 set -euo pipefail
 folder=$(mktemp -d)
