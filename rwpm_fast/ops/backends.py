@@ -291,7 +291,8 @@ class TritonBackend:
     def gradients(
         self, gradient: Tensor, embeddings: Tensor, values: Tensor | None, mask: Tensor | None, settings: WalkSettings
     ) -> Gradients:
-        return eager.gradients(gradient, embeddings, values, mask, settings)
+        with _on_device_of(embeddings):
+            return _triton_operators().gradients(gradient, embeddings, values, mask, **settings.operator_kwargs())
 
     def _info_options(self) -> dict[str, Any]:
         """Further arguments of the operators' ``walk_with_stats``."""

@@ -67,7 +67,7 @@ class AnchorGradient(NamedTuple):
     Attributes:
         own_weight: r, [n].
         anchor: s0, the cosine that is given; None where it is chosen from the row sums.
-        chosen: the row whose log Z is s0 / tau; None where s0 is given.
+        chosen: [1], the row whose log Z is s0 / tau; None where s0 is given.
     """
 
     own_weight: Tensor
@@ -81,7 +81,7 @@ def anchor_gradient(
     """Describe how the weights of :func:`rwpm_fast.ops.anchor.own_weights` depend on the graph.
 
     Args:
-        log_sum: [n], of which the weights were made.
+        log_sum: [n], of which the weights were made; inf for a row that is no part of the graph.
         own_weight: [n], the weights; None without an anchor.
         anchor: cosine s0 of a pixel with its own value.
         anchor_share: share of the pixels that s0 is chosen to anchor, in [0, 1]; 0: s0 is ``anchor``.
@@ -90,8 +90,9 @@ def anchor_gradient(
         return None
     if anchor_share == 0:
         return AnchorGradient(own_weight, anchor, None)
-    rank = max(math.ceil(anchor_share * len(log_sum)) - 1, 0)
-    return AnchorGradient(own_weight, None, log_sum.sort(stable=True).indices[rank])
+    count = (log_sum < math.inf).sum(-1, keepdim=True)
+    rank = (anchor_share * count.double()).ceil().long() - 1
+    return AnchorGradient(own_weight, None, log_sum.sort(stable=True).indices[rank.clamp_min(0)])
 
 
 def unit_gradients(

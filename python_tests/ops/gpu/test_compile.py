@@ -15,7 +15,7 @@ import json, sys
 import torch
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
-from rwpm_fast.ops.gpu import exact, screen, sparse, walk
+from rwpm_fast.ops.gpu import backward, exact, gradient, screen, sparse, walk
 
 backend, arch, warp_size, memory, tiles, channels, value_channels, dtype = json.loads(sys.argv[1])
 compiled = []
@@ -47,11 +47,13 @@ class Driver:
         return 0
 
 driver.set_active(Driver())
-for module in (exact, screen, sparse):
+for module in (exact, gradient, screen, sparse):
     module.shared_memory = lambda device: tiles
 e, v = (torch.empty(1, 300, width, dtype=getattr(torch, dtype)) for width in (channels, value_channels))
 walk.walk_batch(e, v, None, alpha=0.99, steps=1, temperature=0.01, tolerance=1e-4)
 walk.walk_batch(e, v, torch.ones(1, 300, dtype=torch.bool), alpha=0.99, steps=1, temperature=0.01, adjoint=True)
+for tolerance in (0, 1e-4):
+    backward.walk_gradients(v, e, v, None, alpha=0.99, steps=1, temperature=0.01, tolerance=tolerance)
 print(json.dumps(compiled))
 """
 
@@ -63,15 +65,19 @@ GPUS = {
     "MI300X": ("hip", "gfx942", 64, 65536),
 }
 KERNELS = [
+    "gather",
     "largest_values",
     "list_columns",
+    "multiply_pairs",
     "pack_embeddings",
     "pack_values",
     "row_sums",
     "screen",
     "select",
+    "spread",
     "step",
     "weigh",
+    "weigh_pairs",
 ]
 
 

@@ -25,6 +25,10 @@ class RowSums(NamedTuple):
     row_max: Tensor
     inv_row_sum: Tensor
 
+    def image(self, index: int) -> RowSums:
+        """Those of one image, a batch of one."""
+        return RowSums(self.row_max[index : index + 1], self.inv_row_sum[index : index + 1])
+
 
 def row_sums(
     graph: PackedGraph,
@@ -75,7 +79,8 @@ def exact_step(
         streaming_blocks: [B, padded / 128] int8, blocks of rows that stream; None: all.
         start: [B, padded, C].
         source: [B, padded, C].
-        target: [B, padded, C], written; blocks that do not stream are left as they are.
+        target: [B, padded, C], written; blocks that do not stream are left as they are, but for the transpose, where
+            every block is the sum over the rows of S that stream.
         alpha: [B, padded], in [0, 1].
         adjoint: whether to take the transpose of S.
         tiles: to choose from, best first.

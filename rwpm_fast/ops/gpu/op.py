@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..gradient import Gradients
 from ..settings import OPERATOR_DEFAULTS
+from .backward import walk_adjoint, walk_gradients
 from .cuda_step import exact_step
 from .launch import INTERPRETED as INTERPRETED
 from .walk import unsupported_reason as unsupported_reason
@@ -31,7 +33,7 @@ def walk(
     anchor_share: float = OPERATOR_DEFAULTS.anchor_share,
     adjoint: bool = False,
 ) -> Tensor:
-    """Walk checked tensors as :func:`rwpm_fast.walk` does; with ``adjoint``, exactly and by the transpose of S."""
+    """Walk checked tensors as :func:`rwpm_fast.walk` does; with ``adjoint``, by the transpose of the same S."""
     settings = {"alpha": alpha, "steps": steps, "temperature": temperature, "tolerance": tolerance}
     settings |= {"anchor": anchor, "anchor_share": anchor_share}
     return _walk(embeddings, values, mask, **settings, adjoint=adjoint)
@@ -46,11 +48,29 @@ def walk_by_cuda(embeddings: Tensor, values: Tensor | None, mask: Tensor | None,
     return _walk(embeddings, values, mask, **settings, exact_step=exact_step)
 
 
-def _walk(embeddings: Tensor, values: Tensor | None, mask: Tensor | None, **settings: Any) -> Tensor:
+def _walk(
+    embeddings: Tensor, values: Tensor | None, mask: Tensor | None, *, adjoint: bool = False, **settings: Any
+) -> Tensor:
+    values = embeddings if values is None else values
+    if embeddings.dim() == 2:
+        batch = embeddings[None], values[None], None if mask is None else mask[None]
+        return _walk(*batch, adjoint=adjoint, **settings)[0]
+    if adjoint and settings["tolerance"] > 0:
+        settings.pop("exact_step", None)  # only Triton's takes some rows of the transpose
+        return walk_adjoint(values, embeddings, mask, **settings)
+    return walk_batch(embeddings, values, mask, adjoint=adjoint, **settings).values
+
+
+def gradients(
+    gradient: Tensor, embeddings: Tensor, values: Tensor | None, mask: Tensor | None, **settings: Any
+) -> Gradients:
+    """Differentiate the walk of checked tensors; ``gradient`` is that of its result."""
     values = embeddings if values is None else values
     if embeddings.dim() == 3:
-        return walk_batch(embeddings, values, mask, **settings).values
-    return walk_batch(embeddings[None], values[None], None if mask is None else mask[None], **settings).values[0]
+        return walk_gradients(gradient, embeddings, values, mask, **settings)
+    batch = gradient[None], embeddings[None], values[None], None if mask is None else mask[None]
+    by_embeddings, by_values, by_temperature = walk_gradients(*batch, **settings)
+    return Gradients(by_embeddings[0], by_values[0], by_temperature)
 
 
 def walk_with_stats(

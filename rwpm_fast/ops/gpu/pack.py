@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -34,6 +35,16 @@ class HalfPair(NamedTuple):
         """Uninitialized numbers."""
         high = torch.empty(shape, dtype=torch.float16, device=device)
         return cls(high, torch.empty_like(high) if has_low else None)
+
+    @classmethod
+    def split(cls, numbers: Tensor, *, has_low: bool) -> HalfPair:
+        """Numbers of float32, within the range of float16."""
+        high = numbers.half()
+        return cls(high, ((numbers - high.float()) * 2.0**11).half() if has_low else None)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> HalfPair:
+        """Apply a function to each half."""
+        return HalfPair(function(self.high), None if self.low is None else function(self.low))
 
     @property
     def has_low(self) -> bool:
@@ -86,6 +97,12 @@ class PackedGraph:
     def per_row(self, number: float) -> Tensor:
         """The same number for every row, [B, padded] float32."""
         return torch.full_like(self.inv_norm, number)
+
+    def image(self, index: int) -> PackedGraph:
+        """The graph of one image, a batch of one."""
+        one = slice(index, index + 1)
+        rows = {name: getattr(self, name)[one] for name in ("inv_norm", "valid", "quant_error")}
+        return replace(self, keys=self.keys.map(lambda half: half[one]), **rows)
 
     def high_only(self) -> PackedGraph:
         """The same graph without the keys' low halves."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -53,6 +53,17 @@ class Pairs:
     def pointers(self) -> tuple[Tensor, ...]:
         """The lists in the order of :mod:`rwpm_fast.ops.gpu.kernels`."""
         return self.begins, self.counts, self.columns, *self.weights.pointers(), self.weight_factor
+
+    def image(self, index: int) -> Pairs:
+        """The pairs of one image, a batch of one, in the lists of all."""
+        groups = self.weight_factor.shape[1] // GROUP
+        one, own = slice(index, index + 1), slice(index * groups, (index + 1) * groups)
+        rows = {
+            name: getattr(self, name)[one] for name in ("weight_factor", "log_unit", "dropped_mass", "streaming_blocks")
+        }
+        begins, counts = self.begins[own], self.counts[own]
+        order = torch.where(begins < 0, 0, counts).argsort(descending=True, stable=True)
+        return replace(self, order=order, begins=begins, counts=counts, **rows)
 
     def stats(self, graph: PackedGraph) -> dict[str, Any]:
         """Path, pairs that a transition goes over, and largest dropped mass of a batch of one; waits for the device."""

@@ -26,6 +26,10 @@ SELECT_TILES = (Tile(128, 64, 8, 3), Tile(128, 64, 8, 2), Tile(64, 32, 4, 2), Ti
 WEIGH_TILES = (
     Tile(64, 64, 4, 2), Tile(64, 64, 4, 1), Tile(64, 32, 4, 1), Tile(32, 32, 4, 1), Tile(16, 16, 4, 1),
 )  # fmt: skip
+# Few columns: beside what it sums, a program holds four tiles of rows and columns.
+PAIR_TILES = (
+    Tile(128, 32, 8, 2), Tile(64, 32, 4, 2), Tile(64, 32, 4, 1), Tile(32, 32, 4, 1), Tile(16, 16, 4, 1),
+)  # fmt: skip
 
 
 def exact_tile(channels: int, value_channels: int, shared_memory: int, tiles: tuple[Tile, ...] = EXACT_TILES) -> Tile:
@@ -57,6 +61,27 @@ def weigh_tile(channels: int, shared_memory: int) -> Tile:
         return _bytes_of_keys(tile, channels) + (2 * channels * tile.columns if tile.stages > 1 else 0)
 
     return _first(WEIGH_TILES, bytes_of, shared_memory)
+
+
+def pair_tile(
+    channels: int, value_channels: int, chunk: int, shared_memory: int, tiles: tuple[Tile, ...] = PAIR_TILES
+) -> Tile:
+    """For the gradient's products with pairs; channels in float16, those in two halves counted twice.
+
+    Args:
+        channels: of an embedding.
+        value_channels: that a program carries.
+        chunk: of the long rows, as many as are multiplied at a time.
+        shared_memory: bytes that there are.
+        tiles: to choose from, best first.
+    """
+
+    def bytes_of(tile: Tile) -> int:
+        sides = tile.rows * channels + tile.columns * (channels + value_channels)
+        # The products themselves, on their way to be multiplied, in two halves.
+        return 2 * (sides + tile.stages * chunk * (tile.rows + tile.columns) + 2 * tile.rows * tile.columns)
+
+    return _first(tiles, bytes_of, shared_memory)
 
 
 def _bytes_of_keys(tile: Tile, channels: int) -> int:

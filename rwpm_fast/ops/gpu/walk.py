@@ -112,7 +112,8 @@ def walk_batch(
         tolerance: share of its mass that a row may drop, in [0, 1); 0: the exact walk.
         anchor: cosine of a pixel with its own value; -1 or lower: no anchor.
         anchor_share: share of the pixels to anchor, in [0, 1]; 0: by ``anchor``.
-        adjoint: whether to walk by the transpose of S, exactly.
+        adjoint: whether to walk by the transpose of S; without a tolerance alone (see
+            :func:`rwpm_fast.ops.gpu.backward.walk_adjoint`).
         exact_step: makes an exact transition; :func:`rwpm_fast.ops.gpu.cuda_step.exact_step` may serve in its place.
         on_phase: called when a phase has been launched: "pack", "build", "steps".
         config: how pairs are screened and selected.
@@ -124,7 +125,7 @@ def walk_batch(
     start, factor = pack_state(values, graph, check=not adjoint)
     on_phase("pack")
     pairs = None
-    if tolerance > 0 and not adjoint:
+    if tolerance > 0:
         pairs = build_pairs(graph, tolerance, has_low=start.has_low, config=config)
     sums = row_sums(graph, None if pairs is None else pairs.streaming_blocks)
     own_weight = None

@@ -117,8 +117,9 @@ def step(
     """
     i_batch = tl.program_id(2).to(tl.int64)
     i_row = tl.program_id(0) * BM
-    if ONLY_STREAMING_BLOCKS:
-        if tl.load(p_streaming_blocks + i_batch * (padded // BLOCK) + i_row // BLOCK) == 0:
+    p_streaming_blocks += i_batch * (padded // BLOCK)
+    if ONLY_STREAMING_BLOCKS and not ADJOINT:
+        if tl.load(p_streaming_blocks + i_row // BLOCK) == 0:
             return
     i_channel = first_channel + tl.program_id(1) * (C0 + C1)
     p_keys += i_batch * padded * (D0 + D1)
@@ -145,35 +146,40 @@ def step(
             own_begin if section == 0 else (own_end if section == 1 else padded),
             BN,
         ):
-            o_col = i_col + tl.arange(0, BN)
-            o_key = tl.cast(o_col, tl.int64) * (D0 + D1)
-            b_logit = products(
-                b_query, b_query_tail, b_query_low, b_query_tail_low, p_keys + o_key, p_keys_low + o_key, D0, D1,
-                KEYS_HAVE_LOW,
-            )  # fmt: skip
-            b_logit = b_logit * tl.load(p_inv_norm + o_col)[None, :] * b_to_logit[:, None]
-            if section == 1:
-                b_logit = tl.where(o_row[:, None] == o_col[None, :], float("-inf"), b_logit)
-            # An invalid key is not masked: its value is 0, but its logit may exceed row_max, and inf * 0 would be NaN.
-            # The minimum keeps its weight at most 1. It comes before the subtraction, so that the compiler cannot fuse
-            # multiplication and subtraction, whose result would differ from the rounded logits that row_sums added.
-            if ADJOINT:  # weights S_ji
-                b_col_max = tl.load(p_row_max + o_col)[None, :]
-                b_logit = tl.minimum(b_logit, b_col_max) - b_col_max
-            else:
-                b_logit = tl.minimum(b_logit, b_row_max[:, None]) - b_row_max[:, None]
-            b_weight = tl.exp2(b_logit + WEIGHT_SHIFT)
-            if ADJOINT:
-                b_weight = b_weight * tl.load(p_inv_row_sum + o_col)[None, :]
-            b_high = high_half(b_weight)
-            b_low = b_high
-            if VALUES_HAVE_LOW:
-                b_low = low_half(b_weight, b_high)
-            o_value = tl.cast(o_col, tl.int64) * width
-            p_value, p_value_low = p_source + o_value, p_source_low + o_value
-            b_acc = add_values(b_acc, b_high, b_low, p_value, p_value_low, 0, C0, VALUES_HAVE_LOW)
-            if C1 > 0:
-                b_acc_tail = add_values(b_acc_tail, b_high, b_low, p_value, p_value_low, C0, C1, VALUES_HAVE_LOW)
+            streams = True  # of the transpose, the rows of S are these columns
+            if ONLY_STREAMING_BLOCKS and ADJOINT:
+                streams = tl.load(p_streaming_blocks + i_col // BLOCK) != 0
+            if streams:
+                o_col = i_col + tl.arange(0, BN)
+                o_key = tl.cast(o_col, tl.int64) * (D0 + D1)
+                b_logit = products(
+                    b_query, b_query_tail, b_query_low, b_query_tail_low, p_keys + o_key, p_keys_low + o_key, D0, D1,
+                    KEYS_HAVE_LOW,
+                )  # fmt: skip
+                b_logit = b_logit * tl.load(p_inv_norm + o_col)[None, :] * b_to_logit[:, None]
+                if section == 1:
+                    b_logit = tl.where(o_row[:, None] == o_col[None, :], float("-inf"), b_logit)
+                # An invalid key is not masked: its value is 0, but its logit may exceed row_max, and inf * 0 would be
+                # NaN. The minimum keeps its weight at most 1. It comes before the subtraction, so that the compiler
+                # cannot fuse multiplication and subtraction, whose result would differ from the rounded logits that
+                # row_sums added.
+                if ADJOINT:  # weights S_ji
+                    b_col_max = tl.load(p_row_max + o_col)[None, :]
+                    b_logit = tl.minimum(b_logit, b_col_max) - b_col_max
+                else:
+                    b_logit = tl.minimum(b_logit, b_row_max[:, None]) - b_row_max[:, None]
+                b_weight = tl.exp2(b_logit + WEIGHT_SHIFT)
+                if ADJOINT:
+                    b_weight = b_weight * tl.load(p_inv_row_sum + o_col)[None, :]
+                b_high = high_half(b_weight)
+                b_low = b_high
+                if VALUES_HAVE_LOW:
+                    b_low = low_half(b_weight, b_high)
+                o_value = tl.cast(o_col, tl.int64) * width
+                p_value, p_value_low = p_source + o_value, p_source_low + o_value
+                b_acc = add_values(b_acc, b_high, b_low, p_value, p_value_low, 0, C0, VALUES_HAVE_LOW)
+                if C1 > 0:
+                    b_acc_tail = add_values(b_acc_tail, b_high, b_low, p_value, p_value_low, C0, C1, VALUES_HAVE_LOW)
     b_factor = tl.full([BM], WEIGHT_UNIT, tl.float32)
     if not ADJOINT:
         b_factor = b_factor * tl.load(p_inv_row_sum + o_row)
