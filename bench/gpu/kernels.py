@@ -81,25 +81,24 @@ def prepare_walk(frame: Case, tolerance: float) -> Run:
 
 def profile(context: Context) -> dict[str, Any]:
     """Milliseconds of every kernel of a walk in its place, and of the whole."""
-    walks = []
-    for frame, tolerance in frames(context):
-        run = prepare_walk(frame, tolerance)
-        run()
-        rounds = [_time_launches(run, context) for _ in range(2 if context.dry else 5)]
-        by_kernel: dict[str, list[float]] = defaultdict(list)
-        for launches in zip(*(launches for launches, _ in rounds), strict=True):
-            by_kernel[launches[0][0]].append(median(ms for _, ms in launches))
-        kernels = {name: {"launches": len(ms), "ms": sum(ms), "each": ms} for name, ms in by_kernel.items()}
-        total = median(whole for _, whole in rounds)
-        rest = total - sum(k["ms"] for k in kernels.values())
-        title = f"{frame.title()}, tolerance {tolerance:g}"
-        note(f"{title}: {total:.3f} ms, {rest:.3f} ms of it between our kernels")
-        for name, kernel in sorted(kernels.items(), key=lambda item: -item[1]["ms"]):
-            note(f"  {kernel['ms']:9.3f} ms in {kernel['launches']:3d} launches of {name}")
-        walks.append(
-            {"title": title, "ms": total, "between_ms": rest, "kernels": kernels, "device": profiled(run, context)}
-        )
-    return {"walks": walks}
+    titled = ((f"{frame.title()}, tolerance {tolerance:g}", frame, tolerance) for frame, tolerance in frames(context))
+    return {"walks": [profile_run(title, prepare_walk(*walk), context) for title, *walk in titled]}
+
+
+def profile_run(title: str, run: Run, context: Context) -> dict[str, Any]:
+    """Milliseconds of every kernel of a run in its place, and of the whole."""
+    run()
+    rounds = [_time_launches(run, context) for _ in range(2 if context.dry else 5)]
+    by_kernel: dict[str, list[float]] = defaultdict(list)
+    for launches in zip(*(launches for launches, _ in rounds), strict=True):
+        by_kernel[launches[0][0]].append(median(ms for _, ms in launches))
+    kernels = {name: {"launches": len(ms), "ms": sum(ms), "each": ms} for name, ms in by_kernel.items()}
+    total = median(whole for _, whole in rounds)
+    rest = total - sum(k["ms"] for k in kernels.values())
+    note(f"{title}: {total:.3f} ms, {rest:.3f} ms of it between our kernels")
+    for name, kernel in sorted(kernels.items(), key=lambda item: -item[1]["ms"]):
+        note(f"  {kernel['ms']:9.3f} ms in {kernel['launches']:3d} launches of {name}")
+    return {"title": title, "ms": total, "between_ms": rest, "kernels": kernels, "device": profiled(run, context)}
 
 
 def _time_launches(run: Run, context: Context) -> tuple[list[tuple[str, float]], float]:

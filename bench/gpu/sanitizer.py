@@ -28,7 +28,7 @@ SIZES = ((2, 300, 40, 19), (1, 515, 272, 259))
 
 
 def walks(context: Context) -> None:
-    """Run exact walks, walks with a tolerance, and their adjoint: every kernel of every backend."""
+    """Run exact walks, walks with a tolerance, and their gradients: every kernel of every backend."""
     for dtype in ("float16", "float32"):
         for backend in gpu_backends(context, dtype):
             for size in SIZES[:1] if context.dry else SIZES:
@@ -37,8 +37,9 @@ def walks(context: Context) -> None:
                 for tolerance in (0.0, 1e-3, 1e-6):
                     settings = {"mask": mask, "steps": 2, "tolerance": tolerance}
                     rwpm_fast.walk(e, v, **settings, backend=backend)
-                if context.device == "cuda":
-                    torch.ops.rwpm.walk_adjoint(v, e, mask, steps=1)
+                    if context.device == "cuda":
+                        torch.ops.rwpm.walk_adjoint(v, e, mask, steps=1, tolerance=tolerance)
+                        torch.ops.rwpm.walk_backward(v, e, v, mask, steps=1, tolerance=tolerance)
     if context.device == "cuda":
         torch.cuda.synchronize()
 

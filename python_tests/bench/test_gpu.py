@@ -38,7 +38,8 @@ def run_tasks(work, *names):
 def done(tmp_path_factory):
     """Results of some tasks of a dry run, and their folder."""
     work = tmp_path_factory.mktemp("work")
-    names = ("machine", "contract", "conformance", "uncut-100", "real-0", "profile", "tune")
+    names = ("machine", "contract", "gradients", "conformance", "uncut-100", "real-0", "profile", "tune")
+    names += ("gradient-profile",)
     return work, dict(zip(names, run_tasks(work, *names), strict=True))
 
 
@@ -53,6 +54,9 @@ def test_dry_run(done):
     assert [row["matched"] for row in case["rows"] if "skipped" not in row] == [True]
     kernels = {name for walk in made["profile"]["walks"] for name in walk["kernels"]}
     assert {"pack.pack_embeddings", "exact.step", "screen.screen", "sparse.step"} <= kernels
+    assert made["gradients"]["checks"] and all(check["ok"] for check in made["gradients"]["checks"])
+    kernels = {name for walk in made["gradient-profile"]["gradients"] for name in walk["kernels"]}
+    assert {"gradient.multiply_pairs", "gradient.weigh_pairs", "transpose.spread", "transpose.gather"} <= kernels
     for tuned in made["tune"]["tuned"]:
         assert len(tuned["variants"]) == 3 and sum(v.get("present", False) for v in tuned["variants"]) == 1
         assert all(v["differs"] < 1e-3 for v in tuned["variants"] if "differs" in v)
@@ -81,7 +85,12 @@ def test_packed(done, tmp_path):
     work, made = done
     command.pack(tmp_path, work, list(made), dry=True)
     assert len(list(tmp_path.iterdir())) <= 8
-    assert set(json.loads((tmp_path / "timings.json").read_text())) == {"uncut-100", "real-0", "profile"}
+    assert set(json.loads((tmp_path / "timings.json").read_text())) == {
+        "uncut-100",
+        "real-0",
+        "profile",
+        "gradient-profile",
+    }
     text = (tmp_path / "summary.md").read_text()
     assert "- contract: 4 of 4 checks hold" in text or torch.cuda.is_available()
     assert "measured" not in text  # a dry run's figures mean nothing

@@ -128,6 +128,12 @@ def test_dtypes(check, dtype, bound, tolerance):
     check(road(130, 20).to(dtype), manifold(130, 3, seed=1).to(dtype), bound=bound, steps=3, tolerance=tolerance)
 
 
+def test_keys_rounded_as_for_tf32(check, monkeypatch):
+    """What one half rounds from the embeddings is in the walk, too; nothing else is rounded."""
+    monkeypatch.setattr("rwpm_fast.ops.gpu.pack.needs_two_halves", lambda t: False)
+    check(manifold(130, 20).half().float(), manifold(130, 3, seed=1), bound=1e-3, steps=3)
+
+
 @pytest.mark.parametrize("tolerance", [0, 1e-3])
 def test_pixels_outside_the_graph(check, tolerance):
     e, v = road(200, 20), manifold(200, 4, seed=1)
@@ -213,7 +219,7 @@ def test_every_shape_of_tile(device, tile, channels):
     offset = manifold(140, 1, seed=3)[:, 0].to(device)
     graph = pack_graph(e[None], None, 0.05)
     unit = torch.nn.functional.normalize(e)
-    source, factor = pack_state(unit[None], graph, check=False)
+    source, factor = pack_state(unit[None], graph, check=False, has_low=True)
     factors = pack_factors(left, right, offset, graph.padded)
     everywhere = graph.valid.new_ones(1, graph.padded // 128)
     got = multiply_pairs(graph, row_sums(graph, None), everywhere, factors, source, tiles=(tile,))

@@ -16,7 +16,7 @@ from ..streamed_graph import unit_rows
 from .anchor import log_sums
 from .exact import row_sums
 from .gradient import TransitionProducts
-from .pack import PackedGraph, needs_two_halves, pack_graph, pack_state
+from .pack import PackedGraph, pack_graph, pack_state
 from .screen import DEFAULT_CONFIG, ScreenConfig
 from .sparse import build_pairs
 from .transpose import TransposablePairs, sort_slots
@@ -118,7 +118,7 @@ def _images(
     pairs = lists = None
     if tolerance > 0:
         # In the lists of the batch, as the walk does: which rows find room may depend on the other images.
-        pairs = build_pairs(graph, tolerance, has_low=needs_two_halves(graph.inv_norm), config=config)
+        pairs = build_pairs(graph, tolerance, has_low=True, config=config)
         lists = TransposablePairs(pairs, sort_slots(pairs))
     sums = row_sums(graph, None if pairs is None else pairs.streaming_blocks)
     log_sum = log_sums(sums, pairs)[:, : graph.pixels]

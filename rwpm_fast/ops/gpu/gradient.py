@@ -1,6 +1,7 @@
 """Products with S of one packed graph, for gradients: of listed pairs, of rows that stream, or of both.
 
-H is as in :class:`rwpm_fast.ops.gradient.DifferentiableGraph`.
+H is as in :class:`rwpm_fast.ops.gradient.DifferentiableGraph`. All is in two halves, whatever the dtype of the inputs:
+in H numbers that are nearly the same cancel, and what one half rounds would be a large part of what is left.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from .exact import RowSums, exact_step
 from .kernels import gradient as kernels
 from .kernels.tiles import BLOCK, MIN_SIDE, channel_tiles, power_of_two
 from .launch import launch, shared_memory
-from .pack import HalfPair, PackedGraph, needs_two_halves, pack_state
+from .pack import HalfPair, PackedGraph, pack_state
 from .sparse import GROUP, WEIGHT_BLOCK, Pairs, sparse_step
 from .transpose import TransposablePairs, transposed_product
 from .tuning import PAIR_TILES, Tile, pair_tile
@@ -67,7 +68,7 @@ def _pack_long(rows: Tensor, below: int) -> HalfPair:
     """Pack rows [n, K], at most 1, in whole chunks and with so many rows of zeros below."""
     chunk = min(DEPTH, max(MIN_SIDE, power_of_two(rows.shape[1])))
     padded = pad(rows * LONG_SCALE, (0, -rows.shape[1] % chunk, 0, below))
-    return HalfPair.split(padded[None], has_low=needs_two_halves(rows))
+    return HalfPair.split(padded[None])
 
 
 def multiply_pairs(
@@ -86,7 +87,7 @@ def multiply_pairs(
         sums: of the rows that stream; ``row_max`` is inf in the others.
         streaming_blocks: [B, padded / 128] int8, blocks of rows that stream.
         factors: of H.
-        source: [B, padded, width], in as many halves as the factors.
+        source: [B, padded, width], in two halves.
         tiles: to choose from, best first.
     """
     memory = shared_memory(graph.valid.device)
@@ -112,7 +113,6 @@ def multiply_pairs(
             DEPTH=factors.chunk,
             BLOCK=BLOCK,
             KEYS_HAVE_LOW=graph.keys.has_low,
-            VALUES_HAVE_LOW=source.has_low,
             num_warps=tile.warps,
             num_stages=tile.stages,
         )
@@ -122,7 +122,7 @@ def multiply_pairs(
 def weigh_pairs(pairs: Pairs, factors: PairFactors) -> Pairs:
     """Compute H on the listed pairs: the same lists with other weights."""
     _, padded, depth = factors.left.high.shape
-    weights = HalfPair.empty(*pairs.weights.high.shape, has_low=factors.left.has_low, device=pairs.weights.high.device)
+    weights = pairs.weights.map(torch.empty_like)
     launch(
         kernels.weigh_pairs,
         (len(pairs.order),),
@@ -131,7 +131,6 @@ def weigh_pairs(pairs: Pairs, factors: PairFactors) -> Pairs:
         GROUP=GROUP,
         WEIGHT_BLOCK=WEIGHT_BLOCK,
         DEPTH=factors.chunk,
-        VALUES_HAVE_LOW=factors.left.has_low,
         num_warps=4,
         num_stages=2,
     )
@@ -181,7 +180,7 @@ class TransitionProducts:
     def multiply_transposed(self, m: Tensor) -> Tensor:
         """Multiply [n, C] by the transpose of S."""
         source, factor = self._pack(m)
-        target = HalfPair.empty(*source.high.shape, has_low=source.has_low, device=m.device)
+        target = source.map(torch.empty_like)
         streaming_blocks = None if self._pairs is None else self._streaming_blocks
         exact_step(self._graph, self._sums, streaming_blocks, source, source, target, self._ones, True)
         product = self._unpack(target.to_float(), factor, m)
@@ -212,7 +211,7 @@ class TransitionProducts:
         return self._unpack(transposed_product(pairs, source), factor, m)
 
     def _pack(self, m: Tensor) -> tuple[HalfPair, Tensor]:
-        return pack_state(m[None], self._graph, check=False)
+        return pack_state(m[None], self._graph, check=False, has_low=True)
 
     def _unpack(self, state: Tensor, factor: Tensor, m: Tensor) -> Tensor:
         """[n, C] like m, of a state [1, padded, width]."""

@@ -37,10 +37,10 @@ class HalfPair(NamedTuple):
         return cls(high, torch.empty_like(high) if has_low else None)
 
     @classmethod
-    def split(cls, numbers: Tensor, *, has_low: bool) -> HalfPair:
-        """Numbers of float32, within the range of float16."""
+    def split(cls, numbers: Tensor) -> HalfPair:
+        """Numbers of float32, within the range of float16, in two halves."""
         high = numbers.half()
-        return cls(high, ((numbers - high.float()) * 2.0**11).half() if has_low else None)
+        return cls(high, ((numbers - high.float()) * 2.0**11).half())
 
     def map(self, function: Callable[[Tensor], Tensor]) -> HalfPair:
         """Apply a function to each half."""
@@ -148,21 +148,24 @@ def pack_graph(embeddings: Tensor, mask: Tensor | None, temperature: float) -> P
     return PackedGraph(pixels, keys, split, inv_norm, valid, quant_error, scale)
 
 
-def pack_state(values: Tensor, graph: PackedGraph, *, check: bool) -> tuple[HalfPair, Tensor]:
+def pack_state(
+    values: Tensor, graph: PackedGraph, *, check: bool, has_low: bool | None = None
+) -> tuple[HalfPair, Tensor]:
     """Pack values as the state of a walk.
 
     Args:
         values: [B, N, C].
         graph: of the same pixels.
         check: whether a pixel whose value is not finite leaves the graph.
+        has_low: whether in two halves; None: where the values need them.
 
     Returns:
         The state [B, padded, width], and the factors [B, C] by which it is larger than the values: powers of two that
         bring a channel's largest into [1/2, 1).
     """
     batch, pixels, channels = values.shape
-    halves = 2 if needs_two_halves(values) else 1
-    width = channel_tiles(channels, halves)[-1].end
+    has_low = needs_two_halves(values) if has_low is None else has_low
+    width = channel_tiles(channels, 1 + has_low)[-1].end
     tile_channels = min(power_of_two(width), 256)
     rows = 8192 // tile_channels
     largest = torch.empty(batch, -(-pixels // rows), channels, device=values.device)
@@ -170,7 +173,7 @@ def pack_state(values: Tensor, graph: PackedGraph, *, check: bool) -> tuple[Half
     launch(kernels.largest_values, largest.shape[1::-1], values, largest, pixels, channels, *values.stride(), **tile)
     exponent = torch.frexp(largest.amax(1)).exponent.clamp(-125, 125)
     factor = torch.ldexp(torch.ones_like(exponent, dtype=torch.float32), -exponent)
-    state = HalfPair.empty(batch, graph.padded, width, has_low=halves == 2, device=values.device)
+    state = HalfPair.empty(batch, graph.padded, width, has_low=has_low, device=values.device)
     launch(
         kernels.pack_values,
         (-(-graph.padded // rows), batch),

@@ -63,8 +63,8 @@ def transposed_product(pairs: TransposablePairs, source: HalfPair) -> Tensor:
     """Multiply by the transpose of the weights as they are stored, without ``weight_factor``.
 
     Args:
-        pairs: with weights in as many halves as the source.
-        source: [B, padded, width].
+        pairs: with weights in two halves.
+        source: [B, padded, width], in two halves.
 
     Returns:
         [B, padded, width] float32.
@@ -83,7 +83,6 @@ def transposed_product(pairs: TransposablePairs, source: HalfPair) -> Tensor:
             CHANNELS=channels,
             GROUP=GROUP,
             WEIGHT_BLOCK=WEIGHT_BLOCK,
-            VALUES_HAVE_LOW=source.has_low,
             num_warps=4,
             num_stages=2,
         )

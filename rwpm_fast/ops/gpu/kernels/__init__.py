@@ -1,7 +1,8 @@
 """The Triton kernels. ``@triton.jit`` stands in this folder only; the modules one level up launch them.
 
 Launched are ``pack_embeddings``, ``largest_values``, ``pack_values``, ``row_sums``, ``exact.step``, ``screen``,
-``select``, ``list_columns``, ``weigh`` and ``sparse.step``; all others are device functions.
+``select``, ``list_columns``, ``weigh``, ``sparse.step``, ``multiply_pairs``, ``weigh_pairs``, ``spread`` and
+``gather``; all others are device functions.
 
 The first letter of a variable says what it holds, as in flash-linear-attention:
 
@@ -32,5 +33,6 @@ come scalars, then compile-time constants.
    row_lse_bound and max_logit in place of the first and third
 3. sums of rows: row_max, inv_row_sum (``RowSums``), and streaming_blocks, which says whose rows are streamed
 4. lists: begins, counts, columns, weights, weights_low, weight_factor (``Pairs.pointers``)
-5. state: start, start_low, source, source_low, target, target_low (``HalfPair.pointers`` of each)
+5. gradient: left, left_low, right, right_low, offset (``PairFactors``), long rows of ``depth`` channels
+6. state: start, start_low, source, source_low, target, target_low (``HalfPair.pointers`` of each)
 """

@@ -25,19 +25,16 @@ def row_products(
     p_right_low,
     depth,  # a multiple of DEPTH
     DEPTH: tl.constexpr,
-    HAS_LOW: tl.constexpr,
 ):
     """Return the dot products of BM rows with BN rows: [BM, BN], float32."""
     b_product = tl.zeros([p_left.shape[0], p_right.shape[0]], tl.float32)
     for i_depth in range(0, depth, DEPTH):
         o_depth = i_depth + tl.arange(0, DEPTH)
         b_left = tl.load(p_left[:, None] + o_depth[None, :])
+        b_left_low = tl.load(p_left_low[:, None] + o_depth[None, :])
         b_right = tl.load(p_right[None, :] + o_depth[:, None])
-        b_left_low, b_right_low = b_left, b_right
-        if HAS_LOW:
-            b_left_low = tl.load(p_left_low[:, None] + o_depth[None, :])
-            b_right_low = tl.load(p_right_low[None, :] + o_depth[:, None])
-        b_product = multiply(b_left, b_left_low, b_right, b_right_low, b_product, HAS_LOW, HAS_LOW)
+        b_right_low = tl.load(p_right_low[None, :] + o_depth[:, None])
+        b_product = multiply(b_left, b_left_low, b_right, b_right_low, b_product, True, True)
     return b_product
 
 
@@ -74,7 +71,6 @@ def multiply_pairs(
     DEPTH: tl.constexpr,
     BLOCK: tl.constexpr,
     KEYS_HAVE_LOW: tl.constexpr,
-    VALUES_HAVE_LOW: tl.constexpr,
 ):
     """Multiply by H and its transpose in one pass over all columns, each tile of S computed again.
 
@@ -126,26 +122,22 @@ def multiply_pairs(
             b_transposed = b_transposed * tl.load(p_inv_row_sum + o_col)[None, :]
             o_long_col = tl.cast(o_col, tl.int64) * depth
             b_product = row_products(
-                p_left + o_long, p_left_low + o_long, p_right + o_long_col, p_right_low + o_long_col, depth, DEPTH,
-                VALUES_HAVE_LOW,
+                p_left + o_long, p_left_low + o_long, p_right + o_long_col, p_right_low + o_long_col, depth, DEPTH
             )  # fmt: skip
             b_pair = b_weight * (b_product * product_unit + b_row_offset)
             b_product = row_products(
-                p_right + o_long, p_right_low + o_long, p_left + o_long_col, p_left_low + o_long_col, depth, DEPTH,
-                VALUES_HAVE_LOW,
+                p_right + o_long, p_right_low + o_long, p_left + o_long_col, p_left_low + o_long_col, depth, DEPTH
             )  # fmt: skip
             b_pair += b_transposed * (b_product * product_unit + tl.load(p_offset + o_col)[None, :])
             m_pair = (tl.load(p_valid + o_col) != 0)[None, :] & (o_row[:, None] != o_col[None, :])
             b_pair = tl.where(m_pair & m_row_valid[:, None], b_pair * PAIR_SCALE, 0.0)
             b_high = high_half(b_pair)
-            b_low = b_high
-            if VALUES_HAVE_LOW:
-                b_low = low_half(b_pair, b_high)
+            b_low = low_half(b_pair, b_high)
             o_value = tl.cast(o_col, tl.int64) * width
             p_value, p_value_low = p_source + o_value, p_source_low + o_value
-            b_acc = add_values(b_acc, b_high, b_low, p_value, p_value_low, 0, C0, VALUES_HAVE_LOW)
+            b_acc = add_values(b_acc, b_high, b_low, p_value, p_value_low, 0, C0, True)
             if C1 > 0:
-                b_acc_tail = add_values(b_acc_tail, b_high, b_low, p_value, p_value_low, C0, C1, VALUES_HAVE_LOW)
+                b_acc_tail = add_values(b_acc_tail, b_high, b_low, p_value, p_value_low, C0, C1, True)
     p_out = p_target + (i_batch * padded + o_row)[:, None] * width + i_channel
     tl.store(p_out + tl.arange(0, C0)[None, :], b_acc * PAIR_UNIT)
     if C1 > 0:
@@ -174,7 +166,6 @@ def weigh_pairs(
     GROUP: tl.constexpr,
     WEIGHT_BLOCK: tl.constexpr,
     DEPTH: tl.constexpr,
-    VALUES_HAVE_LOW: tl.constexpr,
 ):
     """Compute the weights of H for the listed pairs, in weight blocks.
 
@@ -195,15 +186,12 @@ def weigh_pairs(
     for i_slot in range(0, count, WEIGHT_BLOCK):
         o_right = (first_row + tl.load(p_columns + begin + i_slot + o_slot)) * depth
         b_product = row_products(
-            p_left + o_left, p_left_low + o_left, p_right + o_right, p_right_low + o_right, depth, DEPTH,
-            VALUES_HAVE_LOW,
+            p_left + o_left, p_left_low + o_left, p_right + o_right, p_right_low + o_right, depth, DEPTH
         )  # fmt: skip
         o_weight = (begin + i_slot) * GROUP + o_in_block
         b_weight = tl.load(p_weights + o_weight).to(tl.float32)
-        if VALUES_HAVE_LOW:
-            b_weight += tl.load(p_weights_low + o_weight).to(tl.float32) * LOW_UNIT
+        b_weight += tl.load(p_weights_low + o_weight).to(tl.float32) * LOW_UNIT
         b_pair = b_weight * (b_product * product_unit + b_offset)
         b_high = high_half(b_pair)
         tl.store(p_pair_weights + o_weight, b_high)
-        if VALUES_HAVE_LOW:
-            tl.store(p_pair_weights_low + o_weight, low_half(b_pair, b_high))
+        tl.store(p_pair_weights_low + o_weight, low_half(b_pair, b_high))

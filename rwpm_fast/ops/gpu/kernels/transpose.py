@@ -28,7 +28,6 @@ def spread(
     CHANNELS: tl.constexpr,
     GROUP: tl.constexpr,
     WEIGHT_BLOCK: tl.constexpr,
-    VALUES_HAVE_LOW: tl.constexpr,
 ):
     """Multiply each group's values by the transpose of its weight blocks.
 
@@ -45,17 +44,13 @@ def spread(
     m_channel = (first_channel + o_channel < width)[None, :]
     o_value = (i_group * GROUP + o_in_group)[:, None] * width + first_channel + o_channel[None, :]
     b_value = tl.load(p_source + o_value, mask=m_channel, other=0)
-    b_value_low = b_value
-    if VALUES_HAVE_LOW:
-        b_value_low = tl.load(p_source_low + o_value, mask=m_channel, other=0)
+    b_value_low = tl.load(p_source_low + o_value, mask=m_channel, other=0)
     o_in_block = o_in_group[None, :] * WEIGHT_BLOCK + o_slot[:, None]  # [WEIGHT_BLOCK, GROUP]
     for i_slot in range(0, count, WEIGHT_BLOCK):
         b_weight = tl.load(p_weights + (begin + i_slot) * GROUP + o_in_block)
-        b_low = b_weight
-        if VALUES_HAVE_LOW:
-            b_low = tl.load(p_weights_low + (begin + i_slot) * GROUP + o_in_block)
+        b_low = tl.load(p_weights_low + (begin + i_slot) * GROUP + o_in_block)
         b_sum = tl.zeros([WEIGHT_BLOCK, CHANNELS], tl.float32)
-        b_sum = multiply(b_weight, b_low, b_value, b_value_low, b_sum, VALUES_HAVE_LOW, VALUES_HAVE_LOW)
+        b_sum = multiply(b_weight, b_low, b_value, b_value_low, b_sum, True, True)
         tl.store(p_slot_values + (begin + i_slot + o_slot)[:, None] * CHANNELS + o_channel[None, :], b_sum)
 
 
