@@ -67,8 +67,8 @@ def check_no_synchronization(g: Tensor, e: Tensor, v: Tensor, settings: WalkSett
 def correctness(context: Context) -> dict[str, Any]:
     """Check gradients of several sizes, dtypes and tolerances."""
     checks = []
-    for dtype in EXACT:
-        for size in DRY_SIZES if context.dry else SIZES:
+    for dtype in ("float16",) if context.dry else EXACT:
+        for size in DRY_SIZES[:1] if context.dry else SIZES:
             e, v = inputs(size, context, getattr(torch, dtype))
             g = inputs(size, context, getattr(torch, dtype), seed=7)[1]
             mask = torch.arange(size[1], device=e.device).expand(size[:2]) % 9 > 0
@@ -89,7 +89,8 @@ def frames(context: Context) -> list[tuple[Case, float]]:
     logits = context.frame(184, 320, value_channels=19)
     small = context.frame(90, 160, value_channels=19, dtype="float32")
     wide = context.frame(184, 320, value_channels=256, parts=2)
-    return [(logits, 1e-3), (logits, 0.0), (wide, 1e-3), (small, 1e-3), (small, 0.0)]
+    walks = [(small, 0.0), (small, 1e-3), (logits, 1e-3), (logits, 0.0), (wide, 1e-3)]
+    return walks[:2] if context.dry else walks
 
 
 def profile(context: Context) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import torch
 import rwpm_fast
 from python_tests.helpers import manifold, relative_error
 from rwpm_fast.ops.backends import TRITON
+from rwpm_fast.ops.settings import WalkSettings
 
 # Needs no GPU: nothing runs. In a separate process, since interpreted kernels cannot be traced.
 TRACED = """
@@ -64,10 +65,18 @@ def test_no_autocast(device):
     assert torch.equal(got, rwpm_fast.walk(e, v, tolerance=0, backend="triton"))
 
 
-def test_gradients_need_the_operator(device):
-    v = manifold(70, 3, seed=1).to(device).requires_grad_(True)
-    with pytest.raises(NotImplementedError, match='backend="triton" gives no gradient; use backend="auto"'):
-        rwpm_fast.walk(manifold(70, 12).to(device), v, backend="triton")
+@pytest.mark.parametrize("tolerance", [0, 1e-3])
+def test_gradients(device, tolerance):
+    """The backend's own, through autograd."""
+    e, v = (manifold(70, c, seed=c).to(device).requires_grad_(True) for c in (12, 3))
+    g = manifold(70, 3, seed=2).to(device)
+    settings = WalkSettings(steps=2, tolerance=tolerance)
+    walked = rwpm_fast.walk(e, v, steps=2, tolerance=tolerance, backend="triton")
+    got = torch.autograd.grad(walked, (e, v), g)
+    wanted = TRITON.gradients(g, e.detach(), v.detach(), None, settings)
+    assert all(map(torch.equal, got, wanted[:2]))
+    (alone,) = torch.autograd.grad(rwpm_fast.walk(e.detach(), v, steps=2, tolerance=tolerance, backend="triton"), v, g)
+    assert relative_error(alone, wanted.values) <= 1e-5
 
 
 def test_cuda_says_why_it_cannot_serve(device):
