@@ -182,6 +182,18 @@ def test_gradient_of_the_values_alone(device, anchor):
     assert relative_error(got, TRITON.gradients(g, e, v, mask, settings).values) <= 1e-6
 
 
+def test_a_value_that_is_no_number_leaves_no_trace(device):
+    """The gradient of the values alone knows such a pixel only as masked, and has to find the same pairs."""
+    e, v = road(200, 24).to(device), manifold(200, 3, seed=1).to(device)
+    packed = pack_graph(e[None], None, 0.01)
+    roughest = int(packed.rounding_norm[0, :200].argmax())
+    v[roughest, 1] = torch.nan
+    pack_state(v[None], packed, check=True)
+    masked = pack_graph(e[None], reference.valid_pixels(e, v)[None], 0.01)
+    assert torch.equal(packed.quant_error, masked.quant_error)
+    assert torch.equal(packed.valid, masked.valid)
+
+
 def test_broken_gradient_shows(device):
     e, v, g = road(140, 12).to(device), manifold(140, 3, seed=1).to(device), manifold(140, 3, seed=2).to(device)
     g[4] = torch.nan

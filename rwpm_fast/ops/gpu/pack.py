@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -73,8 +74,8 @@ class PackedGraph:
         channels: D0 and D1, powers of two whose sum is a row's width.
         inv_norm: [B, padded].
         valid: [B, padded] int8.
-        quant_error: [B], the largest of a pixel; a cosine of the high halves alone is off by no more than twice this.
-            Rounding float32 to one half, where TF32 is allowed, is not in it.
+        rounding_norm: [B, padded], norm of what rounding to one half takes from a unit embedding; None without low
+            halves.
         scale: log2(e) / temperature, clamped as :func:`rwpm_fast.ops.settings.cosine_scale` does.
     """
 
@@ -83,7 +84,7 @@ class PackedGraph:
     channels: tuple[int, int]
     inv_norm: Tensor
     valid: Tensor
-    quant_error: Tensor
+    rounding_norm: Tensor | None
     scale: float
 
     @property
@@ -94,6 +95,17 @@ class PackedGraph:
     def padded(self) -> int:
         return self.valid.shape[1]
 
+    @cached_property
+    def quant_error(self) -> Tensor:
+        """The largest of a valid pixel, [B]; a cosine of the high halves alone is off by no more than twice this.
+
+        Rounding float32 to one half, where TF32 is allowed, is not in it. Pixels that leave the graph later than this
+        is read are in it.
+        """
+        if self.rounding_norm is None:
+            return self.inv_norm.new_full((self.batch,), ROUNDING)
+        return torch.where(self.valid != 0, self.rounding_norm, 0).amax(1) + ROUNDING
+
     def per_row(self, number: float) -> Tensor:
         """The same number for every row, [B, padded] float32."""
         return torch.full_like(self.inv_norm, number)
@@ -101,8 +113,9 @@ class PackedGraph:
     def image(self, index: int) -> PackedGraph:
         """The graph of one image, a batch of one."""
         one = slice(index, index + 1)
-        rows = {name: getattr(self, name)[one] for name in ("inv_norm", "valid", "quant_error")}
-        return replace(self, keys=self.keys.map(lambda half: half[one]), **rows)
+        rounding_norm = None if self.rounding_norm is None else self.rounding_norm[one]
+        keys = self.keys.map(lambda half: half[one])
+        return replace(self, keys=keys, inv_norm=self.inv_norm[one], valid=self.valid[one], rounding_norm=rounding_norm)
 
     def high_only(self) -> PackedGraph:
         """The same graph without the keys' low halves."""
@@ -125,14 +138,15 @@ def pack_graph(embeddings: Tensor, mask: Tensor | None, temperature: float) -> P
     keys = HalfPair.empty(batch, padded, width, has_low=needs_two_halves(embeddings), device=embeddings.device)
     valid = torch.empty(batch, padded, dtype=torch.int8, device=embeddings.device)
     inv_norm = torch.empty(batch, padded, device=embeddings.device)
-    rounding_norm = torch.empty_like(inv_norm) if keys.has_low else inv_norm  # without low halves not written
+    rounding_norm = torch.empty_like(inv_norm) if keys.has_low else None
     tile_channels = max(power_of_two(width), power_of_two(channels))
     rows = max(1, 8192 // tile_channels)
     masks = valid if mask is None else mask.view(torch.int8)
     launch(
         kernels.pack_embeddings,
         (-(-padded // rows), batch),
-        *(embeddings, masks, *keys.pointers(), rounding_norm, inv_norm, valid, pixels, padded, channels),
+        *(embeddings, masks, *keys.pointers(), inv_norm if rounding_norm is None else rounding_norm, inv_norm, valid),
+        *(pixels, padded, channels),
         *(*embeddings.stride(), *masks.stride()),
         MASKED=mask is not None,
         HAS_LOW=keys.has_low,
@@ -140,12 +154,8 @@ def pack_graph(embeddings: Tensor, mask: Tensor | None, temperature: float) -> P
         CHANNELS=tile_channels,
         ROWS=rows,
     )
-    if keys.has_low:
-        quant_error = rounding_norm.amax(1) + ROUNDING
-    else:
-        quant_error = torch.full((batch,), ROUNDING, device=inv_norm.device)
     scale = cosine_scale(temperature) * math.log2(math.e)
-    return PackedGraph(pixels, keys, split, inv_norm, valid, quant_error, scale)
+    return PackedGraph(pixels, keys, split, inv_norm, valid, rounding_norm, scale)
 
 
 def pack_state(
