@@ -87,7 +87,7 @@ def pair_gradients(
         embeddings: [n, D].
         values: [n, C].
         alpha: continuing probability, in [0, 1].
-        steps: number of transitions, >= 0.
+        steps: number of transitions, > 0.
         temperature: softmax temperature tau > 0.
         anchor: cosine s0 of a pixel with its own value; -1 or lower: no anchor.
         anchor_share: share of the pixels to anchor, in [0, 1]; 0: by ``anchor``.

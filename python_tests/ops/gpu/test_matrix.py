@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import rwpm_fast
-from python_tests.helpers import dense, error_of_largest, manifold, road
+from python_tests.helpers import dense, error_of_largest, manifold, relative_error, road
 from rwpm_fast import reference
 from rwpm_fast.ops.gpu.matrix import build_matrix
 from rwpm_fast.ops.graph import Transition
@@ -73,6 +73,23 @@ def test_gradient_is_that_of_its_matrix(device, graph):
     for _ in range(4):
         expected = 0.9 * S.T @ expected + 0.1 * start
     torch.testing.assert_close(v.grad.double().cpu()[valid], expected[valid], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("anchor", [{"anchor": -1.0}, {"anchor": 0.9}, {"anchor_share": 0.3}], ids=str)
+def test_gradients_are_those_of_float64(device, anchor):
+    """Triton's kernels against plain torch on the listed pairs, which float64 values take."""
+    e = road(N, 24).to(device)
+    v, g = (manifold(N, 3, seed=seed).to(device) for seed in (1, 2))
+    matrix = build_matrix(e, temperature=0.01, tolerance=TOLERANCE)
+    settings = {"alpha": 0.9, "steps": 3, "temperature": 0.01, "anchor": -1.0, "anchor_share": 0.0, **anchor}
+    got, wanted = (matrix.gradients(g.to(dtype), e, v.to(dtype), **settings) for dtype in (v.dtype, torch.float64))
+    errors = [relative_error(a, b) for a, b in zip(got, wanted, strict=True)]
+    assert max(errors[:2]) <= 1e-5 and errors[2] <= 1e-3, errors
+    assert [t.dtype for t in got] == [torch.float32, torch.float32, torch.float64]
+    for steps, width in ((0, 3), (3, 0)):
+        by_e, by_v, by_t = matrix.gradients(g[:, :width], e, v[:, :width], **{**settings, "steps": steps})
+        assert (by_e == 0).all() and by_e.shape == e.shape and by_t == 0
+        assert torch.equal(by_v, g[:, :width])
 
 
 def test_a_graph_too_dense_gives_none(device):

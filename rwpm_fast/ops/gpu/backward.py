@@ -6,6 +6,7 @@ They are those of the operator that was run: with a tolerance of the pairs that 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,23 +61,54 @@ def walk_gradients(
         return result
     graph = pack_graph(embeddings, mask, temperature)
     pack_state(values, graph, check=True)  # pixels whose values are not finite leave the graph
-    by_anchor = {"temperature": temperature, "anchor": anchor, "anchor_share": anchor_share}
-    for index, (products, inside, log_sum, e, unit) in enumerate(_images(graph, embeddings, tolerance, config)):
-        own_weight = own_weights(log_sum, **by_anchor)
-        got = unit_gradients(
-            products,
-            unit,
-            torch.where(inside, values[index].float(), 0),
-            torch.where(inside, gradient[index].float(), 0),
-            alpha=alpha,
-            steps=steps,
-            temperature=temperature,
-            anchor=anchor_gradient(log_sum, own_weight, **by_anchor),
-        )
-        result.embeddings[index] = through_length(e, unit, got.embeddings)
+    settings: dict[str, Any] = {"alpha": alpha, "steps": steps, "temperature": temperature}
+    settings |= {"anchor": anchor, "anchor_share": anchor_share}
+    for index, (products, inside, log_sum, e) in enumerate(_images(graph, embeddings, tolerance, config)):
+        v, g = (torch.where(inside, t[index].float(), 0) for t in (values, gradient))
+        got = image_gradients(products, log_sum, g, e, v, **settings)
+        result.embeddings[index] = got.embeddings
         result.values[index] = torch.where(inside, got.values.to(values.dtype), gradient[index])
         result.temperature.add_(got.temperature)
     return result
+
+
+def image_gradients(
+    products: TransitionProducts,
+    log_sum: Tensor,
+    gradient: Tensor,
+    embeddings: Tensor,
+    values: Tensor,
+    *,
+    alpha: float,
+    steps: int,
+    temperature: float,
+    **anchor: float,
+) -> Gradients:
+    """Differentiate the walk of one image, in float32.
+
+    Args:
+        products: with its S.
+        log_sum: [n], of what its rows keep.
+        gradient: of the result, [n, C] float32; 0 outside the graph.
+        embeddings: [n, D] float32; 0 outside the graph.
+        values: [n, C] float32; 0 outside the graph.
+        alpha: probability to go on, in [0, 1].
+        steps: number of transitions, > 0.
+        temperature: of the softmax, > 0.
+        anchor: ``anchor`` and ``anchor_share``; see :func:`walk_gradients`.
+    """
+    by_anchor = {"temperature": temperature, **anchor}
+    got = unit_gradients(
+        products,
+        products.unit,
+        values,
+        gradient,
+        alpha=alpha,
+        steps=steps,
+        temperature=temperature,
+        anchor=anchor_gradient(log_sum, own_weights(log_sum, **by_anchor), **by_anchor),
+    )
+    return got._replace(embeddings=through_length(embeddings, products.unit, got.embeddings))
 
 
 def walk_adjoint(
@@ -97,7 +129,7 @@ def walk_adjoint(
     if steps == 0 or gradient.numel() == 0 or embeddings.shape[1] < 2:
         return result
     graph = pack_graph(embeddings, mask, temperature)
-    for index, (products, inside, log_sum, *_) in enumerate(_images(graph, embeddings, tolerance, config)):
+    for index, (products, inside, log_sum, _) in enumerate(_images(graph, embeddings, tolerance, config)):
         walked = iterate(
             products.multiply_transposed,
             torch.where(inside, gradient[index].float(), 0),
@@ -112,9 +144,9 @@ def walk_adjoint(
 
 def _images(
     graph: PackedGraph, embeddings: Tensor, tolerance: float, config: ScreenConfig
-) -> Iterator[tuple[TransitionProducts, Tensor, Tensor, Tensor, Tensor]]:
+) -> Iterator[tuple[TransitionProducts, Tensor, Tensor, Tensor]]:
     """Yield of each image: products with S, the pixels [N, 1] that walk, logarithms of the sums of rows [N], and its
-    embeddings as they are and of unit length, [N, D] float32, 0 outside the graph."""
+    embeddings [N, D] float32, 0 outside the graph."""
     pairs = lists = None
     if tolerance > 0:
         # In the lists of the batch, as the walk does: which rows find room may depend on the other images.
@@ -125,7 +157,6 @@ def _images(
     for index in range(graph.batch):
         valid = graph.valid[index, : graph.pixels, None] != 0
         e = torch.where(valid, embeddings[index].float(), 0)
-        unit = unit_rows(e)
         own = None if lists is None else lists.image(index)
-        products = TransitionProducts(graph.image(index), sums.image(index), unit, own)
-        yield products, valid & (valid.sum() > 1), log_sum[index], e, unit
+        products = TransitionProducts(graph.image(index), sums.image(index), unit_rows(e), own)
+        yield products, valid & (valid.sum() > 1), log_sum[index], e

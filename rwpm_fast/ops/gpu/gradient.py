@@ -141,6 +141,9 @@ class TransitionProducts:
     """Products with S of one image; see :class:`rwpm_fast.ops.gradient.DifferentiableGraph`. Nothing waits.
 
     Results are 0 in pixels outside the graph.
+
+    Attributes:
+        unit: unit embeddings, [n, D] float32.
     """
 
     def __init__(
@@ -154,10 +157,11 @@ class TransitionProducts:
         Args:
             graph: packed embeddings of a batch of one.
             sums: of the rows that stream.
-            unit: unit embeddings, [n, D] float32, finite.
+            unit: [n, D] float32, finite.
             pairs: kept pairs of the other rows; None: every row streams.
         """
-        self._graph, self._sums, self._unit, self._pairs = graph, sums, unit, pairs
+        self.unit = unit
+        self._graph, self._sums, self._pairs = graph, sums, pairs
         self._inside = graph.valid[0, : graph.pixels, None] != 0
         self._ones = torch.ones_like(graph.inv_norm)
         self._streaming_blocks = graph.valid.new_ones(1, graph.padded // BLOCK)
@@ -195,15 +199,15 @@ class TransitionProducts:
             offset: [n].
         """
         factors = pack_factors(left, right, offset, self._graph.padded)
-        source, factor = self._pack(self._unit)
+        source, factor = self._pack(self.unit)
         product = multiply_pairs(self._graph, self._sums, self._streaming_blocks, factors, source)
         if self._pairs is None:
-            return self._unpack(product, factor, self._unit) * factors.size
+            return self._unpack(product, factor, self.unit) * factors.size
         pairs = self._pairs._replace(rows=weigh_pairs(self._pairs.rows, factors))
         listed = source.map(torch.zeros_like)  # rows that stream stay 0
         sparse_step(pairs.rows, source, source, listed, self._ones)
-        product = self._unpack(product + listed.to_float(), factor, self._unit)
-        return (product + self._transposed(pairs, self._unit)) * factors.size
+        product = self._unpack(product + listed.to_float(), factor, self.unit)
+        return (product + self._transposed(pairs, self.unit)) * factors.size
 
     def _transposed(self, pairs: TransposablePairs, m: Tensor) -> Tensor:
         """Multiply by the transpose of listed pairs."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,9 +12,14 @@ from ..anchor import iterate
 from ..csr import csr_of_pairs
 from ..gradient import Gradients
 from ..pair_graph import pair_gradients
+from ..streamed_graph import unit_rows
 from .anchor import log_sums
+from .backward import image_gradients
+from .exact import row_sums
+from .gradient import TransitionProducts
 from .pack import PackedGraph, pack_graph, pack_state, unpack_state
 from .sparse import GROUP, Pairs, build_pairs
+from .transpose import TransposablePairs, sort_slots
 from .walk import take_steps
 
 
@@ -56,17 +62,18 @@ class BlockSparseMatrix:
         **anchor: float,
     ) -> Gradients:
         """Differentiate :meth:`walk`; see :class:`rwpm_fast.ops.backends.Matrix`."""
-        return pair_gradients(
-            self.pairs(),
-            self.log_sum,
-            gradient,
-            embeddings,
-            values,
-            alpha=alpha,
-            steps=steps,
-            temperature=temperature,
-            **anchor,
-        )
+        if steps == 0:
+            by_temperature = gradient.new_zeros((), dtype=torch.float64)
+            return Gradients(torch.zeros_like(embeddings), gradient.clone(), by_temperature)
+        settings: dict[str, Any] = {"alpha": alpha, "steps": steps, "temperature": temperature, **anchor}
+        if values.dtype == torch.float64 or values.numel() == 0:
+            return pair_gradients(self.pairs(), self.log_sum, gradient, embeddings, values, **settings)
+        e = embeddings.float()
+        no_sums = row_sums(self._graph, self._pairs.streaming_blocks)
+        products = TransitionProducts(self._graph, no_sums, unit_rows(e), self._transposable)
+        got = image_gradients(products, self.log_sum, gradient.float(), e, values.float(), **settings)
+        by_embeddings, by_values = got.embeddings.to(embeddings.dtype), got.values.to(values.dtype)
+        return Gradients(by_embeddings, by_values, got.temperature)
 
     def pairs(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return row, column and weight of every pair: [kept] each."""
@@ -84,6 +91,10 @@ class BlockSparseMatrix:
     @cached_property
     def _csr(self) -> Tensor:
         return csr_of_pairs(*self.pairs(), self._graph.pixels)
+
+    @cached_property
+    def _transposable(self) -> TransposablePairs:
+        return TransposablePairs(self._pairs, sort_slots(self._pairs))
 
     @cached_property
     def _transposed(self) -> Tensor:
