@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from rwpm_fast.scenes import EGO, UNKNOWN, render_holdout_scene, render_scene
-from rwpm_fast.scenes.anomalies import draw_anomaly
+from rwpm_fast.scenes.anomalies import draw_anomaly, draw_large_anomaly
 from rwpm_fast.scenes.canvas import Camera, Canvas
 from rwpm_fast.scenes.labels import ROAD, SKY, VEGETATION
 from rwpm_fast.scenes.noise import Noise
 from rwpm_fast.scenes.people import cyclist, motorcyclist, pedestrian
 from rwpm_fast.scenes.road import ROAD_KINDS, draw_road
+from rwpm_fast.scenes.single import render_object
 from rwpm_fast.scenes.solids import Solid, box, capsule, cone, cylinder, ellipsoid, torus
 from rwpm_fast.scenes.vehicles import bus, car, tram, truck
 from rwpm_fast.scenes.weather import WEATHER_SHARES, draw_weather
@@ -95,11 +96,24 @@ def test_a_solid_fills_its_box(maker):
     fills_its_box(maker(np.random.default_rng(1)))
 
 
-def test_unknown_objects_fill_their_boxes():
+@pytest.mark.parametrize("draw", [draw_anomaly, draw_large_anomaly])
+def test_unknown_objects_fill_their_boxes(draw):
     rng = np.random.default_rng(2)
     noise = Noise(rng)
     for _ in range(30):
-        fills_its_box(draw_anomaly(rng, noise))
+        fills_its_box(draw(rng, noise))
+
+
+@pytest.mark.parametrize("side", [16, 96])
+def test_an_object_alone_touches_the_borders_of_its_image(side):
+    first, again = (render_object(np.random.default_rng(3), side) for _ in range(2))
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    rng = np.random.default_rng(4)
+    for _ in range(10):
+        pixels, mask = render_object(rng, side)
+        assert pixels.dtype == np.uint8 and pixels.shape == (*mask.shape, 3) and max(mask.shape) <= side
+        assert mask[0].any() and mask[-1].any() and mask[:, 0].any() and mask[:, -1].any()
+        assert not pixels[~mask].any()
 
 
 def fills_its_box(solid: Solid):

@@ -13,7 +13,6 @@ def make_crop(batch=2, seed=0, height=32, width=64):
     return Crop(
         torch.randint(0, 256, (batch, 3, height, width), dtype=torch.uint8, generator=generator),
         torch.randn(batch, 19, *cells[1:], generator=generator).log_softmax(1),
-        torch.full(cells, 8.0),
         ~unknown,
         unknown,
     )

@@ -39,7 +39,7 @@ def test_steps_learn():
         trainer.step(make_crop())
     (report,) = trainer.progress.history
     assert report["step"] == 30 and report["failures"] == 0 and list(report["losses"]) == list(LOSSES)
-    assert report["losses"]["teacher energy"] < first[1].item()
+    assert report["losses"]["known energy"] < first[1].item()
     assert any((before[name] != now).any() for name, now in trainer.average.state_dict().items())
     assert trainer.network.training and not trainer.average.training
 
@@ -87,6 +87,22 @@ def test_folded_weights_can_be_trained_again():
     assert all(p.half().isfinite().all() for p in trainer.average.fold().parameters())
 
 
+def test_a_training_from_given_weights_begins_with_their_function():
+    crop = make_crop(batch=4, height=64, width=96)
+    wanted = CompactNet.load()
+    trainer = Trainer(CompactNet.load(), SETTINGS, energy_margin=6.0)
+    trainer.keep_function(crop)
+    images = wanted.preprocess(crop.image)
+    with torch.no_grad():
+        logits = wanted(images)
+        for network in (trainer.network, trainer.average):
+            assert (network(images) - logits).norm() < 1e-3 * logits.norm()
+    assert trainer.network.training and not trainer.average.training
+    trainer.step(crop)
+    assert trainer.progress.failures == 0
+    assert all(p.half().isfinite().all() for p in trainer.average.fold().parameters())
+
+
 def test_random_filters_stay_as_they_are():
     torch.manual_seed(0)
     network = CompactNet()
@@ -128,7 +144,7 @@ def test_a_crop_without_a_class_does_no_harm():
     trainer = make_trainer()
     crop = make_crop()
     nothing = torch.zeros_like(crop.known)
-    trainer.step(type(crop)(crop.image, crop.target, crop.teacher_lse, nothing, nothing))
+    trainer.step(type(crop)(crop.image, crop.target, nothing, nothing))
     assert trainer.progress.failures == 0
     assert all(t.isfinite().all() for t in trainer.network.state_dict().values())
 
@@ -141,7 +157,7 @@ def test_both_kinds_of_logits_are_learned(monkeypatch):
     for _ in range(3):
         trainer.step(make_crop())
     same = trainer.progress.losses[0]
-    assert same[:4] == same[4:]  # nothing walks yet
+    assert same[:3] == same[3:]  # nothing walks yet
     for _ in range(7):
         trainer.step(make_crop())
     (report,) = trainer.progress.history
@@ -150,7 +166,7 @@ def test_both_kinds_of_logits_are_learned(monkeypatch):
     assert report["losses"]["classes"] != report["losses"]["walked classes"]
     losses = trainer._losses(make_crop(), schedule.at(1.0))
     own = make_trainer()._weights
-    torch.testing.assert_close(losses @ trainer._weights, 0.75 * losses[:4] @ own + 0.25 * losses[4:] @ own)
+    torch.testing.assert_close(losses @ trainer._weights, 0.75 * losses[:3] @ own + 0.25 * losses[3:] @ own)
 
 
 def test_the_embeddings_learn_of_the_walk(monkeypatch):

@@ -6,7 +6,7 @@ pytest.importorskip("matplotlib")
 
 from rwpm_fast.viz.training_curves import loss_curves, training_curves
 
-LOSSES = ("classes", "teacher energy", "scene energy", "outlier energy")
+LOSSES = ("classes", "known energy", "outlier energy")
 
 
 def history(reports, *, walk):

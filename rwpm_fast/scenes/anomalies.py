@@ -47,6 +47,50 @@ def draw_texture(rng: np.random.Generator, noise: Noise) -> Callable[[NDArray], 
     return color
 
 
+def draw_large_anomaly(rng: np.random.Generator, noise: Noise) -> Solid:
+    """Draw an unknown object that may be as large as a truck, mostly an animal.
+
+    Args:
+        rng: source of kind, shape and colors.
+        noise: texture of its surface.
+    """
+    kinds = (animal, animal, animal, machine, boulder, composite_object)
+    return kinds[rng.integers(len(kinds))](rng, noise)
+
+
+def draw_coat(rng: np.random.Generator, noise: Noise) -> Callable[[NDArray], NDArray]:
+    """Draw the coat of an animal, plain, striped, spotted or in patches: points [3, n] to colors [n, 3].
+
+    Colors are natural ones, black to white over browns and grays; hair is fine noise that runs down, and the belly may
+    be lighter than the back.
+    """
+    brown = np.array([1.0, rng.uniform(0.7, 0.95), rng.uniform(0.4, 0.9)])
+    first_color = rng.uniform(0.03, 0.9) * brown ** rng.uniform(0, 1.6)
+    second_color = rng.uniform(0.02, 0.9) * brown ** rng.uniform(0, 1)
+    kind, scale, offset = rng.integers(5), rng.uniform(2, 12), rng.uniform(0, 99)
+    hair, contrast = rng.uniform(15, 60), rng.uniform(0.1, 0.6)
+    belly, threshold = rng.uniform(0, 0.6), rng.uniform(0.45, 0.62)
+
+    def color(p: NDArray) -> NDArray:
+        across, along = p[0] + p[1], p[2]
+        strands = noise(along * hair + offset, across * hair / 5 + offset, octaves=3)
+        mix: NDArray
+        if kind <= 1:
+            mix = np.zeros(p.shape[1])
+        elif kind == 2:
+            wave = 0.6 * noise(along * 3 + offset, across * 3, octaves=2)
+            mix = np.mod(along * scale / 3 + wave, 1) < 0.5
+        elif kind == 3:
+            mix = noise(along * 2 * scale + offset, across * 2 * scale, octaves=1) > threshold + 0.1
+        else:
+            mix = noise(along * 0.4 * scale + offset, across * 0.4 * scale, octaves=2) > threshold
+        base = first_color + (second_color - first_color) * np.asarray(mix, float)[:, None]
+        base = base + belly * (1 - base) * np.clip(0.7 - p[1], 0, 1)[:, None]
+        return np.clip(base * (1 + contrast * (2 * strands - 1))[:, None], 0, 1)
+
+    return color
+
+
 def _single_part(shape: SignedDistance, color: Callable[[NDArray], NDArray], size: tuple[float, float, float]) -> Solid:
     return Solid((Part(shape, color, UNKNOWN),), size)
 
@@ -175,3 +219,104 @@ def composite_object(rng: np.random.Generator, noise: Noise) -> Solid:
         shape = shapes[rng.integers(3)]
         parts.append(Part(shape, draw_texture(rng, noise), UNKNOWN, rng.uniform(0, 0.4)))
     return Solid(tuple(parts), (1.5, 1.3, 1.5))
+
+
+def animal(rng: np.random.Generator, noise: Noise) -> Solid:
+    """An animal between the size of a dog and that of an elephant, which stands, grazes or lies.
+
+    Lengths are drawn in multiples of the height of its back.
+    """
+    height = float(np.exp(rng.uniform(np.log(0.5), np.log(2.8))))
+    half, girth = rng.uniform(0.35, 0.85), rng.uniform(0.14, 0.34)
+    lies = rng.random() < 0.2
+    leg_length = 0.05 if lies else rng.uniform(0.25, 0.65)
+    leg, spread = rng.uniform(0.03, 0.11), rng.uniform(0.4, 0.9) * girth
+    belly = leg_length + girth
+    slope = rng.normal(0, 0.06)
+    rear, front = np.array((0, belly - slope, -half)), np.array((0, belly + slope, half))
+    neck_length, neck_angle = rng.uniform(0.1, 0.75), rng.uniform(-1.0, 1.3)
+    turn = rng.uniform(-0.7, 0.7)
+    ahead = np.array((np.sin(turn), 0, np.cos(turn)))
+    crown = front + neck_length * (np.cos(neck_angle) * ahead + np.sin(neck_angle) * np.array((0, 1, 0)))
+    head = rng.uniform(0.09, 0.2)
+    crown[1] = max(crown[1], head)
+    nose = crown + rng.uniform(1, 2.2) * head * (ahead - rng.uniform(0, 0.9) * np.array((0, 1, 0)))
+    nose[1] = max(nose[1], 0.6 * head)
+    side, up = np.array((ahead[2], 0, -ahead[0])), np.array((0, 1, 0))
+    shapes = [
+        capsule(rear, front, girth),
+        ellipsoid((rear + front) / 2, (rng.uniform(0.9, 1.3) * girth, 1.15 * girth, 0.6 * half + girth)),
+        capsule(front, crown, rng.uniform(0.35, 0.7) * girth),
+        ellipsoid(crown, head),
+        capsule(crown, nose, rng.uniform(0.4, 0.8) * head),
+    ]
+    for x in (-spread, spread):
+        for z in (-half, half):
+            foot = np.array((x, leg, z + rng.uniform(-0.2, 0.2)))
+            shapes.append(capsule((x, belly, z), foot, leg))
+    ear = rng.uniform(0.3, 1.6) * head
+    horn = rng.uniform(0.5, 2.5) * head if rng.random() < 0.4 else 0
+    for sign in (-1, 1):
+        root = crown + 0.7 * head * (up + sign * side)
+        shapes.append(capsule(root, root + ear * (0.6 * up + sign * side), 0.25 * head))
+        if horn:
+            shapes.append(capsule(root, root + horn * (up + 0.5 * sign * side), 0.12 * head))
+    tail = rear + np.array((0, -rng.uniform(0, 0.5), -girth - rng.uniform(0, 0.2)))
+    shapes.append(capsule(rear - np.array((0, 0, girth)), tail, rng.uniform(0.02, 0.06)))
+
+    def shape(p: NDArray) -> NDArray:
+        q = p / np.float32(height)
+        return np.min([s(q) for s in shapes], axis=0) * np.float32(height)
+
+    reach = max(float(abs(point[2])) for point in (crown, nose, tail)) + ear + horn + head + girth
+    width = 2 * max(girth * 1.3, float(abs(crown[0])) + ear + horn + head, float(abs(nose[0])) + head)
+    top = max(belly + 2 * girth, float(crown[1]) + ear + horn + 2 * head)
+    return _single_part(shape, draw_coat(rng, noise), (width * height, top * height, 2 * reach * height))
+
+
+def boulder(rng: np.random.Generator, noise: Noise) -> Solid:
+    """A boulder, a bale or a heap, up to three meters large."""
+    size = rng.uniform(0.6, 3.0) * rng.uniform(0.5, 1, 3)
+    core = (
+        ellipsoid((0, 0.4 * size[1], 0), 0.4 * size),
+        box((0, 0.4 * size[1], 0), 0.8 * size, 0.2 * size.min()),
+        cylinder((0, 0.4 * size[1], 0), 0.4 * min(size[1], size[2]), 0.8 * size[0], 0, 0.05 * size.min()),
+    )[rng.integers(3)]
+    fine, offset, bumps = rng.uniform(1, 6), rng.uniform(0, 99), rng.uniform(0, 0.2) * size.min()
+
+    def shape(p: NDArray) -> NDArray:
+        bump = noise(p[0] * fine + offset + p[2] * 2, p[1] * fine + p[2] * fine, octaves=3) - 0.5
+        return (core(p) + 2 * bumps * bump) * np.float32(0.6)
+
+    texture = draw_coat if rng.random() < 0.5 else draw_texture
+    return _single_part(shape, texture(rng, noise), tuple(size))
+
+
+def machine(rng: np.random.Generator, noise: Noise) -> Solid:
+    """A machine of no class: a body with a cabin, large wheels or none, and perhaps an arm."""
+    scale = rng.uniform(0.6, 2.2)
+    half = np.array((rng.uniform(0.3, 0.6), rng.uniform(0.2, 0.5), rng.uniform(0.4, 1.0)))
+    wheel = rng.uniform(0.15, 0.5)
+    floor = wheel * rng.uniform(0.6, 1.2)
+    paint, dark = draw_texture(rng, noise), rng.uniform(0.03, 0.2, 3)
+    shapes: list[tuple[SignedDistance, Callable[[NDArray], NDArray] | NDArray]] = [
+        (box((0, floor + half[1], 0), 2 * half, rng.uniform(0, 0.15)), paint)
+    ]
+    top = floor + 2 * half[1]
+    if rng.random() < 0.6:
+        cabin = rng.uniform(0.4, 1) * half
+        place = rng.uniform(-0.5, 0.5) * half[2]
+        shapes.append((box((0, top + cabin[1], place), 2 * cabin, 0.05), draw_texture(rng, noise)))
+    for z in rng.uniform(-1, 1, int(rng.integers(0, 4))) * half[2]:
+        radius = wheel * rng.uniform(0.5, 1)
+        for x in (-half[0], half[0]):
+            shapes.append((cylinder((x, radius, z), radius, rng.uniform(0.1, 0.3), 0, 0.03), dark))
+    for _ in range(int(rng.integers(0, 3))):
+        root, reach = np.array((0, top, rng.uniform(-1, 1) * half[2])), rng.uniform((-0.4, 0, -0.6), (0.4, 0.9, 0.6))
+        shapes.append((capsule(root, root + reach, rng.uniform(0.03, 0.1)), paint))
+
+    def scaled(shape: SignedDistance) -> SignedDistance:
+        return lambda p: shape(p / np.float32(scale)) * np.float32(scale)
+
+    parts = tuple(Part(scaled(shape), color, UNKNOWN, rng.uniform(0, 0.4)) for shape, color in shapes)
+    return Solid(parts, (1.8 * scale, 2.4 * scale, 3.2 * scale))

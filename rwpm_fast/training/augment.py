@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,13 +12,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..scenes import EGO, UNKNOWN
-from .outliers import Cutout, cutouts, log_uniform, paste_outliers
-from .photometric import photometric_jitter
+from .outliers import Cutout, cutouts, paste_outliers
+from .photometric import photometric_jitter, relight_regions
 from .samples import PhotoSample, Sample, SceneSample
+from .textures import log_uniform
 
 PHOTO_SHARE = 0.7  # of the crops; the others are of rendered scenes
 OUTLIER_SHARE = 0.6  # of the crops of photos, into which outliers are pasted
 JITTER_SHARE = 0.7  # of all crops, in another light
+RELIT_SHARE = 0.6  # of all crops, with regions in another light
 LABEL_SMOOTHING = 0.05  # of the true classes of rendered scenes
 # Range of the longer side of the image that a crop is taken from; at inference the network sees at most 832 pixels.
 PHOTO_SIZES, SCENE_SIZES = (520, 1150), (600, 1000)
@@ -32,14 +33,12 @@ class Crop:
     Attributes:
         image: [3, H, W] uint8.
         target: [K, H / 8, W / 8] log-probabilities of the classes.
-        teacher_lse: [H / 8, W / 8] log-sum-exp of a teacher's logits (its negative energy), NaN without a teacher.
         known: [H / 8, W / 8] bool, cells whose class is learned.
         unknown: [H / 8, W / 8] bool, cells of outliers or unknown objects; cells at their borders are neither.
     """
 
     image: Tensor
     target: Tensor
-    teacher_lse: Tensor
     known: Tensor
     unknown: Tensor
 
@@ -109,7 +108,7 @@ def _photo_crop(
     if rng.random() < OUTLIER_SHARE:
         image, opacity = paste_outliers(image, rng, objects, photos)
     known, unknown = label_cells(opacity)
-    return Crop(photometric(image, rng), logits.log_softmax(0), logits.logsumexp(0), known, unknown)
+    return Crop(photometric(image, rng), logits.log_softmax(0), known, unknown)
 
 
 def _scene_crop(sample: SceneSample, height: int, width: int, rng: np.random.Generator, num_classes: int) -> Crop:
@@ -119,9 +118,8 @@ def _scene_crop(sample: SceneSample, height: int, width: int, rng: np.random.Gen
     classes = class_map[4::8, 4::8].long()
     target = torch.full((num_classes, *classes.shape), LABEL_SMOOTHING / (num_classes - 1))
     target.scatter_(0, classes.clamp(max=num_classes - 1)[None], 1 - LABEL_SMOOTHING)
-    teacher_lse = torch.full(classes.shape, math.nan)
     scored = classes != EGO
-    return Crop(photometric(image, rng), target.log(), teacher_lse, known & scored, unknown & scored)
+    return Crop(photometric(image, rng), target.log(), known & scored, unknown & scored)
 
 
 def _random_crop(
@@ -165,7 +163,9 @@ def label_cells(opacity: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def photometric(image: Tensor, rng: np.random.Generator) -> Tensor:
-    """Apply :func:`photometric_jitter` to most images, and round [3, H, W] to uint8."""
+    """Apply :func:`relight_regions` and :func:`photometric_jitter` to most images, and round [3, H, W] to uint8."""
+    if rng.random() < RELIT_SHARE:
+        image = relight_regions(image, rng)
     if rng.random() < JITTER_SHARE:
         image = photometric_jitter(image, rng)
     return image.round().clamp(0, 255).byte()

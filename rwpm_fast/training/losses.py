@@ -12,7 +12,7 @@ from torch import Tensor
 from .augment import Crop
 from .samples import PhotoSample, Sample
 
-LOSSES = {"classes": 1.0, "teacher energy": 0.1, "scene energy": 0.1, "outlier energy": 0.1}  # and their weights
+LOSSES = {"classes": 1.0, "known energy": 0.1, "outlier energy": 0.1}  # and their weights
 OUTLIER_GAP = 5.0  # of log-sum-exp, from the margin of known cells down to that of outliers
 DEFAULT_MARGIN = 6.0  # of log-sum-exp, without a teacher
 
@@ -29,28 +29,25 @@ def teacher_energy_quantile(samples: Sequence[Sample]) -> float:
 def compute_losses(logits: Tensor, crop: Crop, energy_margin: float) -> Tensor:
     """Compute the losses named in ``LOSSES``.
 
-    Three things are learned at once. Classes: a teacher's or the true ones. Confidence: the log-sum-exp of a teacher's
-    logits, which class probabilities leave open and whose negative is the energy score; in rendered scenes it is only
-    kept above a margin. Outliers: a log-sum-exp below a margin, five less than the other (energy-bounded learning, Liu
-    et al., "Energy-based Out-of-distribution Detection", NeurIPS 2020).
+    Three things are learned at once. Classes: a teacher's or the true ones. Confidence: the log-sum-exp of the logits,
+    which class probabilities leave open and whose negative is the energy score, is kept above a margin. Outliers: it is
+    kept below another margin, five less (energy-bounded learning, Liu et al., "Energy-based Out-of-distribution
+    Detection", NeurIPS 2020).
 
     Args:
         logits: [B, K, h, w] float32, of the network or walked.
         crop: batch of B crops.
-        energy_margin: log-sum-exp that known cells of rendered scenes should exceed.
+        energy_margin: log-sum-exp that known cells should exceed.
 
     Returns:
-        [4], unweighted.
+        [3], unweighted.
     """
     lse = logits.logsumexp(1)  # [B, h, w]
-    taught = ~crop.teacher_lse.isnan()
     divergence = (crop.target.exp() * (crop.target - logits + lse[:, None])).sum(1)
-    difference = F.smooth_l1_loss(lse, torch.where(taught, crop.teacher_lse, lse.detach()), reduction="none")
     excess = F.softplus(lse - (energy_margin - OUTLIER_GAP)) * crop.unknown
     losses = (
         (divergence * crop.known).mean(),
-        (difference * crop.known).mean(),
-        (F.relu(energy_margin - lse) * (crop.known & ~taught)).mean(),
+        (F.relu(energy_margin - lse) * crop.known).mean(),
         excess.sum() / crop.unknown.sum().clamp_min(60),  # one small outlier must not weigh as much as a full batch
     )
     return torch.stack(losses)

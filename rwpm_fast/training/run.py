@@ -116,6 +116,9 @@ def train_compact(
     log(f"samples of {len(photos)} photos and {scenes} scenes in {cache}")
     samples = prepare_samples(sources, cache, progress=lambda items: bar(items, "prepare", "sample"))
     trainer = Trainer(network.to(device), settings, teacher_energy_quantile(samples))
+    if start is not None:
+        crops = batches(samples, settings.batch, *settings.size, len(network.classes), settings.seed)
+        trainer.keep_function(next(crops))
     _resume(trainer, _checkpoint(folder))
 
     def save() -> None:

@@ -21,6 +21,7 @@ from .losses import LOSSES, compute_losses
 from .settings import TrainingSettings
 
 WEIGHT_DECAY = 0.02
+DEAD_VARIANCE = 1e-8  # of a filter's outputs: below it they are all the same
 MAX_GRADIENT = 5.0  # norm to which gradients are clipped
 REPORT_STEPS = 50
 MAX_FAILURES = 20  # in a row: beyond chance, and the average may no longer be finite either
@@ -72,7 +73,8 @@ class Trainer:
 
     def __init__(self, network: CompactNet, settings: TrainingSettings, energy_margin: float) -> None:
         device = device_of(network)
-        _limit_filters(network)
+        network.to(device)
+        self._limits = _limit_filters(network)
         network.normalize().train().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
         self.network, self.settings, self.energy_margin = network, settings, energy_margin
         self.average = copy.deepcopy(network).eval()
@@ -89,6 +91,37 @@ class Trainer:
             share = settings.walk.weight
             self._names = [*LOSSES, *(f"walked {name}" for name in LOSSES)]
             self._weights = torch.cat([(1 - share) * weights, share * weights])
+
+    @torch.no_grad()
+    def keep_function(self, crop: Crop) -> None:
+        """Set the batch norms so that the network computes on these crops what it did before it had any.
+
+        Without it a training from given weights would have to learn again what they know.
+
+        Args:
+            crop: batch of crops, the same in all processes.
+        """
+        handles = []
+        for module, limit in self._limits.items():
+            assert module.norm is not None
+
+            def fit(norm: Any, inputs: tuple[Tensor], limit: Tensor = limit) -> None:
+                variance, mean = torch.var_mean(inputs[0].float(), (0, 2, 3), correction=0)
+                norm.running_mean.copy_(mean)
+                norm.running_var.copy_(variance)
+                # A filter that sees nothing but zeros has no deviation to be scaled by.
+                seen = variance * limit**2 > DEAD_VARIANCE
+                deviation = torch.where(seen, (variance + norm.eps).sqrt(), 1 / limit)
+                norm.weight.copy_(deviation * limit)
+                norm.bias.copy_(mean * limit)
+
+            handles.append(module.norm.register_forward_pre_hook(fit))
+        self.network.eval()
+        self.network(self._images(crop))
+        self.network.train()
+        for handle in handles:
+            handle.remove()
+        self.average.load_state_dict(self.network.state_dict())
 
     def step(self, crop: Crop) -> dict[str, Any] | None:
         """Take one step.
@@ -149,9 +182,13 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.progress = Progress(**state["progress"])
 
+    def _images(self, crop: Crop) -> Tensor:
+        image = crop.image.to(self._weights.device)
+        return self.network.preprocess(image).contiguous(memory_format=torch.channels_last)
+
     def _losses(self, crop: Crop, walk: WalkSettings | None) -> Tensor:
-        """Compute the unweighted losses: [4], with a walk [8], those of the walked logits last."""
-        images = self.network.preprocess(crop.image).contiguous(memory_format=torch.channels_last)
+        """Compute the unweighted losses: [3], with a walk [6], those of the walked logits last."""
+        images = self._images(crop)
         with torch.autocast(images.device.type, dtype=torch.bfloat16):
             embedding_map = self.network.embed(images)
             logits = self.network.head(embedding_map)
@@ -204,15 +241,23 @@ class Trainer:
 
 
 @torch.no_grad()
-def _limit_filters(network: CompactNet) -> None:
+def _limit_filters(network: CompactNet) -> dict[Conv, Tensor]:
     """Scale filters with a norm above 1 down to it, which the batch norms make up for; random ones have less.
 
     In weights from a file the norms are folded: those of filters that never see anything but zeros are divided by the
     smallest deviation that a batch norm knows. After a second training float16 could not hold them.
+
+    Returns:
+        Of every convolution the factors by which its filters were larger, [outputs].
     """
+    limits = {}
     for module in network.modules():
         if isinstance(module, Conv):
-            module.weight.renorm_(p=2, dim=0, maxnorm=1.0)
+            assert module.bias is not None
+            limits[module] = module.weight.flatten(1).norm(dim=1).clamp_min(1.0)
+            module.weight /= limits[module][:, None, None, None]
+            module.bias /= limits[module]
+    return limits
 
 
 @torch.no_grad()
