@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import rwpm_fast
+from python_tests.helpers import relative_error
 from python_tests.networks.segmenter import MEAN, STD, ReferenceWalk, Segmenter, as_input, attached, own_logits
 from rwpm_fast import Scorer, Walk, attach
 
@@ -75,7 +76,15 @@ def test_the_walked_forward_has_a_gradient(bent, photo):
     network.walked(Walk(steps=3))(as_input(photo))["out"].sum().backward()
     model = network.model
     assert all(parameter.grad.abs().max() > 0 for parameter in model.classifier[4].parameters())
-    assert model.backbone[0].weight.grad.abs().max() > 0
+    through_both = model.backbone[0].weight.grad.clone()
+    assert through_both.abs().max() > 0
+    model.zero_grad()
+
+    def walk_values(embedding_map, value_map):
+        return Walk(steps=3)(embedding_map.detach(), value_map)
+
+    network.walked(walk_values)(as_input(photo))["out"].sum().backward()
+    assert relative_error(through_both, model.backbone[0].weight.grad) > 1e-3  # the graph had a part in it
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])

@@ -174,8 +174,8 @@ class Attached(Network):
         """Make a model whose own ``forward`` classifies walked pixels.
 
         Its head gets the walked map; where the head is linear its logits walk instead, which gives the same and is
-        cheaper. Other modules that read the map see it unchanged. Gradients flow through the walked values, not through
-        the graph.
+        cheaper. Other modules that read the map see it unchanged. Gradients flow through the walked values and the
+        graph, so that the model can be trained with the walk.
 
         It shares weights and most modules with the model, which itself does not change, and can be compiled and
         exported as it can. The modules that lead to the head are copies as of now: later changes of their mode, hooks,
@@ -282,8 +282,7 @@ class _WalksMap(nn.Module):
 
 
 def _walked(walk: Callable[..., Tensor], embedding_map: Tensor, values: Tensor) -> Tensor:
-    graph = at_least_float32(embedding_map.detach())  # only values have a gradient
-    return walk(graph, value_map=at_least_float32(values)).to(values.dtype)
+    return walk(at_least_float32(embedding_map), value_map=at_least_float32(values)).to(values.dtype)
 
 
 def _refuse_walking_heads(model: nn.Module) -> None:
