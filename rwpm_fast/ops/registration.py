@@ -294,7 +294,8 @@ if not library.has_kernel("CompositeExplicitAutograd"):
         torch.library.register_autograd(f"rwpm::{_name}", _gradient, setup_context=_setup, lib=_LIBRARY)
         _packet, _, _overload = _name.partition(".")
         _operator = getattr(getattr(torch.ops.rwpm, _packet), _overload or "default")
-        torch.library.register_vmap(f"rwpm::{_name}", _map_images(_operator), lib=_LIBRARY)
+        if hasattr(torch.library, "register_vmap"):  # from torch 2.5 on
+            torch.library.register_vmap(f"rwpm::{_name}", _map_images(_operator), lib=_LIBRARY)
     if hasattr(torch.ops.rwpm, "walk_with_info"):  # only compiled code defines it: other backends report in Python
         torch.library.register_fake("rwpm::walk_with_info", _walk_with_info_fake, lib=_LIBRARY)
         torch.library.register_autograd(
