@@ -98,7 +98,8 @@ struct Gradients {
 };
 
 // Differentiates the walk of `problem`, whose result and stats are not written: on the same graph, which is built
-// again, in the memory of `steps` more states. The same bits at any number of threads.
+// again, in the memory of `steps` more states, or of some 2 sqrt(steps) where these are more than 32. The same bits at
+// any number of threads.
 template <typename T>
 void differentiate(const Problem<T>& problem, const Gradients<T>& gradients, const ParallelFor& parallel_for);
 

@@ -15,6 +15,10 @@ namespace {
 // Numbers of a row of P's factors that are held at a time, about: more need more memory, fewer more passes over pairs.
 constexpr int64_t factor_depth = 512;
 
+// Products S m_t that are kept at a time. A longer walk keeps a state for each run of as many steps, or of as many as
+// there are then runs, and takes the run again when the gradient comes to it.
+constexpr int64_t kept_steps = 32;
+
 constexpr double min_norm = 1e-12;  // of an embedding: one that is no longer has no direction, and no gradient
 
 // How the weights r of own_weights follow the sums of the rows.
@@ -57,7 +61,9 @@ class Backward {
         restart_(layout_.rows, T(0), p.memory),
         offset_(layout_.rows, T(0), p.memory),
         by_proceed_(layout_.rows, T(0), p.memory),
+        run_steps_(steps_of_a_run(p.steps)),
         start_(layout_.size(), p.memory),
+        run_starts_(p.memory),
         products_(p.memory) {
     for (int64_t i = 0; i < count_; ++i) {
       const double proceed = p.alpha * (1 - (anchor.own_weight.empty() ? 0. : double(anchor.own_weight[i])));
@@ -76,6 +82,14 @@ class Backward {
   }
 
  private:
+  // Calls visit(row, index in the layout) for all values.
+  template <typename Visit>
+  void for_each_element(const Visit& visit) const {
+    parallel_for_(count_, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) for_each_channel(i, [&](int64_t, int64_t at) { visit(i, at); });
+    });
+  }
+
   // Calls visit(channel, index in the layout) for the channels of a row.
   template <typename Visit>
   void for_each_channel(int64_t row, const Visit& visit) const {
@@ -85,21 +99,43 @@ class Backward {
     }
   }
 
-  T state(int64_t row, int64_t step, int64_t at) const {
-    return step == 0 ? start_[at] : proceed_[row] * products_[step - 1][at] + restart_[row] * start_[at];
+  static int64_t steps_of_a_run(int64_t steps) {
+    return std::min(steps, std::max(kept_steps, int64_t(std::ceil(std::sqrt(double(steps))))));
+  }
+
+  // An element of the state after a step of a run: of the products that are there.
+  T after(int64_t step, int64_t row, int64_t at) const {
+    return proceed_[row] * products_[step][at] + restart_[row] * start_[at];
+  }
+
+  // An element of m_t, t in the run whose products are there.
+  T state(int64_t t, int64_t row, int64_t at) const {
+    const int64_t step = t % run_steps_;
+    return step == 0 ? run_starts_[t / run_steps_][at] : after(step - 1, row, at);
   }
 
   void walk_again() {
     pack_values(p_.values, p_.value_channels, pixels_, layout_, parallel_for_, start_.get());
+    const int64_t runs = ceil_div(p_.steps, run_steps_);
+    run_starts_.reserve(runs);
+    products_.reserve(run_steps_);
+    for (int64_t k = 0; k < run_steps_; ++k) products_.emplace_back(layout_.size(), p_.memory);
+    for (int64_t run = 0; run < runs; ++run) {
+      Buffer<T>& first = run_starts_.emplace_back(layout_.size(), T(0), p_.memory);
+      for_each_element(
+          [&](int64_t i, int64_t at) { first[at] = run == 0 ? start_[at] : after(run_steps_ - 1, i, at); });
+      take_run(run);
+    }
+  }
+
+  // Makes the products of a run.
+  void take_run(int64_t run) {
     Buffer<T> m(layout_.size(), T(0), p_.memory);
-    products_.reserve(p_.steps);
-    for (int64_t t = 0; t < p_.steps; ++t) {
-      parallel_for_(count_, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i)
-          for_each_channel(i, [&](int64_t, int64_t at) { m[at] = state(i, t, at); });
-      });
-      products_.emplace_back(layout_.size(), T(0), p_.memory);
-      graph_.add_product(p_.value_channels, false, m.get(), products_[t].get());
+    for (int64_t t = run * run_steps_; t < std::min((run + 1) * run_steps_, p_.steps); ++t) {
+      for_each_element([&](int64_t i, int64_t at) { m[at] = state(t, i, at); });
+      Buffer<T>& product = products_[t % run_steps_];
+      std::fill_n(product.get(), layout_.size(), T(0));
+      graph_.add_product(p_.value_channels, false, m.get(), product.get());
     }
   }
 
@@ -112,16 +148,18 @@ class Backward {
     Buffer<T> left(layout_.rows * stride, T(0), p_.memory), right(layout_.rows * stride, T(0), p_.memory);
     pack_values(out_.of_result, C, pixels_, layout_, parallel_for_, gradient.get());
     for (int64_t t = p_.steps - 1; t >= 0; --t) {
+      if ((t + 1) % run_steps_ == 0 && t + 1 < p_.steps) take_run(t / run_steps_);
+      const Buffer<T>& products = products_[t % run_steps_];
       const int64_t slot = (p_.steps - 1 - t) % steps_at_once * C;
       parallel_for_(count_, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) {
           T rho = 0, by_proceed = 0;
           for_each_channel(i, [&](int64_t c, int64_t at) {
-            const T g = gradient[at], product = products_[t][at];
+            const T g = gradient[at], product = products[at];
             total[at] += restart_[i] * g;
             scaled[at] = proceed_[i] * g;
             left[i * stride + slot + c] = scaled[at];
-            right[i * stride + slot + c] = state(i, t, at);
+            right[i * stride + slot + c] = state(t, i, at);
             rho += scaled[at] * product;
             by_proceed += g * (product - start_[at]);
           });
@@ -218,8 +256,10 @@ class Backward {
   const int64_t count_;
   const ValueLayout layout_, unit_layout_;
   Buffer<T> proceed_, restart_, offset_, by_proceed_;  // [rows]
+  const int64_t run_steps_;                            // steps of a run
   Buffer<T> start_;
-  Vector<Buffer<T>> products_;  // S m_t
+  Vector<Buffer<T>> run_starts_;  // m_t, t the first step of each run
+  Vector<Buffer<T>> products_;    // S m_t of a run
 };
 
 }  // namespace

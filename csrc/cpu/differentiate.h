@@ -15,7 +15,7 @@
 // channel of the unit embeddings, a 1.
 //
 // P is a product of two matrices [N, T C]; it is formed for pairs that rows keep, or a tile at a time. The products
-// S m_t are computed again and kept: T N C numbers.
+// S m_t are computed again and kept: T N C numbers, or some 2 sqrt(T) N C of a long walk, which is then taken twice.
 #pragma once
 
 #include <cstdint>

@@ -276,6 +276,15 @@ void test_gradients() {
         c.channels_first = pixels == 97;
         test_gradient(c);
       }
+  Case<double> lasting = {};
+  lasting.pixels = 40;
+  lasting.channels = 12;
+  lasting.value_channels = 30;
+  lasting.temperature = 0.3;
+  for (const int64_t steps : {32, 33, 64, 65, 1100}) {  // of one run, of several, of runs of more steps
+    lasting.steps = steps;
+    test_gradient(lasting);
+  }
   Case<double> anchored = {};
   anchored.pixels = 60;
   anchored.channels = 12;

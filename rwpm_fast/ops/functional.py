@@ -113,9 +113,9 @@ def walk(
         in float32 otherwise. On a GPU, 16-bit inputs are multiplied in 16 bits with float32 sums, and 16-bit values
         are kept in float16 between the steps. Differentiable with respect to embeddings, values and temperature: the
         gradient is that of the walk that was run, with the pairs that it kept. The backward pass builds the graph and
-        walks again, so that nothing but the inputs is kept in between, and holds ``steps`` states of the values. Pixels
-        that are no part of the graph, and embeddings of length 0, get a zero gradient. There is no second gradient,
-        except with respect to the values alone.
+        walks again, so that nothing but the inputs is kept in between, and holds ``steps`` states of the values, or
+        some 2 sqrt(steps) of more than 32 on the CPU. Pixels that are no part of the graph, and embeddings of length 0,
+        get a zero gradient. There is no second gradient, except with respect to the values alone.
 
     Raises:
         TypeError: a dtype or type that is not supported.
