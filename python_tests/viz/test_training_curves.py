@@ -26,15 +26,16 @@ def test_losses_and_schedule(walk):
     axes = loss_curves(history(3, walk=walk)).axes
     titles = [ax.get_title() for ax in axes if ax.get_title()]
     assert titles == [*LOSSES, "learning rate", *(["walk"] if walk else [])]
-    for number, ax in enumerate(axes[:4]):
+    of_losses, rate, *of_walk = axes[: len(LOSSES)], *axes[len(LOSSES) :]
+    for number, ax in enumerate(of_losses):
         lines = [list(line.get_ydata()) for line in ax.lines]
         own = [number + 1, number + 1 / 2, number + 1 / 3]
         assert lines == [own, [2 * value for value in own]][: 1 + walk]
-    assert list(axes[4].lines[0].get_xdata()) == [50, 100, 150]
+    assert list(rate.lines[0].get_xdata()) == [50, 100, 150]
     legend = axes[0].get_legend()
     assert [text.get_text() for text in legend.get_texts()] == ["logits", "walked logits"] if walk else legend is None
     if walk:
-        assert [list(ax.lines[0].get_ydata()) for ax in axes[5:]] == [[1, 2, 3], [0.1, 0.05, 0.1 / 3]]
+        assert [list(ax.lines[0].get_ydata()) for ax in of_walk] == [[1, 2, 3], [0.1, 0.05, 0.1 / 3]]
 
 
 def test_one_report_is_seen():
