@@ -65,8 +65,9 @@ def run(options: argparse.Namespace) -> int:
             print(f"{row['pixels']} pixels, tolerance {tolerance:g}", file=sys.stderr, flush=True)
     print(table(rows))
     if options.json:
-        record = {"kind": "gradient", "embeddings": options.embeddings.name, "threads": options.threads, "rows": rows}
-        write_json(options.json, {**record, "machine": facts(), "commit": commit(), "command": sys.argv[1:]})
+        command = f"python -m bench.gradient --embeddings {options.embeddings.name} --rounds {options.rounds}"
+        record = {"kind": "gradient", "command": f"{command} --threads {options.threads}", "commit": commit()}
+        write_json(options.json, {**record, "machine": facts(), "rows": rows})
     return 0
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from bench import gradient
 from bench.report import accuracy, render
 from rwpm_fast.benchmark import Record
 
@@ -125,6 +126,10 @@ def test_committed_records(capsys, path):
     if "formats" in content:  # of rwpm-fast benchmark, which prints its table itself
         assert not content["commit"].endswith("-dirty")
         assert [result["name"] for result in content["formats"] if result["reason"] is None]
+        return
+    if content.get("kind") == "gradient":  # of python -m bench.gradient, likewise
+        assert not content["commit"].endswith("-dirty") and "/" not in content["command"]
+        assert len(gradient.table(content["rows"]).splitlines()) == 2 + len(content["rows"])
         return
     status, out, err = run(capsys, path)
     if content["commit"].endswith("-dirty"):
