@@ -133,7 +133,7 @@ def test_a_finished_training_takes_no_step(folder, train):
 def test_samples_are_made_once(folder, train, monkeypatch):
     (folder / "work/compact.pt").unlink()
     (folder / "compact.npz").unlink()
-    monkeypatch.setattr(sample_cache, "_photo_sample", lambda *arguments: pytest.fail("made again"))
+    monkeypatch.setattr(sample_cache, "photo_sample", lambda *arguments: pytest.fail("made again"))
     train(folder)
 
 

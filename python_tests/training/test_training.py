@@ -10,7 +10,7 @@ from rwpm_fast.scenes import EGO, UNKNOWN
 from rwpm_fast.training.augment import batches, label_cells
 from rwpm_fast.training.outliers import cutouts, paste_outliers
 from rwpm_fast.training.photometric import photometric_jitter, relight_regions
-from rwpm_fast.training.samples import PhotoSample, SceneSample, scene_samples, teacher_samples
+from rwpm_fast.training.samples import PhotoSample, SceneSample, photo_sample, scene_sample
 from rwpm_fast.training.textures import random_texture
 
 
@@ -19,7 +19,7 @@ def photos(tmp_path):
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 256, (83, 100, 3), dtype=np.uint8)).save(tmp_path / "a.png")
     torch.manual_seed(0)
-    return teacher_samples(DABNet().eval(), [tmp_path], log=lambda text: None)
+    return [photo_sample(DABNet().eval(), tmp_path / "a.png")]
 
 
 @pytest.fixture
@@ -31,9 +31,9 @@ def scene():
 
 
 def test_samples_belong_to_their_images(photos):
-    (photo,) = photos + scene_samples(0, np.random.default_rng(0))
+    (photo,) = photos
     assert photo.image.shape == (3, 80, 96) and photo.logits.shape == (19, 10, 12)
-    (scene,) = scene_samples(1, np.random.default_rng(0), (64, 96), log=lambda text: None)
+    scene = scene_sample(np.random.default_rng(0), (64, 96))
     assert scene.image.shape == (3, 64, 96) and scene.class_map.shape == (64, 96)
 
 

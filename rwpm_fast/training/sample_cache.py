@@ -20,7 +20,7 @@ from ..io.files import atomic_write
 from ..networks import Network
 from ..networks.digest import weights_digest
 from ..networks.weight_files import read_weight_file
-from .samples import PhotoSample, Sample, SceneSample, scene_samples, teacher_samples
+from .samples import PhotoSample, Sample, SceneSample, photo_sample, scene_sample
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def photo_sources(paths: Sequence[Path], teacher: Network) -> list[SampleSource]
         SampleSource(
             digest("photo", hashlib.sha256(path.read_bytes()).hexdigest(), teacher.name, made_by),
             PhotoSample,
-            partial(_photo_sample, path, teacher),
+            partial(photo_sample, teacher, path),
         )
         for path in paths
     ]
@@ -110,12 +110,8 @@ def digest(*parts: object) -> str:
     return hashlib.sha256(repr((__version__, *parts)).encode()).hexdigest()
 
 
-def _photo_sample(path: Path, teacher: Network) -> Sample:
-    return teacher_samples(teacher, [path])[0]
-
-
 def _scene_sample(seed: int, number: int) -> Sample:
-    return scene_samples(1, np.random.default_rng([seed, number]))[0]
+    return scene_sample(np.random.default_rng([seed, number]))
 
 
 def _path(folder: Path, source: SampleSource) -> Path:

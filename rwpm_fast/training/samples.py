@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..io.images import find_images, read_image
+from ..io.images import read_image
 from ..networks import Network
 from ..scenes import render_scene
 
@@ -57,47 +56,29 @@ def teacher_logits(teacher: Network, image: Tensor) -> Tensor:
         return teacher(teacher.preprocess(image[None]))[0].half()
 
 
-def teacher_samples(
-    teacher: Network, folders: Sequence[Path], *, log: Callable[[str], None] = print
-) -> list[PhotoSample]:
-    """Make a sample of every photo in folders, in its own size, cropped to multiples of 8 pixels.
+def photo_sample(teacher: Network, path: Path) -> PhotoSample:
+    """Make a sample of a photo, in its own size, cropped to multiples of 8 pixels.
 
     Args:
         teacher: network of stride 8, in evaluation mode.
-        folders: with the photos.
-        log: called with a line of progress every ten photos.
+        path: of the photo.
 
     Raises:
-        ImageError: a photo that cannot be read.
+        ImageError: the photo cannot be read.
     """
-    samples = []
-    paths = [path for folder in folders for path in find_images([folder])]
-    for number, path in enumerate(paths):
-        photo = torch.from_numpy(read_image(path, upright=True)).permute(2, 0, 1)  # [3, H, W]
-        height, width = (side // 8 * 8 for side in photo.shape[1:])
-        image = photo[:, :height, :width].contiguous()
-        samples.append(PhotoSample(image, teacher_logits(teacher, image)))
-        if number % 10 == 9:
-            log(f"{number + 1} of {len(paths)} photos")
-    return samples
+    photo = torch.from_numpy(read_image(path, upright=True)).permute(2, 0, 1)  # [3, H, W]
+    height, width = (side // 8 * 8 for side in photo.shape[1:])
+    image = photo[:, :height, :width].contiguous()
+    return PhotoSample(image, teacher_logits(teacher, image))
 
 
-def scene_samples(
-    count: int, rng: np.random.Generator, size: tuple[int, int] = (384, 768), *, log: Callable[[str], None] = print
-) -> list[SceneSample]:
-    """Render scenes with the class of every pixel.
+def scene_sample(rng: np.random.Generator, size: tuple[int, int] = (384, 768)) -> SceneSample:
+    """Render a scene with the class of every pixel.
 
     Args:
-        count: number of scenes.
-        rng: source of the scenes.
+        rng: source of the scene.
         size: (height, width) in pixels, multiples of 8, each 16 or more.
-        log: called with a line of progress every twenty scenes.
     """
-    samples = []
-    for number in range(count):
-        photo, class_map = render_scene(rng, size)
-        image = torch.from_numpy(photo).permute(2, 0, 1).contiguous()
-        samples.append(SceneSample(image, torch.from_numpy(class_map)))
-        if number % 20 == 19:
-            log(f"{number + 1} of {count} scenes")
-    return samples
+    photo, class_map = render_scene(rng, size)
+    image = torch.from_numpy(photo).permute(2, 0, 1).contiguous()
+    return SceneSample(image, torch.from_numpy(class_map))
