@@ -6,7 +6,7 @@ import argparse
 
 from .. import __version__
 from ..io.console import run_command
-from . import bench, benchmark, check, demo, evaluate, export, figure, info, score, submit, train
+from . import bench, benchmark, check, demo, evaluate, export, figure, info, score, serve, submit, train
 
 COMMANDS = {
     "score": score,
@@ -17,6 +17,7 @@ COMMANDS = {
     "export": export,
     "figure": figure,
     "demo": demo,
+    "serve": serve,
     "benchmark": benchmark,
     "bench": bench,
     "info": info,

@@ -15,6 +15,8 @@ _EXTRAS = {
     "onnxscript": ("onnxscript", "onnx"),
     "scipy": ("SciPy", "metrics"),
     "sklearn": ("scikit-learn", "figure"),
+    "starlette": ("Starlette", "serve"),
+    "uvicorn": ("uvicorn", "serve"),
 }
 
 

@@ -6,7 +6,7 @@ import glob
 import os
 import struct
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -37,14 +37,15 @@ class ImageError(ValueError):
     """A photo or a label file that cannot be found, read or used; the message names it."""
 
 
-def read_image(path: str | os.PathLike[str], *, upright: bool = False) -> np.ndarray:
+def read_image(path: str | os.PathLike[str] | BinaryIO, *, upright: bool = False) -> np.ndarray:
     """Read a photo as RGB.
 
     Grayscale is repeated in the three channels, an alpha channel is dropped, 16 bits a channel are scaled to 8, and of
     several frames the first is read.
 
     Args:
-        path: the file; the format follows from its content, not from its suffix.
+        path: the file, or one that is open for reading bytes; the format follows from its content, not from its
+            suffix.
         upright: turn the photo as its EXIF orientation says, as viewers do. Off by default: the pixels as they are
             stored, which is how most label images belong to them; see :class:`rwpm_fast.data.Frame`.
 
@@ -55,7 +56,7 @@ def read_image(path: str | os.PathLike[str], *, upright: bool = False) -> np.nda
         ImageError: the file is missing, not a picture, cut short, or holds floating-point pixels.
     """
     picture, orientation = _open(path)
-    return _rgb(_turned(picture, orientation) if upright else picture, f"photo {path}")
+    return _rgb(_turned(picture, orientation) if upright else picture, f"photo {_name(path)}")
 
 
 def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
@@ -109,12 +110,14 @@ class Header:
         orientation: EXIF orientation, 1..8; 1 is upright, and from 5 on height and width change places.
         lossy: whether it is stored as JPEG, which alters values.
         indexed: whether its labels are indices of a palette with colors.
+        format: Pillow's name of the format, such as "JPEG".
     """
 
     size: tuple[int, int]
     orientation: int
     lossy: bool
     indexed: bool
+    format: str
 
     @property
     def upright_size(self) -> tuple[int, int]:
@@ -122,8 +125,11 @@ class Header:
         return self.size[::-1] if self.orientation >= 5 else self.size
 
 
-def read_header(path: str | os.PathLike[str]) -> Header:
+def read_header(path: str | os.PathLike[str] | BinaryIO) -> Header:
     """Read what a picture file says of itself.
+
+    Args:
+        path: the file, or one that is open for reading bytes.
 
     Raises:
         ImageError: the file is missing or not a picture.
@@ -134,7 +140,7 @@ def read_header(path: str | os.PathLike[str]) -> Header:
         if picture.format == "TIFF":  # Pillow's size is that of the stored or of the turned picture, by version
             width, height = (int(picture.tag_v2[tag]) for tag in (256, 257))
         indexed = picture.mode == "P" and not _is_gray(_palette(picture))
-        return Header((height, width), orientation, picture.format in ("JPEG", "MPO"), indexed)
+        return Header((height, width), orientation, picture.format in ("JPEG", "MPO"), indexed, str(picture.format))
 
 
 def as_image(photo: Any) -> np.ndarray:
@@ -295,8 +301,13 @@ def pair_labels(photos: Iterable[Path], labels_dir: str | os.PathLike[str]) -> l
     return list(pairing.pairs.items())
 
 
+def _name(path: str | os.PathLike[str] | BinaryIO) -> str:
+    """Name of a file for messages."""
+    return str(path) if isinstance(path, (str, os.PathLike)) else str(getattr(path, "name", "the file"))
+
+
 @contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
+def _opened(path: str | os.PathLike[str] | BinaryIO) -> Iterator[Any]:
     """Open a file as a PIL image whose pixels are not loaded yet; errors of Pillow become ours."""
     Image = import_extra("PIL.Image", "reading pictures")
     # Pillow's decoders report broken content by any of these.
@@ -304,17 +315,20 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
     try:
         # A file, not a path, which Pillow would map into memory: in TIFF files it then mixes up height and width of
         # the pixels that are to be turned by a quarter.
-        with open(path, "rb") as file, Image.open(file) as picture:
+        with (
+            open(path, "rb") if isinstance(path, (str, os.PathLike)) else nullcontext(path) as file,
+            Image.open(file) as picture,
+        ):
             yield picture
     except Image.UnidentifiedImageError as error:
-        raise ImageError(f"{path}: not a picture that can be read") from error
+        raise ImageError(f"{_name(path)}: not a picture that can be read") from error
     except broken as error:
-        if is_dead_link(path):
+        if isinstance(path, (str, os.PathLike)) and is_dead_link(path):
             raise ImageError(f"{path}: cannot be read: a link to {os.readlink(path)}, which is not there") from error
-        raise ImageError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise ImageError(f"{_name(path)}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
-def _open(path: str | os.PathLike[str]) -> tuple[Any, int]:
+def _open(path: str | os.PathLike[str] | BinaryIO) -> tuple[Any, int]:
     """Open a file as a PIL image with its pixels as they are stored; and its EXIF orientation."""
     with _opened(path) as picture:
         picture.info["rawmode"] = str(picture.tile[0][3]) if picture.tile else ""  # gone once the pixels are loaded
