@@ -118,9 +118,9 @@ class Browser:
         return result
 
     def complaints(self):
-        """Messages of the console that are warnings or errors."""
+        """Errors on the console, such as what the page's security policy forbids."""
         entries = self.command("POST", "/se/log", {"type": "browser"})
-        return [entry["message"] for entry in entries if entry["level"] in ("WARNING", "SEVERE")]
+        return [entry["message"] for entry in entries if entry["level"] == "SEVERE"]
 
 
 def call(port, method, path, body=None):

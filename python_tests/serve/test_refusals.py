@@ -62,10 +62,13 @@ def test_a_real_photo_of_100_megapixels(client):
 
 
 def test_an_upload_of_too_many_bytes():
-    with serving(replace(MANY, upload_bytes=20_000)) as client:
-        declared = client.post("/api/photos", b"x" * 20_001)
-        chunked = client.post("/api/photos", iter([b"x" * 10_000] * 3))
-        assert declared.status == chunked.status == 413 and "MiB" in declared.json["error"]
+    with serving(replace(MANY, upload_bytes=2**21)) as client:
+        part = b"x" * 2**20
+        declared = client.post("/api/photos", 7 * part)  # more than the buffers between take
+        chunked = client.post("/api/photos", iter(3 * [part]))
+        at_once = client.raw(b"POST /api/photos HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9000000000\r\n\r\n")
+        assert declared.status == chunked.status == 413 and "at most 2 MiB" in declared.json["error"]
+        assert ended(at_once).startswith(b"HTTP/1.1 413 ")
         assert client.post("/api/photos", iter([encoded(picture())])).status == 201
 
 

@@ -35,6 +35,7 @@ PAGE_TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
+_DRAINED = 4  # times the limit of an upload
 SETTINGS: dict[str, type] = {
     "alpha": float,
     "steps": int,
@@ -192,16 +193,21 @@ class PageServer:
         """Read the body of a request, up to the limits of size and time."""
         most = self._limits.upload_bytes
         too_large = Refusal(413, f"the upload: expected at most {most / 2**20:g} MiB; make the photo smaller")
-        declared = request.headers.get("content-length", "0")
-        if not declared.isdigit() or int(declared) > most:
-            raise too_large
         body = bytearray()
 
         async def read() -> None:
+            # What is somewhat too large is read to its end: a client that is still sending would not see the answer.
+            if int(request.headers.get("content-length", "0")) > _DRAINED * most:
+                raise too_large
+            received = 0
             async for chunk in request.stream():
-                body.extend(chunk)
-                if len(body) > most:
+                received += len(chunk)
+                if received > _DRAINED * most:
                     raise too_large
+                if received <= most:
+                    body.extend(chunk)
+            if received > most:
+                raise too_large
 
         try:
             await asyncio.wait_for(read(), self._limits.upload_seconds)

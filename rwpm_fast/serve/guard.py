@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import json
 from typing import Any
@@ -79,8 +80,12 @@ class Guard:
             await self._app(scope, receive, send)
             return
 
+        started = False
+
         async def guarded_send(message: Any) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
+                started = True
                 given = {name.lower() for name, _ in message["headers"]}
                 extra = {"cache-control": "no-store", **SECURITY_HEADERS}
                 more = [(name.encode(), value.encode()) for name, value in extra.items() if name.encode() not in given]
@@ -89,10 +94,13 @@ class Guard:
 
         try:
             self._check(scope)
+            await self._app(scope, receive, guarded_send)
         except Refusal as refusal:
             await _send_refusal(refusal, guarded_send)
-            return
-        await self._app(scope, receive, guarded_send)
+        except asyncio.CancelledError:
+            if started:
+                raise
+            await _send_refusal(Refusal(503, "the server is ending"), guarded_send)
 
     def _check(self, scope: Any) -> None:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}

@@ -53,6 +53,11 @@ def timed_protocol(limits: Limits) -> type[H11Protocol]:
             self._stop("_writing")
             super().connection_lost(exc)
 
+        def shutdown(self) -> None:
+            super().shutdown()
+            if self._reading is not None:  # a request that may never be whole is not waited for
+                self.transport.abort()
+
         def _stop(self, timer: str) -> None:
             handle = getattr(self, timer)
             if handle is not None:

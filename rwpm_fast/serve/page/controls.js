@@ -51,7 +51,7 @@ export function makeControls(parent, { defaults, most }, changed) {
       const sign = document.createElement("span");
       sign.className = "symbol";
       sign.textContent = symbol;
-      title.append(sign);
+      title.append(" ", sign);
     }
     const output = document.createElement("output");
     output.htmlFor = name;
