@@ -26,6 +26,7 @@ SMOKE = {
     "benchmark": "benchmark compact --formats eager --size 64 96 --rounds 1 --steps 1",
     "demo": "demo --photo a.png --steps 2 --out out",
     "bench": "bench --pixels 64 --channels 4 --value-channels 1 --rounds 1 --no-memory --contenders exact-*",
+    "serve": "serve --port 0 --steps 1 --stop-after 0.1",
     "info": "info",
 }
 QUICK = [name for name in SMOKE if name != "export"]

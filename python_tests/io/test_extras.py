@@ -47,6 +47,9 @@ COMMANDS = [
     ("figure tighten a.png --out out/f.png", "sklearn"),
     ("figure tighten a.png --out out/f.png --projection tsne", "sklearn"),
     ("demo --out out --photo a.png", "PIL"),
+    ("serve --port 0", "starlette"),
+    ("serve --port 0", "uvicorn"),
+    ("serve --port 0", "PIL"),
 ]
 
 

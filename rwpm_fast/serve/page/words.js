@@ -80,7 +80,7 @@ export function showPixel({ about, session, plain, walked }, cell, found) {
   const bars = $("neighbor-classes");
   if (!cell) {
     list.replaceChildren();
-    bars.replaceChildren(element("p", "None yet.", "faint"));
+    bars.replaceChildren(element("p", "Choose a pixel on a map. The pixels that it follows in the walk light up, the heavier the brighter; here stands what they are.", "faint"));
     return "";
   }
   const after = walked ?? plain;
