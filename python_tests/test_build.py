@@ -63,3 +63,14 @@ def test_the_end_of_a_build_tells_that_operators_are_missing(monkeypatch, capsys
     words = capsys.readouterr().err.splitlines()
     assert ("WITHOUT its compiled operators" in words[-2]) if torch is None else (words[-1] == "cmake")
     assert torch is not None or words[-1].endswith("pip install --no-build-isolation .")
+
+
+def test_files_that_are_no_code_are_built_in(tmp_path):
+    command = [sys.executable, str(SETUP), "--quiet", "build_py", "--build-lib", str(tmp_path)]
+    subprocess.run(command, cwd=SETUP.parent, check=True, capture_output=True)
+    built = tmp_path / "rwpm_fast"
+    source = SETUP.parent / "rwpm_fast"
+    for folder in ("deploy/templates", "serve/page"):
+        names = {path.name for path in (source / folder).iterdir() if path.is_file()}
+        assert names and names == {path.name for path in (built / folder).iterdir() if path.is_file()}, folder
+    assert (built / "networks/compact.npz").exists() and (built / "py.typed").exists()

@@ -181,3 +181,13 @@ def test_a_walk_that_takes_too_long_is_refused(maps):
     kept = PhotoGraphs(maps[0], None, Limits(walk_seconds=1e-9))
     with pytest.raises(Refusal, match="would take about"):
         kept.get(WalkSettings(tolerance=1e-3))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 700), (900, 2), (8, 8)])
+def test_photos_of_any_shape(client, size):
+    session = client.open(encoded(np.full((*size, 3), 90, np.uint8)))
+    for what in ("plain", "walked", "walked?tolerance=0"):
+        _, score, classes, _ = unpack(client.get(f"/api/photos/{session['id']}/{what}").body)
+        assert score.shape == size and np.isfinite(score).all() and classes.shape == tuple(session["map_size"])
+    assert client.get(f"/api/photos/{session['id']}/neighbors?row=0&column=0").status == 200
+    assert client.get(f"/api/photos/{session['id']}/photo.jpg").status == 200

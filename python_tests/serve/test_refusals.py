@@ -72,6 +72,21 @@ def test_an_upload_of_too_many_bytes():
         assert client.post("/api/photos", iter([encoded(picture())])).status == 201
 
 
+def test_all_uploads_together_are_limited():
+    with serving(replace(MANY, uploads_bytes=100_000)) as client:
+        head = b"POST /api/photos HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 90000\r\n\r\n"
+        held = client.raw(head + b"x" * 80_000)
+        other = b"x" * 60_000
+        while (answer := client.post("/api/photos", other)).status == 415:  # until the first has come
+            pass
+        assert answer.status == 503 and "other uploads" in answer.json["error"]
+        held.close()
+        while client.post("/api/photos", other).status == 503:
+            pass
+        assert client.post("/api/photos", other).status == 415
+        assert client.post("/api/photos", encoded(picture())).status == 201
+
+
 @pytest.mark.parametrize(
     ("query", "text"),
     [

@@ -79,6 +79,7 @@ class PageServer:
         self._worker = Worker(limits.waiting)
         self._photo_rate = Rate(limits.photos_a_minute / 60, max(1.0, limits.photos_a_minute / 2), limits.clients)
         self._files = page_files()
+        self._uploads_bytes = 0  # in memory
         self.sessions = Sessions(limits.sessions)
         routes = [
             Route("/", self._file),
@@ -127,17 +128,20 @@ class PageServer:
 
     async def _upload(self, request: Request) -> Response:
         self._take_photo(request)
-        data = await self._body(request)
+        body = bytearray()
 
         def open_photo() -> Session:
-            photo, size = decode_upload(data, self._limits)
+            photo, size = decode_upload(body, self._limits)
             return Session(self._scorer, Picture("Your photo", photo, None, size), self._limits)
 
-        return await self._open(request, open_photo)
+        try:
+            await self._read(request, body)
+            return await self._open(request, open_photo)
+        finally:
+            self._uploads_bytes -= len(body)
 
     async def _sample(self, request: Request) -> Response:
         self._take_photo(request)
-        await self._body(request)
         text = request.path_params["seed"]
         if not (text.isascii() and text.isdigit() and len(text) < 11 and int(text) <= MAX_SEED):
             raise Refusal(404, f"street: expected a number from 0 to {MAX_SEED}, got {text[:20]}")
@@ -189,11 +193,11 @@ class PageServer:
                 raise Refusal(422, f"{name}: expected at most {getattr(self._limits, name)} on this page, got {got}")
         return settings
 
-    async def _body(self, request: Request) -> bytes:
-        """Read the body of a request, up to the limits of size and time."""
-        most = self._limits.upload_bytes
+    async def _read(self, request: Request, body: bytearray) -> None:
+        """Read the body of a request, up to the limits of size and time; ``_uploads_bytes`` counts it."""
+        limits = self._limits
+        most = limits.upload_bytes
         too_large = Refusal(413, f"the upload: expected at most {most / 2**20:g} MiB; make the photo smaller")
-        body = bytearray()
 
         async def read() -> None:
             # What is somewhat too large is read to its end: a client that is still sending would not see the answer.
@@ -204,18 +208,21 @@ class PageServer:
                 received += len(chunk)
                 if received > _DRAINED * most:
                     raise too_large
-                if received <= most:
-                    body.extend(chunk)
+                if received > most:
+                    continue
+                if self._uploads_bytes + len(chunk) > limits.uploads_bytes:
+                    raise Refusal(503, "the server is busy with other uploads; wait a second and try again")
+                body.extend(chunk)
+                self._uploads_bytes += len(chunk)
             if received > most:
                 raise too_large
 
         try:
-            await asyncio.wait_for(read(), self._limits.upload_seconds)
+            await asyncio.wait_for(read(), limits.upload_seconds)
         except asyncio.TimeoutError:
-            raise Refusal(408, f"the upload took more than {self._limits.upload_seconds:g} s") from None
+            raise Refusal(408, f"the upload took more than {limits.upload_seconds:g} s") from None
         except ClientDisconnect:
             raise Gone from None
-        return bytes(body)
 
     async def _compute(self, request: Request, job: Callable[[], Result]) -> Result:
         """Run a job in the worker, unless the client leaves first."""

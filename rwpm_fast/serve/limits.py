@@ -14,6 +14,7 @@ class Limits:
 
     Attributes:
         upload_bytes: of a photo's file.
+        uploads_bytes: of all uploads together that are in memory at a time.
         photo_pixels: of a photo, by its header, before anything is decoded.
         longest_side: pixels; a photo with a longer side is reduced before it is scored.
         steps: transitions of a walk.
@@ -32,6 +33,7 @@ class Limits:
     """
 
     upload_bytes: int = 32 * 2**20
+    uploads_bytes: int = 256 * 2**20
     photo_pixels: int = 50_000_000
     longest_side: int = 2048
     steps: int = 200
@@ -39,7 +41,7 @@ class Limits:
     walk_seconds: float = 60.0
     waiting: int = 32
     connections: int = 128
-    requests_a_second: float = 60.0
+    requests_a_second: float = 100.0
     photos_a_minute: float = 60.0
     clients: int = 1024
     head_seconds: float = 10.0

@@ -21,7 +21,7 @@ class _Upload(io.BytesIO):
     name = "the upload"  # in messages
 
 
-def decode_upload(data: bytes, limits: Limits) -> tuple[np.ndarray, tuple[int, int]]:
+def decode_upload(data: bytes | bytearray, limits: Limits) -> tuple[np.ndarray, tuple[int, int]]:
     """Decode an uploaded photo and turn it upright.
 
     Args:
@@ -35,10 +35,11 @@ def decode_upload(data: bytes, limits: Limits) -> tuple[np.ndarray, tuple[int, i
         Refusal: it is no photo, too large, or broken.
     """
     Image = import_extra("PIL.Image", "serve")
+    file = _Upload(data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower
         try:
-            header = read_header(_Upload(data))
+            header = read_header(file)
         except ImageError as error:
             if isinstance(error.__cause__, Image.DecompressionBombError):
                 raise Refusal(413, _too_large("it has more", limits)) from error
@@ -48,8 +49,9 @@ def decode_upload(data: bytes, limits: Limits) -> tuple[np.ndarray, tuple[int, i
         height, width = header.upright_size
         if height * width > limits.photo_pixels:
             raise Refusal(413, _too_large(f"got {width}x{height}", limits))
+        file.seek(0)
         try:
-            photo = read_image(_Upload(data), upright=True)
+            photo = read_image(file, upright=True)
         except ImageError as error:
             raise Refusal(422, str(error)) from error
         except Exception as error:

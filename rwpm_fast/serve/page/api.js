@@ -62,6 +62,8 @@ export function unpackMap(buffer) {
   return { ...head, levels, classes, labels };
 }
 
+const PAUSE = 20; // milliseconds between two of them, well below the server's limit of rate
+
 // Of requests in a row only the last matters: while one runs, later ones replace each other.
 export function latest(run) {
   let running = false;
@@ -75,6 +77,7 @@ export function latest(run) {
         const current = next;
         next = null;
         await run(...current);
+        if (next !== null) await new Promise((resolve) => setTimeout(resolve, PAUSE));
       }
     } finally {
       running = false;
