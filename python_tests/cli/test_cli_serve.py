@@ -61,7 +61,7 @@ def test_a_signal_ends_it_and_nothing_is_left(tmp_path, number):
             assert client.get(f"/api/photos/{session['id']}/walked").status == 200
             hanging = client.raw(b"POST /api/photos HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n")
             process.send_signal(number)
-            _, err = process.communicate(timeout=30)
+            _, err = process.communicate(timeout=120)
         finally:
             process.kill()
     assert process.returncode == (130 if number == signal.SIGINT else -number), err

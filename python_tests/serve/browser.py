@@ -108,7 +108,7 @@ class Browser:
         shot = self.devtools("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
         return base64.b64decode(shot["data"])
 
-    def wait(self, script, *arguments, seconds=20):
+    def wait(self, script, *arguments, seconds=60):
         """Wait until a script returns something true, and return it."""
         end = time.monotonic() + seconds
         while not (result := self.run(script, *arguments)):

@@ -58,7 +58,7 @@ class Client:
 
     def raw(self, data=b""):
         """A connection on which so much is sent, and no more."""
-        connection = socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=60)
         connection.sendall(data)
         return connection
 
@@ -75,14 +75,14 @@ def serving(limits, *, network=None, bound="127.0.0.1", sample_size=(48, 96)):
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
-            end = time.monotonic() + 20
+            end = time.monotonic() + 60
             while not server.started:
                 assert thread.is_alive() and time.monotonic() < end
                 time.sleep(0.01)
             yield Client(listener.getsockname()[1], page)
         finally:
             server.should_exit = True
-            thread.join(20)
+            thread.join(60)
             assert not thread.is_alive()
 
 

@@ -182,6 +182,13 @@ def test_everything_is_reached_by_tab_and_has_a_name(page):
     )
 
 
+def test_an_address_names_a_street(page, served):
+    page.open("about:blank")
+    page.open(f"http://127.0.0.1:{served.port}/#2")
+    page.wait("return document.querySelector('#command')?.textContent.startsWith('rwpm-fast demo --seed 2 ')")
+    assert page.text("#street") == "Street 2"
+
+
 def test_sliders_by_the_keyboard(page):
     page.run("document.querySelector('#steps').focus()")
     page.press("Right", "Right")

@@ -265,7 +265,7 @@ async function begin() {
   controls = makeControls($("controls"), state.about, walk);
   cursor = makeCursor($("stage"), panes, () => state.session, moved);
   showPixel(state, null, null);
-  await openStreet(0);
+  await openStreet(/^#\d{1,9}$/.test(location.hash) ? Number(location.hash.slice(1)) : 0);
 }
 
 begin();
