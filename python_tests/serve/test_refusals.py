@@ -2,6 +2,7 @@
 
 import socket
 import struct
+import threading
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ import pytest
 
 from rwpm_fast.serve import photos
 from rwpm_fast.serve.limits import Rate
+from rwpm_fast.serve.session import Session
 
 from .serving import MANY, encoded, picture, serving
 
@@ -241,3 +243,23 @@ def test_what_is_no_http(client, garbage):
     except OSError:
         pass  # closed before all was sent
     assert lives(client)
+
+
+def test_the_end_of_the_server_answers_who_waits(monkeypatch):
+    begun, release = threading.Event(), threading.Event()
+
+    def hold(_session):
+        begun.set()
+        release.wait(60)
+        return b""
+
+    monkeypatch.setattr(Session, "plain_map", hold)
+    with ThreadPoolExecutor(1) as pool:
+        with serving(replace(MANY, end_seconds=0.1)) as client:
+            session = client.open(encoded(picture()))
+            waiting = pool.submit(client.get, f"/api/photos/{session['id']}/plain")
+            assert begun.wait(60)
+            # The server ends with the job that runs; the client is told before.
+            waiting.add_done_callback(lambda _: release.set())
+        answer = waiting.result()
+    assert answer.status == 503 and "ending" in answer.json["error"]

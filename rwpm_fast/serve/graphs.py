@@ -34,14 +34,25 @@ class PhotoGraphs:
         self._kept: OrderedDict[tuple[float, float, int], list[Transition]] = OrderedDict()
 
     def blocks(self, parts: int) -> list[Block]:
-        """Rows and columns of every sub-map."""
+        """Return the rows and columns of every sub-map.
+
+        Args:
+            parts: n of the paper.
+
+        Raises:
+            ValueError: more parts than the map has pixels along a side.
+        """
         edges = (pairwise(partition_edges(side, parts)) for side in self.embeddings.shape[-2:])
         return [(slice(top, bottom), slice(left, right)) for (top, bottom), (left, right) in product(*edges)]
 
     def get(self, settings: WalkSettings) -> list[Transition]:
         """Return the graphs, those of a view's sub-maps in the order of :meth:`blocks`, view after view.
 
+        Args:
+            settings: of the walk; the graphs depend on temperature, tolerance and parts.
+
         Raises:
+            ValueError: see :meth:`blocks`.
             Refusal: to build or to walk them would take too long.
         """
         key = (settings.temperature, settings.tolerance, settings.parts)

@@ -53,7 +53,12 @@ def host_allowed(header: str, bound: str) -> bool:
 
 
 def foreign(headers: dict[str, str], path: str) -> bool:
-    """Whether another site's page makes the request, by what browsers say of it. A link to the page itself is none."""
+    """Whether another site's page makes the request, by what browsers say of it. A link to the page itself is none.
+
+    Args:
+        headers: of the request, names in lower case. Programs that are no browsers send neither of the two.
+        path: of the request.
+    """
     origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
     if origin is not None and origin not in (f"http://{headers.get('host')}", f"https://{headers.get('host')}"):
         return True

@@ -28,6 +28,7 @@ class Limits:
         head_seconds: to send the head of a request.
         upload_seconds: to send its body.
         answer_seconds: to take the answer, once it is ready.
+        end_seconds: that the end of the server waits for answers.
         sessions: photos that are kept in memory; the one used longest ago goes first.
         graphs: that are kept of a photo, likewise.
     """
@@ -47,6 +48,7 @@ class Limits:
     head_seconds: float = 10.0
     upload_seconds: float = 60.0
     answer_seconds: float = 60.0
+    end_seconds: float = 2.0
     sessions: int = 8
     graphs: int = 2
 

@@ -15,7 +15,11 @@ from .limits import Limits
 
 def timed_protocol(limits: Limits) -> type[H11Protocol]:
     """Return uvicorn's protocol with limits of time, since by itself it waits for ever: for a request's head, its body,
-    and a client that does not take its answer."""
+    and a client that does not take its answer.
+
+    Args:
+        limits: of the server.
+    """
 
     class TimedProtocol(H11Protocol):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -108,7 +112,7 @@ def make_server(app: Any, limits: Limits) -> Server:
             proxy_headers=False,
             limit_concurrency=limits.connections,
             timeout_keep_alive=15,
-            timeout_graceful_shutdown=2,
+            timeout_graceful_shutdown=limits.end_seconds,
             h11_max_incomplete_event_size=16 * 1024,
         )
     )

@@ -124,6 +124,11 @@ class Session:
         """Find the strongest neighbors of a pixel of the embedding map; see
         :func:`rwpm_fast.serve.neighbors.neighborhood`.
 
+        Args:
+            settings: of the walk.
+            row: of the pixel, from 0.
+            column: of the pixel, from 0.
+
         Raises:
             Refusal: there is no such pixel.
             ValueError: see :meth:`walked_map`.
@@ -172,6 +177,9 @@ class Sessions:
 
     def get(self, name: str) -> Session:
         """Return a session.
+
+        Args:
+            name: its id.
 
         Raises:
             Refusal: there is none, or not any more.

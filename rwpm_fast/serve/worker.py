@@ -31,6 +31,9 @@ class Worker:
     def submit(self, job: Callable[[], Result]) -> Future[Result]:
         """Put a job into the line.
 
+        Args:
+            job: takes no arguments.
+
         Raises:
             Refusal: the line is full.
         """
