@@ -7,12 +7,16 @@ from typing import Any
 
 _EXTRAS = {
     "PIL": ("Pillow", "cli"),
+    "av": ("PyAV", "video"),
+    "google": ("protobuf", "robot"),
     "h5py": ("h5py", "submission"),
     "matplotlib": ("matplotlib", "cli"),
+    "mcap": ("mcap", "robot"),
     "onnx": ("onnx", "onnx"),
     "onnx_ir": ("onnx-ir", "onnx"),
     "onnxruntime": ("onnxruntime", "onnx"),
     "onnxscript": ("onnxscript", "onnx"),
+    "rosbags": ("rosbags", "robot"),
     "scipy": ("SciPy", "metrics"),
     "sklearn": ("scikit-learn", "figure"),
     "starlette": ("Starlette", "serve"),
