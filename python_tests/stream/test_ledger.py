@@ -135,7 +135,8 @@ def test_a_frame_that_comes_after_all_is_counted():
 
 def test_reason_of_a_loss():
     ledger = Ledger(lambda frame: PHOTO)
-    ledger.sent(0.5, key=True)
-    ledger.failed("Invalid data")
-    assert list(ledger.end()) == [BrokenFrame(0, 0.5, "Invalid data")]
+    assert list(ledger.failed(ledger.sent(0.5, key=True), "Invalid data")) == [BrokenFrame(0, 0.5, "Invalid data")]
+    assert kinds(ledger.received(ledger.sent(0.6, key=False), "frame")) == "a"  # at once
+    ledger.sent(0.7, key=False)
+    assert list(ledger.end()) == [BrokenFrame(2, 0.7, "the decoder gives no frame for its data")]
     assert VideoFrame(0, None, PHOTO).marks == ()

@@ -39,7 +39,7 @@ class Packet:
         at: when its frame is shown: how often time stamps began anew, and the time stamp in seconds.
         since: the first packet on which its frame may build.
         seconds: the time stamp, None if it has none.
-        mark: what is wrong with it.
+        mark: what is wrong with it, or why it gave no frame.
     """
 
     order: int
@@ -80,7 +80,6 @@ class Ledger(Generic[T]):
         self._key = self._key_before = 0
         self._key_at = (0, float("-inf"))
         self._latest = (0, float("-inf"))
-        self._reason = ""
 
     def sent(self, seconds: float | None, *, key: bool, mark: str = "", silent: bool = False) -> Packet:
         """Enter a packet that goes to the decoder.
@@ -110,9 +109,16 @@ class Ledger(Generic[T]):
             self._damage(order)
         return packet
 
-    def failed(self, reason: str) -> None:
-        """Enter what the decoder says of a packet that it could not decode; which one, turns out by its frame."""
-        self._reason = reason
+    def failed(self, packet: Packet, reason: str) -> Iterator[VideoFrame | BrokenFrame]:
+        """Enter that the decoder could not decode a packet, and yield the frames of which all is known now.
+
+        Args:
+            packet: its entry.
+            reason: what the decoder says.
+        """
+        if packet.order in self._waiting:
+            self._lose(packet.order, reason)
+        yield from self._known()
 
     def received(self, packet: Packet | None, frame: T, *, flagged: bool = False) -> Iterator[VideoFrame | BrokenFrame]:
         """Enter a frame that came out of the decoder, and yield those of which all is known.
@@ -131,8 +137,7 @@ class Ledger(Generic[T]):
         heapq.heappush(self._held, (packet.at, packet.order, packet, frame))
         self._newest = max(self._newest, packet.order)
         self._give_up(self._newest - _REORDERED)
-        while self._held and not self._blocked():
-            yield self._show()
+        yield from self._known()
 
     def end(self) -> Iterator[VideoFrame | BrokenFrame]:
         """Yield what is left, after the last frame of the decoder."""
@@ -146,9 +151,18 @@ class Ledger(Generic[T]):
     def _give_up(self, before: int) -> None:
         """Take packets for lost whose frames have not come although much later ones have."""
         for order in [order for order in self._waiting if order < before]:
-            packet = self._waiting.pop(order)
-            self._damage(order)
-            heapq.heappush(self._held, (packet.at, order, packet, None))
+            self._lose(order, "the decoder gives no frame for its data")
+
+    def _lose(self, order: int, reason: str) -> None:
+        packet = self._waiting.pop(order)
+        packet.mark = reason
+        self._damage(order)
+        heapq.heappush(self._held, (packet.at, order, packet, None))
+
+    def _known(self) -> Iterator[VideoFrame | BrokenFrame]:
+        """Yield the frames that wait for none."""
+        while self._held and not self._blocked():
+            yield self._show()
 
     def _blocked(self) -> bool:
         """Whether the next frame has to wait for one that is shown before it, or that it may build on."""
@@ -160,7 +174,7 @@ class Ledger(Generic[T]):
         index = self._shown
         self._shown += 1
         if frame is None:
-            return BrokenFrame(index, packet.seconds, self._reason or "the decoder gives no frame for its data")
+            return BrokenFrame(index, packet.seconds, packet.mark)
         mark = packet.mark or (AFTER_DAMAGE if self._suspect(packet) else "")
         return VideoFrame(index, packet.seconds, self._photo(frame), (mark,) if mark else ())
 

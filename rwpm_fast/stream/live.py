@@ -17,7 +17,7 @@ from typing import Any
 from .base import Source, SourceError
 from .frame import BrokenFrame, SourceInfo, VideoFrame
 from .other_readers import OpenCVSource
-from .pyav import decode, describe, open_container, reader_name
+from .pyav import VideoSource, decode, describe, open_container, reader_name
 
 Frames = Iterator[VideoFrame | BrokenFrame]
 
@@ -58,6 +58,8 @@ class LiveSource(Source):
         self._tries = tries
         self._wait = wait
         self._patience = patience
+        self._breaks = 0
+        self._broke = ""
         self._frames_read: queue.Queue[VideoFrame | BrokenFrame | None] = queue.Queue(maxsize=2)
         self._connection: Frames | None = (
             connect()
@@ -120,11 +122,20 @@ class LiveSource(Source):
             if self._closed.is_set():
                 return
             failures += 1
-            self.info.notes.append(f"broke off after {count} frames: {reason}")
+            self._note_break(count, reason)
             if failures > self._tries:
                 self.info.notes.append(f"taken for gone after {self._tries} tries to open it again")
                 return
             self._closed.wait(self._wait * 2 ** (failures - 1))
+
+    def _note_break(self, count: int, reason: str) -> None:
+        """Note the last break in place of the one before: a camera that comes and goes for days has many."""
+        self._breaks += 1
+        if self._breaks > 1:
+            self.info.notes.remove(self._broke)
+        often = "" if self._breaks == 1 else f" {self._breaks} times, last"
+        self._broke = f"broke off{often} after {count} frames: {reason}"
+        self.info.notes.append(self._broke)
 
     def _hand_over(self, frame: VideoFrame | BrokenFrame | None) -> bool:
         """Wait until the frame is taken; False if the source is closed meanwhile."""
@@ -137,7 +148,7 @@ class LiveSource(Source):
         return False
 
 
-def open_camera(name: str, device: str | int, color: str, reader: str) -> LiveSource:
+def open_camera(name: str, device: str | int, color: str, reader: str) -> Source:
     """Open a camera.
 
     Args:
@@ -159,8 +170,8 @@ def open_camera(name: str, device: str | int, color: str, reader: str) -> LiveSo
     return _open_pyav(name, path, info, color, format="v4l2")
 
 
-def open_address(name: str, color: str) -> LiveSource:
-    """Open a network stream.
+def open_address(name: str, color: str) -> Source:
+    """Open a network stream; or a file over the network, which declares how long it lasts and is no live source.
 
     Args:
         name: its address, such as "rtsp://camera/stream".
@@ -175,12 +186,19 @@ def open_address(name: str, color: str) -> LiveSource:
     return _open_pyav(name, name, SourceInfo(name, "address", ""), color, options=options)
 
 
-def _open_pyav(name: str, address: str, info: SourceInfo, color: str, **options: Any) -> LiveSource:
+def _open_pyav(name: str, address: str, info: SourceInfo, color: str, **options: Any) -> Source:
+    def open_() -> Any:
+        return open_container(name, address, timeout=(_OPEN_SECONDS, _READ_SECONDS), **options)
+
+    first = open_()
+    if info.kind == "address" and first.duration is not None:
+        return VideoSource(name, color, first)
+    info.reader = reader_name()
+    describe(first, info)
+    opened = [first]
+
     def connect() -> Frames:
-        container = open_container(name, address, timeout=(_OPEN_SECONDS, _READ_SECONDS), **options)
-        info.reader = reader_name()
-        describe(container, info)
-        return _until_broken(container, info, color)
+        return _until_broken(opened.pop() if opened else open_(), info, color)
 
     return LiveSource(info, connect)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..io.extras import import_extra
+from .base import SourceError
 from .topics import RawMessage, Topic
 
 _PURPOSE = "reading MCAP files"
@@ -23,6 +24,7 @@ class McapRecording:
     Raises:
         ImportError: mcap is missing.
         OSError: the file cannot be read.
+        SourceError: it has no topics.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,11 +46,14 @@ class McapRecording:
             channels, schemas = summary.channels, summary.schemas
         else:
             counts, channels, schemas = {}, {}, {}
-            for record in self._read(lambda note: None):
+            faults: list[str] = []
+            for record in self._read(faults.append):
                 if isinstance(record, self._records.Channel):
                     channels[record.id] = record
                 elif isinstance(record, self._records.Schema):
                     schemas[record.id] = record
+            if not channels:
+                raise SourceError(f"{self._path}: expected an MCAP file with topics, got none; {' '.join(faults)}")
         topics = []
         for channel in channels.values():
             schema = schemas.get(channel.schema_id)

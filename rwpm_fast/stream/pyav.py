@@ -7,6 +7,7 @@ their conversion to RGB, time stamps, packets, and so those whose frames are mis
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -63,23 +64,16 @@ class VideoSource(Source):
     Args:
         name: the file.
         color: see :func:`rwpm_fast.stream.color.choose_color`.
+        container: what :func:`open_container` gave for something other than a file of this name.
 
     Raises:
         ImportError: PyAV is missing.
         SourceError: the file cannot be opened, or has no video.
     """
 
-    def __init__(self, name: str, color: str = "auto") -> None:
-        notes = []
-        try:
-            self._container = open_container(name, name)
-        except SourceError:
-            # Of a fragmented MP4 whose last fragment is cut within its header not even the first frame is to be had,
-            # unless the demuxer is kept from looking at all fragments first.
-            self._container = open_container(name, name, options={"seekable": "0"})
-            notes.append("its end cannot be parsed: read from the beginning, as far as it goes")
-        if "mp4" in self._container.format.name and ends_within_a_box(name):
-            notes.append("ends within a box of MP4: the file is cut")
+    def __init__(self, name: str, color: str = "auto", container: Any = None) -> None:
+        notes: list[str] = []
+        self._container = container or _open_file(name, notes)
         self._color = color
         super().__init__(SourceInfo(name, "video", reader_name(), notes=notes))
         describe(self._container, self.info)
@@ -89,6 +83,20 @@ class VideoSource(Source):
 
     def _release(self) -> None:
         self._container.close()
+
+
+def _open_file(name: str, notes: list[str]) -> Any:
+    """Open a file, and note what its end tells."""
+    try:
+        container = open_container(name, name)
+    except SourceError:
+        # Of a fragmented MP4 whose last fragment is cut within its header not even the first frame is to be had, unless
+        # the demuxer is kept from looking at all fragments first.
+        container = open_container(name, name, options={"seekable": "0"})
+        notes.append("its end cannot be parsed: read from the beginning, as far as it goes")
+    if "mp4" in container.format.name and ends_within_a_box(name):
+        notes.append("ends within a box of MP4: the file is cut")
+    return container
 
 
 def reader_name() -> str:
@@ -171,28 +179,25 @@ def _decoded(
     ledger: Ledger[Any] = Ledger(convert)
     open_ended = not live and bool(_OPEN_ENDED & set(container_format.split(",")))
     for packet, is_last in _with_last(packets) if open_ended else ((packet, False) for packet in packets):
-        packet.opaque = ledger.sent(
+        entry = packet.opaque = ledger.sent(
             _seconds(packet),
             key=packet.is_keyframe,
             mark=DAMAGED if packet.is_corrupt else LAST if is_last else "",
             silent=packet.is_discard or packet.size == 0 or _is_hidden(packet, context.name),
         )
-        yield from _received(context, packet, ledger, av)
-    yield from _received(context, None, ledger, av)
+        try:
+            decoded = context.decode(packet)
+        except (av.FFmpegError, OSError) as error:
+            yield from ledger.failed(entry, _text(error))
+            continue
+        for frame in decoded:
+            yield from ledger.received(frame.opaque, frame, flagged=frame.is_corrupt)
+    with suppress(av.FFmpegError, OSError):  # whatever is left in the decoder then, counts as lost
+        for frame in context.decode(None):
+            yield from ledger.received(frame.opaque, frame, flagged=frame.is_corrupt)
     yield from ledger.end()
     if ledger.surplus:
         info.notes.append(f"{ledger.surplus} frames without a packet, or long after their time, are left out")
-
-
-def _received(context: Any, packet: Any, ledger: Ledger[Any], av: Any) -> Iterator[VideoFrame | BrokenFrame]:
-    """Send a packet, or None to empty the decoder, and enter what comes out."""
-    try:
-        frames = context.decode(packet)
-    except (av.FFmpegError, OSError) as error:
-        ledger.failed(_text(error))
-        return
-    for frame in frames:
-        yield from ledger.received(frame.opaque, frame, flagged=frame.is_corrupt)
 
 
 def _pictures(packets: Iterator[Any]) -> Iterator[VideoFrame | BrokenFrame]:
