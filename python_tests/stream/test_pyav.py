@@ -240,6 +240,49 @@ def test_damage_marks_every_frame_up_to_the_next_key_frame(read):
     assert f"1 of 50 frames: {DAMAGED}" in info.notes and f"3 of 50 frames: {AFTER_DAMAGE}" in info.notes
 
 
+@pytest.mark.parametrize(
+    ("codec", "options"),
+    [
+        ("libx264", {"g": "12", "bf": "2", "crf": "18"}),
+        ("libx264", {"g": "12", "bf": "3", "crf": "18", "x264-params": "open-gop=1:b-pyramid=normal"}),
+        ("mpeg4", {"g": "12"}),
+    ],
+)
+def test_where_the_decoder_sees_damage_no_altered_frame_goes_unmarked(read, codec, options):
+    data = encode(moving_planes(40), codec=codec, options=options)
+    whole, _ = read(data)
+    generator = np.random.default_rng(0)
+    seen = 0
+    for _ in range(8):
+        packets = packets_of(data)
+        packet, end = packets[generator.integers(len(packets))]
+        at = end - len(packet) // 2
+        noise = generator.integers(0, 256, len(packet) // 4, np.uint8).tobytes()
+        frames, _ = read(data[:at] + noise + data[at + len(noise) :])
+        assert [frame.seconds for frame in frames] == [frame.seconds for frame in whole]
+        faulty = [isinstance(frame, BrokenFrame) or bool(frame.marks) for frame in frames]
+        if any(faulty):
+            seen += 1
+            for frame, other, fault in zip(frames, whole, faulty, strict=True):
+                assert fault or np.array_equal(frame.photo, other.photo)
+    assert seen >= 4
+
+
+def test_hidden_frames_of_vp8_are_no_losses(tmp_path):
+    if shutil.which("ffmpeg") is None:
+        pytest.skip("the ffmpeg program, which makes them, is not installed")
+    path = tmp_path / "video.webm"
+    for number in "12":
+        command = ["ffmpeg", "-v", "error", "-y", "-f", "lavfi", "-i", "testsrc=size=64x48:rate=25:duration=2"]
+        command += ["-c:v", "libvpx", "-b:v", "50k", "-auto-alt-ref", "1", "-lag-in-frames", "16", "-pass", number]
+        if subprocess.run([*command, str(path)], cwd=tmp_path, capture_output=True).returncode:
+            pytest.skip("this ffmpeg program has no encoder for VP8")
+    assert len(packets_of(path.read_bytes())) > 50
+    with VideoSource(str(path)) as source:
+        frames = list(source)
+    assert len(frames) == 50 and all(isinstance(frame, VideoFrame) for frame in frames)
+
+
 def test_a_cut_within_the_header_of_a_fragment(read):
     data = encode(moving_planes(20), format="mp4", container={"movflags": "frag_every_frame+empty_moov"}, options=LOSSY)
     at = -1
