@@ -80,7 +80,11 @@ def test_swscale_as_the_reader_calls_it_rounds_rightly():
     from rwpm_fast.stream.pyav import Converter
 
     legal = np.random.default_rng(0).integers(16, 236, (3, 96, 128), np.uint8)
-    for matrix in MATRICES:
+    for matrix in ("bt601", "bt709", "bt2020"):
+        if matrix == "bt2020" and not hasattr(pytest.importorskip("av.video.reformatter").Colorspace, "BT2020"):
+            with pytest.raises(ValueError, match="color: 'bt2020' needs PyAV 18 or later"):
+                Converter(matrix, SourceInfo("", "video", ""))
+            continue
         photo = Converter(matrix, SourceInfo("", "video", ""))(av.VideoFrame.from_ndarray(legal, format="yuv444p"))
         exact = yuv_to_rgb(*legal, ColorChoice(matrix, full=False))
         difference = np.abs(photo.astype(int) - exact)

@@ -17,7 +17,7 @@ from typing import Any
 from .base import Source, SourceError
 from .frame import BrokenFrame, SourceInfo, VideoFrame
 from .other_readers import OpenCVSource
-from .pyav import VideoSource, decode, describe, open_container, reader_name
+from .pyav import Converter, VideoSource, decode, describe, open_container, reader_name
 
 Frames = Iterator[VideoFrame | BrokenFrame]
 
@@ -195,17 +195,18 @@ def _open_pyav(name: str, address: str, info: SourceInfo, color: str, **options:
         return VideoSource(name, color, first)
     info.reader = reader_name()
     describe(first, info)
+    converter = Converter(color, info)
     opened = [first]
 
     def connect() -> Frames:
-        return _until_broken(opened.pop() if opened else open_(), info, color)
+        return _until_broken(opened.pop() if opened else open_(), info, converter)
 
     return LiveSource(info, connect)
 
 
-def _until_broken(container: Any, info: SourceInfo, color: str) -> Frames:
+def _until_broken(container: Any, info: SourceInfo, convert: Converter) -> Frames:
     with container:
-        yield from decode(container, info, color, live=True)
+        yield from decode(container, info, convert, live=True)
 
 
 def _connection(open_source: Callable[[], OpenCVSource], info: SourceInfo) -> Callable[[], Frames]:

@@ -73,13 +73,14 @@ class VideoSource(Source):
 
     def __init__(self, name: str, color: str = "auto", container: Any = None) -> None:
         notes: list[str] = []
+        info = SourceInfo(name, "video", reader_name(), notes=notes)
+        self._converter = Converter(color, info)
         self._container = container or _open_file(name, notes)
-        self._color = color
-        super().__init__(SourceInfo(name, "video", reader_name(), notes=notes))
-        describe(self._container, self.info)
+        super().__init__(info)
+        describe(self._container, info)
 
     def _frames(self) -> Generator[VideoFrame | BrokenFrame, None, None]:
-        return decode(self._container, self.info, self._color)
+        return decode(self._container, self.info, self._converter)
 
     def _release(self) -> None:
         self._container.close()
@@ -115,14 +116,14 @@ def describe(container: Any, info: SourceInfo) -> None:
 
 
 def decode(
-    container: Any, info: SourceInfo, color: str, *, live: bool = False
+    container: Any, info: SourceInfo, convert: Converter, *, live: bool = False
 ) -> Generator[VideoFrame | BrokenFrame, None, None]:
     """Yield the frames of a container's video, and complete the notes of ``info``.
 
     Args:
         container: from :func:`open_container`; it is left open.
         info: takes the notes.
-        color: see :func:`rwpm_fast.stream.color.choose_color`.
+        convert: makes photos of its frames.
         live: whether frames are wanted as they come, without a look at what follows.
 
     Raises:
@@ -134,7 +135,7 @@ def decode(
     if stream.codec_context.name == "mjpeg":
         frames = _pictures(packets)
     else:
-        frames = _decoded(packets, stream, container.format.name, Converter(color, info), info, live)
+        frames = _decoded(packets, stream, container.format.name, convert, info, live)
     for frame in frames:
         tally.count(frame)
         yield frame
@@ -240,13 +241,19 @@ class Converter:
     Args:
         color: see :func:`rwpm_fast.stream.color.choose_color`.
         info: takes the notes on what was chosen.
+
+    Raises:
+        ValueError: "bt2020" for a PyAV that cannot set this matrix, but only follow the tags.
     """
 
     def __init__(self, color: str, info: SourceInfo) -> None:
         self._color = color
         self._info = info
         self._choices: dict[tuple[int, bool, int, int], ColorChoice] = {}
-        self._reformatter = import_extra("av.video.reformatter", "reading videos").VideoReformatter()
+        reformatter = import_extra("av.video.reformatter", "reading videos")
+        if color == "bt2020" and not hasattr(reformatter.Colorspace, "BT2020"):
+            raise ValueError("color: 'bt2020' needs PyAV 18 or later, unless the file is tagged with it")
+        self._reformatter = reformatter.VideoReformatter()
 
     def __call__(self, frame: Any) -> np.ndarray:
         """Convert a frame to [H, W, 3] uint8, upright."""
