@@ -210,7 +210,7 @@ def test_a_cut_matroska_file_says_what_is_missing(read):
     assert len(frames) == 29 and not any(frame.marks for frame in frames)
     assert info.notes == [
         UNTAGGED_SMALL,
-        "declares 2.00 s; its last frame is at 1.12 s: 0.84 s, some 21 frames are missing",
+        "declares 2.00 s; its last frame is at 1.12 s: 0.84 s, about 21 frames are missing",
     ]
 
 

@@ -58,7 +58,8 @@ class Tally:
             # Some containers declare the time of the end, others the time from the first frame.
             end = max(self._last, self._last - self._first) + interval
             if end < duration - max(slack, 0.75 * interval, 0.02):
-                count = f", some {round((duration - end) * rate)} frames" if rate else ""
+                missing = round((duration - end) * rate) if rate else 0
+                count = f", about {missing} frame{'s' * (missing != 1)}" if rate else ""
                 notes.append(
                     f"declares {duration:.2f} s; its last frame is at {self._last:.2f} s: "
                     f"{duration - end:.2f} s{count} are missing"
