@@ -16,6 +16,7 @@ from rwpm_fast.cli import COMMANDS
 
 SMOKE = {
     "score": "score a.png --out out --steps 2",
+    "stream": "stream in --all-frames --save-scores scores --json frames.jsonl --chart latency.png --steps 2",
     "check": "check obstacle_track . --split all",
     "evaluate": "evaluate --images a.png --labels . --steps 2 --scores energy --html out/e.html",
     "submit": "submit fishyscapes in out --steps 2",

@@ -12,7 +12,7 @@ import re
 import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 
 def natural_key(name: str | os.PathLike[str]) -> tuple[list[str | int], str]:
@@ -38,8 +38,7 @@ def atomic_write(path: str | os.PathLike[str], write: Callable[[BinaryIO], objec
         with open(path, "wb") as file:
             write(file)
         return
-    # In the same folder, since a file can be renamed atomically only within its file system.
-    temporary = path.parent / f".rwpm-{secrets.token_hex(8)}.tmp"
+    temporary = _temporary(path)
     try:
         with open(temporary, "xb") as file:
             write(file)
@@ -53,6 +52,47 @@ def atomic_write(path: str | os.PathLike[str], write: Callable[[BinaryIO], objec
     finally:
         if temporary.exists():
             temporary.unlink()
+
+
+class UnfinishedFile:
+    """A file that is written bit by bit, and has its name only once it is whole.
+
+    Args:
+        path: its name in the end. Devices and pipes, such as /dev/stdout, are written into at once.
+
+    Attributes:
+        path: as given.
+        temporary: name to write to meanwhile, in the same folder.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.temporary = self.path if _is_device(self.path) else _temporary(self.path)
+
+    def create(self, mode: str = "wb") -> IO[Any]:
+        """Open it for writing, in a mode of ``open``; text is UTF-8."""
+        return open(self.temporary, mode, encoding=None if "b" in mode else "utf-8")
+
+    def finish(self) -> None:
+        """Give the file its name, and replace an older one; it must be closed.
+
+        Raises:
+            OSError: it cannot be stored, or not be renamed.
+        """
+        if self.temporary != self.path:
+            with open(self.temporary, "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(self.temporary, self.path)
+
+    def discard(self) -> None:
+        """Remove what was written; an older file of the name stays."""
+        if self.temporary != self.path:
+            self.temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    # In the same folder, since a file can be renamed atomically only within its file system.
+    return path.parent / f".rwpm-{secrets.token_hex(8)}.tmp"
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -125,14 +165,15 @@ def write_json(path: Path, content: Any) -> None:
     Raises:
         OSError: see :func:`atomic_write`.
     """
-    write_text(path, json.dumps(_json_ready(content), indent=2, allow_nan=False) + "\n")
+    write_text(path, json.dumps(json_ready(content), indent=2, allow_nan=False) + "\n")
 
 
-def _json_ready(content: Any) -> Any:
+def json_ready(content: Any) -> Any:
+    """Return content for :func:`write_json` with lists for tuples, and None for NaN and infinities."""
     if isinstance(content, Mapping):
-        return {name: _json_ready(value) for name, value in content.items()}
+        return {name: json_ready(value) for name, value in content.items()}
     if isinstance(content, (list, tuple)):
-        return [_json_ready(value) for value in content]
+        return [json_ready(value) for value in content]
     return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
