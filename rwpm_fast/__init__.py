@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from . import reference as reference
     from . import scenes as scenes
     from . import scores as scores
+    from . import stream as stream
     from . import submission as submission
     from . import synboost as synboost
     from .deploy.export import export
@@ -79,6 +80,7 @@ else:
         "reference",
         "scenes",
         "scores",
+        "stream",
         "submission",
         "synboost",
     )

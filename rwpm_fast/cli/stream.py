@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..stream import SourceInfo, StreamSettings, Summary
     from ..stream.outputs import Outputs
 
-SUMMARY = "Score a video, a folder of frames, a camera or a recording as it comes, and keep a deadline."
+SUMMARY = "Score a video, frames, a camera or a recording as it comes, and keep a deadline."
 _FILES = ("save_video", "save_scores", "mcap", "rerun", "json", "chart")
 
 
@@ -110,6 +110,8 @@ def run(options: argparse.Namespace) -> int:
             overlay = Overlay(tuple(options.score_range) if options.score_range else None)
         table = LiveTable(sys.stderr)
         outputs = Outputs(overlay, table.note)
+        if options.threads is None:
+            options.threads = _half_of_threads()
         try:
             _open_outputs(outputs, options, source.info)
             scorer = load_scorer(options, options.score)
@@ -150,6 +152,13 @@ def _settings(options: argparse.Namespace) -> StreamSettings:
     except ValueError as error:
         name, _, reason = str(error).partition(": ")
         raise ValueError(f"--{name.replace('_', '-')}: {reason.replace('all_frames', '--all-frames')}") from error
+
+
+def _half_of_threads() -> int:
+    """Threads of each stage: network and walk run side by side, and threads that wait for one another lose much."""
+    import torch
+
+    return max(torch.get_num_threads() // 2, 1)
 
 
 def _check_files(options: argparse.Namespace) -> None:
