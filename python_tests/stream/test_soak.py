@@ -1,7 +1,9 @@
 """Many frames, some slow, some broken, a source that goes away, a disk that fills: memory stays, sums match."""
 
 import gc
+import resource
 import tracemalloc
+from pathlib import Path
 
 import pytest
 
@@ -37,7 +39,7 @@ def test_a_long_stream(tmp_path, frames, paced):
     slow = dict.fromkeys(range(0, 250, 50), 5e-3)
     stages = FakeStages(slow=slow, levels=3, costs=Costs(1e-4, [1e-2, 1e-4, 1e-5], 1e-4))
     settings = StreamSettings(deadline=5e-3) if paced else StreamSettings(all_frames=True)
-    told, sizes, indices = [], [], []
+    told, sizes, resident, indices = [], [], [], []
     outputs = Outputs(None, told.append)
     outputs.add(JsonLinesOutput(tmp_path / "frames.jsonl"))
     outputs.add(FullDisk(tmp_path / "full.h5"))
@@ -48,6 +50,8 @@ def test_a_long_stream(tmp_path, frames, paced):
         if len(indices) % (frames // 10) == 0:
             gc.collect()
             sizes.append(tracemalloc.get_traced_memory()[0])
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            resident.append(pages * resource.getpagesize())
 
     tracemalloc.start()
     try:
@@ -71,3 +75,4 @@ def test_a_long_stream(tmp_path, frames, paced):
     assert [path.name for path in tmp_path.iterdir() if path.name != "frames.jsonl"] == ["full.h5"] * (not told)
     # What the test itself keeps: indices, levels, and a histogram and points that are full soon.
     assert sizes[-1] - sizes[len(sizes) // 2] < 64 * frames + 100_000
+    assert resident[-1] - resident[len(resident) // 2] < 2**24
