@@ -81,7 +81,7 @@ def run(options: argparse.Namespace) -> int:
     whole = median(row["one after the other"]["seconds"] for row in rounds)
     paced = at_pace(scorer, photos, StreamSettings(), options.rate, options.paced_frames)
     deadline = SHORT * whole
-    late = at_pace(scorer, photos, StreamSettings(deadline=deadline, queue=1), 1 / deadline, options.paced_frames)
+    late = at_pace(scorer, photos, StreamSettings(deadline=deadline), 1 / deadline, options.paced_frames)
     print(table(rounds))
     for name, found in (("camera", paced), ("deadline", late)):
         print(f"{name}: {found}")

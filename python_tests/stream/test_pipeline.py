@@ -64,6 +64,19 @@ def test_the_oldest_frame_is_dropped_where_they_come_too_fast(queue):
     check_sums(stream.summary, source)
 
 
+def test_no_frame_grows_old_behind_a_slow_walk():
+    gate = Event()
+    source = FakeSource(40, rate=1e6)
+    stream = Stream(source, FakeStages(gates={"walk": gate}), StreamSettings())
+    results = iter(stream)
+    decoder = stream._pipeline._threads[0]
+    Thread(target=lambda: (_until(lambda: source.given == 40 and not decoder.is_alive()), gate.set())).start()
+    scored = [result.index for result in results]
+    # One was in the walk, one waited for it, and the next was the newest of all.
+    assert len(scored) <= 3 and scored[-1] == 39
+    check_sums(stream.summary, source)
+
+
 def _until(condition):
     while not condition():
         time.sleep(0.005)

@@ -35,10 +35,11 @@ def test_a_long_stream(tmp_path, frames, paced):
     broken = set(range(7, frames, 13))
     error = OSError("the camera was unplugged")
     source = FakeSource(frames + 1, rate=2000.0, broken=broken, error=(frames, error))
-    # About one walk in 50 is ten times as slow as frames come; with a deadline most frames are degraded.
+    # Frames come faster than a slow machine passes them on, and one walk in 50 is ten times as slow again. The full
+    # walk is said not to fit into the deadline, so that frames are degraded until it is tried.
     slow = dict.fromkeys(range(0, 250, 50), 5e-3)
-    stages = FakeStages(slow=slow, levels=3, costs=Costs(1e-4, [1e-2, 1e-4, 1e-5], 1e-4))
-    settings = StreamSettings(deadline=5e-3) if paced else StreamSettings(all_frames=True)
+    stages = FakeStages(slow=slow, levels=3, costs=Costs(1e-4, [50.0, 1e-4, 1e-5], 1e-4))
+    settings = StreamSettings(deadline=5.0) if paced else StreamSettings(all_frames=True)
     told, sizes, resident, indices = [], [], [], []
     outputs = Outputs(None, told.append)
     outputs.add(JsonLinesOutput(tmp_path / "frames.jsonl"))

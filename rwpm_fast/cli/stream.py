@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--all-frames", action="store_true", help="drop none and take them as fast as possible: the source waits"
     )
     group.add_argument(
-        "--queue", type=int, metavar="N", help="frames that may wait; then the oldest is dropped (default: 2)"
+        "--queue", type=int, metavar="N", help="frames that may wait; then the oldest is dropped (default: 1)"
     )
     group.add_argument(
         "--loosest-tolerance", type=float, metavar="MASS", help="bound of the first degradation (default: 0.001)"

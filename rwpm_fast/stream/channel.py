@@ -70,6 +70,11 @@ class Channel(Generic[Item]):
             self._changed.notify_all()
             return item
 
+    def wait_until_empty(self) -> None:
+        """Wait until no item is waiting, or the channel is canceled."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._canceled or not self._items)
+
     def finish(self) -> None:
         """Say that no more items will come; those that wait can still be taken."""
         with self._changed:

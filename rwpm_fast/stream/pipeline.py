@@ -101,7 +101,7 @@ class Pipeline:
         self._scored: Channel[_Item] = Channel(2)
         work: tuple[tuple[str, Callable[[], None]], ...] = (
             ("decode", self._decode),
-            ("network", lambda: self._run(self._decoded, self._embedded, self._embed)),
+            ("network", lambda: self._run(self._decoded, self._embedded, self._embed, fresh=not settings.all_frames)),
             ("walk", lambda: self._run(self._embedded, self._walked, self._walk)),
             ("score", lambda: self._run(self._walked, self._scored, self._score)),
         )
@@ -218,10 +218,26 @@ class Pipeline:
         while not self.stopped and (left := moment - time.perf_counter()) > 0:
             time.sleep(min(left, _POLL))
 
-    def _run(self, items: Channel[_Item], results: Channel[_Item], work: Callable[[_Job], _Item]) -> None:
-        """Do a stage's work on one item after the other; what is skipped passes by."""
+    def _run(
+        self,
+        items: Channel[_Item],
+        results: Channel[_Item],
+        work: Callable[[_Job], _Item],
+        *,
+        fresh: bool = False,
+    ) -> None:
+        """Do a stage's work on one item after the other; what is skipped passes by.
+
+        Args:
+            items: from the stage before.
+            results: to the next stage.
+            work: done to a frame.
+            fresh: begin nothing while a result waits: it would grow old, where a newer item might come.
+        """
         try:
             while True:
+                if fresh:
+                    results.wait_until_empty()
                 item = items.get()
                 if isinstance(job := item, _Job):
                     try:

@@ -33,7 +33,7 @@ class StreamSettings:
 
     deadline: float | None = None
     all_frames: bool = False
-    queue: int = 2
+    queue: int = 1
     loosest_tolerance: float = 1e-3
     fewest_steps: int = 5
     ego_mask: np.ndarray | None = None
