@@ -106,7 +106,8 @@ class Endless:
     def __iter__(self):
         for index in itertools.count():
             time.sleep(1e-3)
-            yield room.VideoFrame(index, index / 1000, np.full((64, 96, 3), index % 256, np.uint8))
+            noise = np.random.default_rng(index).integers(0, 256, (64, 96, 3), np.uint8)
+            yield room.VideoFrame(index, index / 1000, noise)
     def close(self):
         pass
 
@@ -157,17 +158,21 @@ def test_a_disk_that_fills_costs_the_files_on_it(tmp_path):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
-    pytest.importorskip("mcap")
-    process = endless(tmp_path, "--mcap", "a.mcap", preexec_fn=limit)
+    for module in ("av", "h5py", "mcap"):
+        pytest.importorskip(module)
+    files = ["--mcap", "a.mcap", "--save-scores", "a.h5", "--save-video", "a.mp4"]
+    process = endless(tmp_path, *files, preexec_fn=limit)
     # Lines have no room after some hundred frames either; the stream goes on, and its summary is right.
     err, begin = "", time.monotonic()
-    while err.count("given up") < 2:
+    while err.count("given up") < 4:
         err += process.stderr.readline()
         assert process.poll() is None and time.monotonic() - begin < 60, err
     process.send_signal(signal.SIGTERM)
     out, rest = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM, err + rest
-    assert "--mcap a.mcap: failed at frame" in err and "--json lines.jsonl: failed at frame" in err
+    assert all(
+        f"{name}: failed at frame" in err for name in ("--mcap a.mcap", "--save-scores a.h5", "--json lines.jsonl")
+    )
     assert not list(tmp_path.iterdir())
     words = out.split()
     frames, processed, dropped, broken = (int(words[place]) for place in (0, 2, 4, 6))

@@ -1,7 +1,10 @@
 """What a stream writes: whole files that say what became of each frame, or none."""
 
 import json
+import os
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ import pytest
 from rwpm_fast.io.files import UnfinishedFile
 from rwpm_fast.stream import SkippedFrame, SourceInfo, StreamResult, Summary
 from rwpm_fast.stream.outputs import Outputs
+from rwpm_fast.stream.outputs.lasting_file import LastingFile
 from rwpm_fast.stream.outputs.lines import JsonLinesOutput
 from rwpm_fast.stream.outputs.recording import RecordingOutput
 from rwpm_fast.stream.outputs.rerun_log import RerunOutput
@@ -154,6 +158,90 @@ def test_rerun_is_told_to_be_missing(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "rerun", None)
     with pytest.raises(ImportError, match=r"--rerun needs rerun-sdk .*: pip install rerun-sdk"):
         RerunOutput(tmp_path / "a.rrd")
+
+
+def test_a_file_that_lasts_reads_what_the_disk_did_not_take(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    write = os.pwrite
+
+    def full(number, data, place):
+        if place + len(data) > 5000:
+            if place < 5000:
+                return write(number, data[: 5000 - place], place)
+            raise OSError(28, "No space left on device")
+        return write(number, data, place)
+
+    monkeypatch.setattr(os, "pwrite", full)
+    file, expected = LastingFile(tmp_path / "a"), np.zeros(20_000, np.uint8)
+    for _ in range(300):
+        place, data = int(rng.integers(18_000)), rng.integers(0, 256, 700, dtype=np.uint8)
+        expected[place : place + 700] = data
+        file.seek(place)
+        assert file.write(data) == 700
+        file.seek(place := int(rng.integers(18_000)))
+        assert file.read(900) == expected[place : place + 900].tobytes()[: max(file.seek(0, 2) - place, 0)]
+    assert file.error.errno == 28 and (tmp_path / "a").stat().st_size <= 5000
+    file.close()
+    assert file.closed
+
+
+def test_scores_survive_a_full_disk(tmp_path, monkeypatch):
+    pytest.importorskip("h5py")
+
+    def full(number, data, place):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    told = []
+    outputs = Outputs(None, told.append)
+    outputs.add(Hdf5Output(tmp_path / "a.h5"))
+    for index in range(40):
+        outputs.write(result(index))
+    outputs.finish(Summary())
+    assert len(told) == 1 and "a.h5: failed at" in told[0] and "No space left on device" in told[0]
+    assert not list(tmp_path.iterdir())
+
+
+class _Rerun:
+    """What is used of rerun-sdk; notes what is logged."""
+
+    def __init__(self):
+        self.logged, self.file = [], None
+        self.Tensor = self.Scalars = self.TextLog = lambda value, **_: value
+        self.Image = lambda picture: SimpleNamespace(compress=lambda jpeg_quality: picture)
+
+    def RecordingStream(self, name):
+        return self
+
+    def save(self, file):
+        self.file = file
+
+    def set_time(self, timeline, **value):
+        self.logged.append((timeline, value))
+
+    def log(self, entity, value):
+        self.logged.append((entity, value))
+
+    def flush(self):
+        Path(self.file).write_bytes(b"recorded")
+
+    def disconnect(self):
+        self.file = None
+
+
+def test_a_recording_of_rerun(tmp_path, monkeypatch):
+    rerun = _Rerun()
+    monkeypatch.setitem(sys.modules, "rerun", rerun)
+    write(RerunOutput(tmp_path / "a.rrd"), [result(1, seconds=0.2, degradations=("no walk",)), DROPPED])
+    assert (tmp_path / "a.rrd").read_bytes() == b"recorded" and rerun.file is None
+    names = [name for name, _ in rerun.logged]
+    assert names[:4] == ["frame", "time", "overlay", "score"] and names[-4:] == [
+        "degradations",
+        "frame",
+        "time",
+        "skipped",
+    ]
+    assert dict(rerun.logged)["seconds/walk"] == 0.03
 
 
 class _Failing:

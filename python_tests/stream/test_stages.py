@@ -98,7 +98,7 @@ def test_the_ego_vehicle_is_masked_with_the_sky():
     stages = ScorerStages(whole, StreamSettings(ego_mask=ego))
     stages.prepare(PHOTO, measured=True)
     stages._segmentation = None  # of no frame before
-    assert stages.degradations[1] == ("sky masked",)
+    assert stages.degradations[1] == ("sky and ego masked",)
     score, _ = stages.score(stages.walk(stages.embed(PHOTO), 1))
     np.testing.assert_allclose(score, whole(PHOTO, ~ego).score.numpy(), rtol=1e-5, atol=1e-5)
     with pytest.raises(ValueError, match=r"ego_mask: expected \[4, 6\] to match the frames, got \[24, 32\]"):

@@ -10,7 +10,6 @@ from ..scoring.scorer import Scorer
 from .settings import StreamSettings
 
 NO_WALK = "no walk"
-MASKED = "sky masked"
 
 
 @dataclass(frozen=True)
@@ -57,8 +56,10 @@ def levels(scorer: Scorer, settings: StreamSettings, map_size: tuple[int, int]) 
         while setting.steps > settings.fewest_steps:
             setting = replace(setting, steps=max(setting.steps // 2, settings.fewest_steps))
             found.append(_degraded(found[-1], walk, setting, f"steps {setting.steps}"))
-    if settings.ego_mask is not None or "sky" in scorer.network.classes:
-        found.append(replace(found[-1], masked=True, degradations=(*found[-1].degradations, MASKED)))
+    irrelevant = [*(["sky"] * ("sky" in scorer.network.classes)), *(["ego"] * (settings.ego_mask is not None))]
+    if irrelevant:
+        degradation = f"{' and '.join(irrelevant)} masked"
+        found.append(replace(found[-1], masked=True, degradations=(*found[-1].degradations, degradation)))
     if isinstance(walk, Walk):
         for parts in (2 * setting.parts, 4 * setting.parts):
             if parts <= min(map_size):

@@ -4,72 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Generator
 
 from .channel import Channel, Closed
 from .deadline import DeadlineController
-from .frame import BrokenFrame, FrameSource, VideoFrame
-from .result import LATE, OVERTAKEN, STOPPED, Outcome, SkippedFrame, StreamResult
+from .frame import BrokenFrame, FrameSource
+from .job import Item, Job, Pace, measured, outcome_of, overtaken
+from .result import LATE, STOPPED, Outcome, SkippedFrame, StreamResult
 from .settings import StreamSettings
 from .stages import Stages
 
 _POLL = 0.1  # seconds from look to look at what other threads or signal handlers ask for
 _PATIENCE = 5.0  # seconds to wait for a source that does not let go
-
-
-@dataclass(eq=False)
-class _Job:
-    """A frame on its way.
-
-    Attributes:
-        frame: the frame.
-        arrived: when it was there, by the clock.
-        stages: seconds of each stage so far.
-        level: of degradation.
-        product: what the last stage gave.
-        result: once it is scored.
-    """
-
-    frame: VideoFrame
-    arrived: float
-    stages: dict[str, float] = field(default_factory=dict)
-    level: int = 0
-    product: Any = None
-    result: StreamResult | None = None
-
-    def skipped(self, reason: str) -> SkippedFrame:
-        """What becomes of it if it is dropped."""
-        return SkippedFrame(self.frame.index, self.frame.seconds, "dropped", reason)
-
-    def broken(self, error: BaseException) -> SkippedFrame:
-        """What becomes of it if an error ends it."""
-        return SkippedFrame(self.frame.index, self.frame.seconds, "broken", f"{type(error).__name__}: {error}")
-
-
-_Item = _Job | SkippedFrame
-
-
-class _Pace:
-    """When the frames of a file are due, by their time stamps.
-
-    Args:
-        by_stamps: whether their time stamps count; else a frame is due as soon as it is there.
-    """
-
-    def __init__(self, by_stamps: bool) -> None:
-        self._by_stamps = by_stamps
-        self._start: tuple[float, float] | None = None  # by the clock, and by the time stamp
-
-    def due(self, seconds: float | None) -> float:
-        """Return when a frame that was just decoded is due, by the clock; now, if that is over."""
-        now = time.perf_counter()
-        if not self._by_stamps or seconds is None:
-            return now
-        self._start = self._start or (now, seconds)
-        return max(self._start[0] + seconds - self._start[1], now)
 
 
 class Pipeline:
@@ -95,10 +41,10 @@ class Pipeline:
         self._settings = settings
         self._controller: DeadlineController | None = None
         self._errors: list[BaseException] = []
-        self._decoded: Channel[_Item] = Channel(settings.queue)
-        self._embedded: Channel[_Item] = Channel(1)
-        self._walked: Channel[_Item] = Channel(1)
-        self._scored: Channel[_Item] = Channel(2)
+        self._decoded: Channel[Item] = Channel(settings.queue)
+        self._embedded: Channel[Item] = Channel(1)
+        self._walked: Channel[Item] = Channel(1)
+        self._scored: Channel[Item] = Channel(2)
         work: tuple[tuple[str, Callable[[], None]], ...] = (
             ("decode", self._decode),
             ("network", lambda: self._run(self._decoded, self._embedded, self._embed, fresh=not settings.all_frames)),
@@ -135,7 +81,7 @@ class Pipeline:
                     continue
                 except Closed:
                     break
-                yield _outcome(item)
+                yield outcome_of(item)
             self._end()
             while self.left:
                 yield self.left.pop(0)
@@ -158,8 +104,8 @@ class Pipeline:
             for item in channel.cancel():
                 self._give_up(item)
 
-    def _give_up(self, item: _Item) -> None:
-        self.left.append(_outcome(item))
+    def _give_up(self, item: Item) -> None:
+        self.left.append(outcome_of(item))
 
     def _decode(self) -> None:
         """Read the source, at the pace of its time stamps unless it has its own or every frame counts."""
@@ -171,11 +117,11 @@ class Pipeline:
                 if frame is None:
                     break
                 self.frames += 1
-                item: _Item
+                item: Item
                 if isinstance(frame, BrokenFrame):
                     item = SkippedFrame(frame.index, frame.seconds, "broken", frame.reason)
                 else:
-                    item = job = _Job(frame, 0.0, {"decode": time.perf_counter() - begin})
+                    item = job = Job(frame, 0.0, {"decode": time.perf_counter() - begin})
                     if pace is None:
                         pace = self._begin(job)
                     job.arrived = pace.due(frame.seconds)
@@ -191,7 +137,7 @@ class Pipeline:
         finally:
             self._decoded.finish()
 
-    def _begin(self, job: _Job) -> _Pace:
+    def _begin(self, job: Job) -> Pace:
         """Run the first frame once for practice, and set up what depends on it.
 
         Raises:
@@ -209,10 +155,10 @@ class Pipeline:
             self._give_up(job.broken(error))
             raise
         if timed:
-            self._decoded.replace = _overtaken
+            self._decoded.replace = overtaken
         if settings.deadline is not None and costs is not None:
             self._controller = DeadlineController(settings.deadline, costs)
-        return _Pace(timed and not info.live)
+        return Pace(timed and not info.live)
 
     def _sleep_until(self, moment: float) -> None:
         while not self.stopped and (left := moment - time.perf_counter()) > 0:
@@ -220,9 +166,9 @@ class Pipeline:
 
     def _run(
         self,
-        items: Channel[_Item],
-        results: Channel[_Item],
-        work: Callable[[_Job], _Item],
+        items: Channel[Item],
+        results: Channel[Item],
+        work: Callable[[Job], Item],
         *,
         fresh: bool = False,
     ) -> None:
@@ -239,7 +185,7 @@ class Pipeline:
                 if fresh:
                     results.wait_until_empty()
                 item = items.get()
-                if isinstance(job := item, _Job):
+                if isinstance(job := item, Job):
                     try:
                         item = work(job)
                     except BaseException as error:
@@ -257,32 +203,32 @@ class Pipeline:
         finally:
             results.finish()
 
-    def _embed(self, job: _Job) -> _Item:
+    def _embed(self, job: Job) -> Item:
         if self.stopped:
             return job.skipped(STOPPED)
         if self._controller is not None and not self._controller.admit(time.perf_counter() - job.arrived):
             return job.skipped(LATE)
-        with _measured(job, "network"):
+        with measured(job, "network"):
             job.product = self._stages.embed(job.frame.photo)
         if self._controller is not None:
             self._controller.observe_network(job.stages["network"])
         return job
 
-    def _walk(self, job: _Job) -> _Item:
+    def _walk(self, job: Job) -> Item:
         level: int | None = 0
         if self._controller is not None:
             level = self._controller.choose(time.perf_counter() - job.arrived)
         if level is None:
             return job.skipped(LATE)
         job.level = level
-        with _measured(job, "walk"):
+        with measured(job, "walk"):
             job.product = self._stages.walk(job.product, level)
         if self._controller is not None:
             self._controller.observe_walk(level, job.stages["walk"])
         return job
 
-    def _score(self, job: _Job) -> _Item:
-        with _measured(job, "score"):
+    def _score(self, job: Job) -> Item:
+        with measured(job, "score"):
             score, segmentation = self._stages.score(job.product)
         latency = time.perf_counter() - job.arrived
         if self._controller is not None:
@@ -293,20 +239,3 @@ class Pipeline:
             frame.index, frame.seconds, frame.photo, score, segmentation, latency, job.stages, degradations, frame.marks
         )
         return job
-
-
-def _overtaken(item: _Item) -> _Item | None:
-    return item.skipped(OVERTAKEN) if isinstance(item, _Job) else None
-
-
-def _outcome(item: _Item) -> Outcome:
-    if isinstance(item, SkippedFrame):
-        return item
-    return item.skipped(STOPPED) if item.result is None else item.result
-
-
-@contextmanager
-def _measured(job: _Job, stage: str) -> Iterator[None]:
-    begin = time.perf_counter()
-    yield
-    job.stages[stage] = time.perf_counter() - begin

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from ...io.files import UnfinishedFile, atomic_write
 from ..result import Outcome, SkippedFrame, StreamResult
 from ..summary import Summary
 from . import Draw
+from .lasting_file import LastingFile
 
 HDF5_SUFFIXES = (".h5", ".hdf5")
 
@@ -57,6 +57,7 @@ class Hdf5Output:
         self._h5py = import_extra("h5py", "--save-scores")
         self.name = f"--save-scores {file}"
         self._file = UnfinishedFile(file)
+        self._bytes: LastingFile | None = None
         self._data: Any = None
         self._count = 0
         self._largest_error = 0.0
@@ -91,23 +92,34 @@ class Hdf5Output:
         self._count += 1
         error = np.abs(score.astype(np.float32) - outcome.score).max()
         self._largest_error = max(self._largest_error, float(error))
+        self._check()
 
     def finish(self, summary: Summary) -> None:
         """Close the file and give it its name; without any frame there is no file."""
         if self._data is None:
             return
         self._data.attrs["largest_rounding_error"] = self._largest_error
-        self._data.close()
+        self._close()
+        self._check()
         self._file.finish()
 
     def discard(self) -> None:
         """Remove the file."""
-        with suppress(Exception):  # closing would write what has no room
-            self._data.close()
+        self._close()
         self._file.discard()
 
+    def _check(self) -> None:
+        if self._bytes is not None and self._bytes.error is not None:
+            raise self._bytes.error
+
+    def _close(self) -> None:
+        if self._data is not None and self._bytes is not None:
+            self._data.close()
+            self._bytes.close()
+
     def _open(self, size: tuple[int, ...]) -> None:
-        self._data = self._h5py.File(self._file.temporary, "w")
+        self._bytes = LastingFile(self._file.temporary)
+        self._data = self._h5py.File(self._bytes, "w")
         self._data.create_dataset(
             "scores",
             (0, *size),
