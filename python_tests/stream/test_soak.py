@@ -38,8 +38,8 @@ def test_a_long_stream(tmp_path, frames, paced):
     # Frames come faster than a slow machine passes them on, and one walk in 50 is ten times as slow again. The full
     # walk is said not to fit into the deadline, so that frames are degraded until it is tried.
     slow = dict.fromkeys(range(0, 250, 50), 5e-3)
-    stages = FakeStages(slow=slow, levels=3, costs=Costs(1e-4, [50.0, 1e-4, 1e-5], 1e-4))
-    settings = StreamSettings(deadline=5.0) if paced else StreamSettings(all_frames=True)
+    stages = FakeStages(slow=slow, levels=3, costs=Costs(1e-4, [6000.0, 1e-4, 1e-5], 1e-4))
+    settings = StreamSettings(deadline=600.0) if paced else StreamSettings(all_frames=True)
     told, sizes, resident, indices = [], [], [], []
     outputs = Outputs(None, told.append)
     outputs.add(JsonLinesOutput(tmp_path / "frames.jsonl"))
