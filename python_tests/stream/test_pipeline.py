@@ -8,6 +8,7 @@ import pytest
 from python_tests.stream.fakes import FakeSource, FakeStages
 from rwpm_fast.stream import SkippedFrame, Stream, StreamResult, StreamSettings
 from rwpm_fast.stream.deadline import Costs
+from rwpm_fast.stream.job import Pace
 from rwpm_fast.stream.result import LATE, OVERTAKEN, STOPPED
 
 
@@ -62,6 +63,18 @@ def test_the_oldest_frame_is_dropped_where_they_come_too_fast(queue):
     assert len(scored) in (queue, queue + 1)  # and the one that the network held, if it was there by then
     assert stream.summary.drops == {OVERTAKEN: 40 - 1 - len(scored)}
     check_sums(stream.summary, source)
+
+
+def test_frames_of_a_file_are_due_by_their_time_stamps(monkeypatch):
+    clock = 100.0
+    monkeypatch.setattr("rwpm_fast.stream.job.time.perf_counter", lambda: clock)
+    pace = Pace(by_stamps=True)
+    assert [pace.due(seconds) for seconds in (7.0, 7.5, None, 8.0)] == [100.0, 100.5, 100.0, 101.0]
+    assert pace.due(6.0) == 100.0  # time stamps that go back
+    assert [pace.due(seconds) for seconds in (5000.0, 5000.5)] == [100.0, 100.5]  # a gap is skipped
+    clock = 200.0
+    assert pace.due(5000.6) == 200.0  # it was due before it was decoded
+    assert Pace(by_stamps=False).due(9999.0) == 200.0
 
 
 def test_no_frame_grows_old_behind_a_slow_walk():

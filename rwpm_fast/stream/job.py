@@ -44,8 +44,11 @@ class Job:
 Item = Job | SkippedFrame
 
 
+_LONGEST_GAP = 2.0  # seconds between time stamps that are waited for
+
+
 class Pace:
-    """When the frames of a file are due, by their time stamps.
+    """When the frames of a file are due, by their time stamps; longer gaps than 2 seconds are skipped.
 
     Args:
         by_stamps: whether their time stamps count; else a frame is due as soon as it is there.
@@ -61,7 +64,10 @@ class Pace:
         if not self._by_stamps or seconds is None:
             return now
         self._start = self._start or (now, seconds)
-        return max(self._start[0] + seconds - self._start[1], now)
+        due = self._start[0] + seconds - self._start[1]
+        if due > now + _LONGEST_GAP:
+            self._start, due = (now, seconds), now
+        return max(due, now)
 
 
 def overtaken(item: Item) -> Item | None:

@@ -95,8 +95,10 @@ class Pipeline:
         self.stopped = True
         self._cancel()
         self._source.close()
-        for thread in self._threads:
-            thread.join(_PATIENCE)
+        decoder, *others = self._threads
+        for thread in others:
+            thread.join()
+        decoder.join(_PATIENCE)
         self.left.sort(key=lambda outcome: outcome.index)
 
     def _cancel(self) -> None:
