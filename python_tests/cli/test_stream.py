@@ -69,7 +69,7 @@ def test_a_deadline_leaves_a_mark_on_every_frame(frames, tmp_path, capsys):
     ("words", "message"),
     [
         (["--deadline", "100"], "deadline: the frames of {frames} come without any time"),
-        (["--deadline", "-1", "--rate", "5"], "--deadline: expected seconds above 0"),
+        (["--deadline", "-1", "--rate", "5"], "--deadline: expected milliseconds above 0, got -1"),
         (["--deadline", "9", "--all-frames"], "--deadline: expected none with --all-frames"),
         (["--queue", "0"], "--queue: expected 1 frame or more, got 0"),
         (["--save-video", "a.avi"], "--save-video: expected a file .mp4"),

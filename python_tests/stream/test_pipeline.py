@@ -3,6 +3,7 @@
 import time
 from threading import Event, Thread
 
+import numpy as np
 import pytest
 
 from python_tests.stream.fakes import FakeSource, FakeStages
@@ -213,8 +214,14 @@ def test_a_deadline_needs_frames_with_a_time():
         ({"queue": 0}, "queue: expected 1 frame or more"),
         ({"loosest_tolerance": 1.0}, "loosest_tolerance"),
         ({"fewest_steps": 0}, "fewest_steps"),
+        ({"ego_mask": np.zeros((4, 6))}, r"ego_mask: expected \[H, W\] bool, got \[4, 6\] float64"),
     ],
 )
 def test_wrong_settings(settings, message):
     with pytest.raises(ValueError, match=message):
         StreamSettings(**settings)
+
+
+def test_a_mask_is_an_array():
+    with pytest.raises(TypeError, match="ego_mask: expected an array or None, got list"):
+        StreamSettings(ego_mask=[[True]])

@@ -144,6 +144,8 @@ def _settings(options: argparse.Namespace) -> StreamSettings:
     names = ("queue", "loosest_tolerance", "fewest_steps")
     given: dict[str, Any] = {name: value for name in names if (value := getattr(options, name)) is not None}
     if options.deadline is not None:
+        if not 0 < options.deadline < float("inf"):
+            raise ValueError(f"--deadline: expected milliseconds above 0, got {options.deadline:g}")
         given["deadline"] = options.deadline / 1e3
     if options.ego_mask is not None:
         given["ego_mask"] = read_labels(options.ego_mask) > 0

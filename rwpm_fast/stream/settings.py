@@ -10,7 +10,7 @@ import numpy as np
 from ..checks import check_integers, check_numbers
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StreamSettings:
     """How a stream treats frames that come faster than they can be scored.
 
@@ -53,6 +53,8 @@ class StreamSettings:
             raise ValueError(f"loosest_tolerance: expected a number in [0, 1), got {self.loosest_tolerance}")
         if self.fewest_steps < 1:
             raise ValueError(f"fewest_steps: expected 1 or more, got {self.fewest_steps}")
+        if not isinstance(self.ego_mask, (np.ndarray, type(None))):
+            raise TypeError(f"ego_mask: expected an array or None, got {type(self.ego_mask).__name__}")
         if self.ego_mask is not None and (self.ego_mask.dtype != bool or self.ego_mask.ndim != 2):
             found = f"{list(self.ego_mask.shape)} {self.ego_mask.dtype}"
             raise ValueError(f"ego_mask: expected [H, W] bool, got {found}")
