@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -83,13 +84,13 @@ class ScorerStages:
             return None
         height, width = embedded.embedding_map.shape[-2:]
         self._levels = levels(self._scorer, self._settings, (height, width))
-        network, _ = _timed(lambda: self.embed(photo))
+        network, _ = _timed(partial(self.embed, photo))
         walks = []
         for level in range(len(self._levels)):
             self.walk(embedded, level)
-            seconds, predicted = _timed(lambda level=level: self.walk(embedded, level))  # type: ignore[misc]
+            seconds, predicted = _timed(partial(self.walk, embedded, level))
             walks.append(seconds)
-        score, _ = _timed(lambda: self.score(predicted))
+        score, _ = _timed(partial(self.score, predicted))
         return Costs(network, walks, score)
 
     def embed(self, photo: np.ndarray) -> Embedded:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -71,12 +72,12 @@ class Outputs:
             return picture[0]
 
         for output in list(self._outputs):
-            self._attempt(output, f"frame {outcome.index}", lambda output=output: output.write(outcome, draw))  # type: ignore[misc]
+            self._attempt(output, f"frame {outcome.index}", partial(output.write, outcome, draw))
 
     def finish(self, summary: Summary) -> None:
         """Make the files of all outputs whole that still work."""
         for output in list(self._outputs):
-            self._attempt(output, "the end", lambda output=output: output.finish(summary))  # type: ignore[misc]
+            self._attempt(output, "the end", partial(output.finish, summary))
         self._outputs.clear()
 
     def discard(self) -> None:
