@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from .figures import color_map, score_range, to_array
 
 _STRONGEST = 0.8  # weight of the color where the score is highest
+_FADE = 1.5  # power of the level in the weight of its color: middling scores tint a photo faintly
 _FOLLOW = 0.05  # weight of a frame's scores in a range that follows them
 _SAMPLED = 4  # every so many rows and columns count for the range
 
@@ -36,7 +37,7 @@ class Overlay:
             raise ValueError(f"score_range: expected the lower end below the upper one, got {score_range}")
         self._fixed = score_range
         self._range: NDArray | None = None
-        weight = np.linspace(0, 1, 256)[:, None] * _STRONGEST
+        weight = _STRONGEST * np.linspace(0, 1, 256)[:, None] ** _FADE
         colors = color_map("inferno")(np.linspace(0, 1, 256))[:, :3] * 255
         # A pixel becomes (photo * keep + add) / 256.
         self._keep = np.round(256 * (1 - weight)).astype(np.uint16)
