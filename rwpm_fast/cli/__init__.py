@@ -6,10 +6,11 @@ import argparse
 
 from .. import __version__
 from ..io.console import run_command
-from . import bench, benchmark, check, demo, evaluate, export, figure, info, score, serve, submit, train
+from . import bench, benchmark, check, demo, evaluate, export, figure, info, score, serve, stream, submit, train
 
 COMMANDS = {
     "score": score,
+    "stream": stream,
     "check": check,
     "evaluate": evaluate,
     "submit": submit,

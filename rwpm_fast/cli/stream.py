@@ -101,7 +101,8 @@ def run(options: argparse.Namespace) -> int:
     _check_files(options)
     require_extras("stream", "PIL.Image", *(["matplotlib.figure"] if draws or options.chart else []))
     settings = _settings(options)
-    opening = {name: value for name in ("topic", "color", "reader", "rate") if (value := getattr(options, name))}
+    names = ("topic", "color", "reader", "rate")
+    opening = {name: value for name in names if (value := getattr(options, name)) is not None}
     with closing(open_source(options.source, **opening)) as source:
         overlay = None
         if draws:
