@@ -26,6 +26,8 @@ class SceneBuilder:
     Args:
         rng: source of everything that differs between two scenes.
         size: (height, width) in pixels.
+        ego_z: z of the camera, at most 0. What is drawn does not depend on it, so that a generator in the same state
+            gives the same world, seen from elsewhere.
 
     Attributes:
         rng: the same generator, for what is added to the scene.
@@ -38,7 +40,7 @@ class SceneBuilder:
         lighting: light at any point.
     """
 
-    def __init__(self, rng: np.random.Generator, size: tuple[int, int]) -> None:
+    def __init__(self, rng: np.random.Generator, size: tuple[int, int], ego_z: float = 0.0) -> None:
         self.rng = rng
         self.noise = Noise(rng)
         self.weather: Weather = draw_weather(rng)
@@ -47,7 +49,7 @@ class SceneBuilder:
         if rng.random() < 0.06 and self.road.sidewalk:
             self.ego_x = self.road.edges[1] + self.road.sidewalk / 2  # a view from the sidewalk
         camera = Camera(
-            position=(self.ego_x, rng.uniform(1.1, 2.1), 0.0),
+            position=(self.ego_x, rng.uniform(1.1, 2.1), ego_z),
             focal=float(np.exp(rng.uniform(np.log(0.85), np.log(2.1)))),
             horizon=rng.uniform(0.30, 0.54),
             center_offset=rng.uniform(-0.16, 0.16),
@@ -55,9 +57,9 @@ class SceneBuilder:
         self.canvas = Canvas(size, camera, self.weather.haze, self.weather.visibility)
         glass = np.array(self.weather.sky.zenith_color) * 0.5 + 0.25 * self.weather.ambient
         self.houses = draw_houses(rng, self.road, self.weather.lamp_brightness, glass)
-        self.lighting = Lighting(self.weather, self.ego_x, self.road.facades, roof_heights(self.houses))
+        self.lighting = Lighting(self.weather, (self.ego_x, ego_z), self.road.facades, roof_heights(self.houses))
         self._queue: list[tuple[bool, float, Callable[[], None]]] = []  # (between the facades, z, paint)
-        self._solids = 0
+        self._footprints: list[tuple[float, float, float, float]] = []  # of the solids: x, z, half width, half length
 
     def add(self, z: float, paint: Callable[[], None], *, between_facades: bool = True) -> None:
         """Queue something for painting.
@@ -77,8 +79,8 @@ class SceneBuilder:
         """Return x in the world of a point on the road, which the bend has moved."""
         return x + float(self.road.bend_offset(z))
 
-    def add_solid(self, solid: Solid, x: float, z: float, yaw: float, *, lights: bool = False) -> None:
-        """Queue a solid with its contact shadow, unless it is nearer than a meter.
+    def add_solid(self, solid: Solid, x: float, z: float, yaw: float, *, lights: bool = False) -> int:
+        """Queue a solid with its contact shadow, unless it is nearer than a meter to z = 0.
 
         Args:
             solid: what is painted.
@@ -86,6 +88,9 @@ class SceneBuilder:
             z: its center.
             yaw: radians by which it is turned to the right from the direction of the road.
             lights: whether it has headlights and tail lights, which shine if the lamps of the weather do.
+
+        Returns:
+            The number that its pixels get, from 1; 0 if it is left out.
         """
         slope = float(self.road.bend_offset(z + 0.5) - self.road.bend_offset(z - 0.5))
         yaw = yaw + np.arctan(slope)
@@ -93,9 +98,9 @@ class SceneBuilder:
         half_width = abs(np.cos(yaw)) * solid.size[0] / 2 + abs(np.sin(yaw)) * solid.size[2] / 2
         near = z - half_length
         if near <= 1.0:
-            return
-        self._solids += 1
-        number = self._solids
+            return 0
+        self._footprints.append((x, z, half_width, half_length))
+        number = len(self._footprints)
 
         def paint() -> None:
             props, world_x = self.props(x, z), self.world_x(x, z)
@@ -106,6 +111,18 @@ class SceneBuilder:
 
         left, right = self.road.facades
         self.add(near, paint, between_facades=left < x < right)
+        return number
+
+    def free_z(self, low: float, high: float, left: float, right: float) -> float:
+        """Return the z in [low, high] at which a strip across the road, from x = left to right, is farthest from the
+        solids that are queued.
+        """
+        candidates = np.linspace(low, high, 41)
+        clearance = np.full(len(candidates), np.inf)
+        for x, z, half_width, half_length in self._footprints:
+            if left - half_width < x < right + half_width:
+                clearance = np.minimum(clearance, abs(candidates - z) - half_length)
+        return float(candidates[clearance.argmax()])
 
     def _paint_vehicle_lights(self, x: float, z: float, yaw: float) -> None:
         oncoming = np.cos(yaw) < 0

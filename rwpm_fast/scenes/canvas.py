@@ -59,6 +59,8 @@ class Canvas:
         color: [H, W, 3] float32, the image so far.
         class_map: [H, W] uint8, the train ids so far.
         object_map: [H, W] uint16, the numbers of the solids so far, 0 where a pixel shows none.
+        depth: [H, W] float32, meters along z to what the class belongs to; infinite for what does not come nearer as
+            the camera moves: sky, ridges along the horizon and the hood of the ego vehicle.
         x: [1, W] columns of the pixels' centers, in image heights.
         y: [H, 1] rows of the pixels' centers, in image heights.
         center: column of the vanishing point, in image heights.
@@ -70,6 +72,7 @@ class Canvas:
         self.color = np.zeros((height, width, 3), np.float32)
         self.class_map = np.zeros((height, width), np.uint8)
         self.object_map = np.zeros((height, width), np.uint16)
+        self.depth = np.full((height, width), np.inf, np.float32)
         self.y = ((np.arange(height) + 0.5) / height)[:, None]
         self.x = ((np.arange(width) + 0.5) / height)[None, :]
         self.center = width / height / 2 + camera.center_offset
@@ -134,10 +137,13 @@ class Canvas:
             opaque = opacity[..., 0] > 0.5
             np.copyto(self.class_map[patch.window], np.uint8(train_id), where=opaque)
             np.copyto(self.object_map[patch.window], np.uint16(number), where=opaque)
+            np.copyto(self.depth[patch.window], patch.depth, where=opaque)
 
     def label(self, patch: Patch, mask: NDArray, train_id: int) -> None:
         """Set the class of a patch's pixels in ``mask``, and keep their colors."""
-        self.class_map[patch.window][patch.inside & mask] = train_id
+        labeled = patch.inside & mask
+        np.copyto(self.class_map[patch.window], np.uint8(train_id), where=labeled)
+        np.copyto(self.depth[patch.window], patch.depth, where=labeled)
 
     def shade(self, patch: Patch, mask: NDArray, light: ArrayLike) -> None:
         """Multiply the colors of a patch's pixels by ``light`` [3], by less where ``mask`` is below 1."""

@@ -35,8 +35,9 @@ def paint_ground(rng: np.random.Generator, canvas: Canvas, noise: Noise, road: R
     Returns:
         [H, W] float32 in [0, 1], how much of what stands above it the ground reflects.
     """
-    patch = canvas.patch((-GROUND_HALF_WIDTH, 0, 0.6), (2 * GROUND_HALF_WIDTH, 0, 0), (0, 0, 1500))
-    z = patch.v + np.float32(0.6)
+    start = canvas.camera.position[2] + 0.6
+    patch = canvas.patch((-GROUND_HALF_WIDTH, 0, start), (2 * GROUND_HALF_WIDTH, 0, 0), (0, 0, 1500))
+    z = patch.v + np.float32(start)
     x = patch.u - np.float32(GROUND_HALF_WIDTH) - road.bend_offset(z).astype(np.float32)
     return _Ground(rng, canvas, noise, road, lighting, patch, x, z).paint()
 
@@ -60,7 +61,8 @@ class _Ground:
     ) -> None:
         self.rng, self.canvas, self.noise, self.road, self.lighting = rng, canvas, noise, road, lighting
         self.patch, self.x, self.z = patch, x, z
-        self.detail = np.clip(14 * canvas.camera.focal / z, 0, 1)  # fine grain fades to its mean with distance
+        self.ahead = z - np.float32(canvas.camera.position[2])  # meters from the camera
+        self.detail = np.clip(14 * canvas.camera.focal / self.ahead, 0, 1)  # fine grain fades to its mean with distance
         self.grain = (noise(x * 22, z * 22, octaves=2) - np.float32(0.5)) * self.detail
         self.stains = noise(x * 0.9 + 50, z * 0.15, octaves=2) - np.float32(0.5)
         self.edge_distance = road.edge_distance(x).astype(np.float32)
@@ -130,7 +132,7 @@ class _Ground:
             u, v = np.mod(x / width + 0.5 * np.mod(row, 2), 1), np.mod(z / length, 1)
             stone = self.noise(np.floor(x / width + 0.5 * np.mod(row, 2)), row, octaves=1) - 0.5
             joint = np.minimum(np.minimum(u, 1 - u), np.minimum(v, 1 - v)) < 0.12
-            detail = np.clip(6 * self.canvas.camera.focal / z, 0, 1)
+            detail = np.clip(6 * self.canvas.camera.focal / self.ahead, 0, 1)
             gray = rng.uniform(0.34, 0.48) + 0.10 * self.stains + (0.20 * stone - 0.14 * joint) * detail + 0.03
             return gray[..., None] * np.array([1.0, 0.97, 0.93], np.float32)
         if name in ("gravel", "dirt"):
@@ -227,7 +229,7 @@ class _Ground:
         puddle = np.clip((self.noise(self.x * 0.5 + 33, self.z * 0.2, octaves=3) - 0.45) * 5, 0, 1)
         paved = np.where(ids == TERRAIN, 0.15, 1.0)
         color *= (1 - 0.35 * amount * paved)[..., None]
-        grazing = np.clip(self.z / 30, 0.15, 1)
+        grazing = np.clip(self.ahead / 30, 0.15, 1)
         return (amount * paved * (0.25 + 0.6 * puddle) * grazing).astype(np.float32)
 
 

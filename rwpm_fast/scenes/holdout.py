@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.frames import ANOMALY, INLIER, VOID
-from .labels import EGO, UNKNOWN
+from ..data.frames import ANOMALY
+from .labels import anomaly_labels
 from .render import render_scene
 
 MIN_ANOMALY_SHARE = 0.002  # of the pixels: about ten pixels of the compact network's embedding map
@@ -35,8 +35,6 @@ def render_holdout_scene(seed: int = 0, size: tuple[int, int] = (512, 1024)) -> 
     sequence = np.random.SeedSequence(seed)
     while True:
         photo, class_map = render_scene(np.random.default_rng(sequence.spawn(1)[0]), size)
-        labels = np.full(size, INLIER, np.uint8)
-        labels[class_map == UNKNOWN] = ANOMALY
-        labels[class_map == EGO] = VOID
+        labels = anomaly_labels(class_map)
         if (labels == ANOMALY).mean() >= MIN_ANOMALY_SHARE:
             return photo, labels

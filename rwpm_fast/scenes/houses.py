@@ -171,15 +171,15 @@ def paint_house(canvas: Canvas, noise: Noise, light: Light, road: Road, house: H
     right, _, ahead = lighting.weather.sun_direction
     front_light = light.shadow + sun * np.clip(-side * right * 1.2, 0, 1)
     gable_light = light.shadow * 0.95 + sun * np.clip(-ahead * 1.2, 0, 1)
-    if house.start < 0.5:  # next to the camera: only what lies ahead is seen
+    if house.start < 0.5:  # next to the place where a drive ends: only what lies ahead of it is seen
         start = start + along * (0.5 - house.start) / (house.stop - house.start)
         along = stop - start
-        walls = [(canvas.patch(start, along, up), front_light)]
-    else:
-        walls = [(canvas.patch(start, depth, up), gable_light), (canvas.patch(start, along, up), front_light)]
+    gable_seen = house.start >= 0.5 or canvas.camera.position[2] < 0
+    walls = [(canvas.patch(start, depth, up), gable_light)] if gable_seen else []
+    walls.append((canvas.patch(start, along, up), front_light))
     snow = lighting.weather.snow_cover > 0.5
     tile = np.array([0.92, 0.94, 0.97]) if snow else np.array([0.42, 0.24, 0.19]) * (0.7 + 0.6 * (house.seed % 7) / 7)
-    if house.roof_height and house.start >= 0.5:
+    if house.roof_height and gable_seen:
         p = canvas.patch(start + up, depth, (0, house.roof_height, 0))
         gable = p.v < house.roof_height * (1 - abs(2 * p.u / house.depth - 1))
         canvas.paint(p, gable, np.array(house.style.wall_colors[0]) * gable_light, BUILDING)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .canvas import Canvas
+from .canvas import NEAR_PLANE, Canvas
 from .weather import Weather
 
 LAMP_COLOR = np.array([1.0, 0.78, 0.48])
@@ -36,7 +36,7 @@ class Lighting:
 
     Attributes:
         weather: decides on sky, sun and lamps.
-        ego_x: x of the camera, from where the headlights shine.
+        ego: (x, z) of the camera, from where the headlights shine.
         facades: x of the rows of houses, left (< 0) and right.
         roof_heights: [2, n] meters, of the left and the right row of houses, one every ``ROOF_SPACING`` meters from
             z = 0.
@@ -44,7 +44,7 @@ class Lighting:
     """
 
     weather: Weather
-    ego_x: float
+    ego: tuple[float, float]
     facades: tuple[float, float]
     roof_heights: NDArray
     lamp_positions: NDArray = field(default_factory=lambda: np.zeros((0, 2)))
@@ -71,7 +71,9 @@ class Lighting:
         pools = np.zeros(np.broadcast_shapes(x.shape, z.shape), np.float32)
         for lamp_x, lamp_z in self.lamp_positions:
             pools += 1 / (1 + ((x - lamp_x) ** 2 + (z - lamp_z) ** 2) / 22) ** 1.5
-        beam = np.exp(-((x - self.ego_x) ** 2) / (2 + 0.25 * z) ** 2) * np.exp(-z / 22) * np.clip(z / 6, 0, 1)
+        ego_x, ego_z = self.ego
+        ahead = z - np.float32(ego_z)
+        beam = np.exp(-((x - ego_x) ** 2) / (2 + 0.25 * ahead) ** 2) * np.exp(-ahead / 22) * np.clip(ahead / 6, 0, 1)
         light = 0.75 * pools[..., None] * LAMP_COLOR + 0.85 * beam[..., None] * HEADLIGHT_COLOR
         return np.float32(self.weather.lamp_brightness) * light.astype(np.float32)
 
@@ -98,6 +100,8 @@ def add_glow(canvas: Canvas, position: ArrayLike, radius: float, color: ArrayLik
         color: [3] of the light.
     """
     x, y, z = np.asarray(position, float)
+    if z - canvas.camera.position[2] < NEAR_PLANE:
+        return
     corners = np.array([(x - 3 * radius, y - 3 * radius, z), (x + 3 * radius, y + 3 * radius, z)])
     rows, columns = canvas.bounding_box(corners)
     camera = canvas.camera

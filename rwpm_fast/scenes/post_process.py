@@ -9,28 +9,36 @@ from .canvas import Canvas
 from .weather import Weather
 
 
-def post_process(rng: np.random.Generator, canvas: Canvas, reflectance: NDArray, weather: Weather) -> NDArray:
+def post_process(
+    rng: np.random.Generator,
+    canvas: Canvas,
+    reflectance: NDArray,
+    weather: Weather,
+    moment: np.random.Generator | None = None,
+) -> NDArray:
     """Turn a painted scene into a photo; reflections and precipitation are painted onto the canvas.
 
     Args:
-        rng: source of precipitation, exposure and noise.
+        rng: source of the amount of precipitation and of the exposure.
         canvas: the painted scene.
         reflectance: [H, W] float32 in [0, 1], how much of what stands above it the ground reflects.
         weather: precipitation, blur and camera response.
+        moment: source of what differs between two photos of one scene: where drops fall, and noise; None for ``rng``.
 
     Returns:
         [H, W, 3] uint8.
     """
+    moment = rng if moment is None else moment
     color = canvas.color
     if reflectance.any():
         _add_reflections(canvas, reflectance)
     if weather.precipitation:
-        _add_precipitation(rng, canvas, weather)
+        _add_precipitation(rng, moment, canvas, weather)
     sigma = weather.blur_sigma * canvas.size[0] / 512
     # automatic exposure evens out the mean brightness, but only in part: a night stays dark
     exposure = np.clip(0.42 / color.mean(), 0.75, 3) ** rng.uniform(0.3, 0.8)
     color = gaussian_blur(gaussian_blur(color, sigma, 0), sigma, 1) * np.float32(exposure)
-    return weather.camera_response.apply(rng, color)
+    return weather.camera_response.apply(moment, color)
 
 
 def gaussian_blur(field: NDArray, sigma: float, axis: int) -> NDArray:
@@ -59,11 +67,11 @@ def _add_reflections(canvas: Canvas, reflectance: NDArray) -> None:
     canvas.color[first:] += share * (image - canvas.color[first:])
 
 
-def _add_precipitation(rng: np.random.Generator, canvas: Canvas, weather: Weather) -> None:
+def _add_precipitation(rng: np.random.Generator, moment: np.random.Generator, canvas: Canvas, weather: Weather) -> None:
     """Paint streaks of rain or flakes of snow over the image."""
     height, width = canvas.size
     share = rng.uniform(0.0005, 0.004)
-    drops = (rng.random((height, width), np.float32) < share).astype(np.float32)[..., None]
+    drops = (moment.random((height, width), np.float32) < share).astype(np.float32)[..., None]
     if weather.precipitation == "rain":
         veil = 0.5 * gaussian_blur(drops, height / 90, 0) * height / 40
     else:

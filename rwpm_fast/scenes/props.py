@@ -166,3 +166,4 @@ class PropPainter:
         paint = np.array(color) + glint[..., None] * np.array([1.0, 0.95, 0.9])
         c.color[rows] = np.where((y > edge)[..., None], paint, c.color[rows])
         c.class_map[rows] = np.where(y > edge, EGO, c.class_map[rows])
+        c.depth[rows] = np.where(y > edge, np.inf, c.depth[rows])

@@ -15,6 +15,7 @@ is an object of none of the classes, on the road or next to it, and ``EGO``, 254
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,15 +76,32 @@ def render_scene_objects(rng: np.random.Generator, size: tuple[int, int] = (512,
     height, width = size
     if min(size) < 16:
         raise ValueError(f"size: expected a height and width of 16 pixels or more, got {height} x {width}")
-    scene = SceneBuilder(rng, (height, width))
+    return complete(SceneBuilder(rng, (height, width)))
+
+
+def complete(
+    scene: SceneBuilder,
+    add: Callable[[SceneBuilder], object] | None = None,
+    moment: np.random.Generator | None = None,
+) -> Scene:
+    """Draw the contents of a scene that has just been made, paint it and take the photo.
+
+    Args:
+        scene: the scene.
+        add: queues more, once everything else is queued; draws from a generator of its own. None for nothing.
+        moment: source of what differs between two photos of one scene; None for the scene's own generator.
+    """
+    rng = scene.rng
     paint_backdrop(scene)
     place_lamps(scene)  # before the ground, which they light
     reflectance = paint_ground(rng, scene.canvas, scene.noise, scene.road, scene.lighting)
     for place in (place_houses, place_borders, place_trees, place_signs, place_traffic, place_people, place_anomalies):
         place(scene)
+    if add is not None:
+        add(scene)
     scene.paint()
     if rng.random() < 0.35:
         color = rng.uniform(0.02, 0.5, 3) * np.clip(scene.weather.ambient, 0.1, 1)
-        scene.props(scene.ego_x, 1.0).ego_hood(rng.uniform(0.86, 0.97), color)
-    photo = post_process(rng, scene.canvas, reflectance, scene.weather)
+        scene.props(scene.ego_x, scene.canvas.camera.position[2] + 1.0).ego_hood(rng.uniform(0.86, 0.97), color)
+    photo = post_process(rng, scene.canvas, reflectance, scene.weather, moment)
     return Scene(photo, scene.canvas.class_map, scene.canvas.object_map)
