@@ -27,7 +27,7 @@ def save(path: Path, pixels):
 def tree(root: Path, *files: str, labels=LABELS):
     """Files of a tree: label files are those that a label's folder or name tells."""
     for file in files:
-        is_label = any(part in file for part in ("labels", "gtCoarse", "label_masks"))
+        is_label = any(part in file for part in ("labels", "gtCoarse", "label_masks", "semantic_ood"))
         save(root / file, labels if is_label else PHOTO)
 
 
@@ -190,6 +190,24 @@ TREES += [
 TREES += [
     (name, "plain", benchmark.default_split or "validation", ("images/10.jpg", "labels/10.png"), "10")
     for name, benchmark in BENCHMARKS.items()
+    if any(layout.name == "plain" for layout in benchmark.layouts)
+]
+TREES += [
+    (
+        name,
+        "official",
+        "test",
+        (
+            f"{folder}/raw_data/sequence_001/000008_raw_data.{suffix}",
+            f"{folder}/semantic_ood/sequence_001/000008_semantic_ood.png",
+        ),
+        "sequence_001/000008",
+    )
+    for name, folder, suffix in (
+        ("street_obstacle_sequences", "street_obstacle_sequences", "jpg"),
+        ("wuppertal_obstacle_sequences", "wos", "png"),
+        ("carla_wildlife", "carla_wildlife_sequences", "png"),
+    )
 ]
 
 

@@ -22,6 +22,8 @@ class Split:
         select: picks the ids of the split from the sorted ids of all frames; raises ValueError if it cannot.
         folder: replaces ``{split}`` in a layout's patterns.
         labeled: whether its labels are public.
+        sparse: whether only some frames of its sequences have labels, so that a photo without one lacks nothing.
+        sequences: published number of sequences; None for single photos.
         smiyc_name: the SMIYC data set under whose name outputs for these frames are stored; None if there is none.
     """
 
@@ -29,6 +31,8 @@ class Split:
     select: Callable[[Sequence[str]], list[str]] = _every_frame
     folder: str = ""
     labeled: bool = True
+    sparse: bool = False
+    sequences: int | None = None
     smiyc_name: str | None = None
 
 
@@ -318,6 +322,31 @@ def _lost_and_found(title: str, official: LabelValues, rwpm: LabelValues) -> Ben
 
 _OBSTACLES = range(2, 201)  # label ids
 
+
+def _sequences(title: str, folders: tuple[str, ...], suffix: str, frames: int | None, sequences: int) -> Benchmark:
+    """Sequences of the University of Wuppertal and the Ruhr University Bochum.
+
+    Paths, suffixes and label values are those of the authors' loaders (kmaag/OOD-Tracking on GitHub) and of the
+    evaluation code of the Obstacle Sequence Challenge, which leave out what is neither 0 nor 254, as is done here.
+    """
+    values = LabelValues.from_values(anomaly=(254,), void=None)
+    protocol = Protocol(values)
+    return Benchmark(
+        title=title,
+        layouts=(
+            Layout(
+                "official",
+                f"raw_data/{{sequence}}/{{id}}_raw_data.{suffix}",
+                "semantic_ood/{sequence}/{id}_semantic_ood.png",
+                subfolders=("", *folders),
+            ),
+        ),
+        splits={"test": Split(frames, sparse=True, sequences=sequences)},
+        protocols={"official": protocol, "rwpm": protocol},
+        default_split="test",
+    )
+
+
 BENCHMARKS: dict[str, Benchmark] = {
     "fishyscapes_lost_and_found": _FISHYSCAPES_LOST_AND_FOUND,
     "fishyscapes_static": _FISHYSCAPES_STATIC,
@@ -334,4 +363,11 @@ BENCHMARKS: dict[str, Benchmark] = {
         LabelValues.from_values(anomaly=_OBSTACLES, inlier=(1,), void=(0,)),
         LabelValues.from_values(anomaly=(2,), inlier=(0, 1), void=(255,)),
     ),
+    "street_obstacle_sequences": _sequences(
+        "Street Obstacle Sequences (SOS)", ("street_obstacle_sequences",), "jpg", 1129, 20
+    ),
+    "wuppertal_obstacle_sequences": _sequences(
+        "Wuppertal Obstacle Sequences (WOS)", ("wuppertal_obstacle_sequences", "wos"), "*", 938, 44
+    ),
+    "carla_wildlife": _sequences("CARLA-WildLife (CWL)", ("carla_wildlife_sequences",), "png", None, 26),
 }

@@ -96,9 +96,10 @@ class Check:
 def check(dataset: Dataset, frames: Iterable[Frame] | None = None) -> Check:
     """Read every photo and label of a data set and list the problems.
 
-    Problems are missing photos and labels, a number of frames other than the published one, files that cannot be
-    decoded, labels of another size than their photo, unknown label values, no anomaly at all, labels stored as JPEG,
-    and photos whose EXIF orientation leaves open how their labels belong to them.
+    Problems are missing photos and labels, a number of frames or sequences other than the published one, files that
+    cannot be decoded, labels of another size than their photo, unknown label values, no anomaly at all, labels stored
+    as JPEG, and photos whose EXIF orientation leaves open how their labels belong to them. Of sequences the photos
+    between the labeled ones are not read.
 
     Args:
         dataset: result of :func:`rwpm_fast.data.open_dataset` or :func:`rwpm_fast.data.folders`.
@@ -119,6 +120,7 @@ def check(dataset: Dataset, frames: Iterable[Frame] | None = None) -> Check:
         "labels without photos": [str(path) for path in dataset.without_photo],
         "listed but not there": list(dataset.listed_only),
         "unexpected number of frames": [],
+        "unexpected number of sequences": [],
         "files that cannot be read": [],
         "sizes that differ": [],
         "unknown label values": [],
@@ -128,6 +130,9 @@ def check(dataset: Dataset, frames: Iterable[Frame] | None = None) -> Check:
     }
     if dataset.expected not in (None, len(dataset)):
         problems["unexpected number of frames"].append(f"{dataset.expected} are published, {len(dataset)} are here")
+    if dataset.expected_sequences not in (None, sequences := len(dataset.sequences())):
+        described = f"{dataset.expected_sequences} are published, {sequences} are here"
+        problems["unexpected number of sequences"].append(described)
     sizes: Counter[str] = Counter()
     pixels = Counter({"inlier": 0, "anomaly": 0, "void": 0})
     survey: LabelSurvey | None = None

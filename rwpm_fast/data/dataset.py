@@ -36,6 +36,8 @@ class Dataset:
         without_photo: label files that lack their photo (or overlay).
         listed_only: names on the data set's own list of photos that are not there.
         unused: files among the photos that are none by their suffix.
+        unlabeled: frames of its sequences between those with labels; empty of a data set of single photos.
+        expected_sequences: published number of sequences; None of a data set of single photos.
     """
 
     name: str
@@ -49,6 +51,8 @@ class Dataset:
     without_photo: tuple[str, ...] = ()
     listed_only: tuple[str, ...] = ()
     unused: tuple[Path, ...] = ()
+    unlabeled: tuple[Frame, ...] = ()
+    expected_sequences: int | None = None
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -65,6 +69,17 @@ class Dataset:
     def title(self) -> str:
         """Its full name, for titles."""
         return self.name if self.benchmark is None else self.benchmark.title
+
+    def sequences(self) -> dict[str, list[Frame]]:
+        """Group all frames, those without labels too, by what precedes the last slash of their id, in natural order.
+
+        Returns:
+            Name of a sequence to its frames; "" for frames whose id has no slash, as in a folder of photos.
+        """
+        grouped: dict[str, list[Frame]] = {}
+        for frame in sorted((*self.frames, *self.unlabeled), key=lambda frame: natural_key(frame.id)):
+            grouped.setdefault(frame.id.rpartition("/")[0], []).append(frame)
+        return grouped
 
     def require_complete(self) -> None:
         """Raise ImageError, with the names, if photos or labels are missing; of any two folders only if labels are."""
@@ -249,17 +264,20 @@ def _dataset(
 ) -> Dataset:
     ids = sorted({*found.paired, *found.unpaired_photos, *found.unpaired_labels}, key=natural_key)
     kept = ids if found.layout.splits is not None else split.select(ids)
-    frames = []
+    frames: list[Frame] = []
+    between: list[Frame] = []
+    lacks_label = split.labeled and not split.sparse  # a photo without one
     for frame_id in kept:
         if frame_id in found.paired:
             photo, overlay, label = found.paired[frame_id]
             files: tuple[Path, Path | None] = (photo, label) if overlay is None else (overlay, label)
             background = None if overlay is None else photo
-        elif not split.labeled and frame_id in found.unpaired_photos:
+        elif frame_id in found.unpaired_photos and not lacks_label:
             files, background = (found.unpaired_photos[frame_id], None), None
         else:
             continue
-        frames.append(Frame(frame_id, *files, rules.values, background, rules.size, orientation))
+        frame = Frame(frame_id, *files, rules.values, background, rules.size, orientation)
+        (between if split.sparse and frame.label is None else frames).append(frame)
     return Dataset(
         name,
         root,
@@ -268,8 +286,10 @@ def _dataset(
         split_name,
         tuple(frames),
         split.count,
-        tuple(found.unpaired_photos[i] for i in kept if split.labeled and i in found.unpaired_photos),
+        tuple(found.unpaired_photos[i] for i in kept if lacks_label and i in found.unpaired_photos),
         tuple(str(found.unpaired_labels[i]) for i in kept if i in found.unpaired_labels),
         tuple(found.listed_only),
         tuple(found.unused),
+        tuple(between),
+        split.sequences,
     )

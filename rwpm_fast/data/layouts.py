@@ -10,17 +10,22 @@ from pathlib import Path
 from ..io.images import ImageError
 from ..io.listing import IMAGE_SUFFIXES, sift
 
-_WILD = re.compile(r"(\{id\}|\{number\}|\*)")
-_GROUPS = {"{id}": r"(?P<id>[^/]+)", "{number}": r"(?P<number>\d+)", "*": r"[^/]*"}
+_WILD = re.compile(r"(\{sequence\}|\{id\}|\{number\}|\*)")
+_GROUPS = {
+    "{sequence}": r"(?P<sequence>[^/]+)",
+    "{id}": r"(?P<id>[^/]+)",
+    "{number}": r"(?P<number>\d+)",
+    "*": r"[^/]*",
+}
 
 
 @dataclass(frozen=True)
 class Layout:
     """A layout of photos and labels.
 
-    Patterns are paths with ``{id}`` for the part that photo and label share, ``{number}`` for the running number that
-    some label files have before it, ``{split}`` and ``{ids}`` for what the split and the protocol of the data set fill
-    in, and ``*``.
+    Patterns are paths with ``{id}`` for the part that photo and label share, ``{sequence}`` for the folder of a
+    sequence, which then leads the id, ``{number}`` for the running number that some label files have before it,
+    ``{split}`` and ``{ids}`` for what the split and the protocol of the data set fill in, and ``*``.
 
     Attributes:
         name: its name for ``rwpm_fast.data.open_dataset``.
@@ -169,7 +174,8 @@ def _matches(folder: Path, pattern: str) -> tuple[dict[tuple[str, str], Path], l
     listing = sift(groups, suffixes)
     matches: dict[tuple[str, str], Path] = {}
     for path in listing.used:
-        key = groups[path].get("number", ""), groups[path].get("id", "")
+        group = groups[path]
+        key = group.get("number", ""), "/".join(group[name] for name in ("sequence", "id") if name in group)
         if key in matches:
             raise ImageError(f"{matches[key]} and {path}: two files of one photo; keep one")
         matches[key] = path

@@ -9,6 +9,7 @@ _EXTRAS = {
     "PIL": ("Pillow", "cli"),
     "av": ("PyAV", "video"),
     "google": ("protobuf", "robot"),
+    "cv2": ("OpenCV", "flow"),
     "h5py": ("h5py", "submission"),
     "matplotlib": ("matplotlib", "cli"),
     "mcap": ("mcap", "robot"),

@@ -7,9 +7,12 @@ The compact network was trained on them (:mod:`rwpm_fast.training`); hold-out sc
 >>> photo, class_map = render_scene(np.random.default_rng(0), size=(512, 1024))  # [H, W, 3] and [H, W], uint8
 >>> anomaly = class_map == UNKNOWN
 >>> photo, labels = render_holdout_scene(seed=0)  # labels: 0 inlier, 1 anomaly, 255 void
+>>> for frame in render_drive(seed=0):  # a camera approaches such a scene
+...     frame.photo, frame.labels, frame.flow, frame.occluded
 """
 
 from ..data.frames import ANOMALY, INLIER, VOID
+from .drive import DriveFrame, render_drive
 from .holdout import render_holdout_scene
 from .labels import EGO, UNKNOWN
 from .render import Scene, render_scene, render_scene_objects
@@ -20,7 +23,9 @@ __all__ = [
     "INLIER",
     "UNKNOWN",
     "VOID",
+    "DriveFrame",
     "Scene",
+    "render_drive",
     "render_holdout_scene",
     "render_scene",
     "render_scene_objects",
