@@ -19,6 +19,7 @@ SMOKE = {
     "stream": "stream in --all-frames --save-scores scores --json frames.jsonl --chart latency.png --steps 2",
     "check": "check obstacle_track . --split all",
     "evaluate": "evaluate --images a.png --labels . --steps 2 --scores energy --html out/e.html",
+    "temporal": "temporal --drives 1 --frames 2 --size 32 64 --steps 1 --cost 0",
     "submit": "submit fishyscapes in out --steps 2",
     "train": "train resynthesis --scenes 2 --size 32 64 --width 2 --epochs 1 --generator-steps 1 --holdout 0 --out t",
     "train compact": "train compact --scenes 1 --size 32 64 --steps 1 --batch 1 --out c",

@@ -7,12 +7,14 @@ import argparse
 from .. import __version__
 from ..io.console import run_command
 from . import bench, benchmark, check, demo, evaluate, export, figure, info, score, serve, stream, submit, train
+from . import bench, benchmark, check, demo, evaluate, export, figure, info, score, submit, temporal, train
 
 COMMANDS = {
     "score": score,
     "stream": stream,
     "check": check,
     "evaluate": evaluate,
+    "temporal": temporal,
     "submit": submit,
     "train": train,
     "export": export,
