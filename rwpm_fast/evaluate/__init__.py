@@ -1,8 +1,8 @@
 """Metrics of networks on data sets, without and with the walk: single evaluations, sweeps, the published tables.
 
 :func:`run` evaluates an :class:`EvaluationConfig`, as ``rwpm-fast evaluate`` does; :func:`evaluate` and :func:`sweep`
-take scorers and frames. :func:`draw_photos` shows what a result is made of. Tables of SynBoost's appendix that are not
-of such results are :func:`times_table` and :func:`ensemble_table`.
+take scorers and frames, :func:`measure_temporal` scorers and sequences. :func:`draw_photos` shows what a result is made
+of. Tables of SynBoost's appendix that are not of such results are :func:`times_table` and :func:`ensemble_table`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from .plain_table import PlainTable
 from .plan import Experiment, Plan, make_plan
 from .results import EvaluationResult, ResultRow
 from .runner import ImageResult, Sweep, evaluate, sweep
+from .temporal import FrameSequence, TemporalRow, drive_sequence, measure_temporal, photo_sequence
 
 __all__ = [
     "SINGLE_PROCESS",
@@ -25,18 +26,23 @@ __all__ = [
     "EvaluationConfig",
     "EvaluationResult",
     "Experiment",
+    "FrameSequence",
     "ImageResult",
     "PlainTable",
     "Plan",
     "Processes",
     "ResultRow",
     "Sweep",
+    "TemporalRow",
     "draw_photos",
+    "drive_sequence",
     "ensemble_table",
     "evaluate",
     "from_environment",
     "launch",
     "make_plan",
+    "measure_temporal",
+    "photo_sequence",
     "published",
     "run",
     "run_plan",
