@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..io.arguments import non_default_args
 from ..io.extras import require_extras
 from ..io.files import make_folder_of, write_json, write_text
 from ..io.outputs import check_outputs
@@ -65,6 +67,7 @@ def run(options: argparse.Namespace) -> int:
     for name, file in outputs:
         make_folder_of(file, name)
 
+    from ..benchmark import machine
     from ..evaluate.runner import without_and_with
     from ..evaluate.temporal import measure_temporal, temporal_record, temporal_table
 
@@ -80,8 +83,16 @@ def run(options: argparse.Namespace) -> int:
     )
     table = temporal_table(rows)
     if options.json is not None:
-        settings = {"network": scorer.network.name, "sequences": [sequence.name for sequence in sequences]}
-        write_json(options.json, {**settings, "rows": temporal_record(rows)})
+        arguments = non_default_args(options, add_arguments, positional=["dataset", "root"])
+        record = {
+            "command": shlex.join(["rwpm-fast", "temporal", *arguments]),
+            "commit": machine.commit(),
+            "machine": machine.facts(),
+            "network": scorer.network.name,
+            "sequences": [sequence.name for sequence in sequences],
+            "rows": temporal_record(rows),
+        }
+        write_json(options.json, record)
     if options.markdown is not None:
         write_text(options.markdown, f"{table}\n")
     print(table)
@@ -106,7 +117,11 @@ def _sequences(options: argparse.Namespace) -> list[FrameSequence]:
         chosen = {name: DRIVE_OPTIONS[name] if value is None else value for name, value in of_drives.items()}
         if chosen["drives"] < 1:
             raise ValueError(f"--drives: expected 1 or more, got {chosen['drives']}")
-        rest = {"speed": chosen["speed"], "crossing": chosen["crossing"], "rate": options.rate or DRIVE_RATE}
+        rest: dict[str, Any] = {
+            "speed": chosen["speed"],
+            "crossing": chosen["crossing"],
+            "rate": options.rate or DRIVE_RATE,
+        }
         size = tuple(chosen["size"])
         return [drive_sequence(seed, chosen["frames"], size, **rest) for seed in range(chosen["drives"])]
     if given := [name for name, value in of_drives.items() if value is not None]:

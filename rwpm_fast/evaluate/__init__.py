@@ -18,7 +18,7 @@ from .plain_table import PlainTable
 from .plan import Experiment, Plan, make_plan
 from .results import EvaluationResult, ResultRow
 from .runner import ImageResult, Sweep, evaluate, sweep
-from .temporal import FrameSequence, TemporalRow, drive_sequence, measure_temporal, photo_sequence
+from .temporal import FrameSequence, SequenceFrame, TemporalRow, drive_sequence, measure_temporal, photo_sequence
 
 __all__ = [
     "SINGLE_PROCESS",
@@ -32,6 +32,7 @@ __all__ = [
     "Plan",
     "Processes",
     "ResultRow",
+    "SequenceFrame",
     "Sweep",
     "TemporalRow",
     "draw_photos",

@@ -84,18 +84,23 @@ class TemporalRow:
     cost: float
 
 
-def drive_sequence(seed: int, frames: int, size: tuple[int, int], **settings: Any) -> FrameSequence:
+def drive_sequence(
+    seed: int, frames: int, size: tuple[int, int], *, rate: float = 12.0, **settings: Any
+) -> FrameSequence:
     """Make a sequence of a rendered drive; see :func:`rwpm_fast.scenes.render_drive`.
 
     Args:
         seed: number of the drive.
         frames: number of frames.
         size: height and width.
+        rate: frames per second.
         settings: further arguments.
+
+    Raises:
+        ValueError: an argument outside its range.
     """
-    drive = partial(render_drive, seed, frames, size, **settings)
-    drive()  # tells what is wrong with the arguments
-    rate = settings.get("rate", 12.0)
+    drive = partial(render_drive, seed, frames, size, rate=rate, **settings)
+    drive()  # tells what is wrong with the arguments; nothing is rendered yet
 
     def read() -> Iterator[SequenceFrame]:
         for frame in drive():
@@ -112,6 +117,9 @@ def photo_sequence(name: str, frames: Sequence[Frame], rate: float) -> FrameSequ
         name: of the sequence.
         frames: in order, with labels or without.
         rate: frames per second.
+
+    Raises:
+        ImportError: while its frames are read, if OpenCV is not installed.
     """
 
     def read() -> Iterator[SequenceFrame]:
@@ -153,7 +161,13 @@ def measure_temporal(
         A row for each scorer and score.
 
     Raises:
-        ValueError: no scorers, no frames, an unknown score or rule, or a share or cost outside its range.
+        ValueError: no scorers, no frames, an unknown score or rule, or a share or cost outside its range; also where
+            frames of one sequence differ in size.
+
+    Example:
+        >>> drives = [drive_sequence(seed, frames=24, size=(256, 512)) for seed in range(4)]
+        >>> without, walked = measure_temporal({"without": plain, "with": scorer}, drives, ["energy"])
+        >>> without.consistency.change, walked.consistency.change
     """
     if not scorers or len({id(scorer.network) for scorer in scorers.values()}) != 1:
         raise ValueError("scorers: expected one or more that share a network")
