@@ -21,6 +21,7 @@ def test_a_module_that_is_there():
     [
         ("PIL.Image", r"^this needs Pillow \(.*PIL.*\): pip install 'rwpm-fast\[cli\]'$"),
         ("matplotlib.figure", r"^this needs matplotlib \(.*\): pip install 'rwpm-fast\[cli\]'$"),
+        ("cv2", r"^this needs OpenCV \(.*\): pip install 'rwpm-fast\[flow\]'$"),
         ("h5py", r"^this needs h5py \(.*\): pip install 'rwpm-fast\[submission\]'$"),
         ("scipy.ndimage", r"^this needs SciPy \(.*\): pip install 'rwpm-fast\[metrics\]'$"),
         ("sklearn.manifold", r"^this needs scikit-learn \(.*\): pip install 'rwpm-fast\[figure\]'$"),
@@ -39,6 +40,8 @@ COMMANDS = [
     ("evaluate --images . --labels .", "PIL"),
     ("evaluate --images . --labels . --html out/e.html", "matplotlib"),
     ("evaluate --images . --labels . --components generic", "scipy"),
+    ("temporal street_obstacle_sequences .", "PIL"),
+    ("temporal street_obstacle_sequences .", "cv2"),
     ("submit fishyscapes . out", "PIL"),
     ("train compact --out out", "PIL"),
     ("train compact --out out", "matplotlib"),
