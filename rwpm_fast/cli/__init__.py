@@ -6,8 +6,22 @@ import argparse
 
 from .. import __version__
 from ..io.console import run_command
-from . import bench, benchmark, check, demo, evaluate, export, figure, info, score, serve, stream, submit, train
-from . import bench, benchmark, check, demo, evaluate, export, figure, info, score, submit, temporal, train
+from . import (
+    bench,
+    benchmark,
+    check,
+    demo,
+    evaluate,
+    export,
+    figure,
+    info,
+    score,
+    serve,
+    stream,
+    submit,
+    temporal,
+    train,
+)
 
 COMMANDS = {
     "score": score,

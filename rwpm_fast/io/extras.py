@@ -8,8 +8,8 @@ from typing import Any
 _EXTRAS = {
     "PIL": ("Pillow", "cli"),
     "av": ("PyAV", "video"),
-    "google": ("protobuf", "robot"),
     "cv2": ("OpenCV", "flow"),
+    "google": ("protobuf", "robot"),
     "h5py": ("h5py", "submission"),
     "matplotlib": ("matplotlib", "cli"),
     "mcap": ("mcap", "robot"),
