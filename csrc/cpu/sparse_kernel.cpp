@@ -86,6 +86,7 @@ struct Collector {
 
   void collect(int n, int64_t first_key, const V (&cosine)[group_rows]) {
     V x[group_rows];
+    for (V& cosines : x) cosines = broadcast(-infinity);
     const int keys = int(min(group_rows, f.pixels - first_key));
     uint32_t of_query[group_rows] = {}, of_key[group_rows] = {};
     for (int m = 0; m < keys; ++m) {
@@ -131,28 +132,33 @@ struct Collector {
       of_any_query |= of_query[m];
     }
     if (!(of_any_key | of_any_query)) return;
-    float cosine[group_rows][w];
-    __builtin_memcpy(cosine, x, sizeof(cosine));
+    alignas(alignment) float of_queries[group_rows][w], of_keys[group_rows][w];
+    const V none = broadcast(-infinity);
+    for (int m = 0; m < group_rows; ++m) {
+      store(of_queries[m], x[m] >= keep_threshold[n] ? x[m] : none);
+      const float key_keep = of_key[m] ? f.keep_threshold[first_key + m] : infinity;  // keys end with the pixels
+      store(of_keys[m], x[m] >= broadcast(key_keep) ? x[m] : none);
+    }
     const auto column = uint16_t(first_key - key_begin);
     const auto query = uint16_t(first_query - query_begin + n * w);
-    for (int m = 0; m < group_rows; ++m) {
-      for (uint32_t mask = of_query[m]; mask;) {
-        const int lane = __builtin_ctz(mask) / int(group_rows) * int(group_rows);
-        CandidateEntry& entry = candidates.of_queries[candidates.query_count++];
-        entry.group = uint16_t((query + lane) / group_rows);
-        entry.column = uint16_t(column + m);
-        for (int k = 0; k < group_rows; ++k)
-          entry.cosine[k] = of_query[m] >> (lane + k) & 1 ? cosine[m][lane + k] : -infinity;
-        mask &= ~(((uint32_t(1) << group_rows) - 1) << lane);
+    // Every entry is written, and counted where a row keeps it: whether it does nobody could predict.
+    CandidateEntry* to = candidates.of_queries + candidates.query_count;
+    for (int m = 0; m < group_rows; ++m)
+      for (int lane = 0; lane < w; lane += group_rows) {
+        to->group = uint16_t((query + lane) / group_rows);
+        to->column = uint16_t(column + m);
+        __builtin_memcpy(to->cosine, &of_queries[m][lane], sizeof(to->cosine));
+        to += (of_query[m] >> lane & ((1 << group_rows) - 1)) != 0;
       }
+    candidates.query_count = to - candidates.of_queries;
+    to = candidates.of_keys + candidates.key_count;
+    for (int lane = 0; lane < w; ++lane) {
+      to->group = uint16_t(column / group_rows);
+      to->column = uint16_t(query + lane);
+      for (int k = 0; k < group_rows; ++k) to->cosine[k] = of_keys[k][lane];
+      to += of_any_key >> lane & 1;
     }
-    for (; of_any_key; of_any_key &= of_any_key - 1) {
-      const int lane = __builtin_ctz(of_any_key);
-      CandidateEntry& entry = candidates.of_keys[candidates.key_count++];
-      entry.group = uint16_t(column / group_rows);
-      entry.column = uint16_t(query + lane);
-      for (int k = 0; k < group_rows; ++k) entry.cosine[k] = of_key[k] >> lane & 1 ? cosine[k][lane] : -infinity;
-    }
+    candidates.key_count = to - candidates.of_keys;
   }
 };
 
