@@ -15,15 +15,18 @@
 #include "bindings/torch_workspace.h"
 #include "cpu/build_sparse.h"
 #include "cpu/differentiate.h"
+#include "cpu/leading_channels.h"
 #include "cpu/pack.h"
 #include "cpu/sparse_walk.h"
 
 namespace {
 
 using namespace rwpm::ops;
+using rwpm::cpu::Buffer;
 using rwpm::cpu::ceil_div;
 using rwpm::cpu::group_rows;
 using rwpm::cpu::GroupStart;
+using rwpm::cpu::Hints;
 using rwpm::cpu::RowGroups;
 using rwpm::cpu::SparseGraph;
 using rwpm::cpu::Vector;
@@ -35,10 +38,11 @@ T* data(Tensor& t) {
   return static_cast<T*>(t.mutable_data_ptr());
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> transition(const Tensor& embeddings_in,
-                                                                              const std::optional<Tensor>& mask,
-                                                                              double temperature, double tolerance,
-                                                                              int64_t width) {
+using Matrix = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+
+// previous, next: hints of a similar graph and of this one, or nullptr.
+Matrix build(const Tensor& embeddings_in, const std::optional<Tensor>& mask, double temperature, double tolerance,
+             int64_t width, rwpm::cpu::Memory* memory, const Hints* previous, Hints* next) {
   check_graph_settings(temperature, tolerance);
   check(width >= 0, "width: expected 0 (not known) or more pixels, got ", width);
   check(embeddings_in.dim() == 2, "embeddings: expected shape [N, D], got [", list(shape(embeddings_in)), "]");
@@ -47,9 +51,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> transition(co
         "embeddings: expected dtype float32, float16 or bfloat16, got torch.float64; float64 embeddings stream");
   check_mask(mask, embeddings_in);
   const Tensor embeddings = torch::stable::to(embeddings_in, ScalarType::Float);
-  const std::shared_ptr<rwpm::Workspace> workspace = open_workspace();
   rwpm::Problem<float> problem = {};
-  problem.memory = memory_of(workspace);
+  problem.memory = memory;
   problem.pixels = embeddings.size(0);
   problem.channels = embeddings.size(1);
   problem.embeddings = matrix_view<float>(embeddings);
@@ -61,7 +64,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> transition(co
   problem.tolerance = tolerance;
   const Vector<int64_t> pixels = rwpm::cpu::valid_pixels(problem, parallel_for);
   const std::optional<SparseGraph> graph =
-      rwpm::cpu::build_sparse(problem, pixels, rwpm::cpu::max_useful_density, width, parallel_for);
+      rwpm::cpu::build_sparse(problem, pixels, rwpm::cpu::max_useful_density, width, parallel_for, previous, next);
 
   const Vector<RowGroups> rows = graph ? rwpm::cpu::row_groups(graph->matrix, problem.memory) : Vector<RowGroups>();
   int64_t groups = 0, entries = 0, codes = 0;
@@ -103,6 +106,50 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> transition(co
     code_at += end.code;
   }
   return {order, group_start, column, code, row_scale, dropped, log_sum};
+}
+
+Matrix transition(const Tensor& embeddings, const std::optional<Tensor>& mask, double temperature, double tolerance,
+                  int64_t width) {
+  const std::shared_ptr<rwpm::Workspace> workspace = open_workspace();
+  return build(embeddings, mask, temperature, tolerance, width, memory_of(workspace), nullptr, nullptr);
+}
+
+// Hints as a tensor: [2 * N], or followed by D * leading_channels; empty where nothing is known.
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> transition_in_sequence(
+    const Tensor& embeddings, const std::optional<Tensor>& mask, const std::optional<Tensor>& hints, double temperature,
+    double tolerance, int64_t width) {
+  check(embeddings.dim() == 2, "embeddings: expected shape [N, D], got [", list(shape(embeddings)), "]");
+  const int64_t pixels = embeddings.size(0), of_rows = 2 * pixels,
+                of_directions = embeddings.size(1) * rwpm::cpu::leading_channels;
+  const std::shared_ptr<rwpm::Workspace> workspace = open_workspace();
+  rwpm::cpu::Memory* const memory = memory_of(workspace);
+  const auto buffer = [&](int64_t size) { return Buffer<float>(size, memory); };
+  std::optional<Hints> previous;
+  if (hints && hints->numel() > 0) {
+    check(hints->dim() == 1 && (hints->size(0) == of_rows || hints->size(0) == of_rows + of_directions) &&
+              hints->scalar_type() == ScalarType::Float && hints->is_contiguous() && hints->is_cpu(),
+          "hints: expected a contiguous float32 tensor on the CPU of shape [0], [", of_rows, "] or [",
+          of_rows + of_directions,
+          "], as transition.in_sequence returned it for as many pixels and channels, got shape [", list(shape(*hints)),
+          "] and dtype ", name(hints->scalar_type()));
+    const float* const numbers = static_cast<const float*>(hints->const_data_ptr());
+    previous = Hints{buffer(pixels), buffer(pixels), buffer(hints->size(0) - of_rows)};
+    std::copy_n(numbers, pixels, previous->screen.get());
+    std::copy_n(numbers + pixels, pixels, previous->keep.get());
+    std::copy_n(numbers + of_rows, previous->directions.size(), previous->directions.get());
+  }
+  Hints next = {buffer(pixels), buffer(pixels), {}};
+  auto matrix = build(embeddings, mask, temperature, tolerance, width, memory, previous ? &*previous : nullptr, &next);
+  const bool sparse = std::get<0>(matrix).size(0) > 0;
+  const int64_t size = sparse ? of_rows + next.directions.size() : 0;
+  Tensor next_hints = torch::stable::new_empty(embeddings, {&size, 1}, ScalarType::Float);
+  if (sparse) {
+    float* const numbers = data<float>(next_hints);
+    std::copy_n(next.screen.get(), pixels, numbers);
+    std::copy_n(next.keep.get(), pixels, numbers + pixels);
+    std::copy_n(next.directions.get(), next.directions.size(), numbers + of_rows);
+  }
+  return std::tuple_cat(std::move(matrix), std::tuple<Tensor>(next_hints));
 }
 
 // The matrix that the tensors hold, validated, because the kernels gather by its columns unchecked.
@@ -303,6 +350,10 @@ RWPM_LIBRARY_FRAGMENT(m) {
       "int width=0) -> (Tensor order, Tensor group_start, Tensor column, Tensor code, Tensor row_scale, "
       "Tensor dropped, Tensor log_sum)");
   m.def(
+      "transition.in_sequence(Tensor embeddings, Tensor? mask=None, *, Tensor? hints, float temperature=0.01, "
+      "float tolerance=1e-4, int width=0) -> (Tensor order, Tensor group_start, Tensor column, Tensor code, "
+      "Tensor row_scale, Tensor dropped, Tensor log_sum, Tensor hints)");
+  m.def(
       "transition_walk(Tensor order, Tensor group_start, Tensor column, Tensor code, Tensor row_scale, Tensor values, "
       "Tensor? own_weight=None, *, float alpha=0.99, int steps=20, bool adjoint=False) -> Tensor");
   m.def(
@@ -314,6 +365,7 @@ RWPM_LIBRARY_FRAGMENT(m) {
 
 RWPM_LIBRARY_IMPL(CPU, m) {
   m.impl("transition", TORCH_BOX(&transition));
+  m.impl("transition.in_sequence", TORCH_BOX(&transition_in_sequence));
   m.impl("transition_walk", TORCH_BOX(&transition_walk));
   m.impl("transition_walk_backward", TORCH_BOX(&transition_walk_backward));
 }

@@ -68,7 +68,7 @@ QuantizedVectors Quantized::view(const float* panels) const {
 }
 
 QuantizedGraph::QuantizedGraph(const BuildContext& context, const float* panels, float scale, double tolerance,
-                               bool with_leading)
+                               const Buffer<float>& directions)
     : pixels(context.pixels),
       scale(scale),
       // An error of a cosine, over the temperature, is one of its weight.
@@ -78,8 +78,8 @@ QuantizedGraph::QuantizedGraph(const BuildContext& context, const float* panels,
       embeddings(context, panels, context.channels),
       screen_threshold(context.padded(), infinity, context.memory),
       keep_threshold(context.padded(), infinity, context.memory) {
-  if (!with_leading) return;
-  leading_panels = make_leading_channels(context.kernels, panels, context.pixels, context.channels,
+  if (directions.size() == 0) return;
+  leading_panels = make_leading_channels(context.kernels, panels, context.pixels, context.channels, directions,
                                          context.parallel_for, context.memory);
   leading.emplace(context, leading_panels.get(), leading_channels);
   if (context.kernels.quantized_bytes(leading_channels) > 0) leading_panels = {};
@@ -197,7 +197,7 @@ std::optional<int64_t> run_filter_pass(const BuildContext& context, const Quanti
 FilterTiming time_filter(const float* panels, int64_t pixels, int64_t channels, float threshold,
                          const ParallelFor& parallel_for) {
   const BuildContext context = {*chosen_isa().sparse, pixels, channels, parallel_for, heap_memory()};
-  QuantizedGraph graph(context, panels, 1, /*tolerance=*/1, /*with_leading=*/false);
+  QuantizedGraph graph(context, panels, 1, /*tolerance=*/1, /*directions=*/{});
   std::fill_n(graph.screen_threshold.get(), pixels, threshold);
   std::fill_n(graph.keep_threshold.get(), pixels, threshold);
   Stopwatch watch;

@@ -56,8 +56,10 @@ struct QuantizedGraph {
   Buffer<float> leading_panels;                    // empty where the filter reads only what is quantized
   Buffer<float> screen_threshold, keep_threshold;  // [padded]
 
-  // tolerance: of a row's mass; it says whether the error of parts is small enough.
-  QuantizedGraph(const BuildContext& context, const float* panels, float scale, double tolerance, bool with_leading);
+  // tolerance: of a row's mass; it says whether the error of parts is small enough. directions: of the leading
+  // channels; or empty: none.
+  QuantizedGraph(const BuildContext& context, const float* panels, float scale, double tolerance,
+                 const Buffer<float>& directions);
   void drop_leading();
   FilterArgs args() const;  // a view for the kernels
 };

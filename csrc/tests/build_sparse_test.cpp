@@ -28,6 +28,7 @@ namespace {
 using rwpm::cpu::Buffer;
 using rwpm::cpu::group_rows;
 using rwpm::cpu::GroupedMatrix;
+using rwpm::cpu::Hints;
 using rwpm::tests::expect;
 
 struct Case {
@@ -69,9 +70,10 @@ Buffer<float> panels_of(const Case& c, const std::vector<float>& units) {
 }
 
 std::optional<GroupedMatrix> build(const Case& c, const std::vector<float>& units, double scale, int64_t threads,
-                                   rwpm::cpu::Memory* memory = rwpm::heap_memory()) {
+                                   rwpm::cpu::Memory* memory = rwpm::heap_memory(), const Hints* previous = nullptr,
+                                   Hints* next = nullptr) {
   return rwpm::cpu::build_matrix(panels_of(c, units).get(), c.pixels, c.channels, 1, float(scale), c.tolerance,
-                                 c.max_density, rwpm::parallel_for_threads(threads), memory);
+                                 c.max_density, rwpm::parallel_for_threads(threads), memory, previous, next);
 }
 
 // By how much the cosines that rows are selected by are off: some 1e-7 in float32. Products of bfloat16 parts, where
@@ -83,16 +85,12 @@ double cosine_rounding(const Case& c) {
 }
 double max_cosine_rounding() { return rwpm::cpu::chosen_isa().sparse->parts_error > 0 ? 3 * 0x1p-18 : 2e-6; }
 
-void test(const Case& c) {
-  const std::vector<float> units = unit_rows(c);
-  const double scale = std::log2(std::exp(1.)) / c.temperature;
-  const std::optional<GroupedMatrix> t = build(c, units, scale, 1), other = build(c, units, scale, 3);
-  expect(t && other, c.name + ": the graph is sparse");
-  if (!t || !other) return;
-  expect(t->dropped_mass == other->dropped_mass && t->row_scale == other->row_scale && t->pairs == other->pairs,
+// Two matrices are the same to the bit.
+void check_same(const Case& c, const GroupedMatrix& t, const GroupedMatrix& other) {
+  expect(t.dropped_mass == other.dropped_mass && t.row_scale == other.row_scale && t.pairs == other.pairs,
          c.name + ": same bits on 1 and 3 threads");
-  for (size_t b = 0; b < t->blocks.size(); ++b) {
-    const GroupedMatrix::Block &one = t->blocks[b], &two = other->blocks[b];
+  for (size_t b = 0; b < t.blocks.size(); ++b) {
+    const GroupedMatrix::Block &one = t.blocks[b], &two = other.blocks[b];
     const auto same = [](const auto& x, const auto& y) {
       return x.size() == y.size() && !std::memcmp(x.get(), y.get(), x.size() * sizeof(x[0]));
     };
@@ -100,13 +98,17 @@ void test(const Case& c) {
                same(one.low_code, two.low_code),
            c.name + ": same bits on 1 and 3 threads, block " + std::to_string(b));
   }
+}
 
+// The rows against dense ones.
+void check_rows(const Case& c, const std::vector<float>& units, const GroupedMatrix& t) {
+  const double scale = std::log2(std::exp(1.)) / c.temperature;
   double max_dropped = 0;
   int64_t kept = 0, entries = 0;
-  const auto blocks = rwpm::cpu::row_groups(*t, rwpm::heap_memory());
+  const auto blocks = rwpm::cpu::row_groups(t, rwpm::heap_memory());
   for (int64_t i = 0; i < c.pixels; i += 3) {
-    const rwpm::cpu::RowGroups& block = blocks[i / t->block_rows];
-    const int64_t g = i % t->block_rows / group_rows;
+    const rwpm::cpu::RowGroups& block = blocks[i / t.block_rows];
+    const int64_t g = i % t.block_rows / group_rows;
     std::map<int64_t, double> weight;
     rwpm::cpu::for_each_entry(block, g, [&](int64_t column, int64_t first_row, int64_t code, int64_t codes) {
       ++entries;
@@ -115,7 +117,7 @@ void test(const Case& c) {
       expect(any, c.name + ": no entry without a pair");
       const int64_t k = i % group_rows - first_row;
       if (k < 0 || k >= codes || block.weight(code + k, 1) == 0) return;
-      const bool is_new = weight.emplace(column, block.weight(code + k, t->row_scale[i])).second;
+      const bool is_new = weight.emplace(column, block.weight(code + k, t.row_scale[i])).second;
       expect(is_new && column != i, c.name + ": no column twice, none the pixel itself");
     });
     kept += int64_t(weight.size());
@@ -139,17 +141,73 @@ void test(const Case& c) {
     const double dropped = 1 - mass, rounding = 1e-9 + 1e-3 * c.tolerance;
     max_dropped = std::max(max_dropped, dropped);
     expect(dropped <= c.tolerance + rounding, where + ": dropped " + std::to_string(dropped * 1e6) + "e-6");
-    expect(dropped <= t->dropped_mass[i] + rounding, where + ": dropped more than reported");
-    expect(t->dropped_mass[i] <= c.tolerance, where + ": reports that it dropped more than allowed");
+    expect(dropped <= t.dropped_mass[i] + rounding, where + ": dropped more than reported");
+    expect(t.dropped_mass[i] <= c.tolerance, where + ": reports that it dropped more than allowed");
     expect(std::abs(weights - 1) <= 3e-7, where + ": weights sum to one");
     // The temperature enlarges the rounding errors of cosines.
     const double off = cosine_rounding(c) / c.temperature;
-    expect(moved <= t->dropped_mass[i] + off, where + ": " + std::to_string(moved * 1e6) + "e-6 are elsewhere");
+    expect(moved <= t.dropped_mass[i] + off, where + ": " + std::to_string(moved * 1e6) + "e-6 are elsewhere");
     const double code_rounding = blocks[0].low_code ? 1e-5 : 2e-5;
     expect(worst <= code_rounding + off, where + ": weight off by " + std::to_string(worst * 1e6) + "e-6");
   }
   std::printf("%s: %.1f pairs a row in %.1f entries of its group, at most %.1e dropped\n", c.name.c_str(),
               3. * double(kept) / double(c.pixels), 3. * double(entries) / double(c.pixels), max_dropped);
+}
+
+void test(const Case& c) {
+  const std::vector<float> units = unit_rows(c);
+  const double scale = std::log2(std::exp(1.)) / c.temperature;
+  const std::optional<GroupedMatrix> t = build(c, units, scale, 1), other = build(c, units, scale, 3);
+  expect(t && other, c.name + ": the graph is sparse");
+  if (!t || !other) return;
+  check_same(c, *t, *other);
+  check_rows(c, units, *t);
+}
+
+Hints no_hints(int64_t rows) {
+  const auto buffer = [&] { return Buffer<float>(rows, rwpm::heap_memory()); };
+  return {buffer(), buffer(), {}};
+}
+
+// Whatever the hints, rows drop no more than they may and report no less; and the same bits come out at any number of
+// threads.
+void test_hints(const Case& c) {
+  const std::vector<float> units = unit_rows(c);
+  const double scale = std::log2(std::exp(1.)) / c.temperature;
+  const auto build_with = [&](const std::string& name, const Hints* previous) {
+    Case named = c;
+    named.name += ", hints " + name;
+    Hints next = no_hints(c.pixels), of_other = no_hints(c.pixels);
+    const auto t = build(named, units, scale, 1, rwpm::heap_memory(), previous, &next),
+               other = build(named, units, scale, 3, rwpm::heap_memory(), previous, &of_other);
+    expect(t && other, named.name + ": the graph is sparse");
+    if (t && other) {
+      check_same(named, *t, *other);
+      check_rows(named, units, *t);
+      expect(!std::memcmp(next.keep.get(), of_other.keep.get(), c.pixels * sizeof(float)), named.name + ": same hints");
+    }
+    return next;
+  };
+  Hints hints = build_with("that are none", nullptr);
+  for (const char* name : {"of the same graph", "of the second one", "of the third one"})
+    hints = build_with(name, &hints);
+  std::mt19937 random(5);
+  const auto fill = [&](const auto& number) {
+    for (Buffer<float>* numbers : {&hints.screen, &hints.keep})
+      for (int64_t i = 0; i < c.pixels; ++i) (*numbers)[i] = number();
+    hints.directions = Buffer<float>(c.channels * rwpm::cpu::leading_channels, rwpm::heap_memory());
+    for (int64_t k = 0; k < hints.directions.size(); ++k) hints.directions[k] = number();
+  };
+  fill([&] { return std::uniform_real_distribution<float>(-40, 10)(random); });
+  build_with("at random", &hints);
+  // Thresholds above all cosines, below all, beyond what is believed, none.
+  constexpr float nan = std::numeric_limits<float>::quiet_NaN(), infinity = std::numeric_limits<float>::infinity();
+  for (const float x : {100.f, -150.f, 1e30f, infinity, nan}) {
+    fill([&] { return x; });
+    build_with("of " + std::to_string(x), &hints);
+  }
+  fill([&] { return random() % 2 ? nan : -15.f; });
+  build_with("of half of the rows", &hints);
 }
 
 // All pixels are equal and all channels but the first are `channel`, so that the rounding errors of channels add up.
@@ -237,12 +295,14 @@ double dot(const float* a, const float* b, int64_t count, int64_t stride = 1) {
 
 // No cosine exceeds the product of the leading channels, and where embeddings lie close to few directions it is little
 // less.
-void test_leading_channels(const Case& c, double max_slack) {
+void test_leading_channels(const Case& c, double max_slack, const Buffer<float>& similar = {}) {
   const std::vector<float> units = unit_rows(c);
   const Buffer<float> panels = panels_of(c, units);
   const auto& kernels = *rwpm::cpu::chosen_isa().sparse;
   const auto make = [&](int64_t threads) {
-    return rwpm::cpu::make_leading_channels(kernels, panels.get(), c.pixels, c.channels,
+    const Buffer<float> directions =
+        rwpm::cpu::find_leading_directions(kernels, panels.get(), c.pixels, c.channels, similar, rwpm::heap_memory());
+    return rwpm::cpu::make_leading_channels(kernels, panels.get(), c.pixels, c.channels, directions,
                                             rwpm::parallel_for_threads(threads), rwpm::heap_memory());
   };
   const Buffer<float> leading = make(1), other = make(3);
@@ -453,6 +513,16 @@ int main() {
     test_leading_channels({"leading channels, scattered", 500, 120, 0.01, 0, 2, 1, 500}, 1);
     test_leading_channels({"leading channels of few", 300, 20, 0.01, 0}, 0.01);
     test_leading_channels({"leading channels of one direction", 200, 100, 0.01, 0, 0, 7, 1}, 0.01);
+    // From any directions: they are made orthonormal again, so that the bound holds.
+    Buffer<float> similar(200 * rwpm::cpu::leading_channels, rwpm::heap_memory());
+    for (const float x : {0.f, 1.f, 1e30f, std::numeric_limits<float>::quiet_NaN()}) {
+      for (int64_t k = 0; k < similar.size(); ++k) similar[k] = x * std::sin(float(k));
+      test_leading_channels({"leading channels from " + std::to_string(x), 900, 200, 0.01, 0, 0.1, 7, 40}, 2, similar);
+    }
+    test_hints({"1100 pixels", 1100, 64, 0.01, 1e-4});
+    test_hints({"odd sizes", 999, 61, 0.01, 1e-3, 0.5, 1, 61});
+    test_hints({"low codes", 700, 32, 0.01, 1e-6});
+    test_hints({"leading channels", 2100, 100, 0.01, 1e-4, 0.3, 7, 200});
     for (const int64_t pixels : {600, 1025, 3000}) test_order_by_similarity(pixels);
     for (const float scale : {1.f, 144.f, 700.f})
       for (const float min_share : {0.f, 1e-4f})

@@ -113,7 +113,14 @@ class Backend(Protocol):
         ...
 
     def build_matrix(
-        self, embeddings: Tensor, valid: Tensor, *, temperature: float, tolerance: float, width: int
+        self,
+        embeddings: Tensor,
+        valid: Tensor,
+        *,
+        temperature: float,
+        tolerance: float,
+        width: int,
+        previous: Matrix | None = None,
     ) -> Matrix | None:
         """Build the sparse matrix of one image's graph.
 
@@ -123,6 +130,7 @@ class Backend(Protocol):
             temperature: softmax temperature tau > 0.
             tolerance: mass that a row of S may drop, in (0, 1).
             width: pixels in a row of the map; 0: not known.
+            previous: of a similar graph, a hint that may save time.
 
         Returns:
             The matrix; None if the graph is too dense for one, or the backend has none.
@@ -161,9 +169,18 @@ class CpuBackend:
         return Gradients(*operator(gradient, embeddings, values, mask, **settings.operator_kwargs()))
 
     def build_matrix(
-        self, embeddings: Tensor, valid: Tensor, *, temperature: float, tolerance: float, width: int
+        self,
+        embeddings: Tensor,
+        valid: Tensor,
+        *,
+        temperature: float,
+        tolerance: float,
+        width: int,
+        previous: Matrix | None = None,
     ) -> Matrix | None:
-        return cpu_matrix.build_matrix(embeddings, valid, temperature=temperature, tolerance=tolerance, width=width)
+        return cpu_matrix.build_matrix(
+            embeddings, valid, temperature=temperature, tolerance=tolerance, width=width, previous=previous
+        )
 
 
 class EagerBackend:
@@ -205,7 +222,14 @@ class EagerBackend:
         return eager.gradients(gradient, embeddings, values, mask, settings)
 
     def build_matrix(
-        self, embeddings: Tensor, valid: Tensor, *, temperature: float, tolerance: float, width: int
+        self,
+        embeddings: Tensor,
+        valid: Tensor,
+        *,
+        temperature: float,
+        tolerance: float,
+        width: int,
+        previous: Matrix | None = None,
     ) -> Matrix | None:
         return None
 
@@ -299,7 +323,14 @@ class TritonBackend:
         return {}
 
     def build_matrix(
-        self, embeddings: Tensor, valid: Tensor, *, temperature: float, tolerance: float, width: int
+        self,
+        embeddings: Tensor,
+        valid: Tensor,
+        *,
+        temperature: float,
+        tolerance: float,
+        width: int,
+        previous: Matrix | None = None,
     ) -> Matrix | None:
         from .gpu.matrix import build_matrix
 

@@ -7,7 +7,7 @@ Both exist in compiled code only (``csrc/bindings/torch_transition.cpp``); witho
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,7 +16,22 @@ from . import library
 from .gradient import Gradients
 from .settings import DEFAULTS, check_graph_settings, check_walk_settings
 
+if TYPE_CHECKING:
+    from .backends import Matrix
+
 GROUP_ROWS = 4  # of the matrix, which share their columns
+
+
+class Hints(NamedTuple):
+    """What a matrix tells about that of a similar graph, such as the next frame's: where rows set their thresholds.
+
+    Attributes:
+        shape: N and D of the embeddings, which those of the other graph must have too.
+        numbers: float32, as ``torch.ops.rwpm.transition.in_sequence`` returns them.
+    """
+
+    shape: tuple[int, int]
+    numbers: Tensor
 
 
 class GroupedMatrix:
@@ -26,6 +41,7 @@ class GroupedMatrix:
         dropped_mass: [n] float32, share of its mass that a row has elsewhere than the exact one, at most: what it
             dropped and what rounding moved.
         log_sum: [n] float32, logarithm of the sum of exp(cosine / temperature) over what a row keeps.
+        hints: what it tells about the matrix of a similar graph; None where none were asked for.
     """
 
     def __init__(
@@ -50,6 +66,7 @@ class GroupedMatrix:
             dropped: [n] float32, dropped mass of each row of the matrix.
             log_sum: [n] float32, log2 of the sum of each row of the matrix.
         """
+        self.hints: Hints | None = None
         self._parts = order, group_start, column, code, row_scale
         self._log_sum = log_sum
         self.dropped_mass = torch.empty_like(dropped).index_copy_(0, order, dropped)
@@ -86,7 +103,13 @@ class GroupedMatrix:
 
 
 def build_matrix(
-    embeddings: Tensor, valid: Tensor, *, temperature: float, tolerance: float, width: int
+    embeddings: Tensor,
+    valid: Tensor,
+    *,
+    temperature: float,
+    tolerance: float,
+    width: int,
+    previous: Matrix | None = None,
 ) -> GroupedMatrix | None:
     """Build the sparse matrix of a graph.
 
@@ -96,17 +119,28 @@ def build_matrix(
         temperature: softmax temperature tau > 0.
         tolerance: mass that a row of S may drop, in (0, 1).
         width: pixels in a row of the map; 0: guessed.
+        previous: of a similar graph, whose hints save time; the matrix then has hints itself. None: neither.
 
     Returns:
         The matrix; None if the graph is too dense for one.
     """
-    order, *parts = torch.ops.rwpm.transition.default(
-        embeddings, valid, temperature=temperature, tolerance=tolerance, width=width
-    )
+    settings: dict[str, Any] = {"temperature": temperature, "tolerance": tolerance, "width": width}
+    hints = None
+    if previous is None:
+        order, *parts = torch.ops.rwpm.transition.default(embeddings, valid, **settings)
+    else:
+        shape = (embeddings.shape[0], embeddings.shape[1])
+        known = getattr(previous, "hints", None)  # a GPU's matrix has none
+        given = known.numbers if known is not None and known.shape == shape else None
+        operator = torch.ops.rwpm.transition.in_sequence
+        order, *parts, numbers = operator(embeddings, valid, hints=given, **settings)
+        hints = Hints(shape, numbers)
     if len(order) == 0:
         return None
     among_valid = valid.cumsum(0) - 1
-    return GroupedMatrix(among_valid[order], *parts)
+    matrix = GroupedMatrix(among_valid[order], *parts)
+    matrix.hints = hints
+    return matrix
 
 
 def _transition_fake(embeddings, mask=None, *, temperature=DEFAULTS.temperature, tolerance=1e-4, width=0):
@@ -121,6 +155,11 @@ def _transition_fake(embeddings, mask=None, *, temperature=DEFAULTS.temperature,
         embeddings.new_empty((rows,), dtype=torch.float32),
         embeddings.new_empty((rows,), dtype=torch.float32),
     )
+
+
+def _in_sequence_fake(embeddings, mask=None, *, hints, temperature=DEFAULTS.temperature, tolerance=1e-4, width=0):
+    parts = _transition_fake(embeddings, mask, temperature=temperature, tolerance=tolerance, width=width)
+    return *parts, embeddings.new_empty((torch.library.get_ctx().new_dynamic_size(),), dtype=torch.float32)
 
 
 def _walk_fake(
@@ -169,6 +208,7 @@ if library.unsupported_reason() is None and not torch._C._dispatch_has_kernel_fo
 ):
     _LIBRARY = torch.library.Library("rwpm", "FRAGMENT")
     torch.library.register_fake("rwpm::transition", _transition_fake, lib=_LIBRARY)
+    torch.library.register_fake("rwpm::transition.in_sequence", _in_sequence_fake, lib=_LIBRARY)
     torch.library.register_fake("rwpm::transition_walk", _walk_fake, lib=_LIBRARY)
     torch.library.register_fake("rwpm::transition_walk_backward", _walk_backward_fake, lib=_LIBRARY)
     torch.library.register_autograd("rwpm::transition_walk", _backward, setup_context=_keep_for_backward, lib=_LIBRARY)

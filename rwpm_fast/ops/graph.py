@@ -383,6 +383,7 @@ def transition(
     temperature: float | Tensor = DEFAULTS.temperature,
     tolerance: float = DEFAULTS.tolerance,
     shape: tuple[int, int] | None = None,
+    previous: Transition | None = None,
 ) -> Transition:
     """Build the graph of pixel similarities once, to walk it many times: other values, other settings, the limit.
 
@@ -395,6 +396,16 @@ def transition(
         tolerance: mass that a row of S may drop, in [0, 1); 0 streams: the exact walk. See :func:`rwpm_fast.walk`.
         shape: (H, W) of the map whose pixels are given row by row; guessed when None. A hint that may save time: which
             pairs are kept may depend on it, but the tolerance always holds.
+        previous: graph of a similar image of the same size, such as a video's last frame: a hint that may save time on
+            the CPU, from the third frame on. Which pairs are kept depends on it, as with ``shape``; whatever it is, the
+            tolerance holds, and the graph of another scene costs time only. One of another size or on another device
+            is of no use and is passed over.
+
+    Example:
+        >>> graph = None
+        >>> for embeddings, logits in frames:
+        ...     graph = rwpm_fast.transition(embeddings, previous=graph)
+        ...     walked = graph.walk(logits)
 
     Returns:
         The graph, which does not change with the embeddings afterwards. If they require a gradient it holds them, for
@@ -416,6 +427,8 @@ def transition(
     check_shapes(embeddings, None, mask)
     if shape is not None:
         _check_map_shape(shape, len(embeddings))
+    if previous is not None and not isinstance(previous, Transition):
+        raise TypeError(f"previous: expected a Transition, the result of transition(), or None, got {previous!r}")
 
     valid = valid_pixels(embeddings, None, mask)
     if valid.sum() < 2:
@@ -425,7 +438,14 @@ def transition(
     if tolerance > 0 and len(gathered) > 0 and gathered.dtype != torch.float64:
         width = 0 if shape is None else int(shape[1])
         backend = choose_backend(gathered)
-        matrix = backend.build_matrix(embeddings.detach(), valid, temperature=number, tolerance=tolerance, width=width)
+        matrix = backend.build_matrix(
+            embeddings.detach(),
+            valid,
+            temperature=number,
+            tolerance=tolerance,
+            width=width,
+            previous=None if previous is None else previous._matrix,
+        )
     differentiable = torch.is_grad_enabled() and (embeddings.requires_grad or (tau is not None and tau.requires_grad))
     held = gathered if matrix is None or differentiable else None
     return Transition(valid, number, matrix=matrix, embeddings=held, temperature_tensor=tau)
