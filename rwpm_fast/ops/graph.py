@@ -433,11 +433,10 @@ def transition(
     valid = valid_pixels(embeddings, None, mask)
     if valid.sum() < 2:
         valid = torch.zeros_like(valid)  # a pixel without another keeps its value
-    gathered = embeddings[valid]  # [n, D], a copy
     matrix = None
-    if tolerance > 0 and len(gathered) > 0 and gathered.dtype != torch.float64:
+    if tolerance > 0 and embeddings.dtype != torch.float64 and valid.any():
         width = 0 if shape is None else int(shape[1])
-        backend = choose_backend(gathered)
+        backend = choose_backend(embeddings)
         matrix = backend.build_matrix(
             embeddings.detach(),
             valid,
@@ -447,7 +446,7 @@ def transition(
             previous=None if previous is None else previous._matrix,
         )
     differentiable = torch.is_grad_enabled() and (embeddings.requires_grad or (tau is not None and tau.requires_grad))
-    held = gathered if matrix is None or differentiable else None
+    held = embeddings[valid] if matrix is None or differentiable else None  # [n, D], a copy
     return Transition(valid, number, matrix=matrix, embeddings=held, temperature_tensor=tau)
 
 
