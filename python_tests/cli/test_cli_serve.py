@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
@@ -53,7 +54,13 @@ def test_a_signal_ends_it_and_nothing_is_left(tmp_path, number):
     own = {"PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": str(tmp_path), "HOME": str(tmp_path)}
     command = [sys.executable, "-m", "rwpm_fast", "serve", "--port", "0", "--steps", "3"]
     with subprocess.Popen(
-        command, cwd=tmp_path, env={**os.environ, **own}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=tmp_path,
+        env={**os.environ, **own},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # shells ignore it in the background
     ) as process:
         try:
             client = Client(int(re.search(r":(\d+)/", process.stdout.readline())[1]))
