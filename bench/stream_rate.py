@@ -86,7 +86,12 @@ def run(options: argparse.Namespace) -> int:
     for name, found in (("camera", paced), ("deadline", late)):
         print(f"{name}: {found}")
     if options.json:
-        record = {"kind": "stream", "commit": commit(), "machine": facts(), "size": options.size, "rounds": rounds}
+        command = (
+            f"python -m bench.stream_rate --size {options.size[0]} {options.size[1]} --frames {options.frames} "
+            f"--paced-frames {options.paced_frames} --rounds {options.rounds} --threads {options.threads} "
+            f"--rate {options.rate:g}"
+        )
+        record = {"kind": "stream", "command": command, "commit": commit(), "machine": facts(), "rounds": rounds}
         write_json(options.json, {**record, "threads": options.threads, "camera": paced, "deadline": late})
     return 0
 

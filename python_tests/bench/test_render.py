@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from bench import gradient
+from bench import gradient, stream_rate
 from bench.report import accuracy, render
 from rwpm_fast.benchmark import Record
 
@@ -130,6 +130,10 @@ def test_committed_records(capsys, path):
     if content.get("kind") == "gradient":  # of python -m bench.gradient, likewise
         assert not content["commit"].endswith("-dirty") and "/" not in content["command"]
         assert len(gradient.table(content["rows"]).splitlines()) == 2 + len(content["rows"])
+        return
+    if content.get("kind") == "stream":  # of python -m bench.stream_rate, likewise
+        assert not content["commit"].endswith("-dirty")
+        assert len(stream_rate.table(content["rounds"]).splitlines()) == 2 + len(content["rounds"])
         return
     status, out, err = run(capsys, path)
     if content["commit"].endswith("-dirty"):
