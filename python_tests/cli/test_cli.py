@@ -1,5 +1,6 @@
 """The command line as a user meets it: files in, files out, messages, exit statuses."""
 
+import argparse
 import errno
 import json
 import os
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.distributed.run import get_args_parser
 
 from rwpm_fast import Scorer, Walk, cli, networks
 from rwpm_fast.io.images import read_image
@@ -525,3 +527,18 @@ def test_info_tells_the_facts(capsys):
     assert {"cuda", "triton", "compiler", "cores"} <= facts.keys()
     status, out, _ = run(capsys, "info")
     assert status == 0 and len(out.splitlines()) == len(facts)
+
+
+def test_torchrun_takes_every_option():
+    """torchrun refuses an option of the command it starts that may abbreviate several of its own."""
+    launcher = get_args_parser()
+
+    def options(parser):
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for command in action.choices.values():
+                    yield from options(command)
+            yield from action.option_strings
+
+    for option in sorted(set(options(cli.parser()))):
+        assert launcher.parse_args(["-m", "rwpm_fast", "train", option, "x"]).training_script == "rwpm_fast", option

@@ -158,7 +158,7 @@ def training_over_its_teacher(place):
 
 def training_over_its_start(place):
     at("out/compact.npz", "dabnet.npz")
-    return cli.main, "train compact --start out/compact.npz --out out", "out/compact.npz"
+    return cli.main, "train compact --initial-weights out/compact.npz --out out", "out/compact.npz"
 
 
 def agreement_over_weights(place):

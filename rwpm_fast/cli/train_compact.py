@@ -43,7 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of a crop, multiples of 32 (default: 256 480)",
     )
     group = parser.add_argument_group("training")
-    group.add_argument("--start", type=Path, metavar="FILE", help="weights to start from (default: random ones)")
+    group.add_argument(
+        "--initial-weights", type=Path, metavar="FILE", help="weights to start from (default: random ones)"
+    )
     group.add_argument("--steps", type=int, default=4000, help="of the optimizer (default: %(default)s)")
     group.add_argument("--batch", type=int, default=4, help="crops per step (default: %(default)s)")
     group.add_argument(
@@ -98,7 +100,7 @@ def _train(options: argparse.Namespace) -> int:
     device = torch_device(device_name(options.device), "--device")
     photos = find_images(options.photos)
     outputs = [("--out", options.out / name) for name in (WEIGHTS, RECORD, CURVES)]
-    check_outputs(outputs, [*photos, options.teacher, options.start], "give another folder")
+    check_outputs(outputs, [*photos, options.teacher, options.initial_weights], "give another folder")
     teacher = None if options.teacher is None else networks.load("dabnet", options.teacher)
     make_folder(options.out, "--out")
     with from_environment() as processes:
@@ -108,7 +110,7 @@ def _train(options: argparse.Namespace) -> int:
             photos,
             teacher,
             scenes=options.scenes,
-            start=options.start,
+            start=options.initial_weights,
             settings=settings,
             device=device,
             bar=(lambda items, what, unit: items) if quiet else progress,
