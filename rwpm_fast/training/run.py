@@ -19,6 +19,7 @@ from ..networks.checkpoint import save_float16
 from ..networks.compact import CompactNet
 from ..networks.digest import weights_digest
 from ..networks.weight_files import read_weight_file
+from .ahead import made_ahead
 from .augment import batches
 from .losses import teacher_energy_quantile
 from .sample_cache import digest, photo_sources, prepare_samples, scene_sources
@@ -200,7 +201,7 @@ def _train(
         shard=slice(collective.rank(), None, collective.count()),
     )
     saved = time.monotonic()
-    for _, crop in zip(bar(range(first_step, settings.steps), "train", "step"), crops, strict=False):
+    for _, crop in zip(bar(range(first_step, settings.steps), "train", "step"), made_ahead(crops), strict=False):
         if (report := trainer.step(crop)) is not None:
             log(_line(report))
         if time.monotonic() - saved > SAVE_SECONDS:
