@@ -43,6 +43,16 @@ def test_everything_is_written(frames, tmp_path, capsys):
     assert [line.get("outcome") for line in lines] == [*["processed"] * 3, "broken", *["processed"] * 2, None]
 
 
+def test_where_no_frame_can_be_scored_nothing_is_written(tmp_path, capsys):
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "frames/0.png").write_bytes(b"no picture")
+    files = ["--save-scores", str(tmp_path / "out/scores"), "--chart", str(tmp_path / "out/a.png")]
+    assert main(["stream", str(tmp_path / "frames"), *files, *SCORE]) == 1
+    printed = capsys.readouterr()
+    assert "1 frames: 0 processed, 0 dropped, 1 broken" in printed.out and "no frame was scored" in printed.err
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+
+
 def test_lines_go_to_standard_output_alone(frames, capsys):
     assert main(["stream", str(frames), "--json", "-", *SCORE]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

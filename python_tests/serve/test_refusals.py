@@ -74,6 +74,11 @@ def test_an_upload_of_too_many_bytes():
         assert client.post("/api/photos", iter([encoded(picture())])).status == 201
 
 
+def test_a_form_is_told_what_is_expected(client):
+    answer = client.post("/api/photos", b"--x--", **{"Content-Type": "multipart/form-data; boundary=x"})
+    assert answer.status == 415 and "as the body of the request, got a form" in answer.json["error"]
+
+
 def test_all_uploads_together_are_limited():
     with serving(replace(MANY, uploads_bytes=100_000)) as client:
         head = b"POST /api/photos HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 90000\r\n\r\n"
@@ -94,6 +99,7 @@ def test_all_uploads_together_are_limited():
     [
         ("alpha=2", "alpha: expected a number in [0, 1], got 2.0"),
         ("alpha=x", "alpha: expected a number, got 'x'"),
+        ("alhpa=0.5", "alhpa: expected settings out of alpha, steps"),
         ("alpha=nan", "alpha"),
         ("steps=-1", "steps"),
         ("steps=1.5", "steps: expected an integer"),

@@ -62,6 +62,18 @@ def test_frames_without_a_time_have_that_of_the_rate(tmp_path):
     assert [frame.time for frame in decoded(tmp_path / "a.mkv")[1]] == pytest.approx([0.0, 0.2, 0.8], abs=1e-3)
 
 
+def test_frames_without_a_time_or_a_rate_are_25_a_second_everywhere(tmp_path):
+    pytest.importorskip("av")
+    reader = pytest.importorskip("mcap.reader")
+    info, outcomes = SourceInfo("photos", "frames", "fake"), [result(0), result(5)]
+    write(VideoOutput(tmp_path / "a.mkv", info), outcomes)
+    write(RecordingOutput(tmp_path / "a.mcap", info), outcomes)
+    with open(tmp_path / "a.mcap", "rb") as file:
+        times = {message.log_time for _, _, message in reader.make_reader(file).iter_messages()}
+    assert times == {0, 200_000_000}
+    assert [frame.time for frame in decoded(tmp_path / "a.mkv")[1]] == pytest.approx([0.0, 0.2], abs=1e-3)
+
+
 @pytest.mark.parametrize("size", [(32, 48), (33, 47)])
 def test_colors_of_a_video_are_tagged_and_right(tmp_path, size):
     pytest.importorskip("av")

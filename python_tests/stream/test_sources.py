@@ -100,3 +100,9 @@ def test_a_folder_from_end_to_end(tmp_path):
     with open_source(tmp_path, rate=4) as source:
         (frame,) = source
     assert (frame.photo == 7).all() and frame.seconds == 0
+
+
+def test_a_folder_that_cannot_be_read(opened, monkeypatch):
+    monkeypatch.setattr(sources.os, "access", lambda path, mode: False)  # root may read everything
+    with pytest.raises(SourceError, match="photos: the folder cannot be read: permission denied"):
+        opened("photos")

@@ -135,6 +135,9 @@ def run(options: argparse.Namespace) -> int:
             _draw(options.chart, results.summary)
     if signals:
         return 128 + signals[0]
+    if not results.summary.processed:
+        print("no frame was scored, so that no score, video or chart was written", file=sys.stderr)
+        return 1
     return 1 if outputs.failures else 0
 
 

@@ -72,6 +72,11 @@ def run(options: argparse.Namespace) -> int:
     from ..evaluate.temporal import measure_temporal, temporal_record, temporal_table
 
     scorer = load_scorer(options)
+    for name in options.scores or []:
+        try:
+            scorer.check_score(name)
+        except ValueError as error:
+            raise ValueError(f"--scores: {str(error).partition(': ')[2]}") from error
     rows = measure_temporal(
         without_and_with(scorer),
         sequences,
@@ -117,6 +122,8 @@ def _sequences(options: argparse.Namespace) -> list[FrameSequence]:
         chosen = {name: DRIVE_OPTIONS[name] if value is None else value for name, value in of_drives.items()}
         if chosen["drives"] < 1:
             raise ValueError(f"--drives: expected 1 or more, got {chosen['drives']}")
+        if chosen["frames"] < 2:
+            raise ValueError(f"--frames: expected 2 or more, to be compared with one another, got {chosen['frames']}")
         rest: dict[str, Any] = {
             "speed": chosen["speed"],
             "crossing": chosen["crossing"],

@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from .. import __version__
+from ..io.text import listed
 from ..memory import is_out_of_memory
 from ..ops.maps import Walk
 from ..ops.settings import WalkSettings
@@ -128,6 +129,8 @@ class PageServer:
 
     async def _upload(self, request: Request) -> Response:
         self._take_photo(request)
+        if request.headers.get("content-type", "").startswith("multipart/"):
+            raise Refusal(415, "the upload: expected the photo's file as the body of the request, got a form")
         body = bytearray()
 
         def open_photo() -> Session:
@@ -180,6 +183,9 @@ class PageServer:
     def _settings(self, request: Request) -> WalkSettings:
         """Settings of the walk in a query; what it leaves out is the page's default."""
         query = request.query_params
+        if unknown := query.keys() - SETTINGS.keys() - {"row", "column"}:
+            names = listed(sorted(name[:32] for name in unknown), 5)
+            raise Refusal(422, f"{names}: expected settings out of {', '.join(SETTINGS)}")
         given = {name: _number(name, query[name], kind) for name, kind in SETTINGS.items() if name in query}
         if "anchor_share" in given:
             given["anchor"] = -1.0

@@ -67,6 +67,9 @@ class SourceInfo:
     notes: list[str] = field(default_factory=list)
 
 
+DEFAULT_RATE = 25.0  # frames per second of a source that tells neither times nor a rate
+
+
 class FrameSource(Protocol):
     """A source of frames, to be iterated once."""
 

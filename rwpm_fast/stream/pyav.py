@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,10 @@ def open_container(name: str, address: str, **options: Any) -> Any:
     try:
         container = av.open(address, metadata_errors="replace", **options)
     except (av.FFmpegError, OSError) as error:
-        raise SourceError(f"{name}: cannot be opened as a video: {_text(error)}") from error
+        cut = (
+            "; an MP4 that was cut has lost its index" if Path(name).suffix.lower() in (".mp4", ".mov", ".m4v") else ""
+        )
+        raise SourceError(f"{name}: cannot be opened as a video: {_text(error)}{cut}") from error
     stream = container.streams.best("video")
     if stream is None or stream.codec_context is None or stream.disposition.value & _ATTACHED_PICTURE:
         container.close()

@@ -108,6 +108,8 @@ def _kind(name: str) -> str:
     if "://" in name:
         return "address"
     if path.is_dir():
+        if not os.access(path, os.R_OK | os.X_OK):
+            raise SourceError(f"{name}: the folder cannot be read: permission denied")
         return "recording" if (path / "metadata.yaml").is_file() else "frames"
     if path.exists():
         if stat.S_ISCHR(path.stat().st_mode):

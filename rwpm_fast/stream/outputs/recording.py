@@ -13,7 +13,7 @@ import numpy as np
 
 from ...io.extras import import_extra
 from ...io.files import UnfinishedFile
-from ..frame import SourceInfo
+from ..frame import DEFAULT_RATE, SourceInfo
 from ..result import Outcome, SkippedFrame, StreamResult
 from ..summary import Summary
 from . import Draw
@@ -81,7 +81,7 @@ class RecordingOutput:
         """Write the messages of a frame."""
         seconds = outcome.seconds
         if seconds is None:
-            seconds = outcome.index / (self._info.rate or 1.0)
+            seconds = outcome.index / (self._info.rate or DEFAULT_RATE)
         time = max(round(seconds * _NANOSECONDS), 0)
         stamp = {"sec": time // _NANOSECONDS, "nsec": time % _NANOSECONDS}
         place = {"timestamp": stamp, "index": outcome.index}

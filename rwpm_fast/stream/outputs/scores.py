@@ -78,7 +78,10 @@ class Hdf5Output:
             self._open(score.shape)
         scores = self._data["scores"]
         if scores.shape[1:] != score.shape:
-            raise ValueError(f"expected frames of {list(scores.shape[1:])} as the first, got {list(score.shape)}")
+            raise ValueError(
+                f"expected frames of {list(scores.shape[1:])} as the first, got {list(score.shape)}; "
+                "a folder of .npy files takes any sizes"
+            )
         row = {
             "scores": score,
             "index": outcome.index,

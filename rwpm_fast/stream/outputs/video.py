@@ -9,13 +9,12 @@ from typing import Any
 
 from ...io.extras import import_extra
 from ...io.files import UnfinishedFile
-from ..frame import SourceInfo
+from ..frame import DEFAULT_RATE, SourceInfo
 from ..result import Outcome, SkippedFrame
 from ..summary import Summary
 from . import Draw
 
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
-DEFAULT_RATE = 25.0  # frames per second of a source that tells none
 _TICKS = 90_000  # per second, of time stamps
 _BT709 = 1  # number of primaries, transfer and matrix in the standards of video
 _LIMITED = 1  # number of the range 16..235
@@ -62,7 +61,7 @@ class VideoOutput:
             self._open(picture.shape[:2])
         if picture.shape[:2] != self._size:
             sizes = [f"{width}x{height}" for height, width in (self._size, picture.shape[:2])]
-            raise ValueError(f"expected frames of {sizes[0]} as the first, got {sizes[1]}")
+            raise ValueError(f"expected frames of {sizes[0]} as the first, got {sizes[1]}; --mcap takes any sizes")
         frame = self._av.VideoFrame.from_ndarray(picture, format="rgb24")
         frame = self._convert(frame)
         frame.pts, frame.time_base = self._time(outcome), Fraction(1, _TICKS)
