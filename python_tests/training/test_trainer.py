@@ -144,7 +144,7 @@ def test_a_crop_without_a_class_does_no_harm():
     trainer = make_trainer()
     crop = make_crop()
     nothing = torch.zeros_like(crop.known)
-    trainer.step(type(crop)(crop.image, crop.target, nothing, nothing))
+    trainer.step(type(crop)(crop.image, crop.target, nothing, nothing, nothing))
     assert trainer.progress.failures == 0
     assert all(t.isfinite().all() for t in trainer.network.state_dict().values())
 

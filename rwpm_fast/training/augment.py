@@ -21,6 +21,7 @@ PHOTO_SHARE = 0.7  # of the crops; the others are of rendered scenes
 OUTLIER_SHARE = 0.6  # of the crops of photos, into which outliers are pasted
 JITTER_SHARE = 0.7  # of all crops, in another light
 RELIT_SHARE = 0.6  # of all crops, with regions in another light
+SURE_SHARE = 0.75  # of the cells of photos, those that the teacher is surest of: confidence is learned there alone
 LABEL_SMOOTHING = 0.05  # of the true classes of rendered scenes
 # Range of the longer side of the image that a crop is taken from; at inference the network sees at most 832 pixels.
 PHOTO_SIZES, SCENE_SIZES = (520, 1150), (600, 1000)
@@ -34,12 +35,14 @@ class Crop:
         image: [3, H, W] uint8.
         target: [K, H / 8, W / 8] log-probabilities of the classes.
         known: [H / 8, W / 8] bool, cells whose class is learned.
+        confident: [H / 8, W / 8] bool, those of them where confidence is learned, too.
         unknown: [H / 8, W / 8] bool, cells of outliers or unknown objects; cells at their borders are neither.
     """
 
     image: Tensor
     target: Tensor
     known: Tensor
+    confident: Tensor
     unknown: Tensor
 
     @classmethod
@@ -80,17 +83,35 @@ def batches(
     """
     photos = [sample for sample in samples if isinstance(sample, PhotoSample)]
     scenes = [sample for sample in samples if isinstance(sample, SceneSample)]
-    objects = cutouts(scenes)
+    objects, max_entropy = cutouts(scenes), teacher_entropy_quantile(photos)
     for step in itertools.count(first_step):
         crops = []
         for number in range(batch_size)[shard]:
             rng = np.random.default_rng([seed, step, number])
             if photos and (not scenes or rng.random() < PHOTO_SHARE):
-                crop = _photo_crop(photos[int(rng.integers(len(photos)))], height, width, rng, objects, photos)
+                sample = photos[int(rng.integers(len(photos)))]
+                crop = _photo_crop(sample, height, width, rng, objects, photos, max_entropy)
             else:
                 crop = _scene_crop(scenes[int(rng.integers(len(scenes)))], height, width, rng, num_classes)
             crops.append(crop.mirrored() if rng.random() < 0.5 else crop)
         yield Crop.batch(crops)
+
+
+def teacher_entropy_quantile(photos: Sequence[PhotoSample]) -> float:
+    """Return the entropy of a teacher's classes in nats that it stays below at ``SURE_SHARE`` of the photos' cells.
+
+    Photos without labels may show objects that no class fits. A teacher gives them classes all the same, but is unsure
+    of most of them; a network that is made confident there learns them by heart as known.
+
+    Args:
+        photos: without any the entropy is 0.
+    """
+    entropies = [_entropy(sample.logits.float().log_softmax(0)).flatten() for sample in photos]
+    return float(np.quantile(torch.cat(entropies).numpy(), SURE_SHARE)) if entropies else 0.0
+
+
+def _entropy(log_probabilities: Tensor) -> Tensor:
+    return -(log_probabilities.exp() * log_probabilities).sum(0)
 
 
 def _photo_crop(
@@ -100,6 +121,7 @@ def _photo_crop(
     rng: np.random.Generator,
     objects: Sequence[Cutout],
     photos: Sequence[PhotoSample],
+    max_entropy: float,
 ) -> Crop:
     image, box = _random_crop(sample.image, height, width, PHOTO_SIZES, rng)
     rows, columns = (slice(side.start // 8, side.stop // 8) for side in box)
@@ -108,7 +130,8 @@ def _photo_crop(
     if rng.random() < OUTLIER_SHARE:
         image, opacity = paste_outliers(image, rng, objects, photos)
     known, unknown = label_cells(opacity)
-    return Crop(photometric(image, rng), logits.log_softmax(0), known, unknown)
+    target = logits.log_softmax(0)
+    return Crop(photometric(image, rng), target, known, known & (_entropy(target) <= max_entropy), unknown)
 
 
 def _scene_crop(sample: SceneSample, height: int, width: int, rng: np.random.Generator, num_classes: int) -> Crop:
@@ -119,7 +142,8 @@ def _scene_crop(sample: SceneSample, height: int, width: int, rng: np.random.Gen
     target = torch.full((num_classes, *classes.shape), LABEL_SMOOTHING / (num_classes - 1))
     target.scatter_(0, classes.clamp(max=num_classes - 1)[None], 1 - LABEL_SMOOTHING)
     scored = classes != EGO
-    return Crop(photometric(image, rng), target.log(), known & scored, unknown & scored)
+    known, unknown = known & scored, unknown & scored
+    return Crop(photometric(image, rng), target.log(), known, known, unknown)
 
 
 def _random_crop(

@@ -37,7 +37,7 @@ def compute_losses(logits: Tensor, crop: Crop, energy_margin: float) -> Tensor:
     Args:
         logits: [B, K, h, w] float32, of the network or walked.
         crop: batch of B crops.
-        energy_margin: log-sum-exp that known cells should exceed.
+        energy_margin: log-sum-exp that cells should exceed where confidence is learned.
 
     Returns:
         [3], unweighted.
@@ -47,7 +47,7 @@ def compute_losses(logits: Tensor, crop: Crop, energy_margin: float) -> Tensor:
     excess = F.softplus(lse - (energy_margin - OUTLIER_GAP)) * crop.unknown
     losses = (
         (divergence * crop.known).mean(),
-        (F.relu(energy_margin - lse) * crop.known).mean(),
+        (F.relu(energy_margin - lse) * crop.confident).mean(),
         excess.sum() / crop.unknown.sum().clamp_min(60),  # one small outlier must not weigh as much as a full batch
     )
     return torch.stack(losses)
