@@ -7,7 +7,7 @@ from PIL import Image
 
 from rwpm_fast.networks import DABNet
 from rwpm_fast.scenes import EGO, UNKNOWN
-from rwpm_fast.training.augment import batches, label_cells
+from rwpm_fast.training.augment import batches, label_cells, teacher_entropy_quantile
 from rwpm_fast.training.outliers import cutouts, paste_outliers
 from rwpm_fast.training.photometric import photometric_jitter, relight_regions
 from rwpm_fast.training.samples import PhotoSample, SceneSample, photo_sample, scene_sample
@@ -44,11 +44,25 @@ def test_crops_of_photos_have_the_targets_of_the_teacher(photos):
     assert not (crop.known & crop.unknown).any() and 0 < crop.unknown.any((1, 2)).sum() < 40
 
 
+def test_confidence_is_learned_where_the_teacher_is_sure():
+    logits = torch.zeros(19, 40, 80)
+    logits[3] = torch.linspace(0, 8, 80)  # surer to the right
+    sample = PhotoSample(torch.zeros(3, 320, 640, dtype=torch.uint8), logits.half())
+    target = logits.half().float().log_softmax(0)
+    limit = teacher_entropy_quantile([sample])
+    assert (-(target.exp() * target).sum(0) <= limit).float().mean().item() == pytest.approx(0.75, abs=0.02)
+    crop = next(batches([sample], 20, 64, 128, 19, seed=0))
+    entropy = -(crop.target.exp() * crop.target).sum(1)
+    assert torch.equal(crop.confident, crop.known & (entropy <= limit))
+    assert crop.confident.any() and (crop.known & ~crop.confident).any()
+
+
 def test_crops_of_scenes_have_their_true_classes(scene):
     crop = next(batches([scene], 40, 32, 64, 19, seed=0))
     assert crop.unknown.any() and crop.known.any() and not (crop.known & crop.unknown).any()
     assert crop.target.argmax(1)[crop.known].eq(0).all()  # road
     assert (~crop.known & ~crop.unknown).any()  # borders, our own car
+    assert torch.equal(crop.confident, crop.known)
 
 
 def test_targets_follow_crops_and_mirror_images(monkeypatch):
