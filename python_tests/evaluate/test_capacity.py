@@ -87,7 +87,7 @@ def test_a_run_that_died_goes_on(frames, spill, monkeypatch, late):
     network = TinyNetwork()
     with monkeypatch.context() as patch:
         if late:
-            patch.setattr("rwpm_fast.evaluate.runner.pixel_metrics", lambda *_, **__: bytearray(2**62))
+            patch.setattr("rwpm_fast.evaluate.runner.pooled_metrics", lambda *_, **__: bytearray(2**62))
         else:
             network.stop_after = 2
         with pytest.raises(MemoryError if late else KeyboardInterrupt):

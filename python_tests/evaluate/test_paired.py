@@ -83,7 +83,7 @@ def test_every_walk_is_told_below_the_table(evaluated):
     assert len(table.splitlines()) == 2 + 3 and "paired bootstrap (2000 samples" in explained
     assert effects == (
         "- with, energy: mean AuROC 90.00 → 90.00, mean AP 47.50 → 51.25, mean FPR95 25.00 → 23.75, "
-        f"AP better 1, worse 2, tied 1, mean AP change +3.75, 95 % interval {low} to {high}"
+        f"AP better 1, worse 2, tied 1, mean AP change +3.75, 95 % interval {low} to {high}, holds zero"
     )
     evaluated.sweeps["Track"] = evaluated.sweeps["Road"]
     assert evaluated.paired_header()[0] == "data set" and evaluated.paired_cells()[0][0] == "Road"

@@ -83,6 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "resynthesis their own and entropy)",
     )
     group.add_argument("--fpr-rule", default="fishyscapes", help="how FPR95 is read (default: %(default)s)")
+    _add_map_options(parser)
     synboost_tables.add_arguments(parser)
     group = parser.add_argument_group("results")
     group.add_argument("--json", type=Path, metavar="FILE", help="write all numbers to FILE")
@@ -116,6 +117,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(network=None)
     add_method_options(parser, named=False)
     add_walk_options(parser)
+
+
+def _add_map_options(parser: argparse.ArgumentParser) -> None:
+    """Add score maps in place of a network, and how they are read."""
+    group = parser.add_argument_group("score maps of any methods, in place of a network")
+    group.add_argument(
+        "--scores-from",
+        nargs="+",
+        metavar="NAME=DIR",
+        help="folder of a method's score maps with the photos' names: .npy, .npz, .tif of float32, .hdf5 of "
+        "SegmentMeIfYouCan's toolkit; several methods are compared with the first",
+    )
+    group.add_argument(
+        "--lower-is-anomalous",
+        nargs="*",
+        metavar="NAME",
+        help="anomalies have the lower scores, of all methods or of these (default: of none)",
+    )
+    group.add_argument(
+        "--resize-scores",
+        metavar="RULE",
+        help="nearest or bilinear: resize maps that have not the labels' size (default: refuse them)",
+    )
+    group.add_argument(
+        "--png-range",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="take PNGs of 16 bits for maps too: the scores that 0 and 65535 stand for",
+    )
+    group.add_argument("--extra-scores", action="store_true", help="let there be maps of no photo")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -182,6 +214,11 @@ def make_config(options: argparse.Namespace) -> EvaluationConfig:
         image_encoder=options.image_encoder,
         vgg19=options.vgg19,
         checkpoints=_checkpoints(options),
+        scores_from=_maps(options),
+        lower_is_anomalous=options.lower_is_anomalous is not None and (options.lower_is_anomalous or True),
+        resize_scores=options.resize_scores,
+        png_range=None if options.png_range is None else (options.png_range[0], options.png_range[1]),
+        extra_scores=options.extra_scores,
         device=options.device,
         threads=options.threads,
         **_data(options),
@@ -241,6 +278,21 @@ def _checkpoints(options: argparse.Namespace) -> dict[str, Path] | None:
             raise ValueError(f"--checkpoints: expected a method once, got {method} twice")
         files[method] = Path(file).expanduser()  # a shell does not expand it behind the equals sign
     return files
+
+
+def _maps(options: argparse.Namespace) -> dict[str, Path] | None:
+    """Parse NAME=DIR ...; None without any."""
+    if options.scores_from is None:
+        return None
+    folders: dict[str, Path] = {}
+    for pair in options.scores_from:
+        name, _, folder = pair.partition("=")
+        if not (name and folder):
+            raise ValueError(f"--scores-from: expected NAME=DIR, got {pair!r}")
+        if name in folders:
+            raise ValueError(f"--scores-from: expected a method once, got {name} twice")
+        folders[name] = Path(folder).expanduser()  # a shell does not expand it behind the equals sign
+    return folders
 
 
 def _check_figure(options: argparse.Namespace) -> None:
@@ -333,6 +385,8 @@ def _summary(result: EvaluationResult, title: str) -> str:
     sweep = result.sweeps[title]
     text = f"{title}: {len(sweep.used)} of {len(sweep.images)} photos"
     if not sweep.used:
+        return text
+    if result.reference is not None:
         return text
     label = [row.label for row in result.rows if row.dataset == title][-1]
     network, walk = sweep.network_seconds(label), sweep.walk_seconds(label)

@@ -1,8 +1,9 @@
 """Metrics of networks on data sets, without and with the walk: single evaluations, sweeps, the published tables.
 
 :func:`run` evaluates an :class:`EvaluationConfig`, as ``rwpm-fast evaluate`` does; :func:`evaluate` and :func:`sweep`
-take scorers and frames, :func:`measure_temporal` scorers and sequences. :func:`draw_photos` shows what a result is made
-of. Tables of SynBoost's appendix that are not of such results are :func:`times_table` and :func:`ensemble_table`.
+take scorers and frames, :func:`evaluate_scores` score maps of any method, :func:`measure_temporal` scorers and
+sequences. :func:`draw_photos` shows what a result is made of. Tables of SynBoost's appendix that are not of such
+results are :func:`times_table` and :func:`ensemble_table`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from . import published
 from .config import ConfigError, EvaluationConfig
 from .distributed import SINGLE_PROCESS, Processes, from_environment, launch, started
 from .ensemble_table import ensemble_table
-from .evaluation import run, run_plan
+from .evaluation import evaluate_scores, run, run_plan
 from .module_times import times_table
 from .photo_figure import draw_photos
 from .plain_table import PlainTable
@@ -39,6 +40,7 @@ __all__ = [
     "drive_sequence",
     "ensemble_table",
     "evaluate",
+    "evaluate_scores",
     "from_environment",
     "launch",
     "make_plan",

@@ -43,19 +43,23 @@ class CacheEntry:
     own_weights: np.ndarray | None = None
 
 
-class Cache(Protocol):
+class MapStore(Protocol):
+    """Score maps by key, wherever they are from."""
+
+    def score_map(self, key: str, score: str) -> np.ndarray:
+        """Return the map [H, W] of a score, floating point."""
+
+    def own_weights(self, key: str) -> np.ndarray | None:
+        """Return the weights [h, w] of the anchored walk; None without an anchor."""
+
+
+class Cache(MapStore, Protocol):
     """Entries by key, as :func:`cache_key` makes it."""
 
     def __contains__(self, key: str) -> bool: ...
 
     def put(self, key: str, entry: CacheEntry) -> None:
         """Store an entry."""
-
-    def score_map(self, key: str, score: str) -> np.ndarray:
-        """Return the map [H, W] float32 of a score."""
-
-    def own_weights(self, key: str) -> np.ndarray | None:
-        """Return the weights [h, w] of the anchored walk; None without an anchor."""
 
     def seconds(self, key: str) -> tuple[float, float]:
         """Return the times of network and walk."""

@@ -1,4 +1,4 @@
-"""Where score maps go without a cache folder: into memory, or to a temporary folder if they do not fit there."""
+"""Whether memory holds the score maps, and where they go without a cache folder if it does not."""
 
 from __future__ import annotations
 
@@ -48,6 +48,22 @@ def make_cache(frames: Sequence[Frame], maps: int, processes: Processes, on_rema
         return MemoryCache()
     folder.mkdir(exist_ok=True)  # on the other machines
     return TemporaryCache(folder)
+
+
+def announce_passes(frames: Sequence[Frame], maps: int, on_remark: Callable[[str], object]) -> None:
+    """Say that maps in files are read twice, where memory would not hold them.
+
+    Args:
+        frames: those of all processes.
+        maps: number of maps of a photo.
+        on_remark: told so.
+    """
+    need, memory = score_map_bytes(frames, maps), available_memory()
+    if need > _SHARE * memory:
+        on_remark(
+            f"the score maps of {len(frames)} photos take some {_gib(need)}, {_gib(memory)} of memory are available: "
+            "exact metrics take two passes over the files, and hold the scores of anomalies only"
+        )
 
 
 def score_map_bytes(frames: Sequence[Frame], maps: int) -> int:

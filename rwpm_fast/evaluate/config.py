@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from ..scoring.scorer import Scorer
 from ..synboost import methods
 
 StrPath = str | os.PathLike[str]
+Maps = StrPath | Mapping[str, Any] | Iterable[Any]  # score maps of a method
 
 
 class ConfigError(ValueError):
@@ -50,9 +51,10 @@ class _WithDefault(dict):
 class EvaluationConfig:
     """Everything that :func:`rwpm_fast.evaluate.run` needs to know; a field that is left out has its usual value.
 
-    There are three kinds of evaluation. Without ``table`` and ``preset`` the scores are compared without and with one
-    walk. With ``preset`` that walk is the published one of ``method`` on each data set. With ``table`` the walks are
-    the rows of a table of the RWPM paper or its supplement. Published figures are added if there are some.
+    There are three kinds of evaluation of networks. Without ``table`` and ``preset`` the scores are compared without
+    and with one walk. With ``preset`` that walk is the published one of ``method`` on each data set. With ``table`` the
+    walks are the rows of a table of the RWPM paper or its supplement. Published figures are added if there are some.
+    With ``scores_from`` there is no network: score maps of any methods are there already, and a row each.
 
     Several processes can share the images: those of ``processes``, or those that ``torchrun`` started, which all call
     ``run`` with the same config. The metrics do not depend on their number.
@@ -74,6 +76,15 @@ class EvaluationConfig:
         vgg19: file of VGG19, which "resynthesis" does not read.
         checkpoints: for ``table="S1"``: the methods to run, each with the file of its network's weights; for
             ``table="4"`` with that of its dissimilarity network.
+        scores_from: score maps of methods in place of a network: name to a folder of files, see
+            :func:`rwpm_fast.data.find_score_files` and :func:`rwpm_fast.io.score_maps.read_score_map`; to a mapping of
+            frame ids to arrays [H, W] or files; or to an iterable of arrays in the order of the frames. The others are
+            compared with the first one.
+        lower_is_anomalous: of ``scores_from``: anomalies have the lower scores; True for all methods, or their names.
+        resize_scores: of ``scores_from``: "nearest" or "bilinear" for maps that have not the labels' size; None to
+            refuse them.
+        png_range: of ``scores_from``: the scores that 0 and 65535 of PNGs stand for; None to take no PNGs for maps.
+        extra_scores: of ``scores_from``: let there be maps of no frame.
         device: torch device of a named network; None for the CPU. With several processes "cuda" is one GPU per process.
         threads: torch threads of every process while it runs; None to leave torch's number.
         datasets: one or several: names in ``rwpm_fast.data.BENCHMARKS``, found below ``root``, or data sets, such as
@@ -135,6 +146,11 @@ class EvaluationConfig:
     image_encoder: StrPath | None = None
     vgg19: StrPath | None = None
     checkpoints: Mapping[str, StrPath] | None = None
+    scores_from: Mapping[str, Maps] | None = None
+    lower_is_anomalous: bool | Sequence[str] = False
+    resize_scores: str | None = None
+    png_range: tuple[float, float] | None = None
+    extra_scores: bool = False
     device: str | None = None
     threads: int | None = None
 

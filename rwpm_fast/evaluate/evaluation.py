@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,17 +12,20 @@ from typing import Any
 import torch
 
 from .. import networks
+from ..data import Dataset, Frame
 from ..io.files import make_folder
 from ..networks.base import Network, device_of
 from ..scoring.device import torch_device, use_threads
 from ..scoring.scorer import Scorer
 from ..synboost import methods
 from ..synboost.scorer import SynBoostScorer
-from .config import ConfigError, EvaluationConfig
+from .capacity import announce_passes, make_cache
+from .config import ConfigError, EvaluationConfig, Maps
 from .distributed import SINGLE_PROCESS, Processes, device_name, from_environment, launch, started
-from .plan import Experiment, Plan, inspect_data, make_plan
+from .given_maps import GivenMaps
+from .plan import Experiment, Plan, inspect_data, make_plan, map_rules
 from .results import EvaluationResult, ResultRow
-from .runner import Sweep, sweep, without_and_with
+from .runner import Sweep, sweep, sweep_maps, without_and_with
 
 
 def _no_progress(items: Iterable, title: str) -> Iterable:
@@ -79,6 +83,42 @@ def run(
         on_result=on_result,
         on_remark=on_remark,
     )
+
+
+def evaluate_scores(
+    dataset: Dataset | Iterable[Frame], maps: Maps | Mapping[str, Maps], **settings: Any
+) -> EvaluationResult:
+    """Evaluate score maps of any method, or of several: metrics, curves, report and comparison without a network.
+
+    Several methods are compared with the first one, photo by photo and in the pool of all, with intervals of a paired
+    bootstrap over photos.
+
+    Args:
+        dataset: a data set, or frames with labels; photos are read for pictures only.
+        maps: of one method: a folder of files, a mapping of frame ids to arrays [H, W] or files, or an iterable of
+            arrays or tensors in the order of the frames, read once. Of several methods: a mapping of their names to
+            such maps. Floating point, higher where more anomalous unless ``lower_is_anomalous`` says else.
+        settings: further fields of :class:`EvaluationConfig`, such as ``lower_is_anomalous``, ``resize_scores``,
+            ``fpr_rule``, ``components`` and ``limit``.
+
+    Returns:
+        The result: a row a method, called "scores" where it has no name.
+
+    Raises:
+        ConfigError: settings that do not go together.
+        ScoreMapError: a frame without its map or with several, or maps of no frame.
+        LookupError: an iterable of fewer or more maps than frames.
+
+    Example:
+        >>> result = evaluate_scores(folders("photos", "labels"), {"mine": "scores/mine", "theirs": arrays})
+        >>> print(result.markdown())
+        >>> result.paired(result.rows[1]).pooled_ap.holds_zero
+    """
+    if not isinstance(dataset, Dataset):
+        dataset = Dataset("frames", Path(), "plain", "official", "all", tuple(dataset))
+    ids = {frame.id for frame in dataset}
+    methods = maps if isinstance(maps, Mapping) and not ids & maps.keys() else {"scores": maps}
+    return run(EvaluationConfig(datasets=dataset, scores_from=methods, **settings))
 
 
 def run_plan(
@@ -156,6 +196,11 @@ def _evaluate(
     sweeps: dict[str, Sweep] = {}
     loaded: dict[tuple[str | Network, Path | None, str | None], Scorer] = {}
     for experiment in plan.experiments:
+        if experiment.network is None:
+            swept = _sweep_maps(plan.config, experiment, processes, progress, on_image, on_remark)
+            sweeps[experiment.title] = swept
+            rows += _result_rows(experiment, swept)
+            continue
         which = experiment.network, experiment.weights, experiment.method
         if which not in loaded:
             loaded.clear()  # one network at a time, since they may be large
@@ -173,6 +218,7 @@ def _evaluate(
         sweeps=sweeps,
         source=plan.source,
         notes=plan.notes,
+        reference=plan.reference,
     )
 
 
@@ -194,7 +240,8 @@ def _load(config: EvaluationConfig, experiment: Experiment, device: str) -> Scor
         return config.network
     network = experiment.network
     if not isinstance(network, Network):
-        network = networks.load(network, experiment.weights, weights_key=config.weights_key).to(device)
+        name = experiment.network_name
+        network = networks.load(name, experiment.weights, weights_key=config.weights_key).to(device)
     scorer = Scorer(network)
     if experiment.method is None:
         return scorer
@@ -229,6 +276,32 @@ def _sweep(
         progress=lambda frames: progress(frames, experiment.title),
         on_image=on_image,
         on_remark=on_remark,
+    )
+
+
+def _sweep_maps(
+    config: EvaluationConfig,
+    experiment: Experiment,
+    processes: Processes,
+    progress: Callable,
+    on_image: Callable,
+    on_remark: Callable,
+) -> Sweep:
+    """Evaluate score maps that are there already."""
+    once = sum(not source.again for source in experiment.maps.values())
+    if once and processes.count > 1:
+        raise ConfigError("{scores_from}: maps that come one by one cannot be shared by several processes")
+    cache = make_cache(experiment.frames, once, processes, on_remark) if once else None
+    if processes.first and len(experiment.maps) > once:
+        announce_passes(experiment.frames, len(experiment.maps) - once, on_remark)
+    return sweep_maps(
+        GivenMaps(experiment.maps, map_rules(config), cache),
+        experiment.frames,
+        fpr_rule=config.fpr_rule,
+        track=experiment.track,
+        processes=processes,
+        progress=lambda frames: progress(frames, experiment.title),
+        on_image=on_image,
     )
 
 
@@ -267,9 +340,21 @@ def _settings(plan: Plan, processes: Processes, device: str) -> dict[str, Any]:
         dataset = experiment.dataset
         names = ("root", "layout", "protocol", "split") if dataset.benchmark is not None else ("root",)
         place = {"data": dataset.name, **{name: str(getattr(dataset, name)) for name in names}}
-        network = experiment.network_name
-        runs.append({"title": experiment.title, "network": network, **place, "photos": len(experiment.frames)})
+        scored_by = {"network" if experiment.network else "methods": experiment.network_name}
+        runs.append({"title": experiment.title, **scored_by, **place, "photos": len(experiment.frames)})
     config = plan.config
+    shared = {"threads": torch.get_num_threads(), "processes": processes.count}
+    if config.scores_from is not None:
+        folders = {name: str(maps) for name, maps in config.scores_from.items() if isinstance(maps, (str, os.PathLike))}
+        rules = map_rules(config)
+        return {
+            "runs": runs,
+            "scores_from": folders,
+            "lower_is_anomalous": sorted(rules.lower_is_anomalous),
+            "resize_scores": rules.resize,
+            "png_range": rules.png_range,
+            **shared,
+        }
     how = config.network if isinstance(config.network, Scorer) else config
     return {
         "runs": runs,
@@ -279,6 +364,5 @@ def _settings(plan: Plan, processes: Processes, device: str) -> dict[str, Any]:
         "walk_values": how.walk_values,
         "walk_padding": how.walk_padding,
         "device": device,
-        "threads": torch.get_num_threads(),
-        "processes": processes.count,
+        **shared,
     }

@@ -1,4 +1,4 @@
-"""Effect of a walk on each image of a data set: metrics and pictures for the report."""
+"""Effect of a walk, or of another method, on each image of a data set: metrics and pictures for the report."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .runner import ImageResult, Sweep
 SECTION_SIZE = 3  # images in each of the leading sections
 ORDER = (
     "Photos are ordered by the sum of their ranks in AP and in FPR95, since AP alone is ruled by the photos with the "
-    "smallest anomalies; the walk helps where one of the two gets better and none worse, and hurts where it is the "
+    "smallest anomalies; {what} helps where one of the two gets better and none worse, and hurts where it is the "
     "other way round."
 )
 DPI, QUALITY = 88, 80  # make a panel 1144 pixels wide, of some 100 kB
@@ -65,13 +65,13 @@ class ImageDelta:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two rows of a data set that show the effect of the walk: one without a walk, one with.
+    """Two rows of a data set that show the effect of the walk, one without and one with; or those of two methods.
 
     Attributes:
         index: position of the data set in the result.
         sweep: the sweep behind the rows.
-        before: the row without a walk.
-        after: the row "anchored", or else "with", or of several walks the one of the highest AP.
+        before: the row without a walk, or of the method that others are compared with.
+        after: the row "anchored", or else "with", or of several walks or methods the one of the highest AP.
         published: the row "with" beside the row "anchored"; None without the two.
     """
 
@@ -86,8 +86,8 @@ class Comparison:
         """Compare the rows of a data set by the score of its first row; None without a row of either kind."""
         rows = [row for row in result.rows if row.dataset == dataset]
         rows = [row for row in rows if row.score == rows[0].score]
-        plain = [row for row in rows if row.settings is None]
-        walked = [row for row in rows if row.settings is not None]
+        plain = [row for row in rows if result.reference_row(row) is None]
+        walked = [row for row in rows if result.reference_row(row) is not None]
         if not (plain and walked):
             return None
         by_label = {row.label: row for row in walked}
@@ -98,8 +98,18 @@ class Comparison:
 
     @property
     def walk(self) -> str:
-        """Name of the walk that is compared, such as "the walk" or "tau = 0.01"."""
+        """Name of the walk that is compared, such as "the walk" or "tau = 0.01"; or of the method."""
         return {"with": "the walk", "anchored": "the anchored walk"}.get(self.after.label, self.after.label)
+
+    @property
+    def of_methods(self) -> bool:
+        """Whether two methods are compared, rather than a walk with none."""
+        return self.after.settings is None
+
+    @property
+    def pair(self) -> str:
+        """What is compared, such as "without and with the walk"."""
+        return f"{self.before.label} and {self.walk}" if self.of_methods else f"without and with {self.walk}"
 
     def deltas(self) -> list[ImageDelta]:
         """Return the deltas of all images that are in the results, in order."""
@@ -121,8 +131,9 @@ class Comparison:
         helped = [delta for delta in by_gain if min(delta.gain, delta.fpr95_gain) >= 0]
         hurt = [delta for delta in by_gain if max(delta.gain, delta.fpr95_gain) <= 0]
         best = by_result[::-1][:SECTION_SIZE]
+        what = self.walk if self.of_methods else "the walk"
         return {
-            "Where the walk helps most": [delta for delta in helped[::-1] if delta not in hurt][:SECTION_SIZE],
+            f"Where {what} helps most": [delta for delta in helped[::-1] if delta not in hurt][:SECTION_SIZE],
             "Where it hurts most": [delta for delta in hurt if delta not in helped][:SECTION_SIZE],
             "Best photos": best,
             "Worst photos": [delta for delta in by_result if delta not in best][:SECTION_SIZE],
@@ -151,14 +162,14 @@ class Comparison:
         """Yield the HTML of the images, each picture once."""
         deltas = self.deltas()
         if deltas:
-            yield f"<h3>Photos, {escape(self.before.score)}, without and with {escape(self.walk)}</h3>"
-            yield f"<p>{ORDER}</p>"
+            yield f"<h3>Photos, {escape(self.before.score)}, {escape(self.pair)}</h3>"
+            yield f"<p>{escape(ORDER.format(what=self.walk if self.of_methods else 'the walk'))}</p>"
             yield f"<details open><summary>All {len(deltas)}, in percent</summary>"
             yield f"{self._table(deltas, pictures)}</details>"
         shown: set[int] = set()
         for heading, section in self.leading().items():
             if section:
-                yield f"<h3>{heading}</h3>"
+                yield f"<h3>{escape(heading)}</h3>"
             for delta in section:
                 if delta.index in pictures and delta.index not in shown:
                     shown.add(delta.index)
@@ -175,7 +186,8 @@ class Comparison:
     def _panel(self, image: ImageResult) -> bytes:
         pixels, labels = image.frame.read()
         maps = [self.sweep.score_map(image, row.label, row.score) for row in (self.before, self.after)]
-        titles = ("Photo", "Without the walk", f"With {self.walk}", "Difference")
+        names = (self.before.label, self.walk) if self.of_methods else ("Without the walk", f"With {self.walk}")
+        titles = ("Photo", *names, "Difference")
         published, own_weights = None, None
         if self.published is not None:
             published = self.sweep.score_map(image, self.published.label, self.published.score)
@@ -199,7 +211,7 @@ class Comparison:
 
     def _figure(self, delta: ImageDelta, picture: bytes) -> str:
         frame_id = delta.image.frame.id
-        description = f"{frame_id}: photo, anomaly score without and with {self.walk}, and their difference"
+        description = f"{frame_id}: photo, anomaly score {self.pair}, and their difference"
         caption = f"<figcaption><b>{escape(frame_id)}</b>: {escape(delta.summary())}</figcaption>"
         return f'<figure id="{self._anchor(delta)}">{caption}{html_image(picture, description, "webp")}</figure>'
 

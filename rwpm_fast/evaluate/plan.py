@@ -9,9 +9,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..baselines import KnnWalk
 from ..data import Dataset, Frame
 from ..data.checking import remarks, survey_labels
+from ..io.score_maps import RESIZINGS
 from ..metrics import TRACKS, PixelMetrics
 from ..networks import NETWORKS, CompactNet, Network
 from ..ops.maps import Walk
@@ -21,11 +24,13 @@ from ..scores import SCORES, check_name
 from ..scoring.scorer import MapWalk, Scorer
 from ..synboost import methods
 from . import published
-from .config import ConfigError, EvaluationConfig, StrPath
+from .config import ConfigError, EvaluationConfig, Maps, StrPath
 from .datasets import open_benchmarks, open_datasets, open_table_datasets, preset_benchmark
+from .given_maps import MapRules, MapSource, open_maps
 from .published import Row, Table, method_rows, settings_rows
 from .results import TOOLKIT
 
+_OF_MAPS = ("lower_is_anomalous", "resize_scores", "png_range", "extra_scores")
 SCORE_WALKED = "score walked"  # label of the row of a method of SynBoost whose score walks
 
 
@@ -44,22 +49,26 @@ class Experiment:
         method: one of ``rwpm_fast.synboost.METHODS`` whose chain around the network scores; None for the network alone.
         files: of that chain's parts, by argument of :func:`rwpm_fast.synboost.load`; empty for the package's own.
         scores: the scores to compute; None for those of the config, or the usual ones.
+        maps: methods whose score maps are there already, in place of a network.
     """
 
     title: str
     dataset: Dataset
     frames: Sequence[Frame]
-    network: str | Network
+    network: str | Network | None
     weights: Path | None
     rows: Sequence[Row]
     track: str | None = None
     method: str | None = None
     files: Mapping[str, StrPath] = field(default_factory=dict)
     scores: Sequence[str] | None = None
+    maps: Mapping[str, MapSource] = field(default_factory=dict)
 
     @property
     def network_name(self) -> str:
-        """Name of the network."""
+        """Name of the network, or of the methods whose maps are there."""
+        if self.network is None:
+            return ", ".join(self.maps)
         return self.network if isinstance(self.network, str) else self.network.name
 
 
@@ -76,6 +85,7 @@ class Plan:
         source: network and data behind the published figures; empty if there are none.
         notes: sentences for below the table.
         remarks: those of the notes that are worth to be told before the work too.
+        reference: label of the rows that others are compared with; None for those without a walk.
     """
 
     config: EvaluationConfig
@@ -86,6 +96,7 @@ class Plan:
     source: str = ""
     notes: Sequence[str] = ()
     remarks: Sequence[str] = ()
+    reference: str | None = None
 
     def inputs(self) -> Iterator[Path]:
         """Yield the files that the evaluation reads: photos, labels and weights, of which some may be folders."""
@@ -95,6 +106,8 @@ class Plan:
             if experiment.weights is not None:
                 yield experiment.weights
             yield from map(Path, experiment.files.values())
+            for source in experiment.maps.values():
+                yield from source.files()
 
 
 def make_plan(config: EvaluationConfig) -> Plan:
@@ -114,7 +127,9 @@ def make_plan(config: EvaluationConfig) -> Plan:
     for score in config.scores or ():
         check_name(score, _score_names(config))
     PixelMetrics(config.fpr_rule)
-    if config.table is None:
+    if config.scores_from is not None:
+        plan = _given_maps(config, config.scores_from)
+    elif config.table is None:
         plan = _one_walk(config)
     elif config.table in _METHOD_TABLES:
         plan = _METHOD_TABLES[config.table](config)
@@ -147,7 +162,7 @@ def inspect_data(plan: Plan) -> Plan:
     told: list[str] = []
     for experiment in {id(experiment.dataset): experiment for experiment in plan.experiments}.values():
         found = remarks(experiment.dataset, experiment.frames)
-        if experiment.dataset.benchmark is None:
+        if experiment.dataset.benchmark is None and not experiment.maps:  # their labels would be most of what is read
             survey = survey_labels(experiment.frames)
             survey.require_anomalies()
             found += survey.remarks()
@@ -158,6 +173,8 @@ def inspect_data(plan: Plan) -> Plan:
 
 def _check(config: EvaluationConfig) -> None:
     """Check the fields that need no data set."""
+    if config.scores_from is None and (given := _given(config, _OF_MAPS)):
+        raise ConfigError(f"{{{given[0]}}}: only for {{scores_from}}")
     if config.table is not None and config.table not in TABLES:
         facts = {"tables": ", ".join(TABLES), "got": config.table}
         raise ConfigError("{table}: expected one of {tables}, got {got!r}", facts)
@@ -252,6 +269,56 @@ def _one_walk(config: EvaluationConfig) -> Plan:
         return plan
     source = f"Table S.1, {METHODS[config.method].title}"
     return replace(plan, source=source, notes=[*notes, *_borrowed_presets(datasets)])
+
+
+def map_rules(config: EvaluationConfig) -> MapRules:
+    """Return how the score maps of a config are read."""
+    lower = config.lower_is_anomalous
+    methods_lower = (config.scores_from or {}) if lower is True else lower or ()
+    return MapRules(frozenset(methods_lower), config.resize_scores, config.png_range, config.extra_scores)
+
+
+def _given_maps(config: EvaluationConfig, maps: Mapping[str, Maps]) -> Plan:
+    """Plan the metrics of score maps that are there already, a row a method."""
+    networks_only = ["network", "weights", "weights_key", "method", "checkpoints", "table", "preset", "walk"]
+    networks_only += ["calibrate", "walk_values", "walk_padding", "scores", "cache", *methods.FILES]
+    if given := _given(config, networks_only):
+        raise ConfigError(f"{{scores_from}}: no network runs; leave {{{given[0]}}} out")
+    if config.device not in (None, "cpu"):
+        raise ConfigError("{scores_from}: no network runs; leave {device} out")
+    if not maps:
+        raise ConfigError("{scores_from}: expected the score maps of a method or more, got none")
+    if config.resize_scores not in (None, *RESIZINGS):
+        facts = {"rules": " or ".join(RESIZINGS), "got": config.resize_scores}
+        raise ConfigError("{resize_scores}: expected {rules}, got {got!r}", facts)
+    if config.png_range is not None and not (
+        len(config.png_range) == 2 and config.png_range[0] < config.png_range[1] and np.isfinite(config.png_range).all()
+    ):
+        text = "{png_range}: expected two finite scores, the lower one first, got {got}"
+        raise ConfigError(text, {"got": list(config.png_range)})
+    rules = map_rules(config)
+    if unknown := sorted(rules.lower_is_anomalous - maps.keys()):
+        facts = {"methods": ", ".join(maps), "got": unknown[0]}
+        raise ConfigError("{lower_is_anomalous}: expected methods of {methods}, got {got!r}", facts)
+    datasets = open_datasets(config)
+    if len(datasets) > 1:
+        raise ConfigError("{scores_from}: expected one data set, got {count}", {"count": len(datasets)})
+    dataset = datasets[0]
+    sources = open_maps(maps, dataset.frames[: config.limit], dataset.frames, rules)
+    if config.processes > 1 and not all(source.again for source in sources.values()):
+        raise ConfigError("{processes}: expected 1 for maps that come one by one, got {got}", {"got": config.processes})
+    rows = [Row(method, None) for method in maps]
+    experiment = replace(_experiment(config, dataset.title, dataset, None, None, rows), maps=sources)
+    components = [*TOOLKIT, "sIoU", "PPV", "mean F1"] if config.components else []
+    return Plan(
+        config,
+        dataset.title,
+        [experiment],
+        heading="method",
+        columns=[*Plan.columns, *components],
+        notes=[_TOOLKIT_NOTE] if config.components else [],
+        reference=next(iter(maps)),
+    )
 
 
 _TOOLKIT_NOTE = (
@@ -469,7 +536,7 @@ def _experiment(
     config: EvaluationConfig,
     title: str,
     dataset: Dataset,
-    network: str | Network,
+    network: str | Network | None,
     weights: Path | None,
     rows: Sequence[Row],
 ) -> Experiment:
@@ -493,6 +560,8 @@ def _track(config: EvaluationConfig, dataset: Dataset) -> str:
 def _summary(experiment: Experiment) -> str:
     """Name the network, and the settings that the walks of an experiment share."""
     text = f"{experiment.title}: {experiment.network_name}, {len(experiment.frames)} photos"
+    if experiment.maps:
+        return f"{experiment.title}: score maps of {len(experiment.frames)} photos, made elsewhere."
     walks = [row.settings for row in experiment.rows if row.settings is not None]
     if not walks:
         return f"{text}; no walk."

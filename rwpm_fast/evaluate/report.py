@@ -11,7 +11,7 @@ from ..viz.figures import figure_bytes, roc_pr_figure
 from ..viz.html import Markup, image, page, table
 from .per_image import Comparison, percent
 from .plan import SCORE_WALKED
-from .results import BY_PHOTO, EvaluationResult
+from .results import EvaluationResult
 from .runner import ImageResult
 
 MAX_PANELS = 100
@@ -54,9 +54,11 @@ def render_report(
         return None
     sections = [
         f"<h1>{escape(result.title)}</h1>",
-        f"<p><b>{'<br>'.join(escape(headline(title, comparisons.get(title))) for title in result.sweeps)}</b></p>",
+        f"<p><b>{'<br>'.join(escape(headline(title, comparisons.get(title))) for title in result.sweeps)}</b></p>"
+        if comparisons or result.reference is None
+        else "",
         table(result.header(), _cells(result)),
-        "<p>Figures in percent, FPS in frames per second.</p>",
+        f"<p>Figures in percent{'' if result.reference is not None else ', FPS in frames per second'}.</p>",
         *_by_photo(result),
         *_footnotes(result),
     ]
@@ -82,7 +84,8 @@ def headline(title: str, comparison: Comparison | None) -> str:
         return f"{title}: no anomaly."
     ap = f"AP {percent(before.ap)} % to {percent(after.ap)} %"
     fpr95 = f"FPR95 {percent(before.fpr95)} % to {percent(after.fpr95)} %"
-    return f"{title}, {comparison.after.score}: {ap}, {fpr95} with {comparison.walk}."
+    how = f"from {comparison.before.label} to {comparison.walk}" if comparison.of_methods else f"with {comparison.walk}"
+    return f"{title}, {comparison.after.score}: {ap}, {fpr95} {how}."
 
 
 def _cells(result: EvaluationResult) -> list[list[str]]:
@@ -107,7 +110,7 @@ def _cells(result: EvaluationResult) -> list[list[str]]:
 def _by_photo(result: EvaluationResult) -> Iterator[str]:
     if cells := result.paired_cells():
         yield table(result.paired_header(), cells)
-        yield f"<p>{escape(BY_PHOTO)}</p>"
+        yield f"<p>{escape(result.by_photo())}</p>"
 
 
 def _footnotes(result: EvaluationResult) -> Iterator[str]:

@@ -5,27 +5,24 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..io.markdown import markdown_table
 from ..metrics import BinnedPixelResult, ComponentResult, PixelResult
+from ..metrics.resampling import SAMPLES
 from .distributed import SINGLE_PROCESS, Processes
-from .paired import RESAMPLES, Paired
+from .paired import RESAMPLES, Paired, pooled_changes
 from .published import PREDECESSOR
 from .runner import Sweep
 
 TOOLKIT = ("SMIYC AuROC", "SMIYC AP", "SMIYC FPR95")  # binned, as SegmentMeIfYouCan's toolkit prints them
 METRICS = ("AuROC", PREDECESSOR, "AP", "FPR95", *TOOLKIT, "sIoU", "PPV", "mean F1", "FPS", "walk alone, FPS")
 
-BY_PHOTO = (
-    "By photo, of those with both anomalies and inliers: means over photos without → with the walk; on how many AP is "
-    "better, worse, or tied within 0.01; the mean change of AP and its 95 % interval in a paired bootstrap "
-    f"({RESAMPLES} samples of the photos with replacement)."
-)
 _PAIRED = (
     *(f"mean {name} {which}" for name in ("AuROC", "AP", "FPR95") for which in ("without", "with")),
     *("AP better", "AP worse", "AP tied", "mean AP change", "mean AP change, low", "mean AP change, high"),
+    *(f"pooled {name} change{end}" for name in ("AP", "FPR95") for end in ("", ", low", ", high")),
 )
 
 
@@ -103,6 +100,8 @@ class EvaluationResult:
         sweeps: title of a data set to the sweep behind its rows; label and score of a row are its key there.
         source: network and data behind the published figures, shown if there are any.
         notes: sentences for below the table, such as data sets that are missing.
+        reference: label of the rows that the others of the same data set and score are compared with; None for those
+            without a walk.
     """
 
     title: str
@@ -114,6 +113,7 @@ class EvaluationResult:
     sweeps: Mapping[str, Sweep]
     source: str = ""
     notes: Sequence[str] = ()
+    reference: str | None = None
 
     @property
     def processes(self) -> Processes:
@@ -127,21 +127,32 @@ class EvaluationResult:
 
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON-ready form."""
+        against = "against_without" if self.reference is None else "against_reference"
         return {
             "title": self.title,
             "command": self.command,
             "settings": dict(self.settings),
             "source": self.source,
             "notes": list(self.notes),
+            **({} if self.reference is None else {"reference": self.reference}),
             "lines": [
-                {**row.as_dict(), "against_without": _dict(self.paired(row)), "by_photo": self._by_photo(row)}
+                {**row.as_dict(), against: _dict(self.paired(row)), "by_photo": self._by_photo(row)}
                 for row in self.rows
             ],
             "failures": self.failures,
         }
 
+    def reference_row(self, row: ResultRow) -> ResultRow | None:
+        """Return the row that a row is compared with, of the same data set and score; None for such a row itself."""
+
+        def is_reference(other: ResultRow) -> bool:
+            return other.settings is None if self.reference is None else other.label == self.reference
+
+        rows = [other for other in self.rows if (other.dataset, other.score) == (row.dataset, row.score)]
+        return None if is_reference(row) else next(filter(is_reference, rows), None)
+
     def paired(self, row: ResultRow) -> Paired | None:
-        """Compare a row photo by photo with the row without a walk, of the same data set and score.
+        """Compare a row photo by photo with its :meth:`reference_row`, and the pool of all photos.
 
         Args:
             row: one of ``rows``.
@@ -150,10 +161,16 @@ class EvaluationResult:
             The comparison; None for a row without a walk, or if there is no such row to compare with, or no photo has
             both anomalies and inliers.
         """
-        plain = [r for r in self.rows if (r.dataset, r.score) == (row.dataset, row.score) and r.settings is None]
-        if row.settings is None or not plain:
+        reference = self.reference_row(row)
+        if reference is None:
             return None
-        return Paired.from_results(*(list(self.photo_results(r).values()) for r in (plain[0], row)))
+        both = (reference, row)
+        paired = Paired.from_results(*(list(self.photo_results(of).values()) for of in both))
+        before, after = (self.sweeps[of.dataset].counts.get((of.label, of.score)) for of in both)
+        if paired is None or before is None or after is None:
+            return paired
+        ap, fpr95 = pooled_changes((reference.result, row.result), (before, after))
+        return replace(paired, pooled_ap=ap, pooled_fpr95=fpr95)
 
     def photo_results(self, row: ResultRow) -> dict[str, PixelResult]:
         """Return the pixel metrics of each photo of a row by itself, by the id of its frame."""
@@ -180,8 +197,27 @@ class EvaluationResult:
         """Return the table as Markdown, with its title, a list of what each walk does by photo, and footnotes."""
         parts = [self.title, markdown_table(self.header(), self.cells())]
         if paired := self.paired_cells():
-            parts += [BY_PHOTO, "\n".join(self._paired_line(cells) for cells in paired)]
+            parts += [self.by_photo(), "\n".join(self._paired_line(cells) for cells in paired)]
         return "\n\n".join([*parts, *self.footnotes()]) + "\n"
+
+    def by_photo(self) -> str:
+        """Say what :meth:`paired_cells` are."""
+        which = "without → with the walk" if self.reference is None else f"{self.reference} → the other method"
+        pooled = (
+            f"; the change of AP and FPR95 of the pooled pixels, with theirs ({SAMPLES} samples)"
+            if self._resampled()
+            else ""
+        )
+        return (
+            f"By photo, of those with both anomalies and inliers: means over photos {which}; on how many AP is better, "
+            "worse, or tied within 0.01; the mean change of AP and its 95 % interval in a paired bootstrap "
+            f"({RESAMPLES} samples of the photos with replacement){pooled}. An interval that holds zero shows no "
+            "difference."
+        )
+
+    def _resampled(self) -> bool:
+        """Whether changes of pooled pixels are known."""
+        return any(sweep.counts for sweep in self.sweeps.values())
 
     def _paired_line(self, cells: Sequence[str]) -> str:
         """Format a row of :meth:`paired_cells` as an item of a list: what it is of, and its figures by name."""
@@ -194,10 +230,11 @@ class EvaluationResult:
         """Return the names of the columns of :meth:`paired_cells`."""
         dataset = ["data set"] if len(self.sweeps) > 1 else []
         of_ap = ["AP better", "worse", "tied", "mean AP change", "95 % interval"]
-        return [*dataset, self.heading, "score", "mean AuROC", "mean AP", "mean FPR95", *of_ap]
+        pooled = ["pooled AP change", "pooled FPR95 change"] if self._resampled() else []
+        return [*dataset, self.heading, "score", "mean AuROC", "mean AP", "mean FPR95", *of_ap, *pooled]
 
     def paired_cells(self) -> list[list[str]]:
-        """Return the rows with a walk against those without it as text; :data:`BY_PHOTO` says what they are."""
+        """Return the rows that are compared with others as text; :meth:`by_photo` says what they are."""
         table = []
         for row in self.rows:
             if paired := self.paired(row):
@@ -205,9 +242,11 @@ class EvaluationResult:
                 metrics = (paired.auroc, paired.ap, paired.fpr95)
                 means = [f"{_number(100 * metric.without)} → {_number(100 * metric.walked)}" for metric in metrics]
                 ap = paired.ap
-                change = [f"{100 * ap.change:+.2f}", f"{100 * ap.low:+.2f} to {100 * ap.high:+.2f}"]
+                change = [f"{100 * ap.change:+.2f}", ap.interval]
                 counts = map(str, (ap.better, ap.worse, ap.tied))
-                table.append([*dataset, row.label, row.score, *means, *counts, *change])
+                of_pool = (paired.pooled_ap, paired.pooled_fpr95) if self._resampled() else ()
+                pooled = ["-" if of is None else of.text() for of in of_pool]
+                table.append([*dataset, row.label, row.score, *means, *counts, *change, *pooled])
         return table
 
     def footnotes(self) -> list[str]:
@@ -218,7 +257,7 @@ class EvaluationResult:
     def csv(self) -> str:
         """Return the metrics as CSV, unrounded, with the walk's settings in columns of their own.
 
-        The last columns compare the row photo by photo with the row without a walk, see :meth:`paired`.
+        The last columns compare the row with its reference, such as the one without a walk; see :meth:`paired`.
         """
         settings = list(dict.fromkeys(name for row in self.rows for name in row.settings or ()))
         published = self._published()
@@ -272,7 +311,10 @@ def _paired_figures(paired: Paired | None) -> list[Any]:
         return [""] * len(_PAIRED)
     metrics, ap = (paired.auroc, paired.ap, paired.fpr95), paired.ap
     means = [100 * mean for metric in metrics for mean in (metric.without, metric.walked)]
-    return [*means, ap.better, ap.worse, ap.tied, 100 * ap.change, 100 * ap.low, 100 * ap.high]
+    pooled: list[Any] = []
+    for of in (paired.pooled_ap, paired.pooled_fpr95):
+        pooled += [""] * 3 if of is None else [100 * of.change, 100 * of.low, 100 * of.high]
+    return [*means, ap.better, ap.worse, ap.tied, 100 * ap.change, 100 * ap.low, 100 * ap.high, *pooled]
 
 
 def _number(figure: float | None) -> str:

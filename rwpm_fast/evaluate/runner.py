@@ -22,13 +22,15 @@ from ..metrics import (
     PixelMetrics,
     PixelResult,
     component_metrics,
-    pixel_metrics,
 )
+from ..metrics.pixel import PooledPositives, pooled_metrics
+from ..metrics.resampling import ImageCounts
 from ..scoring.failures import photo_failure
 from ..scoring.scorer import Embedded, Scorer
-from .cache import Cache, CacheEntry, DiskCache, TemporaryCache, cache_key, fingerprint, walk_fingerprint
+from .cache import Cache, CacheEntry, DiskCache, MapStore, TemporaryCache, cache_key, fingerprint, walk_fingerprint
 from .capacity import make_cache
 from .distributed import SINGLE_PROCESS, Processes
+from .given_maps import GIVEN, GivenMaps
 
 ScoreKey = tuple[str, str]  # name of a scorer, name of a score
 
@@ -67,6 +69,7 @@ class Sweep:
         images: every image, in order.
         processes: the processes that share the images.
         cache: holds the score maps.
+        counts: (name of the scorer, score) to the counts of the images in ``used``, in order, for a bootstrap.
     """
 
     results: dict[ScoreKey, PixelResult]
@@ -74,8 +77,9 @@ class Sweep:
     components: dict[ScoreKey, ComponentResult]
     images: list[ImageResult]
     processes: Processes
-    cache: Cache = field(repr=False)
+    cache: MapStore = field(repr=False)
     binned: dict[ScoreKey, BinnedPixelResult] = field(default_factory=dict)
+    counts: dict[ScoreKey, ImageCounts] = field(default_factory=dict, repr=False)
 
     @property
     def failures(self) -> dict[Path, str]:
@@ -202,27 +206,109 @@ def sweep(
     frames = list(frames)
     maps = len(scorers) * len(scores)
     used_cache = make_cache(frames, maps, processes, on_remark) if cache is None else DiskCache(cache)
-    evaluate_frame = _FrameEvaluator(scorers, scores, used_cache)
-    shard = []
     try:
-        for frame in progress(processes.shard(frames)):
-            try:
-                image = evaluate_frame(frame)
-            except Exception as error:
-                image = ImageResult(frame, photo_failure(error, frame.photo))
-            on_image(frame.photo, image.failure)
-            shard.append(image)
-
-        result = Sweep({}, {}, {}, [], processes, used_cache)
-        used = [image for image in shard if image.failure is None]
-        for name in scorers:
-            for score in scores:
-                _add_metrics(result, used, evaluate_frame.labels, (name, score), fpr_rule, track)
-        result.images = processes.all_gather(shard)
+        return _sweep(
+            _FrameEvaluator(scorers, scores, used_cache),
+            used_cache,
+            [(name, score) for name in scorers for score in scores],
+            frames,
+            fpr_rule=fpr_rule,
+            track=track,
+            processes=processes,
+            progress=progress,
+            on_image=on_image,
+        )
     except BaseException:
         if isinstance(used_cache, TemporaryCache):
             used_cache.keep()
         raise
+
+
+def sweep_maps(
+    maps: GivenMaps,
+    frames: Iterable[Frame],
+    *,
+    fpr_rule: str = "fishyscapes",
+    track: str | None = None,
+    processes: Processes = SINGLE_PROCESS,
+    progress: Callable[[list[Frame]], Iterable[Frame]] = iter,
+    on_image: Callable[[Path, str | None], None] = lambda photo, failure: None,
+) -> Sweep:
+    """Pool the pixels of score maps that are there already: the sweep of :func:`sweep` without a network.
+
+    Args:
+        maps: of methods, whose names take the place of scorers; the name of the score is ``GIVEN``. Maps in files are
+            read twice, and never held all at once.
+        frames: images with labels; their photos are not read.
+        fpr_rule: see :func:`sweep`.
+        track: see :func:`sweep`.
+        processes: see :func:`sweep`.
+        progress: see :func:`sweep`.
+        on_image: see :func:`sweep`.
+
+    Returns:
+        The sweep, without times. An image of which a map cannot be used is in no method's result.
+
+    Raises:
+        ValueError: unknown rule or track.
+        LookupError: maps that come one by one are fewer or more than the frames.
+    """
+    PixelMetrics(fpr_rule)
+    if track is not None:
+        ComponentMetrics(0.0, track)
+    return _sweep(
+        _MapTaker(maps),
+        maps,
+        [(method, GIVEN) for method in maps.methods],
+        list(frames),
+        fpr_rule=fpr_rule,
+        track=track,
+        processes=processes,
+        progress=progress,
+        on_image=on_image,
+    )
+
+
+def _sweep(
+    evaluate_frame: _FrameEvaluator | _MapTaker,
+    store: MapStore,
+    keys: Sequence[ScoreKey],
+    frames: Sequence[Frame],
+    *,
+    fpr_rule: str,
+    track: str | None,
+    processes: Processes,
+    progress: Callable[[list[Frame]], Iterable[Frame]],
+    on_image: Callable[[Path, str | None], None],
+) -> Sweep:
+    """Evaluate the frames one by one, and pool the maps of each key."""
+    result = Sweep({}, {}, {}, [], processes, store)
+    positives = {key: PooledPositives() for key in keys}
+    shard = []
+    for frame in progress(processes.shard(frames)):
+        try:
+            image = evaluate_frame(frame)
+        except Exception as error:
+            image = ImageResult(frame, photo_failure(error, frame.photo))
+        else:
+            labels = evaluate_frame.labels[frame].unpacked()
+            for key, collected in positives.items():
+                collected.add(result.score_map(image, *key), labels)
+        on_image(frame.photo, image.failure)
+        shard.append(image)
+    evaluate_frame.finish()
+
+    used = [image for image in shard if image.failure is None]
+    counts = {}
+    for key, collected in positives.items():
+        counts[key] = _add_metrics(result, used, evaluate_frame.labels, key, collected, fpr_rule, track)
+    result.images = processes.all_gather(shard)
+    for key, own in counts.items():
+        of_shard = iter(own)
+        of_images = [None if image.failure else next(of_shard) for image in shard]
+        found = ImageCounts.concatenated([image for image in processes.all_gather(of_images) if image is not None])
+        if found is not None:
+            result.counts[key] = found
     return result
 
 
@@ -273,6 +359,9 @@ class _FrameEvaluator:
                 image.anchored[name] = float((own_weights >= 0.5).mean())
         return image
 
+    def finish(self) -> None:
+        """Do nothing: every frame was scored by itself."""
+
     @torch.inference_mode()
     def _score(self, scorer: Scorer, embedded: Embedded) -> CacheEntry:
         analysis = scorer.analyze_embedded(embedded)
@@ -283,15 +372,52 @@ class _FrameEvaluator:
         return CacheEntry(score_maps, network_seconds, analysis.walk_seconds, own_weights)
 
 
+class _MapTaker:
+    """Takes the score maps of a frame that are there already.
+
+    Attributes:
+        labels: the labels of each frame.
+    """
+
+    def __init__(self, maps: GivenMaps) -> None:
+        self.maps = maps
+        self.labels: dict[Frame, _Labels] = {}
+
+    def __call__(self, frame: Frame) -> ImageResult:
+        """Read the maps of all methods.
+
+        Raises:
+            ValueError: labels or a map cannot be used.
+        """
+        try:
+            labels = frame.read_labels()
+        except ValueError:
+            self.maps.skip(frame)
+            raise
+        keys = self.maps.take(frame, labels.shape)
+        self.labels[frame] = _Labels(labels)
+        times = dict.fromkeys(keys, (math.nan, 0.0))
+        return ImageResult(frame, seconds=times, cache_keys=keys)
+
+    def finish(self) -> None:
+        """Raise LookupError if there are more maps than frames."""
+        self.maps.finish()
+
+
 def _add_metrics(
     sweep: Sweep,
     shard: list[ImageResult],
     labels: Mapping[Frame, _Labels],
     key: ScoreKey,
+    positives: PooledPositives,
     fpr_rule: str,
     track: str | None,
-) -> None:
-    """Add the metrics of a scorer and score over the images of all processes to a sweep; ``shard`` are this one's."""
+) -> list[ImageCounts]:
+    """Add the metrics of a scorer and score over the images of all processes to a sweep; ``shard`` are this one's.
+
+    Returns:
+        The counts of each image of the shard.
+    """
     processes = sweep.processes
 
     def maps() -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -301,11 +427,13 @@ def _add_metrics(
         merged = processes.reduce(metrics)
         return processes.broadcast(None if merged is None else finish(merged))
 
-    sweep.results[key], sweep.curves[key], alone = pixel_metrics(maps, fpr_rule, share=share)
-    for image, result in zip(shard, alone, strict=True):
+    pooled = pooled_metrics(positives, maps, fpr_rule, share=share)
+    sweep.results[key], sweep.curves[key] = pooled.result, pooled.curve
+    for image, result in zip(shard, pooled.alone, strict=True):
         image.results[key] = result
     if track is not None:
         sweep.binned[key], sweep.components[key] = component_metrics(maps, track, reduce=share)
+    return pooled.counts
 
 
 def _median(seconds: Iterable[float]) -> float:

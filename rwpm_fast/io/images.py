@@ -101,6 +101,29 @@ def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
     return np.ascontiguousarray(labels, labels.dtype.newbyteorder("="))
 
 
+def read_values(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read a picture of one channel of numbers as it is stored, such as depths or scores.
+
+    Args:
+        path: the file; the format follows from its content, not from its suffix.
+
+    Returns:
+        Values: [H, W] uint8, uint16 or float32.
+
+    Raises:
+        ImageError: the file is missing, not a picture, cut short, of several channels, or of a coding that Pillow would
+            change.
+    """
+    picture, _ = _open(path)
+    coding = picture.info["rawmode"]
+    if picture.mode not in ("L", "F") and not picture.mode.startswith("I;16"):
+        raise ImageError(f"{path}: expected one channel of 8 or 16 bits or of float32, got mode {picture.mode}")
+    if picture.mode == "F" and "F;32" not in coding:
+        raise ImageError(f"{path}: expected float32, got {coding}, which Pillow would change")
+    values = np.array(picture)
+    return np.ascontiguousarray(values, values.dtype.newbyteorder("="))
+
+
 @dataclass(frozen=True)
 class Header:
     """What a picture file says of itself before its pixels are decoded.

@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from ..io.arrays import as_array, ascending
+from ..io.arrays import as_array, ascending, widened
 from ..io.text import listed
+from .resampling import ImageCounts, even_thresholds
 
 _COUNTED_AT_ONCE = 1 << 25  # scores, 128 MiB of float32
+_NEGATIVES_A_SEARCH = 8  # of a threshold; below it merging images costs less than searching each
 
 FPR_RULES = ("fishyscapes", "rwpm", "pebal", "smiyc", "mask2anomaly")
 
@@ -295,20 +297,66 @@ def pixel_metrics(
         ValueError: unknown rule, shapes differ, or a valid pixel has the score NaN.
     """
     check_fpr_rule(fpr_rule)
-
-    collected, alone = _Positives(), []
+    positives = PooledPositives()
     for image in maps():
-        positives, negatives = collected.add(*as_images(*image))
-        alone.append(exact_curve(ascending(positives), ascending(negatives)).result(fpr_rule, images=1))
-    positives, images = share(collected, _Positives.pooled)
-    counted = _CountedNegatives(exact_curve(positives, positives[:0]))
-    for block in _in_blocks(collected.kinds.split(*as_images(*image))[1] for image in maps()):
-        counted.add(exact_curve(positives, block))
+        positives.add(*image)
+    pooled = pooled_metrics(positives, maps, fpr_rule, share=share)
+    return pooled.result, pooled.curve, pooled.alone
+
+
+@dataclass(frozen=True)
+class PooledMetrics:
+    """What two passes over the maps of a data set give.
+
+    Attributes:
+        result: metrics of all images.
+        curve: their curve, thinned to some 1000 points.
+        alone: metrics of each image of this process alone.
+        counts: what resampling the images needs, of each of them.
+    """
+
+    result: PixelResult
+    curve: Curve
+    alone: list[PixelResult]
+    counts: list[ImageCounts]
+
+
+def pooled_metrics(
+    positives: PooledPositives,
+    maps: Callable[[], Iterable[tuple[Any, Any]]],
+    fpr_rule: str,
+    *,
+    share: Callable[[Any, Callable[[Any], Any]], Any] = lambda metrics, finish: finish(metrics),
+) -> PooledMetrics:
+    """Make the second pass of :func:`pixel_metrics`, where the first was made along with other work.
+
+    Args:
+        positives: accumulator to which every image was added.
+        maps: called once; see :func:`pixel_metrics`.
+        fpr_rule: see :func:`pixel_metrics`.
+        share: see :func:`pixel_metrics`.
+    """
+    scores, images = share(positives, PooledPositives.pooled)
+    counted = _CountedNegatives(exact_curve(scores, scores[:0]))
+    thresholds = even_thresholds(scores, images)
+    exact = len(thresholds) == len(counted.curve.tp)
+    alone: list[PixelResult] = []
+    counts: list[ImageCounts] = []
+
+    def negatives() -> Iterator[np.ndarray]:
+        for image in maps():
+            above, below = (ascending(part) for part in positives.kinds.split(*as_images(*image)))
+            alone.append(exact_curve(above, below).result(fpr_rule, images=1))
+            counts.append(ImageCounts.from_scores(above, below, thresholds, exact=exact))
+            yield below
+
+    for block in _in_blocks(negatives(), least=_NEGATIVES_A_SEARCH * len(counted.curve.tp)):
+        counted.add(exact_curve(scores, block))
     result, curve = share(counted, lambda all_of_them: all_of_them.result(fpr_rule, images))
-    return result, curve, alone
+    return PooledMetrics(result, curve, alone, counts)
 
 
-class _Positives:
+class PooledPositives:
     """The scores of the positives of some images.
 
     Attributes:
@@ -320,15 +368,24 @@ class _Positives:
         self._scores = _Scores()
         self._images = 0
 
-    def add(self, scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Add an image; return the scores of its positives and of its negatives."""
+    def add(self, scores: Any, labels: Any) -> None:
+        """Add an image.
+
+        Args:
+            scores: [H, W] floating-point array or tensor.
+            labels: [H, W] integer or bool; see :func:`pixel_metrics`.
+
+        Raises:
+            TypeError: wrong kind of numbers.
+            ValueError: shapes differ, or a valid pixel has the score NaN.
+        """
+        scores, labels = as_images(scores, labels)
         positives, negatives = self.kinds.split(scores, labels)
         self.kinds.note(labels, positives, negatives)
         self._scores.add(positives)
         self._images += 1
-        return positives, negatives
 
-    def merge(self, other: _Positives) -> None:
+    def merge(self, other: PooledPositives) -> None:
         self.kinds.merge(other.kinds)
         self._scores.merge(other._scores)
         self._images += other._images
@@ -361,16 +418,31 @@ class _CountedNegatives:
         return self.curve.result(fpr_rule, images), self.curve.thinned()
 
 
-def _in_blocks(parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Gather scores of images into ascending blocks of some size, since a block costs a search for every threshold."""
-    waiting, count = _Scores(), 0
+def _in_blocks(parts: Iterable[np.ndarray], least: int) -> Iterator[np.ndarray]:
+    """Merge ascending scores of images into ascending blocks, since a block costs a search for every threshold.
+
+    Args:
+        parts: ascending scores of each image.
+        least: number of scores in a block that are worth its searches; a block has no more than need be for them, or
+            for ``_COUNTED_AT_ONCE``.
+    """
+    waiting: list[np.ndarray] = []
     for scores in parts:
-        waiting.add(scores)
-        count += len(scores)
-        if count >= _COUNTED_AT_ONCE:
-            yield waiting.pooled(waiting.dtype)
-            waiting, count = _Scores(), 0
-    yield waiting.pooled(waiting.dtype)
+        waiting.append(scores)
+        if sum(map(len, waiting)) >= min(_COUNTED_AT_ONCE, least):
+            yield _merged(waiting)
+            waiting = []
+    if waiting:
+        yield _merged(waiting)
+
+
+def _merged(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Merge ascending arrays, float16 ones widened."""
+    if len(parts) == 1:
+        return widened(parts[0])
+    merged = np.concatenate([widened(part) for part in parts])
+    merged.sort(kind="stable")  # finds the ascending runs, and merges them
+    return merged
 
 
 def exact_curve(positives: np.ndarray, negatives: np.ndarray) -> Curve:
