@@ -3,9 +3,9 @@
 python -m bench.score_files --json OUT.json
 python -m bench.score_files --maps 1203 --json OUT.json    # Lost & Found's test split in number and size
 
-The maps are synthetic: anomalies in a rectangle of 0.3 % of the pixels, whose scores overlap with those of the road, and
-another contrast in every photo. Reading comes first, so that what the system keeps of the files helps the metrics, which
-read maps twice, as it does in use.
+The maps are synthetic: anomalies in a rectangle of 0.3 % of the pixels, whose scores overlap with those of the road,
+of another contrast in every photo. Reading comes first, so that what the system keeps of the files helps the metrics,
+which read maps twice, as it does in use.
 """
 
 from __future__ import annotations
