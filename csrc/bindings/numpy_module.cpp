@@ -12,6 +12,7 @@
 #include "cpu/cost.h"
 #include "cpu/filter_pass.h"
 #include "cpu/isa.h"
+#include "cpu/ordered_scores.h"
 #include "cpu/pack.h"
 #include "cpu/threads.h"
 #include "walk.h"
@@ -105,6 +106,27 @@ std::tuple<double, double, double, double, double> walk_costs(int64_t pixels, in
           costs.max_density()};
 }
 
+using Floats = py::array_t<float, py::array::c_style>;
+using Counts = py::array_t<int64_t, py::array::c_style>;
+
+// scores [N] without NaN.
+Floats sort_scores(const Floats& scores) {
+  Floats sorted(scores.size()), spare(scores.size());
+  float *into = sorted.mutable_data(), *with = spare.mutable_data();
+  {
+    const py::gil_scoped_release release;
+    rwpm::cpu::sort_scores(scores.data(), scores.size(), into, with);
+  }
+  return sorted;
+}
+
+// scores [N] and thresholds [K] ascending; adds to at_or_above and above, [K].
+void count_above(const Floats& scores, const Floats& thresholds, Counts& at_or_above, Counts& above) {
+  int64_t *with_equal = at_or_above.mutable_data(), *without = above.mutable_data();
+  const py::gil_scoped_release release;
+  rwpm::cpu::count_above(scores.data(), scores.size(), thresholds.data(), thresholds.size(), with_equal, without);
+}
+
 py::dict build() {
   py::list compiled, available;
   for (const auto& isa : rwpm::cpu::isas()) {
@@ -145,6 +167,9 @@ PYBIND11_MODULE(_native, m) {
       py::arg("threads"), py::arg("seconds"));
   m.def("filter_format", [] { return rwpm::cpu::chosen_isa().sparse->format; });
   m.def("walk_costs", &walk_costs, py::arg("pixels"), py::arg("channels"), py::arg("value_channels"), py::arg("steps"));
+  m.def("sort_scores", &sort_scores, py::arg("scores"));
+  m.def("count_above", &count_above, py::arg("scores"), py::arg("thresholds"), py::arg("at_or_above").noconvert(),
+        py::arg("above").noconvert());
   m.def("build", &build);
   m.def("chosen_isa", [] { return rwpm::cpu::chosen_isa().name; });
 }

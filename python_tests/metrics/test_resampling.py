@@ -66,12 +66,14 @@ def test_samples_of_many_scores_are_within_their_steps_of_recall():
 
 def test_thresholds_are_even_in_recall_and_fewer_of_many_images():
     scores = np.sort(np.random.default_rng(0).exponential(size=100_000).astype(np.float32))
-    thresholds = even_thresholds(scores, images=10)
+    thresholds, exact = even_thresholds(scores, images=10)
+    assert not exact
     assert len(thresholds) == THRESHOLDS and thresholds[0] == scores[0]
     assert np.diff(np.searchsorted(scores, thresholds)).max() <= 100_000 // THRESHOLDS + 1
-    assert len(even_thresholds(scores, images=100_000)) == 128
-    assert even_thresholds(np.float32([1, 1, 2]), images=1).tolist() == [1, 2]
-    assert not len(even_thresholds(scores[:0], images=1))
+    assert len(even_thresholds(scores, images=100_000)[0]) == 128
+    few, exact = even_thresholds(np.float32([1, 1, 2]), images=1)
+    assert exact and few.tolist() == [1, 2]
+    assert not len(even_thresholds(scores[:0], images=1)[0])
 
 
 def test_images_of_one_kind_only():

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..io.arrays import as_array, ascending, widened
+from ..io.arrays import as_array
 from ..io.text import listed
+from .ordering import add_counts_above, sorted_scores
 from .resampling import ImageCounts, even_thresholds
-
-_COUNTED_AT_ONCE = 1 << 25  # scores, 128 MiB of float32
-_NEGATIVES_A_SEARCH = 8  # of a threshold; below it merging images costs less than searching each
 
 FPR_RULES = ("fishyscapes", "rwpm", "pebal", "smiyc", "mask2anomaly")
 
@@ -280,7 +278,7 @@ def pixel_metrics(
     Anomalies are few, and their scores are the only thresholds that matter. The first pass collects them; the second
     counts the inliers between them, and forgets these.
 
-    Memory: the scores of all anomalies, 24 bytes per distinct one of them, one image, and a block of 128 MiB.
+    Memory: the scores of all anomalies, 28 bytes per distinct one of them, and one image.
 
     Args:
         maps: called twice; returns (scores [H, W], labels [H, W]) of every image, labels 0 inlier, 1 anomaly, every
@@ -337,21 +335,16 @@ def pooled_metrics(
         share: see :func:`pixel_metrics`.
     """
     scores, images = share(positives, PooledPositives.pooled)
-    counted = _CountedNegatives(exact_curve(scores, scores[:0]))
-    thresholds = even_thresholds(scores, images)
-    exact = len(thresholds) == len(counted.curve.tp)
+    counted = _CountedNegatives(scores)
+    thresholds, exact = even_thresholds(scores, images)
     alone: list[PixelResult] = []
     counts: list[ImageCounts] = []
 
-    def negatives() -> Iterator[np.ndarray]:
-        for image in maps():
-            above, below = (ascending(part) for part in positives.kinds.split(*as_images(*image)))
-            alone.append(exact_curve(above, below).result(fpr_rule, images=1))
-            counts.append(ImageCounts.from_scores(above, below, thresholds, exact=exact))
-            yield below
-
-    for block in _in_blocks(negatives(), least=_NEGATIVES_A_SEARCH * len(counted.curve.tp)):
-        counted.add(exact_curve(scores, block))
+    for image in maps():
+        above, below = (sorted_scores(part) for part in positives.kinds.split(*as_images(*image)))
+        alone.append(exact_curve(above, below).result(fpr_rule, images=1))
+        counts.append(ImageCounts.from_scores(above, below, thresholds, exact=exact))
+        counted.add(below)
     result, curve = share(counted, lambda all_of_them: all_of_them.result(fpr_rule, images))
     return PooledMetrics(result, curve, alone, counts)
 
@@ -397,52 +390,45 @@ class PooledPositives:
 
 
 class _CountedNegatives:
-    """A curve of given positives to which negatives are added by their counts."""
+    """Negatives of some images, counted at the scores of given positives.
 
-    def __init__(self, curve: Curve) -> None:
-        self.curve = curve
+    Args:
+        positives: [P] scores of all positives, ascending.
+    """
 
-    def add(self, other: Curve) -> None:
-        self.curve = replace(
-            self.curve,
-            fp=self.curve.fp + other.fp,
-            fp_above=self.curve.fp_above + other.fp_above,
-            negatives=self.curve.negatives + other.negatives,
-        )
+    def __init__(self, positives: np.ndarray) -> None:
+        self._first = _firsts(positives)
+        self._thresholds = positives[self._first]
+        self._positives = len(positives)
+        self._at_or_above, self._above = (np.zeros(len(self._first), np.int64) for _ in range(2))
+        self._negatives = 0
+
+    def add(self, negatives: np.ndarray) -> None:
+        """Add the scores of an image's negatives, ascending."""
+        add_counts_above(negatives, self._thresholds, self._at_or_above, self._above)
+        self._negatives += len(negatives)
 
     def merge(self, other: _CountedNegatives) -> None:
-        self.add(other.curve)
+        """Add the negatives of another process."""
+        self._at_or_above += other._at_or_above
+        self._above += other._above
+        self._negatives += other._negatives
 
     def result(self, fpr_rule: str, images: int) -> tuple[PixelResult, Curve]:
         """Return the metrics of so many images, and the curve for plots."""
-        return self.curve.result(fpr_rule, images), self.curve.thinned()
+        curve = Curve(
+            tp=(self._positives - self._first)[::-1],
+            fp=self._at_or_above[::-1],
+            fp_above=self._above[::-1],
+            positives=self._positives,
+            negatives=self._negatives,
+        )
+        return curve.result(fpr_rule, images), curve.thinned()
 
 
-def _in_blocks(parts: Iterable[np.ndarray], least: int) -> Iterator[np.ndarray]:
-    """Merge ascending scores of images into ascending blocks, since a block costs a search for every threshold.
-
-    Args:
-        parts: ascending scores of each image.
-        least: number of scores in a block that are worth its searches; a block has no more than need be for them, or
-            for ``_COUNTED_AT_ONCE``.
-    """
-    waiting: list[np.ndarray] = []
-    for scores in parts:
-        waiting.append(scores)
-        if sum(map(len, waiting)) >= min(_COUNTED_AT_ONCE, least):
-            yield _merged(waiting)
-            waiting = []
-    if waiting:
-        yield _merged(waiting)
-
-
-def _merged(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Merge ascending arrays, float16 ones widened."""
-    if len(parts) == 1:
-        return widened(parts[0])
-    merged = np.concatenate([widened(part) for part in parts])
-    merged.sort(kind="stable")  # finds the ascending runs, and merges them
-    return merged
+def _firsts(scores: np.ndarray) -> np.ndarray:
+    """Return the place of the first of each distinct one of some ascending scores."""
+    return np.flatnonzero(np.append(True, scores[1:] != scores[:-1])[: len(scores)])
 
 
 def exact_curve(positives: np.ndarray, negatives: np.ndarray) -> Curve:
@@ -452,7 +438,7 @@ def exact_curve(positives: np.ndarray, negatives: np.ndarray) -> Curve:
         positives: [P] scores, ascending.
         negatives: [N] scores, ascending, same type.
     """
-    first = np.flatnonzero(np.append(True, positives[1:] != positives[:-1])[: len(positives)])
+    first = _firsts(positives)
     thresholds = positives[first]
     return Curve(
         tp=(len(positives) - first)[::-1],

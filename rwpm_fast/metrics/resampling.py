@@ -18,7 +18,7 @@ _COUNTS = 1 << 22  # of all images, 32 MiB, unless fewer than 128 thresholds wou
 _SAMPLES_AT_ONCE = 64  # whose curves take some MiB
 
 
-def even_thresholds(positives: np.ndarray, images: int) -> np.ndarray:
+def even_thresholds(positives: np.ndarray, images: int) -> tuple[np.ndarray, bool]:
     """Choose thresholds in even steps of the recall of all images together.
 
     Args:
@@ -26,13 +26,14 @@ def even_thresholds(positives: np.ndarray, images: int) -> np.ndarray:
         images: number of images that will be counted; of more than 2048, the thresholds are fewer.
 
     Returns:
-        [K] ascending: all distinct scores if there are at most 2048, else that many of them, the smallest among them.
+        [K] ascending: all distinct scores if there are at most 2048, else that many of them, the smallest among them;
+        and whether they are all.
     """
     most = min(THRESHOLDS, max(128, _COUNTS // max(images, 1)))
     distinct = positives[np.append(True, positives[1:] != positives[:-1])[: len(positives)]]
     if len(distinct) <= most:
-        return distinct
-    return np.unique(positives[np.arange(most) * len(positives) // most])
+        return distinct, True
+    return np.unique(positives[np.arange(most) * len(positives) // most]), False
 
 
 @dataclass(frozen=True, eq=False)
