@@ -5,9 +5,9 @@
 namespace rwpm::cpu {
 namespace {
 
-constexpr int digit_bits[] = {11, 11, 10};
-constexpr int digits = 3;
-constexpr int64_t buckets = int64_t(1) << 11;
+// Digits of 8 bits: the ends of 256 buckets stay in the first cache, those of 2048 do not.
+constexpr int digits = 4;
+constexpr int64_t buckets = 256;
 
 // Integers in the order of the floats: of negative ones all bits turn, of others the sign.
 inline uint32_t to_ordered(uint32_t bits) { return bits ^ (uint32_t(int32_t(bits) >> 31) | 0x80000000u); }
@@ -26,11 +26,8 @@ inline void store(float* scores, int64_t i, uint32_t bits) { std::memcpy(scores 
 void sort_scores(const float* scores, int64_t count, float* sorted, float* spare) {
   int64_t places[digits][buckets] = {};
   for (int64_t i = 0; i < count; ++i) {
-    uint32_t key = to_ordered(load(scores, i));
-    for (int digit = 0; digit < digits; ++digit) {
-      ++places[digit][key & ((1u << digit_bits[digit]) - 1)];
-      key >>= digit_bits[digit];
-    }
+    const uint32_t key = to_ordered(load(scores, i));
+    for (int digit = 0; digit < digits; ++digit) ++places[digit][key >> 8 * digit & 0xff];
   }
   for (auto& of_digit : places) {
     int64_t sum = 0;
@@ -40,18 +37,22 @@ void sort_scores(const float* scores, int64_t count, float* sorted, float* spare
       sum += number;
     }
   }
-  // Three stable passes, from the last digit to the first: into sorted, into spare, and back.
+  // Stable passes from the last digit to the first.
   for (int64_t i = 0; i < count; ++i) {
     const uint32_t key = to_ordered(load(scores, i));
-    store(sorted, places[0][key & 0x7ff]++, key);
-  }
-  for (int64_t i = 0; i < count; ++i) {
-    const uint32_t key = load(sorted, i);
-    store(spare, places[1][key >> 11 & 0x7ff]++, key);
+    store(spare, places[0][key & 0xff]++, key);
   }
   for (int64_t i = 0; i < count; ++i) {
     const uint32_t key = load(spare, i);
-    store(sorted, places[2][key >> 22]++, from_ordered(key));
+    store(sorted, places[1][key >> 8 & 0xff]++, key);
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    const uint32_t key = load(sorted, i);
+    store(spare, places[2][key >> 16 & 0xff]++, key);
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    const uint32_t key = load(spare, i);
+    store(sorted, places[3][key >> 24]++, from_ordered(key));
   }
 }
 
