@@ -224,9 +224,9 @@ def test_a_walk_has_the_interval_of_its_pool_too(dataset):
 
 
 def test_report_of_methods(dataset, folders):
-    page = render_report(evaluate_scores(dataset, folders))
+    page = render_report(evaluate_scores(dataset, folders), panels=1)
     assert "folders, given: AP" in page and "from good to poor." in page
-    assert "Photos, given, good and poor" in page and page.count("<img") == 1 + 4
+    assert "Photos, given, good and poor" in page and page.count("<img") == 1 + 1
     assert "walk" not in page.replace("walks", "").split("Settings and machine")[0].split("</style>")[1]
     alone = render_report(evaluate_scores(dataset, folders["good"]))
     assert "no walk to compare" not in alone and alone.count("<img") == 1
@@ -234,7 +234,7 @@ def test_report_of_methods(dataset, folders):
 
 def test_command(tmp_path, dataset, maps, folders, capsys):
     start = ["evaluate", "--images", str(tmp_path / "images"), "--labels", str(tmp_path / "labels")]
-    files = ["--json", str(tmp_path / "r.json"), "--figure", str(tmp_path / "f.png")]
+    files = ["--json", str(tmp_path / "r.json"), "--figure", str(tmp_path / "f.png"), "--figure-photos", "1"]
     given = ["--scores-from", *(f"{name}={folder}" for name, folder in folders.items())]
     assert cli.main([*start, *given, *files]) == 0
     out = capsys.readouterr().out
