@@ -1,4 +1,4 @@
-"""Scores in order, and how many of them lie above thresholds: compiled for float32, NumPy's else."""
+"""Scores in order, and how many of them lie above thresholds: compiled, but for float64, or else NumPy's."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ def sorted_scores(scores: np.ndarray) -> np.ndarray:
     """Sort scores in a copy of their own type.
 
     Args:
-        scores: [N] floating point, without NaN.
+        scores: [N] float16, float32 or float64, without NaN.
     """
-    if scores.dtype == np.float32 and native.unsupported_reason() is None:
-        return native.native().sort_scores(scores)
+    if scores.dtype != np.float64 and native.unsupported_reason() is None:
+        return native.native().sort_scores(widened(scores)).astype(scores.dtype, copy=False)
     return ascending(scores)
 
 
