@@ -27,7 +27,8 @@ def save(path: Path, pixels):
 def tree(root: Path, *files: str, labels=LABELS):
     """Files of a tree: label files are those that a label's folder or name tells."""
     for file in files:
-        is_label = any(part in file for part in ("labels", "gtCoarse", "label_masks", "semantic_ood"))
+        marks = ("labels", "gtCoarse", "label_masks", "semantic_ood", "annotations", "leftLabel")
+        is_label = any(part in file for part in marks)
         save(root / file, labels if is_label else PHOTO)
 
 
@@ -209,6 +210,16 @@ TREES += [
         ("carla_wildlife", "carla_wildlife_sequences", "png"),
     )
 ]
+TREES += [
+    (
+        "street_hazards",
+        "official",
+        "test",
+        ("streethazards/test/images/t5/20/3.png", "streethazards/test/annotations/t5/20/3.png"),
+        "t5/20/3",
+    ),
+    ("muad", "folder", "test", ("leftImg8bit/000007_leftImg8bit.png", "leftLabel/000007_leftLabel.png"), "000007"),
+]
 
 
 @pytest.mark.parametrize(("name", "layout", "split", "files", "frame_id"), TREES, ids=[f"{t[0]}-{t[1]}" for t in TREES])
@@ -250,7 +261,8 @@ def test_each_layout_tells_what_it_leaves_out(tmp_path, name, layout, split, fil
 
 
 def test_every_layout_has_a_tree():
-    tried = {(name, layout) for name, layout, *_ in TREES} | {("fishyscapes_static", "official")}  # below
+    below = {("fishyscapes_static", "official"), ("bdd_anomaly", "official"), ("muad", "official")}
+    tried = {(name, layout) for name, layout, *_ in TREES} | below
     assert tried == {(name, one.name) for name, b in BENCHMARKS.items() for one in b.layouts}
 
 
@@ -330,6 +342,8 @@ def test_nothing_that_fits_tells_what_was_looked_for_and_where(tmp_path):
     [
         ({"name": "kitti"}, "name: expected one of fishyscapes_lost_and_found, .* got 'kitti'"),
         ({"protocol": "pebal"}, "protocol: expected one of official, rwpm, got 'pebal'"),
+        ({"name": "muad", "protocol": "rwpm"}, "protocol: expected one of official, road, got 'rwpm'"),
+        ({"name": "muad", "split": "train", "layout": "folder"}, "split: train cannot be found in the layout folder"),
         ({"split": "train"}, "split: expected one of validation, test, all, got 'train'"),
         ({"layout": "coco"}, "layout: expected one of official, rwpm, mask2anomaly, plain, got 'coco'"),
         ({"split": "test", "layout": "plain"}, "split: test cannot be found in the layout plain"),
@@ -454,3 +468,121 @@ def test_the_anomaly_track_as_the_rwpm_code_reads_it(tmp_path):
     np.testing.assert_allclose(photo[100, :, 0], wanted, atol=0.51)
     np.testing.assert_array_equal(frame.read_image(), photo)
     assert data.open_dataset("anomaly_track", tmp_path).frames[0].read()[0].shape == (8, 12, 3)
+
+
+COURSE = {  # folder to data set, suffix of its photos, and value of its anomalies
+    "FS_LostFound_full": ("fishyscapes_lost_and_found", "png", 1),
+    "fs_static": ("fishyscapes_static", "jpg", 1),
+    "RoadAnomaly": ("road_anomaly", "jpg", 2),
+    "RoadAnomaly21": ("anomaly_track", "png", 1),
+    "RoadObsticle21": ("obstacle_track", "webp", 1),
+}
+
+
+@pytest.mark.parametrize("below", ["Validation_Dataset", "validation_dataset", "."])
+def test_the_folders_of_the_course(tmp_path, below):
+    """Five sets side by side, each with a suffix of its own, one with 2 for anomalies, one misspelled."""
+    for folder, (_, suffix, anomaly) in COURSE.items():
+        labels = np.where(LABELS == 1, anomaly, LABELS).astype(np.uint8)
+        tree(tmp_path / below / folder, f"images/0.{suffix}", "labels_masks/0.png", labels=labels)
+    for folder, (name, suffix, _) in COURSE.items():
+        dataset = data.open_dataset(name, tmp_path)
+        (frame,) = dataset
+        assert (dataset.layout, frame.photo) == ("mask2anomaly", tmp_path / below / folder / "images" / f"0.{suffix}")
+        assert frame.read_labels().tolist() == LABELS.tolist()
+
+
+def test_other_values_than_those_of_the_course_are_refused_with_the_file(tmp_path):
+    tree(
+        tmp_path,
+        "RoadObsticle21/images/0.webp",
+        "RoadObsticle21/labels_masks/0.png",
+        labels=2 * (LABELS == 1).astype("u1"),
+    )
+    wanted = (
+        r"labels .*RoadObsticle21/labels_masks/0\.png: expected the values 0 inlier, 1 anomaly, 255 void, got 2 \(4 pix"
+    )
+    with pytest.raises(ImageError, match=wanted):
+        data.open_dataset("obstacle_track", tmp_path).frames[0].read()
+
+
+def values_of(name, root, label: Path, values, **settings):
+    """What a row of label values is read as."""
+    save(label, np.array([values], np.uint8))
+    return data.open_dataset(name, root, **settings).frames[0].read_labels()[0].tolist()
+
+
+def test_street_hazards(tmp_path):
+    """Files hold the class plus one; train and validation lie beside each other."""
+    root = tmp_path / "train"
+    for split, folder in (("train", "training"), ("validation", "validation")):
+        tree(root, f"images/{folder}/t1-3/7.png", f"annotations/{folder}/t1-3/7.png", labels=LABELS[:, :2] + 1)
+        (frame,) = data.open_dataset("street_hazards", tmp_path, split=split)
+        assert (frame.id, frame.photo) == ("t1-3/7", root / f"images/{folder}/t1-3/7.png")
+    tree(tmp_path, "test/images/test/t6/1.png", "test/images/test/.t/1.png")
+    label = tmp_path / "test/annotations/test/t6/1.png"
+    assert values_of("street_hazards", tmp_path, label, range(15)) == [255] + [0] * 13 + [1]
+    on_road = values_of("street_hazards", tmp_path, label, range(15), protocol="road")
+    assert on_road == [255] * 7 + [0, 0] + [255] * 5 + [1]
+    assert [frame.id for frame in data.open_dataset("street_hazards", tmp_path)] == ["test/t6/1"]
+
+
+def bdd_tree(root: Path, *photos: str):
+    for photo in photos:
+        folder, name = photo.split("/")
+        save(root / f"seg/images/{photo}.jpg", PHOTO)
+        save(root / f"seg/train_labels/{folder}/{name}_train_id.png", LABELS * (LABELS < 2))
+
+
+def test_bdd_anomaly_takes_its_test_photos_from_the_list_of_its_script(tmp_path):
+    bdd_tree(tmp_path / "data", "train/a", "train/b", "val/c", "val/d")
+    ids = {split: [f.id for f in data.open_dataset("bdd_anomaly", tmp_path, split=split)] for split in ("train", "val")}
+    assert ids == {"train": ["a", "b"], "val": ["c", "d"]}
+    with pytest.raises(ImageError, match=r"split test: expected .*data/anom\.odgt, .* script .* choose another split"):
+        data.open_dataset("bdd_anomaly", tmp_path)
+    listing = tmp_path / "data/anom.odgt"
+    listing.write_text(json.dumps([{"fpath_img": f"seg/images/{name}.jpg"} for name in ("train/b", "val/c", "val/e")]))
+    dataset = data.open_dataset("bdd_anomaly", tmp_path)
+    assert [frame.id for frame in dataset] == ["b", "c"] and dataset.listed_only == ("seg/images/val/e.jpg",)
+    with pytest.raises(ImageError, match=r"listed photos missing for 1: e\.jpg"):
+        dataset.require_complete()
+    for broken, told in (("[", "fpath_img: "), ("{}", "fpath_img, got dict"), ('["a.jpg"]', "fpath_img$")):
+        listing.write_text(broken)
+        with pytest.raises(ImageError, match=rf"anom\.odgt: expected a JSON list of objects with {told}"):
+            data.open_dataset("bdd_anomaly", tmp_path)
+
+
+def test_bdd_anomaly_before_and_after_its_script(tmp_path):
+    """The script makes bicycle 17, motorcycle 18, train 19 of 18, 17 and 16; each rule refuses what the other reads."""
+    bdd_tree(tmp_path, "val/c")
+    label = tmp_path / "seg/train_labels/val/c_train_id.png"
+    settings = {"name": "bdd_anomaly", "root": tmp_path, "label": label, "split": "val"}
+    assert values_of(**settings, values=range(20)) == [255] + [0] * 17 + [1, 1]
+    assert values_of(**settings, values=range(20), protocol="road") == [255, 0] + [255] * 16 + [1, 1]
+    raw = values_of(**settings, values=[*range(19), 255], protocol="raw")
+    assert raw == [0] * 16 + [1, 1, 0, 255]
+    for protocol, value, way_out in (
+        ("official", 255, "got 255 .1 pixels.; 255, which .* calls for protocol raw"),
+        ("road", 20, "got 20 .1 pixels.; .*20 comes from the first version"),
+        ("raw", 19, "got 19 .1 pixels.; 19, which .* calls for protocol official"),
+    ):
+        with pytest.raises(ImageError, match=rf"c_train_id\.png: expected the values .*, {way_out}"):
+            values_of(**settings, values=[value], protocol=protocol)
+
+
+def test_muad(tmp_path):
+    """Its splits by name, and any other of its folders by its path."""
+    for split, published in (("train", 3420), ("val", 492)):
+        tree(
+            tmp_path / "MUAD", f"{split}/leftImg8bit/000001_leftImg8bit.png", f"{split}/leftLabel/000001_leftLabel.png"
+        )
+        dataset = data.open_dataset("muad", tmp_path, split=split)
+        assert (dataset.layout, len(dataset), dataset.expected) == ("official", 1, published)
+    folder = tmp_path / "some test set"
+    tree(folder, "leftImg8bit/000001_leftImg8bit.png")
+    label = folder / "leftLabel/000001_leftLabel.png"
+    values = [*range(22), 255]
+    assert values_of("muad", folder, label, values) == [0] * 12 + [1] + [0] * 3 + [1] * 5 + [255] * 2
+    assert values_of("muad", folder, label, values, protocol="road") == (
+        [0] + [255] * 11 + [1] + [255] * 3 + [1] * 5 + [255] * 2
+    )

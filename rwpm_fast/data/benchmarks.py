@@ -25,6 +25,8 @@ class Split:
         sparse: whether only some frames of its sequences have labels, so that a photo without one lacks nothing.
         sequences: published number of sequences; None for single photos.
         smiyc_name: the SMIYC data set under whose name outputs for these frames are stored; None if there is none.
+        listing: file in the data set's folder that lists the photos of the split, as the authors' script writes it;
+            None if folders or names tell.
     """
 
     count: int | None
@@ -34,6 +36,7 @@ class Split:
     sparse: bool = False
     sequences: int | None = None
     smiyc_name: str | None = None
+    listing: str | None = None
 
 
 @dataclass(frozen=True)
@@ -63,11 +66,15 @@ class Benchmark:
         title: its name in words.
         layouts: the layouts that it comes in.
         splits: by name.
-        protocols: "official" and "rwpm", the latter as the released RWPM code reads it.
+        protocols: "official"; "rwpm", as the released RWPM code reads it, of the data sets that it reads; "road", where
+            labels tell the road from what is beside it: what is neither road nor anomaly is void; "raw", of labels that
+            the authors' script has not renumbered yet.
         default_split: name of the split to use by default; None if it depends on the folder that is found.
         track: the component metric's track in ``rwpm_fast.metrics.TRACKS``; None without component metrics.
         preset: the benchmark in ``rwpm_fast.presets.BENCHMARKS`` whose walk to use; None if there is none. Nothing is
             published for Fishyscapes Static; it uses that of Fishyscapes Lost & Found.
+        blank_is_hidden: whether every published label file holds two values at least, so that one of a single value
+            stands for a label that is kept back.
     """
 
     title: str
@@ -77,6 +84,7 @@ class Benchmark:
     default_split: str | None = "validation"
     track: str | None = None
     preset: str | None = None
+    blank_is_hidden: bool = False
 
 
 _DEFAULT_VALUES = LabelValues.from_values()
@@ -90,7 +98,12 @@ def _packs(pebal: tuple[str, ...], balanced_energy: tuple[str, ...], split: str)
 
 
 def _mask2anomaly(folder: str, splits: tuple[str, ...]) -> Layout:
-    return Layout("mask2anomaly", "images/{id}.*", "labels_masks/{id}.png", subfolders=("", folder), splits=splits)
+    """Layout of the archive that Mask2Anomaly and the course "Real-Time Anomaly Segmentation" read.
+
+    The photos of one folder share a suffix, which differs from folder to folder: .png, .jpg and .webp.
+    """
+    subfolders = ("", folder, *(f"{around}/{folder}" for around in ("Validation_Dataset", "validation_dataset")))
+    return Layout("mask2anomaly", "images/{id}.*", "labels_masks/{id}.png", subfolders=subfolders, splits=splits)
 
 
 def _plain(name: str, splits: tuple[str, ...]) -> Layout:
@@ -130,6 +143,7 @@ _FISHYSCAPES_LOST_AND_FOUND = Benchmark(
     splits={"validation": Split(100, smiyc_name="FishyLAFAnomaly-val")},
     protocols=_DEFAULT_PROTOCOLS,
     preset="fishyscapes_lost_and_found",
+    blank_is_hidden=True,
 )
 
 _FISHYSCAPES_STATIC = Benchmark(
@@ -181,6 +195,7 @@ _ROAD_ANOMALY = Benchmark(
     protocols={name: Protocol(_ROAD_ANOMALY_VALUES) for name in ("official", "rwpm")},
     default_split="all",
     preset="road_anomaly",
+    blank_is_hidden=True,
 )
 
 
@@ -218,6 +233,7 @@ def _track(
         protocols=protocols,
         track=name,
         preset=name,
+        blank_is_hidden=True,
     )
 
 
@@ -347,6 +363,108 @@ def _sequences(title: str, folders: tuple[str, ...], suffix: str, frames: int | 
     )
 
 
+# Files hold the classes plus one: 1 unlabeled, 2 building .. 7 road line, 8 road .. 13 traffic sign, 14 anomaly. The
+# authors' evaluation takes unlabeled pixels for inliers.
+_STREET_HAZARDS_ROAD, _STREET_HAZARDS_ANOMALY = (7, 8), (14,)
+
+
+def _street_hazards_layout(split: str, photos: str, labels: str) -> Layout:
+    subfolders = ("", "streethazards", "StreetHazards")
+    return Layout("official", f"{photos}/{{path}}.*", f"{labels}/{{path}}.png", subfolders=subfolders, splits=(split,))
+
+
+_STREET_HAZARDS = Benchmark(
+    title="StreetHazards",
+    layouts=(
+        _street_hazards_layout("test", "test/images", "test/annotations"),
+        _street_hazards_layout("validation", "train/images/validation", "train/annotations/validation"),
+        _street_hazards_layout("train", "train/images/training", "train/annotations/training"),
+    ),
+    splits={name: Split(None) for name in ("test", "validation", "train")},
+    protocols={
+        "official": Protocol(
+            LabelValues.from_values(anomaly=_STREET_HAZARDS_ANOMALY, inlier=range(1, 14), void=(0,)),
+        ),
+        "road": Protocol(
+            LabelValues.from_values(
+                anomaly=_STREET_HAZARDS_ANOMALY,
+                inlier=_STREET_HAZARDS_ROAD,
+                void={*range(14)} - {*_STREET_HAZARDS_ROAD},
+            )
+        ),
+    },
+    default_split="test",
+)
+
+# BDD100K's train ids plus one, once the authors' script has put bicycle before motorcycle and train: 0 other, 1 road ..
+# 17 bicycle, 18 motorcycle, 19 train. Bicycles are no anomalies.
+_NOT_RENUMBERED = (
+    "255, which BDD100K's own masks have and renumbered ones have not, calls for protocol raw; 20 comes from the first "
+    "version of the authors' script, where bicycles were anomalies too"
+)
+
+_BDD_ANOMALY = Benchmark(
+    title="BDD-Anomaly",
+    layouts=(
+        Layout(
+            "official",
+            "seg/images/{split}/{id}.*",
+            "seg/train_labels/{split}/{id}_train_id.png",
+            subfolders=("", "data", "bdd100k"),
+        ),
+    ),
+    splits={
+        "test": Split(None, folder="*", listing="anom.odgt"),
+        "val": Split(None, folder="val"),
+        "train": Split(None, folder="train"),
+    },
+    protocols={
+        "official": Protocol(
+            LabelValues.from_values(anomaly=(18, 19), inlier=range(1, 18), void=(0,), hint=_NOT_RENUMBERED)
+        ),
+        "road": Protocol(
+            LabelValues.from_values(anomaly=(18, 19), inlier=(1,), void=(0, *range(2, 18)), hint=_NOT_RENUMBERED)
+        ),
+        "raw": Protocol(
+            LabelValues.from_values(
+                anomaly=(16, 17),
+                inlier=(*range(16), 18),
+                void=(255,),
+                hint="19, which only renumbered masks have, calls for protocol official",
+            )
+        ),
+    },
+    default_split="test",
+)
+
+_MUAD_ANOMALIES = (12, *range(16, 21))  # rider, train, motorcycle, bicycle, large animals, refuse and stands
+_MUAD_VOID = (21, 255)
+_MUAD_KNOWN = {*range(21)} - {*_MUAD_ANOMALIES}
+_MUAD_SUBFOLDERS = ("", "MUAD")
+
+_MUAD = Benchmark(
+    title="MUAD",
+    layouts=(
+        Layout(
+            "official",
+            "{split}/leftImg8bit/{id}_leftImg8bit.*",
+            "{split}/leftLabel/{id}_leftLabel.png",
+            subfolders=_MUAD_SUBFOLDERS,
+        ),
+        # Of a test set, of which there are several, with anomalies in some.
+        Layout("folder", "leftImg8bit/{id}_leftImg8bit.*", "leftLabel/{id}_leftLabel.png", splits=("test",)),
+    ),
+    splits={"test": Split(None), "train": Split(3420, folder="train"), "val": Split(492, folder="val")},
+    protocols={
+        "official": Protocol(LabelValues.from_values(anomaly=_MUAD_ANOMALIES, inlier=_MUAD_KNOWN, void=_MUAD_VOID)),
+        "road": Protocol(
+            LabelValues.from_values(anomaly=_MUAD_ANOMALIES, inlier=(0,), void={*_MUAD_KNOWN, *_MUAD_VOID} - {0})
+        ),
+    },
+    default_split="test",
+)
+
+
 BENCHMARKS: dict[str, Benchmark] = {
     "fishyscapes_lost_and_found": _FISHYSCAPES_LOST_AND_FOUND,
     "fishyscapes_static": _FISHYSCAPES_STATIC,
@@ -370,4 +488,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         "Wuppertal Obstacle Sequences (WOS)", ("wuppertal_obstacle_sequences", "wos"), "*", 938, 44
     ),
     "carla_wildlife": _sequences("CARLA-WildLife (CWL)", ("carla_wildlife_sequences",), "png", None, 26),
+    "street_hazards": _STREET_HAZARDS,
+    "bdd_anomaly": _BDD_ANOMALY,
+    "muad": _MUAD,
 }

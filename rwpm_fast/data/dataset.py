@@ -15,7 +15,7 @@ from ..io.text import listed
 from ..metrics.pixel import check_label_values
 from .benchmarks import BENCHMARKS, Benchmark, Protocol, Split
 from .frames import ORIENTATIONS, Frame, LabelValues
-from .layouts import Found, Layout, find
+from .layouts import Found, Layout, find, listed_photos
 
 T = TypeVar("T")
 
@@ -109,7 +109,8 @@ def open_dataset(
         name: key of ``rwpm_fast.data.BENCHMARKS``.
         root: folder of the data set, or the folder around it.
         protocol: "official", or "rwpm" to read as the released RWPM code does: the Anomaly track resized to 1280x720,
-            all frames of the Obstacle track with "validation" in their name, Lost & Found by its train ids.
+            all frames of the Obstacle track with "validation" in their name, Lost & Found by its train ids. "road" and
+            "raw" are there for some data sets; see ``rwpm_fast.data.BENCHMARKS``.
         split: name of the split; None for the data set's default.
         layout: name of the layout; None to detect it.
         source: for the official label archives of Fishyscapes, whose photos come from another data set: the root of
@@ -119,7 +120,8 @@ def open_dataset(
     Raises:
         ValueError: unknown name, protocol, split, layout or orientation, a split that needs frames which are missing,
             or several layouts that fit.
-        ImageError: no such folder, or no layout fits; the message says what was expected and where.
+        ImageError: no such folder, no layout fits, or a split's list of photos is missing; the message says what was
+            expected and where.
 
     Example:
         >>> dataset = open_dataset("road_anomaly", "datasets")
@@ -264,6 +266,9 @@ def _dataset(
 ) -> Dataset:
     ids = sorted({*found.paired, *found.unpaired_photos, *found.unpaired_labels}, key=natural_key)
     kept = ids if found.layout.splits is not None else split.select(ids)
+    listed_only = list(found.listed_only)
+    if split.listing is not None:
+        kept, listed_only = _listed(name, split_name, found.folder / split.listing, kept)
     frames: list[Frame] = []
     between: list[Frame] = []
     lacks_label = split.labeled and not split.sparse  # a photo without one
@@ -288,8 +293,21 @@ def _dataset(
         split.count,
         tuple(found.unpaired_photos[i] for i in kept if lacks_label and i in found.unpaired_photos),
         tuple(str(found.unpaired_labels[i]) for i in kept if i in found.unpaired_labels),
-        tuple(found.listed_only),
+        tuple(listed_only),
         tuple(found.unused),
         tuple(between),
         split.sequences,
     )
+
+
+def _listed(name: str, split: str, listing: Path, ids: list[str]) -> tuple[list[str], list[str]]:
+    """Part the photos that a list names into the ids of those that are there, and the names of those that are not."""
+    if not listing.is_file():
+        raise ImageError(
+            f"{name}: split {split}: expected {listing}, the list of its photos that the authors' script writes; there "
+            "is none; write it with that script, or choose another split"
+        )
+    names = listed_photos(listing)
+    stems = {Path(photo).stem for photo in names}
+    there = set(ids)
+    return [i for i in ids if i in stems], [photo for photo in names if Path(photo).stem not in there]

@@ -26,15 +26,22 @@ class LabelValues:
         anomaly: values of anomalies.
         inlier: values of inliers.
         void: values that are ignored; None for all others.
+        hint: what other values come from and the way out, for messages; empty without one.
     """
 
     anomaly: frozenset[int]
     inlier: frozenset[int]
     void: frozenset[int] | None
+    hint: str = ""
 
     @classmethod
     def from_values(
-        cls, *, anomaly: Iterable[int] = (1,), inlier: Iterable[int] = (0,), void: Iterable[int] | None = (255,)
+        cls,
+        *,
+        anomaly: Iterable[int] = (1,),
+        inlier: Iterable[int] = (0,),
+        void: Iterable[int] | None = (255,),
+        hint: str = "",
     ) -> LabelValues:
         """Make label values of any collections of integers.
 
@@ -42,8 +49,9 @@ class LabelValues:
             anomaly: values of anomalies.
             inlier: values of inliers.
             void: values that are ignored; None for all others.
+            hint: what other values come from and the way out, for messages.
         """
-        return cls(frozenset(anomaly), frozenset(inlier), None if void is None else frozenset(void))
+        return cls(frozenset(anomaly), frozenset(inlier), None if void is None else frozenset(void), hint)
 
     def map(self, labels: np.ndarray) -> np.ndarray:
         """Map labels [H, W] to 0 inlier, 1 anomaly, 255 void, uint8.
@@ -53,7 +61,7 @@ class LabelValues:
         """
         if unknown := self.unknown(labels):
             found = ", ".join(f"{value} ({pixels} pixels)" for value, pixels in unknown.items())
-            raise ValueError(f"expected the values {self.described()}, got {found}")
+            raise ValueError(f"expected the values {self.described()}, got {found}{self.hint and f'; {self.hint}'}")
         mapped = np.full(labels.shape, VOID, np.uint8)
         mapped[np.isin(labels, list(self.inlier))] = INLIER
         mapped[np.isin(labels, list(self.anomaly))] = ANOMALY

@@ -10,8 +10,9 @@ from pathlib import Path
 from ..io.images import ImageError
 from ..io.listing import IMAGE_SUFFIXES, sift
 
-_WILD = re.compile(r"(\{sequence\}|\{id\}|\{number\}|\*)")
+_WILD = re.compile(r"(\{sequence\}|\{path\}|\{id\}|\{number\}|\*)")
 _GROUPS = {
+    "{path}": r"(?P<path>[^./][^/]*(?:/[^./][^/]*)*)",  # without hidden folders
     "{sequence}": r"(?P<sequence>[^/]+)",
     "{id}": r"(?P<id>[^/]+)",
     "{number}": r"(?P<number>\d+)",
@@ -24,8 +25,9 @@ class Layout:
     """A layout of photos and labels.
 
     Patterns are paths with ``{id}`` for the part that photo and label share, ``{sequence}`` for the folder of a
-    sequence, which then leads the id, ``{number}`` for the running number that some label files have before it,
-    ``{split}`` and ``{ids}`` for what the split and the protocol of the data set fill in, and ``*``.
+    sequence, which then leads the id, or ``{path}`` for an id that begins with any number of folders, ``{number}`` for
+    the running number that some label files have before it, ``{split}`` and ``{ids}`` for what the split and the
+    protocol of the data set fill in, and ``*``.
 
     Attributes:
         name: its name for ``rwpm_fast.data.open_dataset``.
@@ -149,13 +151,34 @@ def _join(layout: Layout, folder: Path, photo_folder: Path) -> Found:
 
 
 def _names(listing: Path) -> list[str]:
-    try:
-        names = json.loads(listing.read_text())
-    except ValueError as error:
-        raise ImageError(f"{listing}: expected a JSON list of file names: {error}") from error
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+    names = _json_list(listing, "file names")
+    if not all(isinstance(name, str) for name in names):
         raise ImageError(f"{listing}: expected a JSON list of file names")
     return names
+
+
+def listed_photos(listing: Path) -> list[str]:
+    """Read the paths of photos from an ``.odgt`` file: a JSON list of objects with ``fpath_img``.
+
+    Raises:
+        ImageError: it is missing, or holds something else.
+    """
+    entries = _json_list(listing, "objects with fpath_img")
+    if not all(isinstance(entry, dict) and isinstance(entry.get("fpath_img"), str) for entry in entries):
+        raise ImageError(f"{listing}: expected a JSON list of objects with fpath_img")
+    return [entry["fpath_img"] for entry in entries]
+
+
+def _json_list(listing: Path, what: str) -> list:
+    try:
+        entries = json.loads(listing.read_text())
+    except OSError as error:
+        raise ImageError(f"{listing}: expected a JSON list of {what}: {error.strerror}") from error
+    except ValueError as error:
+        raise ImageError(f"{listing}: expected a JSON list of {what}: {error}") from error
+    if not isinstance(entries, list):
+        raise ImageError(f"{listing}: expected a JSON list of {what}, got {type(entries).__name__}")
+    return entries
 
 
 def _matches(folder: Path, pattern: str) -> tuple[dict[tuple[str, str], Path], list[Path]]:
@@ -165,17 +188,16 @@ def _matches(folder: Path, pattern: str) -> tuple[dict[tuple[str, str], Path], l
     """
     stem, _, suffix = pattern.rpartition(".")
     suffixes = IMAGE_SUFFIXES if suffix == "*" else (f".{suffix}",)
+    wildcards = _WILD.sub("*", stem.replace("{path}", "**/*"))
     pieces = _WILD.split(stem)
     regex = re.compile("".join(_GROUPS.get(piece, re.escape(piece)) for piece in pieces) + r"\.[^/.]*")
-    found = {
-        path: regex.fullmatch(path.relative_to(folder).as_posix()) for path in folder.glob(_WILD.sub("*", stem) + ".*")
-    }
+    found = {path: regex.fullmatch(path.relative_to(folder).as_posix()) for path in folder.glob(f"{wildcards}.*")}
     groups = {path: match.groupdict() for path, match in found.items() if match}
     listing = sift(groups, suffixes)
     matches: dict[tuple[str, str], Path] = {}
     for path in listing.used:
         group = groups[path]
-        key = group.get("number", ""), "/".join(group[name] for name in ("sequence", "id") if name in group)
+        key = group.get("number", ""), "/".join(group[name] for name in ("sequence", "path", "id") if name in group)
         if key in matches:
             raise ImageError(f"{matches[key]} and {path}: two files of one photo; keep one")
         matches[key] = path
