@@ -25,6 +25,10 @@ def root(tmp_path):
     return tmp_path
 
 
+# What evaluations say of the two frames.
+FEW = "Anomaly track (RoadAnomaly21): unexpected number of photos in split validation: 10 are published, 2 are here.\n"
+
+
 def run(capsys, *arguments):
     status = cli.main([str(a) for a in arguments])
     out, err = capsys.readouterr()
@@ -46,7 +50,11 @@ def test_check_as_text_and_as_json(capsys, root):
     assert "layout official" in out and "2 (10 published)" in out and "2 of 64x48" in out and "1 problems" in out
     status, out, _ = run(capsys, "check", "anomaly_track", root, "--json")
     report = json.loads(out)
-    assert status == 1 and report["problems"] == {"unexpected number of frames": ["10 are published, 2 are here"]}
+    assert status == 1 and report["problems"] == {
+        "unexpected number of frames": [
+            "10 are published, 2 are here (published of each split: validation 10, test 100, all 110)"
+        ]
+    }
     status, out, _ = run(capsys, "check", "obstacle_track", root / "dataset_AnomalyTrack", "--split", "all")
     assert status == 0 and "nothing is missing or odd" in out
 
@@ -61,7 +69,7 @@ def test_check_says_what_is_wanted(capsys, root):
 def test_evaluate_a_data_set(capsys, tmp_path, weights, root):
     file = tmp_path / "numbers.json"
     status, out, err = evaluate(capsys, weights, root, "--steps", 2, "--json", file)
-    assert (status, err) == (0, "") and "2 of 2 photos" in out
+    assert (status, err) == (0, FEW) and "2 of 2 photos" in out
     numbers = json.loads(file.read_text())
     names = {"data": "anomaly_track", "layout": "official", "protocol": "official", "split": "validation"}
     assert numbers["settings"]["runs"][0].items() >= names.items()
@@ -97,7 +105,7 @@ def test_evaluate_with_published_settings(capsys, tmp_path, weights, root):
     def settings(*arguments):
         data = ("--dataset", "anomaly_track", "--root", root, "--network", "dabnet", "--weights", weights)
         status, out, err = run(capsys, "evaluate", *arguments, *data, "--scores", "energy", "--json", file)
-        assert (status, err) == (0, "")
+        assert (status, err) == (0, FEW)
         numbers = json.loads(file.read_text())
         assert numbers["settings"]["preset"] == arguments[2]
         return out, numbers["lines"][1]["walk"]
@@ -114,7 +122,7 @@ def test_evaluate_adds_component_metrics_from_kept_maps(capsys, tmp_path, weight
     cache, file = tmp_path / "cache", tmp_path / "numbers.json"
     options = ("--steps", 2, "--scores", "energy", "--cache", cache, "--json", file)
     status, out, err = evaluate(capsys, weights, root, "--components", *options)
-    assert (status, err) == (0, "")
+    assert (status, err) == (0, FEW)
     rows = cells(out)
     binned = ["SMIYC AuROC", "SMIYC AP", "SMIYC FPR95"]
     assert rows[0] == ["walk", "score", "AuROC", "AP", "FPR95", *binned, "sIoU", "PPV", "mean F1"]
@@ -141,7 +149,7 @@ def test_tables_of_the_methods_take_what_is_there(capsys, tmp_path, weights, roo
     files = {kind: tmp_path / "out" / f"table.{kind}" for kind in ("json", "csv", "markdown", "html")}
     out_options = [word for kind, file in files.items() for word in (f"--{kind}", file)]
     status, out, err = run(capsys, "evaluate", "--table", "S2", "--root", root, *network, *out_options)
-    assert (status, err) == (0, "")
+    assert (status, err) == (0, FEW)
     assert [row[:2] for row in cells(out)[2:]] == [
         ["without", "energy"],
         ["PEBAL, Balanced Energy: alpha 0.99, T 2, n 4, calibrated", "energy"],
@@ -159,7 +167,7 @@ def test_tables_of_the_methods_take_what_is_there(capsys, tmp_path, weights, roo
 
     # The same walks, with the figures of the methods: two of four have the settings that are kept already.
     status, out, err = run(capsys, "evaluate", "--table", "S1", "--root", root, *network)
-    assert (status, err) == (0, "")
+    assert (status, err) == (0, FEW)
     rows = cells(out)
     assert rows[0] == [
         "data set", "walk", "score", "AuROC", "AP", "FPR95", "published AP", "published FPR95"
@@ -202,7 +210,10 @@ def test_several_data_sets_in_one_table(capsys, tmp_path, weights, root):
     data = ("--dataset", "anomaly_track", "fishyscapes_static", "--root", root / "a", static)
     network = ("--network", "dabnet", "--weights", weights, "--scores", "energy")
     status, out, err = run(capsys, "evaluate", "rba", *data, *network, "--preset", "paper")
-    assert (status, err) == (0, "")
+    assert status == 0 and err.splitlines() == [
+        FEW.strip(),
+        "Fishyscapes Static: unexpected number of photos in split validation: 30 are published, 1 are here.",
+    ]
     rows = cells(out)[2:]
     assert [row[0].split()[0] for row in rows] == ["Anomaly"] * 2 + ["Fishyscapes"] * 2
     assert [row[-2:] for row in rows] == [["90.86", "11.59"], ["92.00", "10.15"], ["-", "-"], ["-", "-"]]
@@ -327,6 +338,30 @@ def test_label_values_that_mean_nothing(capsys, weights, root):
     assert f"{label}: expected the values 0 inlier, 1 anomaly, 255 void, got 7 (3072 pixels)" in err
 
 
+def test_labels_that_a_benchmark_keeps_back_are_not_evaluated(capsys, weights, root):
+    """Blank files in their place, one or all, stop the evaluation before the first photo."""
+    label = root / "dataset_AnomalyTrack" / "labels_masks" / "validation0002_labels_semantic.png"
+    hidden = label.with_name("0003_labels_semantic.png")
+    for file, value, split, count in ((label, 0, "validation", 1), (hidden, 255, "test", 1), (hidden, 255, "all", 2)):
+        Image.fromarray(np.full((48, 64), value, np.uint8)).save(file)
+        status, out, err = evaluate(capsys, weights, root, "--steps", 2, "--split", split)
+        assert (status, out) == (2, "")
+        wanted = f"anomaly_track in {root}, split {split}: expected labels of inliers and anomalies, got {count} of a"
+        assert wanted in err and f"{file} (all {value})" in err and "public of split validation only" in err
+        status, out, _ = run(capsys, "check", "anomaly_track", root, "--split", split)
+        assert status == 1 and f"labels of a single value, as hidden ones are: {count}" in out and str(file) in out
+
+
+def test_a_split_without_anomalies_is_not_evaluated(capsys, weights, tmp_path):
+    for folder in ("images", "annotations"):
+        file = tmp_path / "train" / folder / "validation/t5/1.png"
+        file.parent.mkdir(parents=True)
+        Image.fromarray(np.eye(48, 64, dtype=np.uint8) + 1).save(file)
+    data = ("--dataset", "street_hazards", "--root", tmp_path, "--split", "validation")
+    status, _, err = run(capsys, "evaluate", *data, "--network", "dabnet", "--weights", weights)
+    assert status == 2 and "--split: street_hazards has anomalies in test only, got validation" in err
+
+
 def test_photos_are_named_one_way(capsys, weights, root):
     for some in ((), ("--dataset", "anomaly_track"), ("--root", root), ("--labels", root)):
         status, out, err = run(capsys, "evaluate", *some, "--network", "dabnet", "--weights", weights)
@@ -421,7 +456,7 @@ def test_submit_smiyc(capsys, tmp_path, weights, root):
         2,
     )
     status, text, err = run(capsys, *arguments, "--split", "all")
-    assert (status, err) == (0, "")
+    assert (status, err) == (0, "unexpected number of photos in split all: 110 are published, 3 are here\n")
     assert "3 maps written" in text and "0 were there" in text and "distinct scores" in text and "AP" in text
     names = {path.name for path in (out / "anomaly_p/walked/AnomalyTrack-all").iterdir()}
     assert names == {"0003.hdf5", "validation0001.hdf5", "validation0002.hdf5"}

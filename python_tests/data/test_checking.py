@@ -31,12 +31,26 @@ def root(tmp_path):
 
 def test_a_sound_data_set_but_for_its_number(root):
     report = data.check(data.open_dataset("anomaly_track", root))
-    assert report.problems == {"unexpected number of frames": ["10 are published, 3 are here"]}
+    counts = "10 are published, 3 are here (published of each split: validation 10, test 100, all 110)"
+    assert report.problems == {
+        "unexpected number of frames": [counts],
+        "labels of a single value, as hidden ones are": [f"{root / 'labels/2.png'} (all 0)"],
+    }
     assert report.sizes == {"6x4": 3}
     assert report.pixels == {"inlier": 72 - 10, "anomaly": 4, "void": 6}
     assert report.without_anomaly == ["1", "2"]
     assert "frames: 3 (10 published)" in report.text() and "void 8.33%" in report.text()
     assert json.loads(json.dumps(report.as_dict()))["ok"] is False
+
+
+def test_labels_without_anomalies_are_no_hidden_ones_where_such_are_published(root):
+    report = data.check(data.open_dataset("fishyscapes_static", root))
+    assert report.without_anomaly == ["1", "2"]
+    assert report.problems == {
+        "unexpected number of frames": [
+            "30 are published, 3 are here (published of each split: validation 30, v1 30, v2 30, v3 30)"
+        ]
+    }
 
 
 def test_all_that_is_odd_is_told(root):
@@ -56,11 +70,12 @@ def test_all_that_is_odd_is_told(root):
         "files that cannot be read": 1,
         "sizes that differ": 1,
         "unknown label values": 1,
+        "labels of a single value, as hidden ones are": 2,
     }
     text = report.text()
     assert str(root / "images" / "1.png") in text and str(root / "labels" / "2.png") in text
     assert "3.png: 2 at 2 pixels, 7 at 4 pixels (known: 0 inlier, 1 anomaly, 255 void)" in text
-    assert "4.png: 5x3, its photo 4x2" in text and "5.png" in text and "6 problems" in text
+    assert "4.png: 5x3, its photo 4x2" in text and "5.png" in text and "8 problems" in text
     with pytest.raises(ImageError, match=r"labels missing for 1: 1\.png"):
         dataset.require_complete()
 

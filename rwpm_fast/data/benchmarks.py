@@ -27,6 +27,7 @@ class Split:
         smiyc_name: the SMIYC data set under whose name outputs for these frames are stored; None if there is none.
         listing: file in the data set's folder that lists the photos of the split, as the authors' script writes it;
             None if folders or names tell.
+        anomalies: whether its labels have any.
     """
 
     count: int | None
@@ -37,6 +38,7 @@ class Split:
     sequences: int | None = None
     smiyc_name: str | None = None
     listing: str | None = None
+    anomalies: bool = True
 
 
 @dataclass(frozen=True)
@@ -380,7 +382,11 @@ _STREET_HAZARDS = Benchmark(
         _street_hazards_layout("validation", "train/images/validation", "train/annotations/validation"),
         _street_hazards_layout("train", "train/images/training", "train/annotations/training"),
     ),
-    splits={name: Split(None) for name in ("test", "validation", "train")},
+    splits={
+        "test": Split(None),
+        "validation": Split(None, anomalies=False),
+        "train": Split(None, anomalies=False),
+    },
     protocols={
         "official": Protocol(
             LabelValues.from_values(anomaly=_STREET_HAZARDS_ANOMALY, inlier=range(1, 14), void=(0,)),

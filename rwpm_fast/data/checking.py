@@ -97,9 +97,9 @@ def check(dataset: Dataset, frames: Iterable[Frame] | None = None) -> Check:
     """Read every photo and label of a data set and list the problems.
 
     Problems are missing photos and labels, a number of frames or sequences other than the published one, files that
-    cannot be decoded, labels of another size than their photo, unknown label values, no anomaly at all, labels stored
-    as JPEG, and photos whose EXIF orientation leaves open how their labels belong to them. Of sequences the photos
-    between the labeled ones are not read.
+    cannot be decoded, labels of another size than their photo, unknown label values, no anomaly at all, labels of a
+    single value in place of those that a benchmark keeps back, labels stored as JPEG, and photos whose EXIF orientation
+    leaves open how their labels belong to them. Of sequences the photos between the labeled ones are not read.
 
     Args:
         dataset: result of :func:`rwpm_fast.data.open_dataset` or :func:`rwpm_fast.data.folders`.
@@ -125,11 +125,15 @@ def check(dataset: Dataset, frames: Iterable[Frame] | None = None) -> Check:
         "sizes that differ": [],
         "unknown label values": [],
         "no anomaly": [],
+        "labels of a single value, as hidden ones are": [],
         "labels stored as JPEG, which alters values": [],
         "EXIF orientation in doubt": [],
     }
-    if dataset.expected not in (None, len(dataset)):
-        problems["unexpected number of frames"].append(f"{dataset.expected} are published, {len(dataset)} are here")
+    if (described := _unexpected_count(dataset)) is not None:
+        splits = {} if dataset.benchmark is None else dataset.benchmark.splits
+        published = [f"{name} {split.count}" for name, split in splits.items() if split.count is not None]
+        others = f" (published of each split: {', '.join(published)})" if len(published) > 1 else ""
+        problems["unexpected number of frames"].append(described + others)
     if dataset.expected_sequences not in (None, sequences := len(dataset.sequences())):
         described = f"{dataset.expected_sequences} are published, {sequences} are here"
         problems["unexpected number of sequences"].append(described)
@@ -173,6 +177,8 @@ def check(dataset: Dataset, frames: Iterable[Frame] | None = None) -> Check:
             problems["no anomaly"].append(
                 f"no pixel is labeled as one; the label values mean {survey.values.described()}"
             )
+        if dataset.benchmark is not None and dataset.benchmark.blank_is_hidden:
+            problems["labels of a single value, as hidden ones are"] = survey.blank_texts()
     report.problems = {kind: found for kind, found in problems.items() if found}
     return report
 
@@ -188,6 +194,7 @@ class LabelSurvey:
         pixels: value to number of pixels.
         lossy: label files stored as JPEG, which alters values.
         indexed: label files that hold indices of a palette with colors.
+        blank: label files of a single value, if it is a known one, with that value.
     """
 
     def __init__(self, values: LabelValues) -> None:
@@ -195,6 +202,7 @@ class LabelSurvey:
         self.pixels: Counter[int] = Counter()
         self.lossy: list[str] = []
         self.indexed: list[str] = []
+        self.blank: dict[str, int] = {}
 
     def add(self, frame: Frame) -> np.ndarray:
         """Read and count the labels of a frame, and return them as stored.
@@ -205,7 +213,10 @@ class LabelSurvey:
         labels = frame.stored_labels()
         assert frame.label is not None
         header = read_header(frame.label)
-        self.pixels.update(count_values(labels))
+        counts = count_values(labels)
+        self.pixels.update(counts)
+        if len(counts) == 1 and not self.values.unknown(labels):
+            self.blank[str(frame.label)] = next(iter(counts))
         self.lossy += [str(frame.label)] if header.lossy else []
         self.indexed += [str(frame.label)] if header.indexed else []
         return labels
@@ -226,6 +237,10 @@ class LabelSurvey:
                 f"labels: no pixel is labeled {wanted}; there are {self.shares()}; "
                 "name the label value of anomalies by positive (--positive)"
             )
+
+    def blank_texts(self) -> list[str]:
+        """Name the label files of a single value, each with it."""
+        return [f"{file} (all {value})" for file, value in self.blank.items()]
 
     def remarks(self) -> list[str]:
         """Say, in clauses, what a user may not expect of the files."""
@@ -252,6 +267,30 @@ def survey_labels(frames: Sequence[Frame]) -> LabelSurvey:
     return survey
 
 
+def require_public_labels(dataset: Dataset, survey: LabelSurvey) -> None:
+    """Raise ImageError, with the files, if some labels of a benchmark stand for those that it keeps back.
+
+    Args:
+        dataset: of which ``blank_is_hidden`` tells that no published label file is blank.
+        survey: of its label files.
+    """
+    if dataset.benchmark is None or not dataset.benchmark.blank_is_hidden or not survey.blank:
+        return
+    public = [name for name, split in dataset.benchmark.splits.items() if split.labeled]
+    raise ImageError(
+        f"{dataset.name} in {dataset.root}, split {dataset.split}: expected labels of inliers and anomalies, got "
+        f"{len(survey.blank)} of a single value, as stand for those that the benchmark keeps to itself: "
+        f"{listed(survey.blank_texts())}; labels are public of split {' and '.join(public)} only"
+    )
+
+
+def _unexpected_count(dataset: Dataset) -> str | None:
+    """Say how many frames a data set has and was published with; None if they agree or nothing is published."""
+    if dataset.expected in (None, len(dataset)):
+        return None
+    return f"{dataset.expected} are published, {len(dataset)} are here"
+
+
 def remarks(dataset: Dataset, frames: Sequence[Frame]) -> list[str]:
     """Say what a user may not expect of the files of a data set, by their names and headers.
 
@@ -260,9 +299,12 @@ def remarks(dataset: Dataset, frames: Sequence[Frame]) -> list[str]:
         frames: its frames that are used.
 
     Returns:
-        Clauses: files that are not used, and photos whose EXIF orientation leaves open how labels belong to them.
+        Clauses: another number of photos than is published, files that are not used, and photos whose EXIF orientation
+        leaves open how labels belong to them.
     """
-    texts = [unused_text(dataset.unused)] if dataset.unused else []
+    count = _unexpected_count(dataset)
+    texts = [] if count is None else [f"unexpected number of photos in split {dataset.split}: {count}"]
+    texts += [unused_text(dataset.unused)] if dataset.unused else []
     if dataset.benchmark is None and dataset.without_photo:
         names = listed(Path(name).name for name in dataset.without_photo)
         texts.append(f"{len(dataset.without_photo)} labels have no photo and are not used: {names}")

@@ -122,9 +122,14 @@ def _roots(config: EvaluationConfig, names: Sequence[str]) -> list[Path]:
 
 
 def _require_labels(dataset: Dataset) -> Dataset:
-    """Return the data set if it is not empty, complete, and all of it has labels."""
+    """Return the data set if it is not empty, complete, and all of it has labels, with anomalies among them."""
     if not len(dataset):
         raise ImageError(f"{dataset.name} in {dataset.root}: no frame is of split {dataset.split}")
+    splits = {} if dataset.benchmark is None else dataset.benchmark.splits
+    if dataset.split in splits and not splits[dataset.split].anomalies:
+        others = " or ".join(name for name, other in splits.items() if other.anomalies)
+        where = {"name": dataset.name, "got": dataset.split, "others": others}
+        raise ConfigError("{split}: {name} has anomalies in {others} only, got {got}", where)
     dataset.require_complete()
     if unlabeled := sum(frame.label is None for frame in dataset):
         facts = {"unlabeled": unlabeled, "count": len(dataset), "name": dataset.split}

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..baselines import KnnWalk
 from ..data import Dataset, Frame
-from ..data.checking import remarks, survey_labels
+from ..data.checking import remarks, require_public_labels, survey_labels
 from ..io.score_maps import RESIZINGS
 from ..metrics import TRACKS, PixelMetrics
 from ..networks import NETWORKS, CompactNet, Network
@@ -147,7 +147,7 @@ def make_plan(config: EvaluationConfig) -> Plan:
 
 
 def inspect_data(plan: Plan) -> Plan:
-    """Read the headers of all photos, and the label files whose values are not published, before any work.
+    """Read the headers of all photos, and the label files that may not mean what they should, before any work.
 
     Args:
         plan: made by :func:`make_plan`.
@@ -156,13 +156,16 @@ def inspect_data(plan: Plan) -> Plan:
         The plan, with notes and remarks on what is there: label values and their shares, files that are not used.
 
     Raises:
-        ImageError: labels without an anomaly.
+        ImageError: labels without an anomaly, or labels of a benchmark that are blank, as hidden ones are.
     """
     notes: list[str] = []
     told: list[str] = []
     for experiment in {id(experiment.dataset): experiment for experiment in plan.experiments}.values():
         found = remarks(experiment.dataset, experiment.frames)
-        if experiment.dataset.benchmark is None and not experiment.maps:  # their labels would be most of what is read
+        benchmark = experiment.dataset.benchmark
+        if benchmark is not None and benchmark.blank_is_hidden:
+            require_public_labels(experiment.dataset, survey_labels(experiment.frames))
+        if benchmark is None and not experiment.maps:  # their labels would be most of what is read
             survey = survey_labels(experiment.frames)
             survey.require_anomalies()
             found += survey.remarks()
