@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     require_extras("score", "PIL.Image", *([] if options.no_panel else ["matplotlib.figure"]))
     photos, failed = _find(options.photos)
-    outputs = [(photo, file) for photo in photos for file in _files(photo, options)]
+    outputs = ((photo, file) for photo in photos for file in _files(photo, options))
     way_out = "give another --out, or --no-panel for the .npy files only; score photos of one name apart"
     check_outputs(outputs, [*photos, options.weights, *method_files(options).values()], way_out)
     make_folder(options.out, "--out")

@@ -16,7 +16,7 @@ import torch
 
 from .arrays import as_array
 from .extras import import_extra
-from .listing import IMAGE_SUFFIXES, LABEL_SUFFIXES, Listing, is_dead_link, sift
+from .listing import IMAGE_SUFFIXES, LABEL_SUFFIXES, Listing, is_dead_link, sift, sift_folder
 from .text import listed
 
 # EXIF orientation to the method of PIL.Image.Transpose that turns such a picture upright.
@@ -240,12 +240,15 @@ def list_images(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
         if path.is_file() or is_dead_link(path):
             found = Listing([path])
         elif path.is_dir():
-            found = sift(path.iterdir(), IMAGE_SUFFIXES)
+            found = sift_folder(path, IMAGE_SUFFIXES)
         else:
             found = sift(map(Path, glob.glob(str(given), recursive=True)), IMAGE_SUFFIXES)
         if not found.used:
             what = "no photos in this folder" if path.is_dir() else "no such file or folder, nor a pattern with a match"
-            raise ImageError(f"{given}: {what} (photos end in {' '.join(IMAGE_SUFFIXES)})")
+            deeper = (
+                f"; the pattern '{path / '**' / '*'}' stands for those in the folders below" if path.is_dir() else ""
+            )
+            raise ImageError(f"{given}: {what}{deeper} (photos end in {' '.join(IMAGE_SUFFIXES)})")
         used.update(dict.fromkeys(found.used))
         unused.update(dict.fromkeys(found.unused))
     return Listing(list(used), [path for path in unused if path not in used])
@@ -290,7 +293,7 @@ def join_labels(photos: Iterable[Path], labels_dir: str | os.PathLike[str]) -> P
     labels_dir = Path(labels_dir)
     if not labels_dir.is_dir():
         raise ImageError(f"labels: expected a folder of label PNGs, got {labels_dir}, which is none")
-    listing = sift(labels_dir.iterdir(), LABEL_SUFFIXES)
+    listing = sift_folder(labels_dir, LABEL_SUFFIXES)
     pairing = Pairing({}, [], {}, listing.unused)
     for label in listing.used:
         if label.stem in pairing.labels:

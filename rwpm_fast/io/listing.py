@@ -42,10 +42,36 @@ def sift(paths: Iterable[Path], suffixes: Iterable[str]) -> Listing:
         paths: files, links and folders, such as those of a folder.
         suffixes: of the files to use, in lower case with their dots.
     """
+    paths = (path for path in paths if not path.name.startswith(".") and (path.is_file() or is_dead_link(path)))
+    return _parted(sorted(paths, key=natural_key), suffixes)
+
+
+def sift_folder(folder: Path, suffixes: Iterable[str]) -> Listing:
+    """Part the files of a folder by their suffix; see :func:`sift`.
+
+    One reading of the folder tells what is a file, where looking at each of 100 000 takes minutes on a network disk.
+
+    Args:
+        folder: the folder; those in it are passed over.
+        suffixes: of the files to use, in lower case with their dots.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if not entry.name.startswith(".") and _is_file(entry)]
+    return _parted([folder / name for name in sorted(names, key=natural_key)], suffixes)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a file, or a link to one or to nothing."""
+    return os.path.isfile(entry) or is_dead_link(entry) if entry.is_symlink() else entry.is_file()
+
+
+def _parted(paths: Iterable[Path], suffixes: Iterable[str]) -> Listing:
     listing = Listing()
-    for path in sorted(paths, key=natural_key):
-        if not path.name.startswith(".") and (path.is_file() or is_dead_link(path)):
-            (listing.used if path.suffix.lower() in suffixes else listing.unused).append(path)
+    for path in paths:
+        (listing.used if path.suffix.lower() in suffixes else listing.unused).append(path)
     return listing
 
 

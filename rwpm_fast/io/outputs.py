@@ -49,20 +49,23 @@ def check_outputs(
 
 def _check_apart(outputs: Iterable[tuple[object, Path]], way_out: str) -> None:
     """Raise if two outputs would be one file."""
-    seen: dict[Path, object] = {}
-    folders: dict[Path, Path] = {}  # resolved once each, since there may be thousands of files in one
-    by_folded: dict[str, Path] = {}
+    # As text, since there may be hundreds of thousands: the hash of a path object, and each look at its parts, is slow.
+    seen: dict[str, object] = {}
+    folders: dict[str, str] = {}  # resolved once each, since there may be thousands of files in one
+    by_folded: dict[str, str] = {}
     for who, path in outputs:
-        if path.parent not in folders:
-            folders[path.parent] = path.parent.resolve()
-        place = folders[path.parent] / path.name
+        parent, name = os.path.split(path)
+        if parent not in folders:
+            folders[parent] = str(Path(parent).resolve())
+        place = os.path.join(folders[parent], name)
         if os.path.islink(place):
-            place = place.resolve()
-        twin = place if place in seen else by_folded.get(str(place).casefold())
-        if twin is not None and (twin == place or _ignores_case(place.parent)):
+            place = str(Path(place).resolve())
+        folded = place.casefold()
+        twin = place if place in seen else by_folded.get(folded)
+        if twin is not None and (twin == place or _ignores_case(Path(place).parent)):
             raise OutputError(f"{seen[twin]} and {who}: both would write {path}; {way_out}")
         seen[place] = who
-        by_folded[str(place).casefold()] = place
+        by_folded[place if folded == place else folded] = place
 
 
 def _identity(path: Path) -> tuple[int, int] | Path | None:
