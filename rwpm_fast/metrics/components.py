@@ -279,13 +279,13 @@ def match_components(predicted: Any, labels: Any, limits: SizeLimits) -> Compone
         raise TypeError(f"labels, predicted: expected integers and bool, got {labels.dtype} and {predicted.dtype}")
     check_labels(labels, positive=(1,), negative=(0,))
     valid = (labels == 0) | (labels == 1)
-    true_map, true_sizes = _label(labels == 1)  # [H, W], [K + 1], background first
-    predicted_map, predicted_sizes = _label(predicted & valid)
+    true_map, true_sizes = label_components(labels == 1)  # [H, W], [K + 1], background first
+    predicted_map, predicted_sizes = label_components(predicted & valid)
 
-    predicted_map = _keep(predicted_map, predicted_sizes >= limits.predicted)
+    predicted_map = kept_components(predicted_map, predicted_sizes >= limits.predicted)
     small = (true_sizes > 0) & (true_sizes < limits.true)
     predicted_map[small[true_map]] = 0
-    true_map = _keep(true_map, ~small)
+    true_map = kept_components(true_map, ~small)
 
     shared = _overlaps(true_map, predicted_map)  # [K + 1, P + 1] pixels
     sizes, predicted_sizes = shared.sum(1)[1:], shared.sum(0)[1:]
@@ -303,7 +303,7 @@ def match_components(predicted: Any, labels: Any, limits: SizeLimits) -> Compone
     )
 
 
-def _label(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def label_components(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Label the components [H, W] of a mask from 1; with their sizes, that of the background first."""
     components, number = _ndimage().label(mask, structure=np.ones((3, 3)))
     return components, np.bincount(components.ravel(), minlength=number + 1)
@@ -313,7 +313,7 @@ def _ndimage() -> Any:
     return import_extra("scipy.ndimage", "measuring components")
 
 
-def _keep(components: np.ndarray, kept: np.ndarray) -> np.ndarray:
+def kept_components(components: np.ndarray, kept: np.ndarray) -> np.ndarray:
     """Renumber the components of ``kept`` [K + 1] from 1; the others become background, 0."""
     kept = kept.copy()
     kept[0] = False
