@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from rwpm_fast import cli
+from rwpm_fast.evaluate.results import COMPONENTS
 
 
 @pytest.fixture
@@ -125,7 +126,7 @@ def test_evaluate_adds_component_metrics_from_kept_maps(capsys, tmp_path, weight
     assert (status, err) == (0, FEW)
     rows = cells(out)
     binned = ["SMIYC AuROC", "SMIYC AP", "SMIYC FPR95"]
-    assert rows[0] == ["walk", "score", "AuROC", "AP", "FPR95", *binned, "sIoU", "PPV", "mean F1"]
+    assert rows[0] == ["walk", "score", "AuROC", "AP", "FPR95", *binned, *COMPONENTS]
     assert [row[:2] for row in rows[2:]] == [["without", "energy"], ["with", "energy"]]
     assert (
         sorted(path.name.split("-")[0] for path in cache.iterdir()) == ["validation0001"] * 2 + ["validation0002"] * 2
@@ -133,7 +134,9 @@ def test_evaluate_adds_component_metrics_from_kept_maps(capsys, tmp_path, weight
     results = json.loads(file.read_text())["lines"]
     for row, numbers in zip(rows[2:], results, strict=True):
         found = numbers["components"]
-        assert row[8:] == [f"{100 * found[key]:.2f}" for key in ("siou", "ppv", "f1")]
+        assert row[8:11] == [f"{100 * found[key]:.2f}" for key in ("siou", "ppv", "f1")]
+        assert row[11:] == [f"{100 * numbers['instances'][key]:.2f}" for key in ("ap", "ap50")]
+        assert numbers["instances"]["true"] == 2 and "true objects: components of the labels." in out
         assert row[5:8] == [f"{100 * numbers['smiyc'][key]:.2f}" for key in ("auroc", "ap", "fpr95")]
         assert found["true"] == 2 and len(found["by_threshold"]) == 11
     _, plain, _ = evaluate(capsys, weights, root, "--steps", 2, "--scores", "energy")
@@ -142,6 +145,44 @@ def test_evaluate_adds_component_metrics_from_kept_maps(capsys, tmp_path, weight
     _, again, _ = evaluate(capsys, weights, root, "--components", "obstacle_track", *options)
     assert {path: path.stat().st_mtime_ns for path in cache.iterdir()} == times
     assert [row[:5] for row in cells(again)] == cells(plain)
+
+
+def test_objects_are_told_apart_by_their_numbers(capsys, tmp_path, weights):
+    """Two objects that touch are one by the labels, and two by the file that numbers them; a photo may lack it."""
+    pytest.importorskip("scipy")
+    frames, file = tmp_path / "frames", tmp_path / "numbers.json"
+    truth, numbers = np.zeros((48, 64), np.uint8), np.zeros((48, 64), np.uint16)
+    truth[10:30, 10:40], numbers[:, :25], numbers[:, 25:] = 2, 300, 7
+    for name in "ab":
+        (frames / f"{name}.labels").mkdir(parents=True)
+        photo = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+        Image.fromarray(photo).save(frames / f"{name}.jpg")
+        Image.fromarray(truth).save(frames / f"{name}.labels/labels_semantic.png")
+    Image.fromarray(numbers).save(frames / "a.labels/labels_instance.png")
+    maps = tmp_path / "maps"
+    maps.mkdir()
+    for name in "ab":
+        np.save(maps / f"{name}.npy", (truth == 2) * np.where(numbers == 7, 2.0, 1.0))
+    data = ("--dataset", "road_anomaly", "--root", tmp_path)
+    sources = {
+        "network": ("--network", "dabnet", "--weights", weights, "--scores", "energy"),
+        "files": ("--scores-from", f"one={maps}", f"other={maps}"),
+    }
+    for source in sources.values():
+        components = ("evaluate", *data, *source, "--components", "generic", "--json", file)
+        status, out, _ = run(capsys, *components)
+        assert status == 0 and "true objects: numbered in 1 of 2 photos, else components of the labels." in out
+        assert cells(out)[0][-5:] == list(COMPONENTS)
+        assert {line["instances"]["true"] for line in json.loads(file.read_text())["lines"]} == {3}
+    found = json.loads(file.read_text())["lines"][0]["instances"]
+    assert (found["predicted"], found["by_threshold"]) == (2, [found["ap50"]] * 10)  # of which one is an object
+    Image.fromarray(numbers[1:]).save(frames / "a.labels/labels_instance.png")
+    wanted = "labels_instance.png: expected the size of the labels 48x64, got 47x64"
+    for source in sources.values():
+        status, out, err = run(capsys, "evaluate", *data, *source, "--components", "generic")
+        assert status == 1 and wanted in err
+        assert run(capsys, "evaluate", *data, *source)[0] == 0
+    assert wanted in run(capsys, "check", "road_anomaly", tmp_path)[1]
 
 
 def test_tables_of_the_methods_take_what_is_there(capsys, tmp_path, weights, root):

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -434,6 +435,24 @@ def test_labels_of_lost_and_found(tmp_path, name, protocol, wanted):
     save(tmp_path / f"gtCoarse/test/s/{LAF}_gtCoarse_labelIds.png", LAF_LABELS)
     save(tmp_path / f"gtCoarse/test/s/{LAF}_gtCoarse_labelTrainIds.png", LAF_TRAIN_IDS)
     assert data.open_dataset(name, tmp_path, protocol=protocol).frames[0].read()[1].tolist() == [wanted]
+
+
+def test_files_that_number_the_objects(tmp_path):
+    """As they are, whatever their bits; resized with the labels; and of some frames only."""
+    tree(tmp_path, *(f"frames/{name}{end}" for name in "ab" for end in (".jpg", ".labels/labels_semantic.png")))
+    numbers = np.arange(24, dtype=np.uint16).reshape(4, 6) * 1000
+    save(tmp_path / "frames/b.labels/labels_instance.png", numbers)
+    without, frame = data.open_dataset("road_anomaly", tmp_path)
+    assert without.instances is None and without.read_instances() is None
+    assert frame.instances in frame.files()
+    np.testing.assert_array_equal(frame.read_instances(), numbers)
+    larger = replace(frame, size=(8, 6)).read_instances()
+    np.testing.assert_array_equal(larger, numbers.repeat(2, axis=0))
+    save(tmp_path / f"laf/leftImg8bit/test/s/{LAF}_leftImg8bit.png", PHOTO)
+    for kind in ("labelIds", "instanceIds"):
+        save(tmp_path / f"laf/gtCoarse/test/s/{LAF}_gtCoarse_{kind}.png", LABELS)
+    (frame,) = data.open_dataset("lost_and_found", tmp_path / "laf")
+    assert frame.instances.name == f"{LAF}_gtCoarse_instanceIds.png"
 
 
 def test_road_anomaly_has_2_for_anomalies_and_a_list_of_its_photos(tmp_path):

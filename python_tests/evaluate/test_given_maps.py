@@ -57,7 +57,18 @@ def numbers(result):
     return [{name: value for name, value in line.items() if "seconds" not in name and name != "fps"} for line in lines]
 
 
+def numbered(dataset, folder):
+    """The data set, with files that tell the objects of the first two frames apart at every quarter of the width."""
+    frames = list(dataset.frames)
+    for index, frame in enumerate(frames[:2]):
+        file = folder / f"objects_{frame.id}.png"
+        Image.fromarray(np.repeat(np.arange(4, dtype=np.uint8), SIZE[1] // 4)[None].repeat(SIZE[0], 0)).save(file)
+        frames[index] = replace(frame, instances=file)
+    return replace(dataset, frames=tuple(frames))
+
+
 def test_files_have_the_numbers_of_the_process(tmp_path, dataset):
+    dataset = numbered(dataset, tmp_path)
     scorer = Scorer(TinyNetwork(), walk=Walk(steps=2))
     settings = {"fpr_rule": "rwpm", "track": "obstacle_track"}
     swept = evaluate(scorer, dataset, scores=["energy"], **settings)
@@ -73,6 +84,7 @@ def test_files_have_the_numbers_of_the_process(tmp_path, dataset):
         key, of_given = (row.label, "energy"), (row.label, "given")
         assert row.result == swept.results[key]
         assert (row.binned, row.components) == (swept.binned[key], swept.components[key])
+        assert row.instances == swept.instances[key] and row.instances.true > row.components.true
         assert given.curves[of_given].ap() == swept.curves[key].ap()
         for image, other in zip(given.images, swept.images, strict=True):
             assert image.results[of_given] == other.results[key]
@@ -148,6 +160,21 @@ def test_a_map_that_cannot_be_used_leaves_its_photo_out_of_every_method(tmp_path
             f"{folders['poor'] / '0.npy'}: expected finite scores, got 2 NaN and 0 infinite"
         ]
         assert numbers(result) == numbers(expected)
+
+
+@pytest.mark.parametrize("given", ["good", "stream"])
+def test_objects_that_cannot_be_read_leave_their_photo_out_of_component_metrics(tmp_path, dataset, maps, given):
+    dataset = numbered(dataset, tmp_path)
+    others = replace(dataset, frames=dataset.frames[1:])
+    expected = evaluate_scores(others, maps["good"], extra_scores=True, components="generic")
+    dataset.frames[0].instances.write_bytes(b"no picture")
+
+    def good():
+        return maps["good"] if given == "good" else iter(maps["good"].values())
+
+    result = evaluate_scores(dataset, good(), components="generic")
+    assert list(result.failures) == [str(dataset.frames[0].photo)] and numbers(result) == numbers(expected)
+    assert not evaluate_scores(dataset, good()).failures
 
 
 def test_maps_in_order_are_as_many_as_frames(dataset, maps):

@@ -182,13 +182,14 @@ _ROAD_ANOMALY_LAYOUT = Layout(
     "frames/{id}.labels/labels_semantic.png",
     subfolders=("", "RoadAnomaly_jpg", "RoadAnomaly/RoadAnomaly_jpg"),
     listing="frame_list.json",
+    instances="frames/{id}.labels/labels_instance.png",
 )
 
 _ROAD_ANOMALY = Benchmark(
     title="RoadAnomaly",
     layouts=(
         _ROAD_ANOMALY_LAYOUT,
-        replace(_ROAD_ANOMALY_LAYOUT, name="rwpm", labels="frames/{id}/labels_semantic.png"),
+        replace(_ROAD_ANOMALY_LAYOUT, name="rwpm", labels="frames/{id}/labels_semantic.png", instances=None),
         *_packs(("RoadAnomaly",), ("road_anomaly",), "all"),
         _mask2anomaly("RoadAnomaly", ("all",)),
         _plain("road_anomaly", ("all",)),
@@ -321,6 +322,7 @@ def _lost_and_found(title: str, official: LabelValues, rwpm: LabelValues) -> Ben
                 "leftImg8bit/{split}/*/{id}_leftImg8bit.*",
                 "gtCoarse/{split}/*/{id}_gtCoarse_{ids}.png",
                 subfolders=_LOST_AND_FOUND_TREES,
+                instances="gtCoarse/{split}/*/{id}_gtCoarse_instanceIds.png",
             ),
             _mask2anomaly("LostAndFound", ("train", "test")),
             _plain("lost_and_found", ("train", "test")),

@@ -153,6 +153,7 @@ def check(dataset: Dataset, frames: Iterable[Frame] | None = None) -> Check:
                 report.turned.append(str(frame.photo))
             survey = survey or LabelSurvey(frame.values)
             labels = survey.add(frame)
+            frame.read_instances()
         except ImageError as error:
             problems["files that cannot be read"].append(str(error))
             continue

@@ -281,7 +281,8 @@ def _dataset(
             files, background = (found.unpaired_photos[frame_id], None), None
         else:
             continue
-        frame = Frame(frame_id, *files, rules.values, background, rules.size, orientation)
+        instances = found.instances.get(frame_id)
+        frame = Frame(frame_id, *files, rules.values, background, rules.size, orientation, instances)
         (between if split.sparse and frame.label is None else frames).append(frame)
     return Dataset(
         name,

@@ -114,6 +114,7 @@ class Frame:
         orientation: "stored" if the label file belongs to the photo's pixels as they are stored, "upright" if it
             belongs to the photo turned by its EXIF orientation; None to tell by their sizes, and take "stored" where
             both fit: see :meth:`doubtful_orientation`.
+        instances: the file that numbers the objects; None if there is none.
     """
 
     id: str
@@ -123,10 +124,11 @@ class Frame:
     background: Path | None = None
     size: tuple[int, int] | None = None
     orientation: str | None = None
+    instances: Path | None = None
 
     def files(self) -> list[Path]:
         """Return the files that it consists of."""
-        return [file for file in (self.photo, self.label, self.background) if file is not None]
+        return [file for file in (self.photo, self.label, self.background, self.instances) if file is not None]
 
     def read(self) -> tuple[np.ndarray, np.ndarray]:
         """Read photo [H, W, 3] uint8 and labels [H, W] uint8: 0 inlier, 1 anomaly, 255 void.
@@ -157,6 +159,24 @@ class Frame:
             ImageError: they are missing or cannot be read, or have unknown values.
         """
         return self._mapped(self.stored_labels())
+
+    def read_instances(self) -> np.ndarray | None:
+        """Read the numbers of the objects, [H, W] integer; None without a file of them.
+
+        Among anomalous pixels those of one number are one object, whatever the number; others mean nothing.
+
+        Raises:
+            ImageError: the file or the labels cannot be read, or their sizes differ.
+        """
+        if self.instances is None:
+            return None
+        numbers, labels = read_labels(self.instances), self.stored_labels()
+        if numbers.shape != labels.shape:
+            raise ImageError(
+                f"instances {self.instances}: expected the size of the labels {labels.shape[0]}x{labels.shape[1]}, "
+                f"got {numbers.shape[0]}x{numbers.shape[1]}"
+            )
+        return self._resized_labels(numbers)
 
     def stored_photo(self) -> np.ndarray:
         """Read the photo in its own size, turned as its labels are; an overlay is composited.
@@ -216,9 +236,15 @@ class Frame:
             mapped = self.values.map(labels)
         except ValueError as error:
             raise ImageError(f"labels {self.label}: {error}") from error
-        if self.size is None or mapped.shape == self.size:
-            return mapped
-        return F.interpolate(torch.from_numpy(mapped)[None, None], self.size, mode="nearest")[0, 0].numpy()
+        return self._resized_labels(mapped)
+
+    def _resized_labels(self, labels: np.ndarray) -> np.ndarray:
+        if self.size is None or labels.shape == self.size:
+            return labels
+        # By their places, since nearest interpolation takes 8 bits and floating point only.
+        places = torch.arange(labels.size, dtype=torch.float64).view(1, 1, *labels.shape)
+        nearest = F.interpolate(places, self.size, mode="nearest")[0, 0].long().numpy()
+        return labels.ravel()[nearest]
 
 
 def composite(background: np.ndarray, overlay: Path) -> np.ndarray:

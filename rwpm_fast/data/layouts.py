@@ -42,6 +42,7 @@ class Layout:
         listing: file with a JSON list of the photos' names; None without one.
         splits: splits of which such a folder holds one, complete; None if it holds all splits and names tell them
             apart.
+        instances: pattern of the files that number the objects; None if there are none. Frames may lack theirs.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Layout:
     frame_id: str = "{id}"
     listing: str | None = None
     splits: tuple[str, ...] | None = None
+    instances: str | None = None
 
     def filled(self, **words: str) -> Layout:
         """Copy the layout with ``{split}`` and ``{ids}`` of its patterns filled in."""
@@ -63,7 +65,8 @@ class Layout:
             return pattern
 
         overlays = None if self.overlays is None else fill(self.overlays)
-        return replace(self, photos=fill(self.photos), labels=fill(self.labels), overlays=overlays)
+        instances = None if self.instances is None else fill(self.instances)
+        return replace(self, photos=fill(self.photos), labels=fill(self.labels), overlays=overlays, instances=instances)
 
     def described(self) -> str:
         """Say which files it expects, and in which folders."""
@@ -86,6 +89,7 @@ class Found:
         unpaired_labels: frame id to a label file without its photo or overlay.
         listed_only: names on the data set's own list that have no photo.
         unused: files among the photos that are none by their suffix.
+        instances: frame id to the file that numbers its objects, of those that have one.
     """
 
     layout: Layout
@@ -95,6 +99,7 @@ class Found:
     unpaired_labels: dict[str, Path] = field(default_factory=dict)
     listed_only: list[str] = field(default_factory=list)
     unused: list[Path] = field(default_factory=list)
+    instances: dict[str, Path] = field(default_factory=dict)
 
 
 def find(layout: Layout, root: Path, source: Path | None = None) -> Found:
@@ -142,6 +147,9 @@ def _join(layout: Layout, folder: Path, photo_folder: Path) -> Found:
             raise ImageError(f"{found.paired[frame][2]} and {label}: two label files of one photo")
         else:
             found.paired[frame] = photo, overlay, label
+    if layout.instances:
+        numbered, _ = _matches(folder, layout.instances)
+        found.instances = {layout.frame_id.format(id=name, number=n): path for (n, name), path in numbered.items()}
     if not layout.sources:
         labeled = {name for _, name in labels}
         found.unpaired_photos = {name: path for (_, name), path in photos.items() if name not in labeled}

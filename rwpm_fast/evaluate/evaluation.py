@@ -325,6 +325,7 @@ def _result_rows(experiment: Experiment, swept: Sweep) -> list[ResultRow]:
             result=result,
             components=swept.components.get((label, score)),
             binned=swept.binned.get((label, score)),
+            instances=swept.instances.get((label, score)),
             network_seconds=swept.network_seconds(label),
             walk_seconds=swept.walk_seconds(label),
             fps=swept.fps(label),

@@ -28,7 +28,7 @@ from .config import ConfigError, EvaluationConfig, Maps, StrPath
 from .datasets import open_benchmarks, open_datasets, open_table_datasets, preset_benchmark
 from .given_maps import MapRules, MapSource, open_maps
 from .published import Row, Table, method_rows, settings_rows
-from .results import TOOLKIT
+from .results import COMPONENTS, TOOLKIT
 
 _OF_MAPS = ("lower_is_anomalous", "resize_scores", "png_range", "extra_scores")
 SCORE_WALKED = "score walked"  # label of the row of a method of SynBoost whose score walks
@@ -264,10 +264,9 @@ def _one_walk(config: EvaluationConfig) -> Plan:
     datasets = open_datasets(config)
     network, weights = _network(config), _weights(config)
     experiments = [_experiment(config, d.title, d, network, weights, _rows(config, d)) for d in datasets]
-    columns = [*Plan.columns, *([*TOOLKIT, "sIoU", "PPV", "mean F1"] if config.components else [])]
-    notes = [_TOOLKIT_NOTE] if config.components else []
+    columns, notes = _of_components(config, experiments)
     title = " and ".join(experiment.title for experiment in experiments)
-    plan = Plan(config, title, experiments, columns=columns, notes=notes)
+    plan = Plan(config, title, experiments, columns=[*Plan.columns, *columns], notes=notes)
     if config.preset is None or config.method is None:
         return plan
     source = f"Table S.1, {METHODS[config.method].title}"
@@ -312,14 +311,14 @@ def _given_maps(config: EvaluationConfig, maps: Mapping[str, Maps]) -> Plan:
         raise ConfigError("{processes}: expected 1 for maps that come one by one, got {got}", {"got": config.processes})
     rows = [Row(method, None) for method in maps]
     experiment = replace(_experiment(config, dataset.title, dataset, None, None, rows), maps=sources)
-    components = [*TOOLKIT, "sIoU", "PPV", "mean F1"] if config.components else []
+    columns, notes = _of_components(config, [experiment])
     return Plan(
         config,
         dataset.title,
         [experiment],
         heading="method",
-        columns=[*Plan.columns, *components],
-        notes=[_TOOLKIT_NOTE] if config.components else [],
+        columns=[*Plan.columns, *columns],
+        notes=notes,
         reference=next(iter(maps)),
     )
 
@@ -328,6 +327,24 @@ _TOOLKIT_NOTE = (
     f"{', '.join(TOOLKIT)}: as SegmentMeIfYouCan's toolkit prints them, from up to 768 bins a photo, to compare with "
     "figures of its kind; the others are exact."
 )
+
+
+def _of_components(config: EvaluationConfig, experiments: Sequence[Experiment]) -> tuple[list[str], list[str]]:
+    """Return the columns that come with the component metrics, and the notes on them; none if they are not asked."""
+    if not config.components:
+        return [], []
+    return [*TOOLKIT, *COMPONENTS], [_TOOLKIT_NOTE, _objects_note(experiments)]
+
+
+def _objects_note(experiments: Sequence[Experiment]) -> str:
+    """Say what the average precision of objects is of."""
+    frames = [frame for experiment in experiments for frame in experiment.frames]
+    numbered = sum(frame.instances is not None for frame in frames)
+    what = f"numbered in {numbered} of {len(frames)} photos, else " if numbered else ""
+    return (
+        "object AP, object AP50: as OoDIS has them, of components above the threshold of the best pixel F1, as sure as "
+        f"their mean score; true objects: {what}components of the labels."
+    )
 
 
 def _one_table(config: EvaluationConfig, table: Table) -> Plan:

@@ -11,12 +11,12 @@ from ..viz.figures import figure_bytes, roc_pr_figure
 from ..viz.html import Markup, image, page, table
 from .per_image import Comparison, percent
 from .plan import SCORE_WALKED
-from .results import EvaluationResult
+from .results import COMPONENTS, EvaluationResult
 from .runner import ImageResult
 
 MAX_PANELS = 100
 # Columns in which the better of the rows "without" and "with" is bold. Times are not compared: the walk takes some.
-BETTER = {"AuROC": max, "AP": max, "FPR95": min, "sIoU": max, "PPV": max, "mean F1": max}
+BETTER = {"AuROC": max, "AP": max, "FPR95": min, **dict.fromkeys(COMPONENTS, max)}
 
 
 def render_report(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..io.markdown import markdown_table
-from ..metrics import BinnedPixelResult, ComponentResult, PixelResult
+from ..metrics import BinnedPixelResult, ComponentResult, InstanceResult, PixelResult
 from ..metrics.resampling import SAMPLES
 from .distributed import SINGLE_PROCESS, Processes
 from .paired import RESAMPLES, Paired, pooled_changes
@@ -17,7 +17,8 @@ from .published import PREDECESSOR
 from .runner import Sweep
 
 TOOLKIT = ("SMIYC AuROC", "SMIYC AP", "SMIYC FPR95")  # binned, as SegmentMeIfYouCan's toolkit prints them
-METRICS = ("AuROC", PREDECESSOR, "AP", "FPR95", *TOOLKIT, "sIoU", "PPV", "mean F1", "FPS", "walk alone, FPS")
+COMPONENTS = ("sIoU", "PPV", "mean F1", "object AP", "object AP50")  # of components, and OoDIS's of objects
+METRICS = ("AuROC", PREDECESSOR, "AP", "FPR95", *TOOLKIT, *COMPONENTS, "FPS", "walk alone, FPS")
 
 _PAIRED = (
     *(f"mean {name} {which}" for name in ("AuROC", "AP", "FPR95") for which in ("without", "with")),
@@ -42,6 +43,7 @@ class ResultRow:
         fps: frames per second of network and walk together at the median image.
         published: figures of the papers by name in :data:`METRICS`, in percent and frames per second.
         binned: pixel metrics as SegmentMeIfYouCan's toolkit computes them; None without component metrics.
+        instances: average precision of objects; None without component metrics.
     """
 
     dataset: str
@@ -55,6 +57,7 @@ class ResultRow:
     fps: float
     published: Mapping[str, float] = field(default_factory=dict)
     binned: BinnedPixelResult | None = None
+    instances: InstanceResult | None = None
 
     def metrics(self) -> dict[str, float]:
         """Return the metrics by name in :data:`METRICS`, in percent and frames per second."""
@@ -65,6 +68,8 @@ class ResultRow:
         if self.components is not None:
             of_components = {"sIoU": self.components.siou, "PPV": self.components.ppv, "mean F1": self.components.f1}
             metrics |= {name: 100 * value for name, value in of_components.items()}
+        if self.instances is not None:
+            metrics |= {"object AP": 100 * self.instances.ap, "object AP50": 100 * self.instances.ap50}
         metrics["FPS"] = self.fps
         metrics["walk alone, FPS"] = 1 / self.walk_seconds if self.walk_seconds else float("nan")
         return metrics
@@ -79,6 +84,7 @@ class ResultRow:
             **vars(self.result),
             **({} if self.binned is None else {"smiyc": vars(self.binned)}),
             **({} if self.components is None else {"components": self.components.as_dict()}),
+            **({} if self.instances is None else {"instances": self.instances.as_dict()}),
             "network_seconds_median": self.network_seconds,
             "walk_seconds_median": self.walk_seconds,
             "fps": self.fps,

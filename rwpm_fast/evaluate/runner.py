@@ -19,6 +19,8 @@ from ..metrics import (
     ComponentMetrics,
     ComponentResult,
     Curve,
+    InstanceMetrics,
+    InstanceResult,
     PixelMetrics,
     PixelResult,
     component_metrics,
@@ -66,6 +68,7 @@ class Sweep:
         curves: (name of the scorer, score) to the curve behind the pixel metrics, thinned to some 1000 points.
         components: (name of the scorer, score) to component metrics, if requested.
         binned: (name of the scorer, score) to the pixel metrics of SegmentMeIfYouCan's toolkit, with the components.
+        instances: (name of the scorer, score) to the average precision of objects, with the components.
         images: every image, in order.
         processes: the processes that share the images.
         cache: holds the score maps.
@@ -79,6 +82,7 @@ class Sweep:
     processes: Processes
     cache: MapStore = field(repr=False)
     binned: dict[ScoreKey, BinnedPixelResult] = field(default_factory=dict)
+    instances: dict[ScoreKey, InstanceResult] = field(default_factory=dict)
     counts: dict[ScoreKey, ImageCounts] = field(default_factory=dict, repr=False)
 
     @property
@@ -206,9 +210,10 @@ def sweep(
     frames = list(frames)
     maps = len(scorers) * len(scores)
     used_cache = make_cache(frames, maps, processes, on_remark) if cache is None else DiskCache(cache)
+    truth = _Truth(objects=track is not None)
     try:
         return _sweep(
-            _FrameEvaluator(scorers, scores, used_cache),
+            _FrameEvaluator(scorers, scores, used_cache, truth),
             used_cache,
             [(name, score) for name in scorers for score in scores],
             frames,
@@ -257,7 +262,7 @@ def sweep_maps(
     if track is not None:
         ComponentMetrics(0.0, track)
     return _sweep(
-        _MapTaker(maps),
+        _MapTaker(maps, _Truth(objects=track is not None)),
         maps,
         [(method, GIVEN) for method in maps.methods],
         list(frames),
@@ -291,7 +296,7 @@ def _sweep(
         except Exception as error:
             image = ImageResult(frame, photo_failure(error, frame.photo))
         else:
-            labels = evaluate_frame.labels[frame].unpacked()
+            labels = evaluate_frame.truth.labels(frame)
             for key, collected in positives.items():
                 collected.add(result.score_map(image, *key), labels)
         on_image(frame.photo, image.failure)
@@ -301,7 +306,7 @@ def _sweep(
     used = [image for image in shard if image.failure is None]
     counts = {}
     for key, collected in positives.items():
-        counts[key] = _add_metrics(result, used, evaluate_frame.labels, key, collected, fpr_rule, track)
+        counts[key] = _add_metrics(result, used, evaluate_frame.truth, key, collected, fpr_rule, track)
     result.images = processes.all_gather(shard)
     for key, own in counts.items():
         of_shard = iter(own)
@@ -312,28 +317,56 @@ def _sweep(
     return result
 
 
-class _Labels:
-    """Labels of an image, compressed: some 10 kB, and twenty times faster than reading the file again."""
+class _Packed:
+    """An array of few values, compressed: labels take some 10 kB, and a twentieth of the file's time to read."""
 
-    def __init__(self, labels: np.ndarray) -> None:
-        self._shape = labels.shape
-        self._bytes = zlib.compress(labels.tobytes(), 1)
+    def __init__(self, array: np.ndarray) -> None:
+        self._shape, self._dtype = array.shape, array.dtype
+        self._bytes = zlib.compress(array.tobytes(), 1)
 
     def unpacked(self) -> np.ndarray:
-        """Return the labels [H, W] uint8."""
-        return np.frombuffer(zlib.decompress(self._bytes), np.uint8).reshape(self._shape)
+        """Return the array."""
+        return np.frombuffer(zlib.decompress(self._bytes), self._dtype).reshape(self._shape)
+
+
+class _Truth:
+    """Labels of the frames and, if objects are asked for, the numbers of those that have a file of them."""
+
+    def __init__(self, *, objects: bool) -> None:
+        self._objects = objects
+        self._labels: dict[Frame, _Packed] = {}
+        self._instances: dict[Frame, _Packed] = {}
+
+    def keep(self, frame: Frame, labels: np.ndarray) -> None:
+        """Keep the labels of a frame, and read and keep its objects.
+
+        Raises:
+            ImageError: the file of the objects cannot be used.
+        """
+        numbers = frame.read_instances() if self._objects else None
+        if numbers is not None:
+            self._instances[frame] = _Packed(numbers)
+        self._labels[frame] = _Packed(labels)
+
+    def labels(self, frame: Frame) -> np.ndarray:
+        """Return the labels [H, W] uint8 of a frame that was kept."""
+        return self._labels[frame].unpacked()
+
+    def instances(self, frame: Frame) -> np.ndarray | None:
+        """Return the numbers [H, W] of the objects of a frame that was kept; None without a file of them."""
+        numbers = self._instances.get(frame)
+        return None if numbers is None else numbers.unpacked()
 
 
 class _FrameEvaluator:
     """Runs the network on a frame, once, and caches what its scorers find.
 
     Attributes:
-        labels: the labels of each frame.
+        truth: what is known of each frame.
     """
 
-    def __init__(self, scorers: Mapping[str, Scorer], scores: Sequence[str], cache: Cache) -> None:
-        self.scorers, self.scores, self.cache = scorers, scores, cache
-        self.labels: dict[Frame, _Labels] = {}
+    def __init__(self, scorers: Mapping[str, Scorer], scores: Sequence[str], cache: Cache, truth: _Truth) -> None:
+        self.scorers, self.scores, self.cache, self.truth = scorers, scores, cache, truth
         network = next(iter(scorers.values())).network
         self._fingerprint = fingerprint(network, scores)
         self._walk_fingerprints = {name: walk_fingerprint(scorer) for name, scorer in scorers.items()}
@@ -342,10 +375,10 @@ class _FrameEvaluator:
         """Make sure that the entries of all scorers are in the cache.
 
         Raises:
-            ValueError: photo or labels cannot be used, a walk does not fit the map, or a score is not finite.
+            ValueError: photo, labels or objects cannot be used, a walk does not fit the map, or a score is not finite.
         """
         pixels, labels = frame.read()
-        self.labels[frame] = _Labels(labels)
+        self.truth.keep(frame, labels)
         image = ImageResult(frame)
         embedded = None
         for name, scorer in self.scorers.items():
@@ -376,26 +409,25 @@ class _MapTaker:
     """Takes the score maps of a frame that are there already.
 
     Attributes:
-        labels: the labels of each frame.
+        truth: what is known of each frame.
     """
 
-    def __init__(self, maps: GivenMaps) -> None:
-        self.maps = maps
-        self.labels: dict[Frame, _Labels] = {}
+    def __init__(self, maps: GivenMaps, truth: _Truth) -> None:
+        self.maps, self.truth = maps, truth
 
     def __call__(self, frame: Frame) -> ImageResult:
         """Read the maps of all methods.
 
         Raises:
-            ValueError: labels or a map cannot be used.
+            ValueError: labels, objects or a map cannot be used.
         """
         try:
             labels = frame.read_labels()
+            self.truth.keep(frame, labels)
         except ValueError:
             self.maps.skip(frame)
             raise
         keys = self.maps.take(frame, labels.shape)
-        self.labels[frame] = _Labels(labels)
         times = dict.fromkeys(keys, (math.nan, 0.0))
         return ImageResult(frame, seconds=times, cache_keys=keys)
 
@@ -407,7 +439,7 @@ class _MapTaker:
 def _add_metrics(
     sweep: Sweep,
     shard: list[ImageResult],
-    labels: Mapping[Frame, _Labels],
+    truth: _Truth,
     key: ScoreKey,
     positives: PooledPositives,
     fpr_rule: str,
@@ -421,7 +453,7 @@ def _add_metrics(
     processes = sweep.processes
 
     def maps() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        return ((sweep.score_map(image, *key), labels[image.frame].unpacked()) for image in shard)
+        return ((sweep.score_map(image, *key), truth.labels(image.frame)) for image in shard)
 
     def share(metrics: Any, finish: Callable[[Any], Any] = lambda metrics: metrics) -> Any:
         merged = processes.reduce(metrics)
@@ -433,6 +465,11 @@ def _add_metrics(
         image.results[key] = result
     if track is not None:
         sweep.binned[key], sweep.components[key] = component_metrics(maps, track, reduce=share)
+        objects = InstanceMetrics()
+        for image, (scores, labels) in zip(shard, maps(), strict=True):
+            threshold = sweep.binned[key].best_f1_threshold
+            objects.update_map(scores, labels, threshold, truth.instances(image.frame))
+        sweep.instances[key] = share(objects, InstanceMetrics.compute)
     return pooled.counts
 
 

@@ -15,7 +15,7 @@ from .pixel import check_labels
 
 IOU_THRESHOLDS = np.arange(0.5, 1.0, 0.05)  # as the original writes them; an IoU must be above its threshold
 SMALLEST = 10  # pixels
-CONFIDENCES = {"mean": np.mean, "max": np.max}
+CONFIDENCES = ("mean", "max")
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,8 @@ class InstanceMetrics:
         order = np.argsort(components, axis=None, kind="stable")  # the pixels of each component behind one another
         ends = np.cumsum(np.bincount(components.ravel(), minlength=count + 1))
         sorted_scores = scores.ravel()[order].astype(np.float64)
-        sure = [float(CONFIDENCES[confidence](part)) for part in np.split(sorted_scores, ends[:-1])[1:]]
+        parts = np.split(sorted_scores, ends[:-1])[1:]
+        sure = [float(part.mean() if confidence == "mean" else part.max()) for part in parts]
         self._add(shared.reshape(-1, count + 1)[:, 1:], sizes, np.array(sure, np.float64))
 
     def merge(self, other: InstanceMetrics) -> None:
