@@ -27,6 +27,7 @@ from .options import (
     check_figure_file,
     walk_overrides,
 )
+from .sharing import add_processes_option
 
 if TYPE_CHECKING:
     from ..evaluate import EvaluationConfig, EvaluationResult
@@ -106,13 +107,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder for the score maps of each photo, from which an interrupted run resumes "
         "(default: rwpm-tables for a table, else memory)",
     )
-    group.add_argument(
-        "--processes",
-        type=int,
-        default=1,
-        metavar="K",
-        help="share the photos among K processes, and the threads unless --threads gives each a number (default: 1)",
-    )
+    add_processes_option(group)
     add_network_options(parser)
     parser.set_defaults(network=None)
     add_method_options(parser, named=False)

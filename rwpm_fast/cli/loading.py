@@ -27,12 +27,13 @@ def load_network(options: argparse.Namespace) -> Network:
     return networks.load(options.network, options.weights, weights_key=options.weights_key).to(device)
 
 
-def load_scorer(options: argparse.Namespace, score: str | None = None) -> Scorer:
+def load_scorer(options: argparse.Namespace, score: str | None = None, announce: bool = True) -> Scorer:
     """Make the scorer of the network, or of the method around it, with the walk.
 
     Args:
         options: of a parser with network, method and walk options.
         score: name of a score; None for the method's, or that of the network's authors.
+        announce: say so before a walk that takes long; one of several processes does.
 
     Raises:
         ValueError: see :func:`load_network`, a setting outside its range, or options that do not go together.
@@ -64,7 +65,8 @@ def load_scorer(options: argparse.Namespace, score: str | None = None) -> Scorer
 
         pipeline = load(options.method, Scorer(network), **method_files(options))
         scorer = SynBoostScorer(pipeline, score, walk, **settings)
-    announce_slow_walks(scorer)
+    if announce:
+        announce_slow_walks(scorer)
     return scorer
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,10 @@ from ..io.progress import print_above, progress
 from ..io.text import printable
 from .loading import load_scorer
 from .options import add_method_options, add_network_options, add_walk_options, method_files
+from .sharing import add_processes_option, check_processes, run_shared, shown_by_first
 
 if TYPE_CHECKING:
+    from ..evaluate import Processes
     from ..scoring.scorer import Scorer
 
 SUMMARY = "Score photos: an anomaly map (.npy, float32) and a panel (.png) for each."
@@ -29,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the results, made if missing")
     parser.add_argument("--score", help="anomaly score (default: the method's, or that of the network's authors)")
     parser.add_argument("--no-panel", action="store_true", help="write the .npy files only")
+    add_processes_option(parser)
     add_network_options(parser)
     add_method_options(parser)
     add_walk_options(parser)
@@ -36,28 +40,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     require_extras("score", "PIL.Image", *([] if options.no_panel else ["matplotlib.figure"]))
+    check_processes(options)
     photos, failed = _find(options.photos)
     outputs = ((photo, file) for photo in photos for file in _files(photo, options))
     way_out = "give another --out, or --no-panel for the .npy files only; score photos of one name apart"
     check_outputs(outputs, [*photos, options.weights, *method_files(options).values()], way_out)
     make_folder(options.out, "--out")
+    return run_shared(_run, options, photos, failed)
+
+
+def _run(options: argparse.Namespace, processes: Processes, photos: list[Path], failed: int) -> int:
+    """Score this process's share of the photos; ``failed`` arguments stood for none."""
     from ..scoring.failures import photo_failure
 
-    scorer = load_scorer(options, options.score)
-    for photo in progress(photos, "score"):
+    scorer = load_scorer(options, options.score, processes.first)
+    has_failed = []
+    for photo in shown_by_first(processes, partial(progress, what="score"))(processes.shard(photos)):
         try:
             print_above(_score(scorer, photo, options))
+            has_failed.append(False)
         except Exception as error:
             reason = photo_failure(error, photo, kinds=(ValueError, OSError))
-            failed += 1
+            has_failed.append(True)
             print(printable(f"{photo}: {reason}"), file=sys.stderr)
-    if failed:
+    failed += sum(processes.all_gather(has_failed))
+    if failed and processes.first:
         print(f"{failed} failed, see above; the others are in {options.out}", file=sys.stderr)
     return 1 if failed else 0
 
 
 def _find(arguments: list[str]) -> tuple[list[Path], int]:
     """Find the photos behind the arguments, and count the arguments without any."""
+    from ..evaluate.distributed import writes
     from ..io.images import ImageError, list_images
     from ..io.listing import unused_text
 
@@ -73,6 +87,8 @@ def _find(arguments: list[str]) -> tuple[list[Path], int]:
             errors.append(str(error))
     if not photos:
         raise ImageError("; ".join(errors))
+    if not writes():
+        return list(photos), len(errors)
     if left_out := unused.keys() - photos.keys():
         text = unused_text(sorted(left_out))
         print(printable(f"{text}; name a photo of another suffix itself"), file=sys.stderr)

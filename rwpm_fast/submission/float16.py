@@ -126,6 +126,14 @@ class Float16Report:
         self._distinct.append((len(values_before), len(values_after)))
         self._ties.append((pixels_before.max() / before.size, pixels_after.max() / before.size))
 
+    def merge(self, other: Float16Report) -> None:
+        """Add the photos of another report."""
+        self._codes |= other._codes
+        self._distinct += other._distinct
+        self._ties += other._ties
+        for ours, theirs in zip(self._metrics, other._metrics, strict=True):
+            ours.merge(theirs)
+
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON-ready form: medians over photos, largest tie of a photo, pooled AP (None without labels)."""
         if not self._distinct:

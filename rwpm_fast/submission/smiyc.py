@@ -42,6 +42,13 @@ class Submission:
     report: Float16Report = field(default_factory=Float16Report)
     failures: dict[Path, str] = field(default_factory=dict)
 
+    def merge(self, other: Submission) -> None:
+        """Add what another process wrote of other frames; maps that were there already are those of both."""
+        self.written += other.written
+        self.kept += other.kept
+        self.report.merge(other.report)
+        self.failures |= other.failures
+
 
 def map_path(outputs: Path, method: str, name: str, frame_id: str) -> Path:
     """Return the path of a score map; ``name`` is SMIYC's name of the data set."""
@@ -122,6 +129,40 @@ def write_mask(path: Path, predicted: np.ndarray) -> None:
     atomic_write(path, lambda file: picture.save(file, "png"))
 
 
+def frames_to_fit(
+    dataset: Dataset, outputs: Path, method: str, *, rescale: str, masks: bool, force: bool
+) -> list[Frame]:
+    """Return the frames that :func:`submit_smiyc` would fit the rescaling on; none if an earlier run has fitted it.
+
+    Several processes that share the frames submit these in one of them first, and then each its share: then the maps
+    are those of a single process.
+
+    Args:
+        dataset: see :func:`submit_smiyc`.
+        outputs: see :func:`submit_smiyc`.
+        method: see :func:`submit_smiyc`.
+        rescale: see :func:`submit_smiyc`.
+        masks: masks are written too.
+        force: see :func:`submit_smiyc`.
+    """
+    name = _smiyc_name(dataset)
+    if rescale != "equalize" or (manifest_path(outputs, method, name).is_file() and not force):
+        return []
+    missing = list(dataset) if force else _missing(dataset, outputs, method, masks)
+    return _some_to_fit(missing)
+
+
+def _missing(dataset: Dataset, outputs: Path, method: str, masks: bool) -> list[Frame]:
+    """Return the frames that lack a map, or a mask where there are to be ``masks``."""
+    name = _smiyc_name(dataset)
+    paths = [map_path, mask_path] if masks else [map_path]
+    return [frame for frame in dataset if not all(path(outputs, method, name, frame.id).is_file() for path in paths)]
+
+
+def _some_to_fit(missing: list[Frame]) -> list[Frame]:
+    return missing[:: -(-len(missing) // _FIT_FRAMES)] if missing else []
+
+
 def submit_smiyc(
     scorer: Scorer,
     dataset: Dataset,
@@ -169,12 +210,7 @@ def submit_smiyc(
     settings = {**settings_of(scorer), "rescale": rescale, "mask_threshold": mask_threshold}
     manifest = open_manifest(record, settings, folder.glob("*.hdf5"), force=force)
 
-    def is_done(frame: Frame) -> bool:
-        if mask_threshold is not None and not mask_path(outputs, method, name, frame.id).is_file():
-            return False
-        return map_path(outputs, method, name, frame.id).is_file()
-
-    missing = [frame for frame in dataset if not is_done(frame)]
+    missing = _missing(dataset, outputs, method, mask_threshold is not None)
     submission = Submission(folder, kept=len(dataset) - len(missing))
 
     def score(frame: Frame) -> np.ndarray | None:
@@ -188,7 +224,7 @@ def submit_smiyc(
     if manifest is None:
         rescaling = None
         if rescale == "equalize" and missing:
-            first = {f.id: score(f) for f in missing[:: -(-len(missing) // _FIT_FRAMES)]}
+            first = {f.id: score(f) for f in _some_to_fit(missing)}
             rescaling = {"knots": Rescaling.fit(m for m in first.values() if m is not None).knots}
         manifest = {"settings": settings, "rescaling": rescaling}
         write_manifest(record, manifest)
