@@ -165,10 +165,11 @@ class InstanceMetrics:
         components = kept_components(components, predicted_sizes >= self._smallest)
         count = int(components.max(initial=0))
         shared = np.bincount((truth * (count + 1) + components).ravel(), minlength=(len(sizes) + 2) * (count + 1))
-        order = np.argsort(components, axis=None, kind="stable")  # the pixels of each component behind one another
-        ends = np.cumsum(np.bincount(components.ravel(), minlength=count + 1))
-        sorted_scores = scores.ravel()[order].astype(np.float64)
-        parts = np.split(sorted_scores, ends[:-1])[1:]
+        inside = components > 0
+        numbers = components[inside]
+        found = scores[inside][np.argsort(numbers, kind="stable")].astype(np.float64)  # component behind component
+        ends = np.cumsum(np.bincount(numbers, minlength=count + 1)[1:])
+        parts = np.split(found, ends[:-1]) if count else []
         sure = [float(part.mean() if confidence == "mean" else part.max()) for part in parts]
         self._add(shared.reshape(-1, count + 1)[:, 1:], sizes, np.array(sure, np.float64))
 
