@@ -16,10 +16,13 @@ from torch import Tensor, nn
 from ..memory import is_out_of_memory
 from .base import Network, device_of
 from .checkpoint import check_finite
-from .map_size import Size, check_area, check_map, find_stride, image_size
+from .classes import kept_classes
+from .map_size import Size, check_area, check_map, check_size, find_stride, image_size
 from .precision import at_least_float32
 from .private_copy import copy_path, copy_tree, modules_to, plain, plain_path
 from .probe import ModuleProbe, describe
+from .resize import resize_photos
+from .tokens import map_to_tokens, tokens_to_map
 
 
 def attach(
@@ -36,6 +39,11 @@ def attach(
     padded_to: int = 1,
     classes: Sequence[str] | None = None,
     trial_size: tuple[int, int] = (128, 192),
+    size: tuple[int, int] | None = None,
+    leave_out: Sequence[str | int] = (),
+    reshape: int | Callable[[Any, Size], Tensor] | None = None,
+    embedding_call: int | None = None,
+    head_call: int | None = None,
 ) -> Attached:
     """Wrap a model as a network whose pixels can walk between two of its modules.
 
@@ -48,8 +56,10 @@ def attach(
         model: called with the preprocessed photos alone; put into evaluation mode. What it returns does not matter.
         embedding: path of the module whose output is the embedding map [B, D, h, w], as in ``model.named_modules()``.
             The map covers the whole input of the model: with n pixels along a side it has n // stride there, or one
-            more. Any other is refused, here and for each photo.
-        head: path of the module that turns the map into logits [B, K, h, w], called with the map alone.
+            more. Any other is refused, here and for each photo. Of tokens, see ``reshape``. The model must call the
+            module: where it enters its ``forward`` directly no hook runs, nor does what stops there.
+        head: path of the module that turns the map into logits [B, K, h, w], called with the map alone. With tokens, it
+            may read and give those of the patches alone, or with the others before them, if it treats each by itself.
         preprocess: function from RGB photos [B, 3, H, W], uint8 or floating point in 0..255, to the model's input. It
             may resize, but neither pad nor crop. Give either it or ``mean`` and ``std``.
         mean: of red, green and blue in 0..1, three numbers that are subtracted; ImageNet's are (0.485, 0.456, 0.406).
@@ -64,6 +74,16 @@ def attach(
             scores are cropped to the photo. With ``mean`` and ``std``, zero is the mean color.
         classes: names of the K classes; "class 0" and so on when None.
         trial_size: height and width of the trial photo, for models that take no other.
+        size: height and width to which photos are resized before ``preprocess``, as Pillow does, for models and
+            protocols that fix it; scores come at the photo's own size all the same. It is the trial photo's too.
+        leave_out: names of classes, or their numbers from 0, that no score reads, such as a void class.
+        reshape: how the embedding's output becomes a map. For tokens [B, N, D] in the order of rows: their number
+            before the patches, such as 1 for a class token, 5 with four registers; they are left out. For anything
+            else, such as a tuple or a map [B, h, w, D]: a function that is given the output, and height and width of
+            the model's input, and returns the map that the head reads.
+        embedding_call: which call of the embedding to take, from 0, or from the end by -1 for the last in the trial
+            pass, where the model calls it several times.
+        head_call: the same of the head. :meth:`Attached.walked` is then not to be had.
 
     Returns:
         The network, with ``model`` inside.
@@ -72,7 +92,8 @@ def attach(
         TypeError: ``model`` is no module.
         ValueError: no preprocessing or two, or one that pads or crops, a path that names no module (the message lists
             close names and layers that give maps), a pass that fails, modules that do not fit or that the model calls
-            otherwise than by their path, a head that walks already, or weights that are not finite.
+            otherwise than by their path, several times or not at all, a head that walks already, weights that are not
+            finite, a size below 1, or a class to leave out that is not there.
 
     Example:
         >>> model = torchvision.models.segmentation.deeplabv3_resnet50(weights="DEFAULT")
@@ -84,23 +105,40 @@ def attach(
         raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
     if not isinstance(padded_to, int) or padded_to < 1:
         raise ValueError(f"padded_to: expected an integer of 1 or more, got {padded_to!r}")
+    if size is not None:
+        check_size(size)
+        trial_size = size = (size[0], size[1])
+    if not (reshape is None or callable(reshape) or (isinstance(reshape, int) and reshape >= 0)):
+        raise ValueError(f"reshape: expected a number of tokens, 0 or more, or a function, got {reshape!r}")
     _refuse_walking_heads(model)
     check_finite(model, type(model).__name__)
     network = Attached(model.eval(), embedding, head, _preprocessing(preprocess, mean, std), align_corners)
-    network.padded_to, network.trial_size = padded_to, trial_size
+    network.padded_to, network.trial_size, network.size = padded_to, trial_size, size
+    network._reshape = reshape
     if preprocess is not None:
         check_area(preprocess, trial_size, device_of(model))
 
     images = network._trial_images()
-    probe = ModuleProbe(model, images, network.embedding_path, network.head_path)
-    logits = _apply_alone(probe, network._head)
-    size = image_size(images) or trial_size
-    network.stride = find_stride(size, probe.map) if stride is None else stride
-    check_map(size, probe.map, network.stride)
+    shown = image_size(images) or trial_size
+    probe = ModuleProbe(
+        model,
+        images,
+        network.embedding_path,
+        network.head_path,
+        calls=(embedding_call, head_call),
+        as_map=lambda output: network._as_map(output, images, stride),
+    )
+    network._calls, network._head_reads_tokens = probe.call_numbers, probe.head_reads_tokens
+    network._called_once = probe.head_called_once
+    logits = _apply_alone(probe, lambda map_: network._call_head(network._head, map_))
+    network.stride = find_stride(shown, probe.map) if stride is None else stride
+    check_map(shown, probe.map, network.stride)
     network._linear = linear_head
     network._try_head(probe.map)
-    network.classes = tuple(f"class {k}" for k in range(logits.shape[1])) if classes is None else tuple(classes)
-    network._check_classes(logits)
+    network._outputs = tuple(f"class {k}" for k in range(logits.shape[1])) if classes is None else tuple(classes)
+    network._check_outputs(logits)
+    network._kept = kept_classes(network._outputs, leave_out)
+    network.classes = tuple(network._outputs[k] for k in network._kept)
     # The probe's pass copies all modules, these copy the paths alone: both must come by embedding and head.
     network.embed(images)
     network._trial_map()
@@ -120,9 +158,11 @@ class Attached(Network):
         embedding_path: path of the embedding, without names of wrappers of ``torch.compile``.
         head_path: path of the head, likewise.
         trial_size: height and width of the trial photo.
+        size: height and width to which photos are resized; None for their own.
     """
 
     trial_size: Size
+    size: Size | None = None
 
     def __init__(
         self,
@@ -139,10 +179,21 @@ class Attached(Network):
         self.head_path = plain_path(head)
         self.align_corners = align_corners
         self._preprocess = preprocess
+        self._reshape: int | Callable[[Any, Size], Tensor] | None = None
+        self._calls = (0, 0)  # of embedding and head, which are taken
+        self._called_once = True  # the head, in a pass
+        self._head_reads_tokens = False
+        self._outputs: tuple[str, ...] = ()  # names of all that the head gives
+        self._kept: list[int] = []
         self._linear: bool | None = None  # as given; None to find it
         self._tried: tuple[nn.Module, ...] = ()  # modules of the head for which it was found
 
+    def input_size(self, photo_size: tuple[int, int]) -> tuple[int, int]:
+        return photo_size if self.size is None else self.size
+
     def preprocess(self, photos: Tensor) -> Tensor:
+        if self.size is not None:
+            photos = resize_photos(photos, self.size)
         size = (photos.shape[-2], photos.shape[-1])
         if callable(self._preprocess):
             images = self._preprocess(photos)
@@ -158,17 +209,18 @@ class Attached(Network):
         return self.pad(images, size) if self.padded_to > 1 else images
 
     def embed(self, images: Tensor) -> Tensor:
-        model, _ = copy_path(self.model, self.embedding_path, _LeavesAfter)
-        embedding_map = at_least_float32(self._leave(model, images, "embedding", self.embedding_path))
+        model, end = copy_path(self.model, self.embedding_path, _LeavesAfter)
+        _skip_calls(end, self._calls[0])
+        output = self._leave(model, images, "embedding", self.embedding_path)
+        embedding_map = at_least_float32(self._as_map(output, images, self.stride))
         self._try_head(embedding_map)
         return embedding_map
 
     def head(self, embedding_map: Tensor) -> Tensor:
-        head = self._head
-        dtype = next((p.dtype for p in head.parameters()), embedding_map.dtype)
-        logits = at_least_float32(head(embedding_map.to(dtype)))
-        self._check_classes(logits)
-        return logits
+        dtype = next((p.dtype for p in self._head.parameters()), embedding_map.dtype)
+        logits = at_least_float32(self._call_head(self._head, embedding_map.to(dtype)))
+        self._check_outputs(logits)
+        return logits if len(self._kept) == len(self._outputs) else logits[:, self._kept]
 
     def walked(self, walk: Callable[..., Tensor]) -> nn.Module:
         """Make a model whose own ``forward`` classifies walked pixels.
@@ -188,12 +240,19 @@ class Attached(Network):
             The model with its pixels walked.
 
         Raises:
-            ValueError: the head walks already, or the model does not call it by its path.
+            ValueError: the head walks already, reads tokens, which do not tell their rows from their columns, or the
+                model does not call it by its path, or calls it several times.
 
         Example:
             >>> segmentation = network.walked(Walk(steps=20))(images)["out"].argmax(1)
         """
         _refuse_walking_heads(self.model)
+        if not self._called_once or self._head_reads_tokens:
+            why = "reads tokens" if self._head_reads_tokens else "is called several times in a pass"
+            raise ValueError(
+                f"head: expected a module that reads a map once in a pass, {self.head_path!r} {why}; score by a "
+                "Scorer, or attach a head that does"
+            )
         self._try_head(self._trial_map())
         model, head = copy_path(self.model, self.head_path, _WalksLogits if self.linear_head else _WalksMap)
         vars(head)["_pixel_walk"] = walk  # no submodule, which would be in the model's state
@@ -212,10 +271,31 @@ class Attached(Network):
     @torch.no_grad()
     def _trial_map(self) -> Tensor:
         """The map that the head reads in a pass over the trial photo; of copies, whatever mode the model is in."""
-        model, _ = copy_path(copy_tree(self.model), self.head_path, _LeavesBefore)
-        return self._leave(model, self._trial_images(), "head", self.head_path)
+        model, end = copy_path(copy_tree(self.model), self.head_path, _LeavesBefore)
+        _skip_calls(end, self._calls[1])
+        images = self._trial_images()
+        value = self._leave(model, images, "head", self.head_path)
+        return self._as_map(value, images, self.stride) if self._head_reads_tokens else value
 
-    def _leave(self, model: nn.Module, images: Tensor, role: str, path: str) -> Tensor:
+    def _as_map(self, output: Any, images: Tensor, stride: int | Size | None) -> Tensor:
+        """What the embedding gives, or tokens that the head reads or gives, as a map."""
+        size = image_size(images)
+        if callable(self._reshape):
+            return self._reshape(output, size or self.trial_size)
+        if self._reshape is None or not isinstance(output, Tensor) or output.dim() != 3:
+            return output
+        return tokens_to_map(output, self._reshape, size, stride)
+
+    def _call_head(self, head: nn.Module, embedding_map: Tensor) -> Tensor:
+        """Call the head, or a copy of it, with the map as it reads it, for logits [B, K, h, w]."""
+        if not self._head_reads_tokens:
+            return head(embedding_map)
+        logits = head(map_to_tokens(embedding_map))
+        if not isinstance(logits, Tensor) or logits.dim() != 3:
+            return logits
+        return logits.mT.reshape(logits.shape[0], -1, *embedding_map.shape[-2:])
+
+    def _leave(self, model: nn.Module, images: Tensor, role: str, path: str) -> Any:
         """Run a copy of the model up to its module of this path, which leaves it with a map."""
         try:
             model(images)
@@ -240,12 +320,25 @@ class Attached(Network):
         if self._linear is not None:
             self.linear_head = self._linear
         elif modules != self._tried:
-            self.linear_head, self._tried = _commutes(self._head, embedding_map), modules
+            self.linear_head, self._tried = self._commutes(embedding_map), modules
 
-    def _check_classes(self, logits: Tensor) -> None:
-        if (count := logits.shape[1]) != len(self.classes):
+    def _commutes(self, embedding_map: Tensor) -> bool:
+        """Whether mixing pixels before the head gives the same as after it, as for one that is linear pixel by
+        pixel."""
+        try:
+            # In float64, where rounding cannot look like a nonlinearity. A head that cannot run in float64 counts as
+            # nonlinear: walking the map is right for every head.
+            head = deepcopy(copy_tree(self._head)).to("cpu", torch.float64)
+            with torch.no_grad():
+                return _commutes(lambda map_: self._call_head(head, map_), embedding_map.to("cpu", torch.float64))
+        except Exception:
+            return False
+
+    def _check_outputs(self, logits: Tensor) -> None:
+        if (count := logits.shape[1]) != len(self._outputs):
             raise ValueError(
-                f"classes: expected {count} names for the {count} logits of {self.head_path!r}, got {len(self.classes)}"
+                f"classes: expected {count} names for the {count} logits of {self.head_path!r}, "
+                f"got {len(self._outputs)}"
             )
 
 
@@ -258,13 +351,35 @@ class _Reached(BaseException):
 
 
 class _LeavesAfter(nn.Module):
+    _calls_to_skip = 0
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        raise _Reached(super().__call__(*args, **kwargs))
+        output = super().__call__(*args, **kwargs)
+        if _skips(self):
+            return output
+        raise _Reached(output)
 
 
 class _LeavesBefore(nn.Module):
+    _calls_to_skip = 0
+
     def __call__(self, embedding_map: Tensor) -> Any:
+        if _skips(self):
+            return super().__call__(embedding_map)
         raise _Reached(embedding_map)
+
+
+def _skip_calls(end: Any, calls: int) -> None:
+    """Let the end of a copied path count so many calls before it leaves. The copy serves one pass."""
+    if calls:
+        vars(end)["_calls_to_skip"] = calls
+
+
+def _skips(end: Any) -> bool:
+    if end._calls_to_skip == 0:
+        return False
+    vars(end)["_calls_to_skip"] -= 1
+    return True
 
 
 class _WalksLogits(nn.Module):
@@ -313,7 +428,7 @@ def _preprocessing(
     return mean, std
 
 
-def _apply_alone(probe: ModuleProbe, head: nn.Module) -> Tensor:
+def _apply_alone(probe: ModuleProbe, head: Callable[[Tensor], Tensor]) -> Tensor:
     """Call the head with the map alone, and check that its logits are those of the model's own pass."""
     try:
         with torch.no_grad():
@@ -331,10 +446,10 @@ def _apply_alone(probe: ModuleProbe, head: nn.Module) -> Tensor:
     return logits
 
 
-def _commutes(head: nn.Module, embedding_map: Tensor) -> bool:
-    """Whether mixing pixels before the head gives the same as after it, as for a head that is linear pixel by pixel."""
+def _commutes(head: Callable[[Tensor], Tensor], map_: Tensor) -> bool:
+    """Whether a head of float64 maps on the CPU commutes with mixing pixels, near the map's values and far from
+    them."""
     generator = torch.Generator().manual_seed(0)
-    map_ = embedding_map.to("cpu", torch.float64)
     wide = 3 * map_.abs().max().clamp(min=1) * torch.randn(map_.shape, generator=generator, dtype=map_.dtype)
     order = torch.randperm(map_.shape[-2:].numel(), generator=generator)
 
@@ -347,11 +462,4 @@ def _commutes(head: nn.Module, embedding_map: Tensor) -> bool:
             return False
         return bool((head(mix(pixels)) - mix(logits)).abs().max() <= 1e-9 * logits.abs().max())
 
-    try:
-        # In float64, where rounding cannot look like a nonlinearity. A head that cannot run in float64 counts as
-        # nonlinear: walking the map is right for every head.
-        head = deepcopy(copy_tree(head)).to("cpu", torch.float64)
-        with torch.no_grad():
-            return commutes(map_) and commutes(wide)
-    except Exception:
-        return False
+    return commutes(map_) and commutes(wide)

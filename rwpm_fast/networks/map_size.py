@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 Size = tuple[int, int]
+
+
+def check_size(size: Sequence[int], argument: str = "size") -> None:
+    """Raise ValueError unless a size is a height and a width of 1 or more."""
+    if len(size) != 2 or not all(isinstance(side, int) and side >= 1 for side in size):
+        raise ValueError(f"{argument}: expected height and width, 1 or more each, got {tuple(size)}")
 
 
 def image_size(images: Any) -> Size | None:

@@ -17,13 +17,13 @@ from types import ModuleType
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import detectron2
 from .base import Encoded, MaskLogits, Network
 from .checkpoint import load_state, read_state_dict
 from .cityscapes import CITYSCAPES_CLASSES
+from .resize import resize_photos
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)  # of ImageNet, RGB, 0..255
 PIXEL_STD = (58.395, 57.12, 57.375)
@@ -71,11 +71,7 @@ class Mask2Former(Network):
         self._check_size(size)
         shown = self.input_size(size)
         if type(self).input_size is not Network.input_size:  # by class: a branch on sizes would be frozen by an export
-            # As Pillow, which the published code uses: antialiased, rounded after each pass, halves up. Where the size
-            # stays, whole numbers do.
-            for step in ((size[0], shown[1]), shown):
-                photos = F.interpolate(photos, step, mode="bilinear", align_corners=False, antialias=True)
-                photos = (photos + 0.5).floor()
+            photos = resize_photos(photos, shown)  # as Pillow does, which the published code uses
         mean, std = (photos.new_tensor(values).view(3, 1, 1) for values in (self.pixel_mean, self.pixel_std))
         return self.pad((photos - mean) / std, size).to(next(self.parameters()).dtype)
 

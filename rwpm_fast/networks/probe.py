@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..io.text import listed
+from .map_size import image_size
 from .private_copy import copy_tree
+from .tokens import likely_prefix
 
 MAX_CANDIDATES = 6  # in a message
 
@@ -22,16 +26,30 @@ class ModuleProbe:
         images: input of the model, [B, ...].
         embedding: path of the module whose output is the embedding map.
         head: path of the module that turns the map into logits.
+        calls: which call of each counts, from 0 or from the end; None for modules that are called once.
+        as_map: makes a map of the embedding's output, and of tokens; None for maps.
 
     Attributes:
         map: output of the embedding, [B, D, h, w].
         logits: output of the head, [B, K, h', w'].
+        call_numbers: which calls of embedding and head those are, from 0.
+        head_called_once: the head is called once in a pass.
+        head_reads_tokens: the head reads the map as tokens.
 
     Raises:
         ValueError: the modules do not fit; the message names others to use. See :func:`rwpm_fast.attach`.
     """
 
-    def __init__(self, model: nn.Module, images: Tensor, embedding: str, head: str) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        embedding: str,
+        head: str,
+        *,
+        calls: tuple[int | None, int | None] = (None, None),
+        as_map: Callable[[Any], Any] | None = None,
+    ) -> None:
         self.model = model
         self.modules = dict(copy_tree(model).named_modules(remove_duplicate=False))  # by path
         self.images = images
@@ -39,24 +57,39 @@ class ModuleProbe:
         self.head = head
         self.shapes: dict[str, list[int]] = {}  # of maps by path, in the order in which they are computed
         self.calls: dict[str, int] = defaultdict(int)
-        self._embedding_output: Any
-        self._head_input: Any
-        self._head_output: Any
+        self._as_map = as_map or (lambda output: output)
+        self._embedding_outputs: list[Any] = []  # of each call
+        self._head_inputs: list[Any] = []
+        self._head_outputs: list[Any] = []
 
-        self._run(self._record)  # sets the last three, if the paths are right
-        for role, path in (("embedding", embedding), ("head", head)):
-            self._check_path(role, path)
-        outputs = (("embedding", embedding, self._embedding_output), ("head", head, self._head_output))
-        for role, path, output in outputs:
-            if not isinstance(output, Tensor) or output.dim() != 4:
-                what = "a map [B, D, h, w]" if role == "embedding" else "logits [B, K, h, w]"
-                raise ValueError(
-                    f"{role}: expected {what} from {path!r}, got {describe(output)}; {self._candidates(path)}"
-                )
-        self.map: Tensor = self._embedding_output
-        self.logits: Tensor = self._head_output
-        if not _same(self._head_input, self.map):
+        self._run(self._record)
+        self.call_numbers = (self._call("embedding", embedding, calls[0]), self._call("head", head, calls[1]))
+        self.head_called_once = self.calls[head] == 1
+        output = self._embedding_outputs[self.call_numbers[0]]
+        self._head_input = self._head_inputs[self.call_numbers[1]]
+        self.head_reads_tokens = isinstance(self._head_input, Tensor) and self._head_input.dim() == 3
+        self.map: Tensor = self._checked("embedding", embedding, output, self._as_map(output))
+        logits = self._head_outputs[self.call_numbers[1]]
+        self.logits: Tensor = self._checked("head", head, logits, self._tokens_as_map(logits))
+        if not _same(self._tokens_as_map(self._head_input), self.map):
             raise ValueError(self._describe_head_input())
+
+    def _tokens_as_map(self, value: Any) -> Any:
+        """Tokens that the head reads or gives as a map; a map as it is."""
+        return self._as_map(value) if self.head_reads_tokens and _is_of(value, 3) else value
+
+    def _checked(self, role: str, path: str, output: Any, map_: Any) -> Any:
+        if _is_of(map_, 4):
+            return map_
+        what = "a map [B, D, h, w]" if role == "embedding" else "logits [B, K, h, w]"
+        text = f"{role}: expected {what} from {path!r}, got {describe(map_)}"
+        if _is_of(output, 3) and role == "embedding":
+            prefix = likely_prefix(output.shape[1], image_size(self.images))
+            number = (
+                "the number of them before the patches" if prefix is None else f"here {prefix}, so many before them"
+            )
+            raise ValueError(f"{text}; if these are the tokens of patches, give reshape, {number}")
+        raise ValueError(f"{text}; {self._candidates(path)}")
 
     def _run(self, record: Any) -> None:
         """Run the model and call ``record(path, inputs, output)`` at every call of a module."""
@@ -81,18 +114,58 @@ class ModuleProbe:
             self.shapes[path] = list(output.shape)
         # Copies, because a later layer may work in place.
         if path == self.embedding:
-            self._embedding_output = _copy(output)
+            self._embedding_outputs.append(_copy(output))
         if path == self.head:
-            self._head_input, self._head_output = _copy(inputs[0] if inputs else None), _copy(output)
+            self._head_inputs.append(_copy(inputs[0] if inputs else None))
+            self._head_outputs.append(_copy(output))
 
-    def _check_path(self, role: str, path: str) -> None:
+    def _call(self, role: str, path: str, wanted: int | None) -> int:
+        """Check that a module is called, and return which of its calls counts, from 0."""
         if path not in self.modules or path == "":
             raise ValueError(f"{role}: the model has no module {path!r}; {self._candidates(path)}")
-        if self.calls[path] != 1:
-            calls = f"is called {self.calls[path]} times" if self.calls[path] else "is never called by its parent"
+        count = self.calls[path]
+        if count == 1 or (wanted is not None and count):
+            numbers = range(count)
+            if wanted is not None and not -count <= wanted < count:
+                raise ValueError(
+                    f"{role}_call: expected a call of {path!r} from 0 to {count - 1}, or from the end by -1 to "
+                    f"-{count}, got {wanted}"
+                )
+            return numbers[wanted or 0]
+        text = f"{role}: expected a module that is called once in a pass, {path!r} "
+        if count:
             raise ValueError(
-                f"{role}: expected a module that is called once in a pass, {path!r} {calls}; {self._candidates(path)}"
+                f"{text}is called {count} times; say which call counts by {role}_call, from 0, or -1 for the last; "
+                f"{self._candidates(path)}"
             )
+        if self._is_entered(path):
+            raise ValueError(
+                f"{text}is entered by its forward, past __call__, so that no hook of it runs; have the model call it, "
+                f"or take modules inside it, {self._inside(path)}"
+            )
+        raise ValueError(f"{text}is never called by its parent; {self._candidates(path)}")
+
+    def _is_entered(self, path: str) -> bool:
+        """Whether the model enters a module's ``forward`` without a call of the module."""
+        model = copy_tree(self.model)
+        module = dict(model.named_modules(remove_duplicate=False))[path]
+        if isinstance(module, torch.jit.ScriptModule):
+            return False
+        entered, forward = [], module.forward
+
+        def recorded(*args: Any, **kwargs: Any) -> Any:
+            entered.append(path)
+            return forward(*args, **kwargs)
+
+        vars(module)["forward"] = recorded
+        with torch.no_grad():
+            model(self.images)
+        return bool(entered)
+
+    def _inside(self, path: str) -> str:
+        """Text that lists modules inside another that give maps, the last one first."""
+        inside = [name for name in reversed(self.shapes) if name.startswith(f"{path}.")]
+        return listed(map(self._with_shape, inside), MAX_CANDIDATES) or "of which none gives a map"
 
     def _candidates(self, path: str) -> str:
         """Text that lists modules that may be meant: close names, then layers that give maps, the last one first."""
@@ -136,6 +209,10 @@ def describe(value: Any) -> str:
     """Text with the shape of a tensor, or the type of anything else."""
 
     return f"shape {list(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+
+
+def _is_of(value: Any, dimensions: int) -> bool:
+    return isinstance(value, Tensor) and value.dim() == dimensions
 
 
 def _copy(value: Any) -> Any:
