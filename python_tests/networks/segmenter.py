@@ -42,7 +42,7 @@ def attached(model=None, **changes):
 
 
 def as_input(photo: np.ndarray) -> Tensor:
-    image = torch.tensor(photo).permute(2, 0, 1)[None] / 255
+    image = torch.as_tensor(photo).permute(2, 0, 1)[None] / 255
     return (image - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
 
 

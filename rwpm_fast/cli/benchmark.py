@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--program", type=Path, metavar="FILE", help="rwpm-score, for pt2-cpp (default: that in the search path)"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the record to FILE")
-    add_network_options(parser, positional=True)
+    add_network_options(parser, positional=True, sized=False)
     add_walk_options(parser)
     parser.set_defaults(method=None)
 

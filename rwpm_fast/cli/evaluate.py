@@ -25,6 +25,7 @@ from .options import (
     add_network_options,
     add_walk_options,
     check_figure_file,
+    network_settings,
     walk_overrides,
 )
 from .sharing import add_processes_option
@@ -202,6 +203,7 @@ def make_config(options: argparse.Namespace) -> EvaluationConfig:
         network=options.network,
         weights=options.weights,
         weights_key=options.weights_key,
+        network_settings=network_settings(options),
         method=options.method,
         trained=options.trained,
         dissimilarity=options.dissimilarity,

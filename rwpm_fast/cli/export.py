@@ -95,4 +95,7 @@ def _read(photo: Path) -> np.ndarray:
 
 def export_name(network: str, kind: str) -> str:
     """Return the name of an export: of kind "pt2", "onnx" or "pure"."""
-    return f"{network}-pure.onnx" if kind == "pure" else f"{network}.{kind}"
+    from ..networks.own import file_stem
+
+    stem = file_stem(network)
+    return f"{stem}-pure.onnx" if kind == "pure" else f"{stem}.{kind}"

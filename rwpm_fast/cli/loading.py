@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from .options import method_files, scorer_settings, walk_overrides
+from .options import method_files, network_settings, scorer_settings, walk_overrides
 
 if TYPE_CHECKING:
     from ..networks import Network
@@ -16,15 +16,18 @@ def load_network(options: argparse.Namespace) -> Network:
     """Load the network onto its device, and set the number of threads.
 
     Raises:
-        ValueError: threads, a device or weights that cannot be used, or an unknown name.
-        FileNotFoundError: no such weight file.
+        ValueError: threads, a device or weights that cannot be used, an unknown name, or settings that the network has
+            not.
+        FileNotFoundError: no such weight file, or file that builds the network.
+        ImportError: a module that builds the network is not found.
     """
     from .. import networks
     from ..scoring.device import set_threads, torch_device
 
     set_threads(options.threads, "--threads")
     device = torch_device(options.device, "--device")
-    return networks.load(options.network, options.weights, weights_key=options.weights_key).to(device)
+    settings = network_settings(options)
+    return networks.load(options.network, options.weights, weights_key=options.weights_key, **settings).to(device)
 
 
 def load_scorer(options: argparse.Namespace, score: str | None = None, announce: bool = True) -> Scorer:

@@ -102,19 +102,23 @@ def scorer_settings(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def add_network_options(parser: argparse.ArgumentParser, *, positional: bool = False, device: bool = True) -> None:
-    """Add the network, its weights and device, and the number of threads.
+def add_network_options(
+    parser: argparse.ArgumentParser, *, positional: bool = False, device: bool = True, sized: bool = True
+) -> None:
+    """Add the network, its weights, settings and device, and the number of threads.
 
     Args:
         parser: to add them to.
         positional: the network is an argument of its own, not the option ``--network``.
         device: add ``--device`` too; not for what runs on the CPU alone.
+        sized: add ``--size`` too; not where the parser has a SIZE of its own.
     """
     group = parser.add_argument_group("network")
+    which = "which network; or what builds one of yours, my.module:build or file.py:build"
     if positional:
-        parser.add_argument("network", metavar="NETWORK", help="which network, such as compact")
+        parser.add_argument("network", metavar="NETWORK", help=f"{which}, such as compact")
     else:
-        group.add_argument("--network", default="compact", help="which network (default: compact)")
+        group.add_argument("--network", default="compact", help=f"{which} (default: compact)")
     group.add_argument(
         "--weights",
         type=Path,
@@ -125,9 +129,39 @@ def add_network_options(parser: argparse.ArgumentParser, *, positional: bool = F
         metavar="KEY",
         help="place of the weights in their file, such as ema or checkpoint/model, where several fit",
     )
+    _add_network_settings(group, sized=sized)
+    parser.set_defaults(of_network=[*NETWORK_SETTINGS, *(["size"] if sized else [])])
     if device:
         group.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
     add_threads_option(group)
+
+
+NETWORK_SETTINGS = ("embedding", "head", "mean", "std", "leave_out")
+
+
+def _add_network_settings(group: argparse._ArgumentGroup, *, sized: bool) -> None:
+    group.add_argument("--embedding", metavar="PATH", help="of a torch module of yours: the module that gives the map")
+    group.add_argument("--head", metavar="PATH", help="of a torch module of yours: the module that makes logits of it")
+    for name, what in (("mean", "subtracted"), ("std", "to divide by")):
+        group.add_argument(
+            f"--{name}",
+            type=float,
+            nargs=3,
+            metavar=("R", "G", "B"),
+            help=f"of a torch module of yours: colors in 0..1, {what} (default: ImageNet's)",
+        )
+    if sized:
+        group.add_argument(
+            "--size", type=int, nargs=2, metavar=("H", "W"), help="resize photos to this (default: the network's rule)"
+        )
+    group.add_argument(
+        "--leave-out", nargs="+", metavar="CLASS", help="classes, by name or number, that no score reads, such as void"
+    )
+
+
+def network_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings of the network that were given, for :func:`rwpm_fast.networks.load`."""
+    return {name: value for name in options.of_network if (value := getattr(options, name)) is not None}
 
 
 def add_threads_option(group: argparse._ActionsContainer) -> None:

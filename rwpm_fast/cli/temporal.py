@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("results")
     group.add_argument("--json", type=Path, metavar="FILE", help="write all numbers to FILE")
     group.add_argument("--markdown", type=Path, metavar="FILE", help="write the table to FILE")
-    add_network_options(parser)
+    add_network_options(parser, sized=False)
     add_walk_options(parser)
     parser.set_defaults(method=None)
 

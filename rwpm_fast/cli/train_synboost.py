@@ -78,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--half-precision", action="store_true", help="convolve in bfloat16: half the time on CPUs that have it"
     )
-    add_network_options(parser)
+    add_network_options(parser, sized=False)
 
 
 def _defaults(name: str) -> str:

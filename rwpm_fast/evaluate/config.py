@@ -60,11 +60,14 @@ class EvaluationConfig:
     ``run`` with the same config. The metrics do not depend on their number.
 
     Attributes:
-        network: name in ``rwpm_fast.networks.NETWORKS``; or a network; or a :class:`rwpm_fast.Scorer`, which is
-            compared without and with its walk. None for the network of ``method``, or for "compact" without one.
+        network: name in ``rwpm_fast.networks.NETWORKS``, or ``my.module:build`` or ``file.py:build`` of your own; or a
+            network; or a :class:`rwpm_fast.Scorer`, which is compared without and with its walk. None for the network
+            of ``method``, or for "compact" without one.
         weights: file with the weights of a named network; None for those in the package.
         weights_key: place of the tensors in that file, or in each of ``checkpoints``, where several sets of them fit;
             see :func:`rwpm_fast.networks.load`.
+        network_settings: settings of a named network, such as ``size`` and ``leave_out``; see
+            :func:`rwpm_fast.networks.load`.
         method: one of ``rwpm_fast.presets.METHODS``, for its network, its score, and its settings under ``preset``; or
             one of ``rwpm_fast.synboost.METHODS``, the chain around any network whose classes are Cityscapes'. That one
             has three rows: "without" a walk, as published; "with" the segmentation walked; and its "score walked".
@@ -139,6 +142,7 @@ class EvaluationConfig:
     network: str | Network | Scorer | None = None
     weights: StrPath | None = None
     weights_key: str | None = None
+    network_settings: Mapping[str, Any] = field(default_factory=dict)
     method: str | None = None
     trained: StrPath | None = None
     dissimilarity: StrPath | None = None

@@ -240,8 +240,8 @@ def _load(config: EvaluationConfig, experiment: Experiment, device: str) -> Scor
         return config.network
     network = experiment.network
     if not isinstance(network, Network):
-        name = experiment.network_name
-        network = networks.load(name, experiment.weights, weights_key=config.weights_key).to(device)
+        name, settings = experiment.network_name, config.network_settings
+        network = networks.load(name, experiment.weights, weights_key=config.weights_key, **settings).to(device)
     scorer = Scorer(network)
     if experiment.method is None:
         return scorer
@@ -359,6 +359,7 @@ def _settings(plan: Plan, processes: Processes, device: str) -> dict[str, Any]:
     how = config.network if isinstance(config.network, Scorer) else config
     return {
         "runs": runs,
+        **({"network_settings": dict(config.network_settings)} if config.network_settings else {}),
         "preset": config.preset,
         "method": config.method,
         **{name: str(file) for name, file in config.chain_files().items()},

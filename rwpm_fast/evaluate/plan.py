@@ -17,6 +17,7 @@ from ..data.checking import remarks, require_public_labels, survey_labels
 from ..io.score_maps import RESIZINGS
 from ..metrics import TRACKS, PixelMetrics
 from ..networks import NETWORKS, CompactNet, Network
+from ..networks.settings import NetworkSettings
 from ..ops.maps import Walk
 from ..ops.settings import DEFAULTS, WalkSettings, command_settings, is_anchored
 from ..presets import METHODS
@@ -139,6 +140,8 @@ def make_plan(config: EvaluationConfig) -> Plan:
         if not isinstance(config.network, Scorer):
             for row in experiment.rows:
                 row.walk()
+        if isinstance(experiment.network, str):
+            NetworkSettings(**config.network_settings).check(experiment.network)
         if experiment.weights is not None and not experiment.weights.exists():
             raise FileNotFoundError(f"weights: no such file or folder: {experiment.weights}")
     if len({experiment.title for experiment in plan.experiments}) < len(plan.experiments):
@@ -243,7 +246,7 @@ def _score_names(config: EvaluationConfig) -> Sequence[str]:
 
 def _check_ready_network(config: EvaluationConfig) -> None:
     """Check that a network that is given, or a scorer, is not to be changed."""
-    excluded = ["weights", "weights_key", "checkpoints", "device"]
+    excluded = ["weights", "weights_key", "network_settings", "checkpoints", "device"]
     if isinstance(config.network, Scorer):
         excluded += ["method", "table", "preset", "walk", "calibrate", "walk_values", "walk_padding", *methods.FILES]
     if given := _given(config, excluded):
@@ -254,7 +257,7 @@ def _check_ready_network(config: EvaluationConfig) -> None:
 def _given(config: EvaluationConfig, names: Sequence[str]) -> list[str]:
     """Return the fields of some names that do not have their default."""
     defaults: dict[str, Any] = {
-        option.name: {} if option.name == "walk" else option.default for option in fields(config)
+        option.name: {} if option.name in ("walk", "network_settings") else option.default for option in fields(config)
     }
     return [name for name in names if getattr(config, name) != defaults[name]]
 
@@ -282,8 +285,8 @@ def map_rules(config: EvaluationConfig) -> MapRules:
 
 def _given_maps(config: EvaluationConfig, maps: Mapping[str, Maps]) -> Plan:
     """Plan the metrics of score maps that are there already, a row a method."""
-    networks_only = ["network", "weights", "weights_key", "method", "checkpoints", "table", "preset", "walk"]
-    networks_only += ["calibrate", "walk_values", "walk_padding", "scores", "cache", *methods.FILES]
+    networks_only = ["network", "weights", "weights_key", "network_settings", "method", "checkpoints", "table"]
+    networks_only += ["preset", "walk", "calibrate", "walk_values", "walk_padding", "scores", "cache", *methods.FILES]
     if given := _given(config, networks_only):
         raise ConfigError(f"{{scores_from}}: no network runs; leave {{{given[0]}}} out")
     if config.device not in (None, "cpu"):

@@ -74,8 +74,8 @@ def attach(
             scores are cropped to the photo. With ``mean`` and ``std``, zero is the mean color.
         classes: names of the K classes; "class 0" and so on when None.
         trial_size: height and width of the trial photo, for models that take no other.
-        size: height and width to which photos are resized before ``preprocess``, as Pillow does, for models and
-            protocols that fix it; scores come at the photo's own size all the same. It is the trial photo's too.
+        size: height and width to which photos are resized before ``preprocess``, antialiased, for models and protocols
+            that fix it; scores come at the photo's own size all the same. It is the trial photo's too.
         leave_out: names of classes, or their numbers from 0, that no score reads, such as a void class.
         reshape: how the embedding's output becomes a map. For tokens [B, N, D] in the order of rows: their number
             before the patches, such as 1 for a class token, 5 with four registers; they are left out. For anything
@@ -162,7 +162,6 @@ class Attached(Network):
     """
 
     trial_size: Size
-    size: Size | None = None
 
     def __init__(
         self,
@@ -187,9 +186,6 @@ class Attached(Network):
         self._kept: list[int] = []
         self._linear: bool | None = None  # as given; None to find it
         self._tried: tuple[nn.Module, ...] = ()  # modules of the head for which it was found
-
-    def input_size(self, photo_size: tuple[int, int]) -> tuple[int, int]:
-        return photo_size if self.size is None else self.size
 
     def preprocess(self, photos: Tensor) -> Tensor:
         if self.size is not None:

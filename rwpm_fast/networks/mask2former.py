@@ -71,7 +71,7 @@ class Mask2Former(Network):
         self._check_size(size)
         shown = self.input_size(size)
         if type(self).input_size is not Network.input_size:  # by class: a branch on sizes would be frozen by an export
-            photos = resize_photos(photos, shown)  # as Pillow does, which the published code uses
+            photos = resize_photos(photos, shown, rounded=True)  # as Pillow does, which the published code uses
         mean, std = (photos.new_tensor(values).view(3, 1, 1) for values in (self.pixel_mean, self.pixel_std))
         return self.pad((photos - mean) / std, size).to(next(self.parameters()).dtype)
 

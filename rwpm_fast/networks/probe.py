@@ -152,12 +152,13 @@ class ModuleProbe:
         if isinstance(module, torch.jit.ScriptModule):
             return False
         entered, forward = [], module.forward
+        attributes: Any = vars(module)
 
         def recorded(*args: Any, **kwargs: Any) -> Any:
             entered.append(path)
             return forward(*args, **kwargs)
 
-        vars(module)["forward"] = recorded
+        attributes["forward"] = recorded
         with torch.no_grad():
             model(self.images)
         return bool(entered)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 from torch import Tensor
@@ -13,14 +14,14 @@ from .resize import resize_photos
 
 
 class Variant(Network):
-    """A network that sees every photo at one size, or whose score leaves classes out. It shares the network's weights.
+    """A network that sees every photo at one size, or whose score leaves classes out. It shares the network's weights,
+    and the network stays as it is.
 
     Scores come at the size of the photo all the same.
 
     Args:
         network: which to change.
-        size: height and width to which photos are resized, in rows and columns as Pillow does; None for the network's
-            own rule.
+        size: height and width to which photos are resized, antialiased; None for the network's own rule.
         leave_out: names of classes, or their numbers from 0; see :func:`rwpm_fast.networks.classes.keep_classes`.
 
     Raises:
@@ -34,6 +35,9 @@ class Variant(Network):
         self, network: Network, *, size: tuple[int, int] | None = None, leave_out: Sequence[str | int] = ()
     ) -> None:
         super().__init__()
+        if size is not None and network.size is not None:  # a size that it has, and that may be another
+            network = copy(network)
+            network.size, size = (size[0], size[1]), None
         self.network = network
         self.size = size
         if size is not None and (found := network.input_size(size)) != tuple(size):
