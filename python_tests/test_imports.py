@@ -228,7 +228,7 @@ def test_networks_without_transformers(run_python):
         "import sys\nsys.modules['transformers'] = None\n"
         "from rwpm_fast import networks\nassert 'rba_swin_b' in networks.NETWORKS\nnetworks.DABNet()\n"
         "try:\n    networks.RbASwinB()\n"
-        "except ImportError as error:\n    assert 'rwpm-fast[mask2former]' in str(error)\n"
+        "except ImportError as error:\n    assert 'rwpm-fast[transformers]' in str(error)\n"
         "else:\n    raise AssertionError('no error')\n"
     )
 

@@ -572,7 +572,7 @@ def test_the_smallest_photos_for_the_norms(size):
 
 def test_what_is_missing_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy", None)
-    with pytest.raises(ImportError, match=r"need transformers and SciPy .*pip install 'rwpm-fast\[mask2former\]'"):
+    with pytest.raises(ImportError, match=r"need transformers and SciPy .*pip install 'rwpm-fast\[transformers\]'"):
         networks.RbASwinB()
 
 

@@ -16,6 +16,7 @@ from .deeplab import DeepLabWRN38
 from .erfnet import ERFNet
 from .mask2former import Mask2Anomaly, Mask2Former, RbASwinB, RbASwinL
 from .own import FORM, build, is_place
+from .segformer import SegFormer
 from .settings import IMAGENET, NetworkSettings
 from .variant import Variant
 
@@ -34,13 +35,14 @@ __all__ = [
     "Network",
     "RbASwinB",
     "RbASwinL",
+    "SegFormer",
     "Variant",
     "load",
 ]
 
 NETWORKS: dict[str, type[Network]] = {
     network.name: network
-    for network in (CompactNet, DABNet, DeepLabWRN38, ERFNet, RbASwinB, RbASwinL, Mask2Anomaly, Mask2Former)
+    for network in (CompactNet, DABNet, DeepLabWRN38, ERFNet, RbASwinB, RbASwinL, Mask2Anomaly, Mask2Former, SegFormer)
 }
 
 

@@ -135,10 +135,8 @@ def attach(
     check_map(shown, probe.map, network.stride)
     network._linear = linear_head
     network._try_head(probe.map)
-    network._outputs = tuple(f"class {k}" for k in range(logits.shape[1])) if classes is None else tuple(classes)
+    network._name_outputs([f"class {k}" for k in range(logits.shape[1])] if classes is None else classes, leave_out)
     network._check_outputs(logits)
-    network._kept = kept_classes(network._outputs, leave_out)
-    network.classes = tuple(network._outputs[k] for k in network._kept)
     # The probe's pass copies all modules, these copy the paths alone: both must come by embedding and head.
     network.embed(images)
     network._trial_map()
@@ -329,6 +327,12 @@ class Attached(Network):
                 return _commutes(lambda map_: self._call_head(head, map_), embedding_map.to("cpu", torch.float64))
         except Exception:
             return False
+
+    def _name_outputs(self, names: Sequence[str], leave_out: Sequence[str | int] = ()) -> None:
+        """Name all that the head gives, and say what no score reads."""
+        self._outputs = tuple(names)
+        self._kept = kept_classes(self._outputs, leave_out)
+        self.classes = tuple(self._outputs[k] for k in self._kept)
 
     def _check_outputs(self, logits: Tensor) -> None:
         if (count := logits.shape[1]) != len(self._outputs):

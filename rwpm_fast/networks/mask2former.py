@@ -9,10 +9,7 @@ Needs transformers and SciPy, which are imported when a network is made.
 
 from __future__ import annotations
 
-import json
-import math
 from os import PathLike
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -24,9 +21,7 @@ from .base import Encoded, MaskLogits, Network
 from .checkpoint import load_state, read_state_dict
 from .cityscapes import CITYSCAPES_CLASSES
 from .resize import resize_photos
-
-PIXEL_MEAN = (123.675, 116.28, 103.53)  # of ImageNet, RGB, 0..255
-PIXEL_STD = (58.395, 57.12, 57.375)
+from .transformers_folder import PIXEL_MEAN, PIXEL_STD, import_models, open_folder, pixel_statistics
 
 
 class Mask2Former(Network):
@@ -120,35 +115,9 @@ class Mask2Former(Network):
             ValueError: the weights do not fit the configuration, are not finite, or a file is cut short; or
                 ``preprocessor_config.json`` has no three numbers for a color.
         """
-        parts, folder = _parts(), Path(weights)
-        if not (folder / "config.json").is_file():
-            raise FileNotFoundError(
-                f"weights: expected a folder of transformers' save_pretrained, with a config.json, got {folder}"
-            )
-        settings = folder / "preprocessor_config.json"
-        pixels = _pixel_statistics(settings) if settings.is_file() else {}
+        parts, folder = _parts(), open_folder(weights)
+        pixels = pixel_statistics(folder)
         return cls(parts.pretrained(folder, weights_key), **pixels).eval()
-
-
-def _pixel_statistics(settings: Path) -> dict[str, Any]:
-    """Read mean and standard deviation, 0..255, from a file of transformers that has them as 0..1."""
-    try:
-        found = json.loads(settings.read_text())
-    except ValueError as error:
-        raise ValueError(f"weights: expected JSON in {settings}, which is none or is cut short ({error})") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"weights: expected a JSON object in {settings}, got {type(found).__name__}")
-    statistics = {}
-    for kind, least in (("mean", -math.inf), ("std", 0)):
-        if (entry := f"image_{kind}") not in found:
-            continue
-        values = found[entry]
-        numbers = [value for value in values if isinstance(value, (int, float))] if isinstance(values, list) else []
-        if not (len(numbers) == 3 and len(values) == 3 and all(least < value < math.inf for value in numbers)):
-            wanted = "three numbers above 0" if kind == "std" else "three numbers"
-            raise ValueError(f"weights: expected {wanted} as {entry!r} in {settings}, got {values!r}")
-        statistics[f"pixel_{kind}"] = tuple(255 * value for value in numbers)
-    return statistics
 
 
 class Detectron2Network(Mask2Former):
@@ -245,25 +214,4 @@ class Mask2Anomaly(Detectron2Network):
 
 def _parts() -> ModuleType:
     """Import the module that needs transformers."""
-    try:
-        # transformers needs SciPy too, but says so only when it computes.
-        import scipy  # noqa: F401
-
-        from . import mask2former_model
-    except (ImportError, OSError, RuntimeError) as error:  # the last two by a library that does not fit torch
-        root: BaseException = error
-        while root.__cause__ is not None:
-            root = root.__cause__
-        missing = (root.name or "").partition(".")[0] if isinstance(root, ModuleNotFoundError) else ""
-        if missing in ("scipy", "transformers", "safetensors"):
-            way_out = "pip install 'rwpm-fast[mask2former]'"
-        else:
-            # transformers imports torchvision wherever it is installed.
-            way_out = (
-                "they are installed, and one that they import is not, or does not fit; reinstall it, or uninstall it "
-                "if it is torchvision, which these networks do not use"
-            )
-        raise ImportError(
-            f"Mask2Former networks need transformers and SciPy ({type(root).__name__}: {root}): {way_out}"
-        ) from error
-    return mask2former_model
+    return import_models("mask2former_model", "Mask2Former")

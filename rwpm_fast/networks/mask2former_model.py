@@ -6,13 +6,10 @@ Only this module needs transformers; importing it without them raises ImportErro
 
 from __future__ import annotations
 
-import logging
 import re
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
     Mask2FormerConfig,
@@ -25,13 +22,10 @@ from transformers.models.mask2former.modeling_mask2former import (
     Mask2FormerPixelDecoderEncoderMultiscaleDeformableAttention as DeformableAttention,
 )
 
-from ..io.text import listed
-from .checkpoint import check_finite, is_unread, read_state_dict
+from .transformers_model import pretrained as load_pretrained
 
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
 STRIDES = (4, 8, 16, 32)  # of the backbone's stages
-
-WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # unless they are so large that there are several
 
 # Entries of Swin that inference does not read and that a file may lack.
 UNREAD = re.compile(r"\.swin\.layernorm\.|\.relative_position_index$")
@@ -122,41 +116,13 @@ def pretrained(folder: Path, weights_key: str | None = None) -> Mask2FormerForUn
         OSError: there are no weights in the folder.
         ValueError: the weights do not fit the configuration, are not finite, or their file is cut short.
     """
-    source: dict[str, Any] = {"pretrained_model_name_or_path": folder, "local_files_only": True}
-    if file := next(filter(Path.is_file, (folder / name for name in WEIGHT_FILES)), None):
-        config = Mask2FormerConfig.from_pretrained(folder, local_files_only=True)
-        state = read_state_dict(file, _stable_names(config), weights_key=weights_key, unread=UNREAD)
-        source = {"pretrained_model_name_or_path": None, "config": config, "state_dict": state}
-    elif weights_key is not None:
-        raise ValueError(f"weights_key: expected with a single file of weights, and {folder} has none")
-    library = logging.getLogger("transformers")
-    level = library.level
-    library.setLevel(logging.ERROR)  # mismatches are reported below, where they matter
-    try:
-        model, report = Mask2FormerForUniversalSegmentation.from_pretrained(
-            **source, output_loading_info=True, ignore_mismatched_sizes=True
-        )
-    except SafetensorError as error:
-        raise ValueError(f"weights: a file in {folder} is no safetensors file, or is cut short ({error})") from error
-    finally:
-        library.setLevel(level)
-    problems = {
-        kind: sorted(name for name in map(str, report[f"{kind}_keys"]) if not is_unread(name, UNREAD))
-        for kind in ("missing", "unexpected", "mismatched")
-    }
-    if any(problems.values()):
-        text = "; ".join(f"{kind}: {listed(names)}" for kind, names in problems.items() if names)
-        raise ValueError(f"weights: {folder} does not fit its configuration: {text}")
-    check_finite(model, folder)
-    return model
-
-
-def _stable_names(config: PretrainedConfig) -> list[str]:
-    """List the entries whose names in files do not depend on the version of transformers that wrote them: all but the
-    backbone's. The others are renamed when they are loaded."""
-    with torch.device("meta"):
-        names = Mask2FormerForUniversalSegmentation(config).state_dict()
-    return [name for name in names if not name.startswith("model.pixel_level_module.encoder.")]
+    return load_pretrained(
+        Mask2FormerForUniversalSegmentation,
+        folder,
+        weights_key,
+        is_stable=lambda name: not name.startswith("model.pixel_level_module.encoder."),  # the backbone's
+        unread=UNREAD,
+    )
 
 
 class GlobalMaskedAttention(nn.Module):
