@@ -13,6 +13,7 @@ from .cityscapes import CITYSCAPES_CLASSES, CITYSCAPES_COLORS
 from .compact import CompactNet
 from .dabnet import DABNet
 from .deeplab import DeepLabWRN38
+from .eomt import EoMT, EoMTDINOv3
 from .erfnet import ERFNet
 from .mask2former import Mask2Anomaly, Mask2Former, RbASwinB, RbASwinL
 from .own import FORM, build, is_place
@@ -29,6 +30,8 @@ __all__ = [
     "DeepLabWRN38",
     "ERFNet",
     "Encoded",
+    "EoMT",
+    "EoMTDINOv3",
     "Mask2Anomaly",
     "Mask2Former",
     "MaskLogits",
@@ -42,7 +45,19 @@ __all__ = [
 
 NETWORKS: dict[str, type[Network]] = {
     network.name: network
-    for network in (CompactNet, DABNet, DeepLabWRN38, ERFNet, RbASwinB, RbASwinL, Mask2Anomaly, Mask2Former, SegFormer)
+    for network in (
+        CompactNet,
+        DABNet,
+        DeepLabWRN38,
+        ERFNet,
+        RbASwinB,
+        RbASwinL,
+        Mask2Anomaly,
+        Mask2Former,
+        SegFormer,
+        EoMT,
+        EoMTDINOv3,
+    )
 }
 
 

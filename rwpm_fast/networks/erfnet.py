@@ -54,21 +54,25 @@ class Residual(nn.Module):
 
     def __init__(self, channels: int, dilation: int = 1) -> None:
         super().__init__()
-        for number, step in ((1, 1), (2, dilation)):
-            self.add_module(
-                f"conv3x1_{number}",
-                nn.Conv2d(channels, channels, (3, 1), padding=(step, 0), dilation=(step, 1)),
-            )
-            self.add_module(
-                f"conv1x3_{number}",
-                nn.Conv2d(channels, channels, (1, 3), padding=(0, step), dilation=(1, step)),
-            )
-            self.add_module(f"bn{number}", nn.BatchNorm2d(channels, eps=EPS))
+        self.conv3x1_1 = _column(channels)
+        self.conv1x3_1 = _row(channels)
+        self.bn1 = nn.BatchNorm2d(channels, eps=EPS)
+        self.conv3x1_2 = _column(channels, dilation)
+        self.conv1x3_2 = _row(channels, dilation)
+        self.bn2 = nn.BatchNorm2d(channels, eps=EPS)
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.bn1(self.conv1x3_1(F.relu(self.conv3x1_1(x)))))
         y = self.bn2(self.conv1x3_2(F.relu(self.conv3x1_2(y))))
         return F.relu(y + x)
+
+
+def _column(channels: int, dilation: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(channels, channels, (3, 1), padding=(dilation, 0), dilation=(dilation, 1))
+
+
+def _row(channels: int, dilation: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(channels, channels, (1, 3), padding=(0, dilation), dilation=(1, dilation))
 
 
 class Encoder(nn.Module):

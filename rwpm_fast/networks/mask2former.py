@@ -13,14 +13,13 @@ from os import PathLike
 from types import ModuleType
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from . import detectron2
 from .base import Encoded, MaskLogits, Network
 from .checkpoint import load_state, read_state_dict
 from .cityscapes import CITYSCAPES_CLASSES
-from .resize import resize_photos
+from .resize import resize_photos, size_by_shorter_side
 from .transformers_folder import PIXEL_MEAN, PIXEL_STD, import_models, open_folder, pixel_statistics
 
 
@@ -203,13 +202,7 @@ class Mask2Anomaly(Detectron2Network):
         return parts.mask2former(parts.resnet(), classes=19, decoder_layers=9, global_masked_attention=True)
 
     def input_size(self, photo_size: tuple[int, int]) -> tuple[int, int]:
-        # side * min(shorter_side / shortest, longest_side / longest), rounded, halves up; in whole numbers and without
-        # a branch, so that an exported network follows the size of the photo, which is a symbol there.
-        shortest, longest = torch.sym_min(*photo_size), torch.sym_max(*photo_size)
-        part = 2 * self.shorter_side * self.longest_side
-        whole = torch.sym_max(shortest * self.longest_side, longest * self.shorter_side)
-        height, width = ((side * part + whole) // (2 * whole) for side in photo_size)
-        return height, width
+        return size_by_shorter_side(photo_size, self.shorter_side, self.longest_side)
 
 
 def _parts() -> ModuleType:

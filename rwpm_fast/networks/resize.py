@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -24,3 +25,21 @@ def resize_photos(photos: Tensor, size: tuple[int, int], *, rounded: bool = Fals
         photos = F.interpolate(photos, step, mode="bilinear", align_corners=False, antialias=True)
         photos = (photos + 0.5).floor() if rounded else photos
     return photos
+
+
+def size_by_shorter_side(photo_size: tuple[int, int], shorter_side: int, longest_side: int) -> tuple[int, int]:
+    """Return the size of a photo resized to a shorter side, or less where its longer one would exceed a longest side.
+
+    It is ``side * min(shorter_side / shortest, longest_side / longest)``, rounded, halves up; in whole numbers and
+    without a branch, so that an exported network follows the size of the photo, which is a symbol there.
+
+    Args:
+        photo_size: height and width.
+        shorter_side: what the shorter one becomes.
+        longest_side: what the longer one may become.
+    """
+    shortest, longest = torch.sym_min(*photo_size), torch.sym_max(*photo_size)
+    part = 2 * shorter_side * longest_side
+    whole = torch.sym_max(shortest * longest_side, longest * shorter_side)
+    height, width = ((side * part + whole) // (2 * whole) for side in photo_size)
+    return height, width

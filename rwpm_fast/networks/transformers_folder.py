@@ -78,7 +78,7 @@ def model_type(folder: Path) -> str | None:
     return _json_object(folder / "config.json").get("model_type")
 
 
-def pixel_statistics(folder: Path) -> dict[str, tuple[float, ...]]:
+def pixel_statistics(folder: Path) -> dict[str, Any]:
     """Read mean and standard deviation, 0..255, from a folder whose ``preprocessor_config.json`` has them as 0..1.
 
     Returns:

@@ -35,16 +35,17 @@ class Variant(Network):
         self, network: Network, *, size: tuple[int, int] | None = None, leave_out: Sequence[str | int] = ()
     ) -> None:
         super().__init__()
-        if size is not None and network.size is not None:  # a size that it has, and that may be another
-            network = copy(network)
-            network.size, size = (size[0], size[1]), None
+        if size is not None and (found := network.input_size(size)) != tuple(size):
+            network = copy(network)  # it resizes photos itself, and may take another size for its own
+            network.size = (size[0], size[1])
+            if network.input_size(size) != network.size:
+                raise ValueError(
+                    f"size: expected none with {network.name}, which resizes photos itself, those of {size[0]} x "
+                    f"{size[1]} to {found[0]} x {found[1]}"
+                )
+            size = None
         self.network = network
         self.size = size
-        if size is not None and (found := network.input_size(size)) != tuple(size):
-            raise ValueError(
-                f"size: expected none with {network.name}, which resizes photos itself, those of {size[0]} x {size[1]} "
-                f"to {found[0]} x {found[1]}"
-            )
         self._kept = kept_classes(network.classes, leave_out)
         self.classes = tuple(network.classes[place] for place in self._kept)
         for taken in (
