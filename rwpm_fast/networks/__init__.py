@@ -13,6 +13,7 @@ from .cityscapes import CITYSCAPES_CLASSES, CITYSCAPES_COLORS
 from .compact import CompactNet
 from .dabnet import DABNet
 from .deeplab import DeepLabWRN38
+from .dino import DINOLinear, DINONeighbors
 from .eomt import EoMT, EoMTDINOv3
 from .erfnet import ERFNet
 from .mask2former import Mask2Anomaly, Mask2Former, RbASwinB, RbASwinL
@@ -27,6 +28,8 @@ __all__ = [
     "NETWORKS",
     "CompactNet",
     "DABNet",
+    "DINOLinear",
+    "DINONeighbors",
     "DeepLabWRN38",
     "ERFNet",
     "Encoded",
@@ -57,6 +60,8 @@ NETWORKS: dict[str, type[Network]] = {
         SegFormer,
         EoMT,
         EoMTDINOv3,
+        DINOLinear,
+        DINONeighbors,
     )
 }
 
