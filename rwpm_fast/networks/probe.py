@@ -104,8 +104,8 @@ class ModuleProbe:
         except Exception as error:
             raise ValueError(
                 f"model: a pass over a trial photo {describe(self.images)} failed ({error}); see that preprocess or "
-                "mean and std are the model's, or give a trial_size that it takes, or padded_to if it takes only "
-                "multiples of a number"
+                "mean and std are the model's, or give size if it takes one size only, a trial_size that it takes, or "
+                "padded_to if it takes only multiples of a number"
             ) from error
 
     def _record(self, path: str, inputs: tuple[Any, ...], output: Any) -> None:
