@@ -94,7 +94,7 @@ def test_another_size_and_fewer_classes(tmp_path, photo):
     analysis = Scorer(network).analyze(photo)
     assert analysis.embedding_map.shape == (32, 8, 24)
     assert analysis.walked.full_logits.shape == (2, 64, 64)
-    assert networks.load("eomt", tmp_path).size is None
+    assert networks.load("eomt", tmp_path).fixed_size is None
 
 
 def test_models_that_are_refused(tmp_path):

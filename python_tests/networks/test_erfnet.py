@@ -119,7 +119,7 @@ def photo():
 
 def test_the_published_layout_gives_the_published_network(state, file, photo):
     network = networks.load("erfnet", file)
-    assert not network.training and network.size == (512, 1024)
+    assert not network.training and network.fixed_size == (512, 1024)
     photos = torch.tensor(photo).permute(2, 0, 1)[None]
     images = network.preprocess(photos)
     assert images.shape == (1, 3, 512, 1024)

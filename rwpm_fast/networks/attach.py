@@ -113,7 +113,7 @@ def attach(
     _refuse_walking_heads(model)
     check_finite(model, type(model).__name__)
     network = Attached(model.eval(), embedding, head, _preprocessing(preprocess, mean, std), align_corners)
-    network.padded_to, network.trial_size, network.size = padded_to, trial_size, size
+    network.padded_to, network.trial_size, network.fixed_size = padded_to, trial_size, size
     network._reshape = reshape
     if preprocess is not None:
         check_area(preprocess, trial_size, device_of(model))
@@ -156,7 +156,6 @@ class Attached(Network):
         embedding_path: path of the embedding, without names of wrappers of ``torch.compile``.
         head_path: path of the head, likewise.
         trial_size: height and width of the trial photo.
-        size: height and width to which photos are resized; None for their own.
     """
 
     trial_size: Size
@@ -186,8 +185,8 @@ class Attached(Network):
         self._tried: tuple[nn.Module, ...] = ()  # modules of the head for which it was found
 
     def preprocess(self, photos: Tensor) -> Tensor:
-        if self.size is not None:
-            photos = resize_photos(photos, self.size)
+        if self.fixed_size is not None:
+            photos = resize_photos(photos, self.fixed_size)
         size = (photos.shape[-2], photos.shape[-1])
         if callable(self._preprocess):
             images = self._preprocess(photos)

@@ -55,7 +55,7 @@ class Network(nn.Module):
             the head, and may be applied to the K logits instead of the D embedding channels.
         mask_head: ``decode`` gives ``MaskLogits`` instead of class logits.
         align_corners: how class logits are up-sampled to the photo's size.
-        size: height and width to which ``preprocess`` resizes every photo; None where another rule gives them.
+        fixed_size: height and width to which ``preprocess`` resizes every photo; None where another rule gives them.
         padded_to: the network's input is filled up with zeros, at the bottom and on the right, to a multiple of this.
         mirrored: the photo and its mirror image are scored, and the scores averaged. Mask heads only.
         default_score: the score that its authors use, a name in ``rwpm_fast.scores``.
@@ -69,7 +69,7 @@ class Network(nn.Module):
     linear_head: bool
     mask_head: bool = False
     align_corners: bool = False
-    size: tuple[int, int] | None = None
+    fixed_size: tuple[int, int] | None = None
     padded_to: int = 1
     mirrored: bool = False
     default_score: str = "energy"
@@ -77,7 +77,7 @@ class Network(nn.Module):
 
     def input_size(self, photo_size: tuple[int, int]) -> tuple[int, int]:
         """Height and width to which ``preprocess`` resizes a photo of the given height and width, before padding."""
-        return photo_size if self.size is None else self.size
+        return photo_size if self.fixed_size is None else self.fixed_size
 
     def padded_size(self, photo_size: tuple[int, int]) -> tuple[int, int]:
         """Height and width of the network's input for a photo of the given height and width, padding included."""

@@ -78,10 +78,10 @@ class PatchNetwork(Network):
         self.stride = self.padded_to = patch
         self.backbone, self.classifier = backbone, classifier
         self.classes = tuple(classes)
-        self.pixel_mean, self.pixel_std, self.size = pixel_mean, pixel_std, size
+        self.pixel_mean, self.pixel_std, self.fixed_size = pixel_mean, pixel_std, size
 
     def preprocess(self, photos: Tensor) -> Tensor:
-        photos = photos.float() if self.size is None else resize_photos(photos, self.size)
+        photos = photos.float() if self.fixed_size is None else resize_photos(photos, self.fixed_size)
         mean, std = (photos.new_tensor(values).view(3, 1, 1) for values in (self.pixel_mean, self.pixel_std))
         images = self.pad((photos - mean) / std, (photos.shape[-2], photos.shape[-1]))
         return images.to(next(self.backbone.parameters()).dtype)

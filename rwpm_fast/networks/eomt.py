@@ -66,7 +66,7 @@ class EoMT(Network):
         self.model = model
         config = self.model.config
         self.classes = tuple(name for _, name in sorted(config.id2label.items())) if classes is None else classes
-        self.pixel_mean, self.pixel_std, self.size = pixel_mean, pixel_std, size
+        self.pixel_mean, self.pixel_std, self.fixed_size = pixel_mean, pixel_std, size
         self.padded_to = config.patch_size
         enlarged = 2**config.num_upscale_blocks
         if config.patch_size % enlarged:
@@ -85,7 +85,7 @@ class EoMT(Network):
 
     def input_size(self, photo_size: tuple[int, int]) -> tuple[int, int]:
         shorter = self.model.config.image_size
-        return size_by_shorter_side(photo_size, shorter, 2 * shorter) if self.size is None else self.size
+        return size_by_shorter_side(photo_size, shorter, 2 * shorter) if self.fixed_size is None else self.fixed_size
 
     def preprocess(self, photos: Tensor) -> Tensor:
         size = (photos.shape[-2], photos.shape[-1])

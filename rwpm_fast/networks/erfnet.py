@@ -133,7 +133,7 @@ class ERFNet(Network):
 
     def __init__(self, outputs: int = 20, size: tuple[int, int] | None = (512, 1024)) -> None:
         super().__init__()
-        self.size = size
+        self.fixed_size = size
         self.encoder = Encoder()
         self.decoder = Decoder(outputs)
 
@@ -164,8 +164,8 @@ class ERFNet(Network):
         return network.eval()
 
     def preprocess(self, photos: Tensor) -> Tensor:
-        if self.size is not None:
-            photos = resize_photos(photos, self.size)
+        if self.fixed_size is not None:
+            photos = resize_photos(photos, self.fixed_size)
         images = photos.to(next(self.parameters()).dtype) / 255
         return self.pad(images, (photos.shape[-2], photos.shape[-1]))
 

@@ -37,15 +37,15 @@ class Variant(Network):
         super().__init__()
         if size is not None and (found := network.input_size(size)) != tuple(size):
             network = copy(network)  # it resizes photos itself, and may take another size for its own
-            network.size = (size[0], size[1])
-            if network.input_size(size) != network.size:
+            network.fixed_size = (size[0], size[1])
+            if network.input_size(size) != network.fixed_size:
                 raise ValueError(
                     f"size: expected none with {network.name}, which resizes photos itself, those of {size[0]} x "
                     f"{size[1]} to {found[0]} x {found[1]}"
                 )
             size = None
         self.network = network
-        self.size = size
+        self.fixed_size = size
         self._kept = kept_classes(network.classes, leave_out)
         self.classes = tuple(network.classes[place] for place in self._kept)
         for taken in (
@@ -66,10 +66,10 @@ class Variant(Network):
         return self.network.linear_head
 
     def input_size(self, photo_size: tuple[int, int]) -> tuple[int, int]:
-        return self.network.input_size(photo_size if self.size is None else self.size)
+        return self.network.input_size(photo_size if self.fixed_size is None else self.fixed_size)
 
     def preprocess(self, photos: Tensor) -> Tensor:
-        return self.network.preprocess(photos if self.size is None else resize_photos(photos, self.size))
+        return self.network.preprocess(photos if self.fixed_size is None else resize_photos(photos, self.fixed_size))
 
     def embed(self, images: Tensor) -> Tensor:
         return self.network.embed(images)
