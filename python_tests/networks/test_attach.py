@@ -252,7 +252,7 @@ def test_a_head_that_reads_more_than_the_map():
 
 
 def test_a_pass_that_fails():
-    message = r"model: a pass over a trial photo shape \[1, 1, 128, 192\] failed \(.*give a trial_size"
+    message = r"model: a pass over a trial photo shape \[1, 1, 128, 192\] failed \(.*or give size .*, a trial_size"
     with pytest.raises(ValueError, match=message):
         attached(mean=None, std=None, preprocess=lambda photos: photos[:, :1].float())
 

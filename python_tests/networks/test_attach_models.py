@@ -3,6 +3,8 @@ void class."""
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -226,6 +228,20 @@ def test_photos_are_resized_as_pillow_does():
         if rounded:
             assert (difference > 0).mean() < 0.02  # Pillow's weights have 22 bits
         assert torch.equal(resize_photos(photos, (72, 128), rounded=rounded), photos.float())
+
+
+def test_models_that_python_does_not_call():
+    model = nn.Sequential(nn.Conv2d(3, 8, 4, stride=4), nn.Conv2d(8, 5, 1)).eval()
+    program = torch.export.export(model, (torch.zeros(1, 3, 128, 192),))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        scripted = torch.jit.script(model)
+    for given, kind in ((scripted, "TorchScript"), (program.module(), "an exported program")):
+        with pytest.raises(ValueError, match=f"model: expected a model whose modules Python calls, got {kind}, which"):
+            attach(given, "0", "1", **PIXELS)
+    with pytest.raises(TypeError, match=r"got ExportedProgram; give the model that it was made of"):
+        attach(program, "0", "1", **PIXELS)
+    assert attach(torch.fx.symbolic_trace(model), "0", "1", **PIXELS).stride == 4
 
 
 @pytest.mark.parametrize("leave_out", [["f"], [5], [-2], ["5"]])

@@ -90,10 +90,11 @@ def attach(
 
     Raises:
         TypeError: ``model`` is no module.
-        ValueError: no preprocessing or two, or one that pads or crops, a path that names no module (the message lists
-            close names and layers that give maps), a pass that fails, modules that do not fit or that the model calls
-            otherwise than by their path, several times or not at all, a head that walks already, weights that are not
-            finite, a size below 1, or a class to leave out that is not there.
+        ValueError: a model of TorchScript or an exported one, no preprocessing or two, or one that pads or crops, a
+            path that names no module (the message lists close names and layers that give maps), a pass that fails,
+            modules that do not fit or that the model calls otherwise than by their path, several times or not at all, a
+            head that walks already, weights that are not finite, a size below 1, or a class to leave out that is not
+            there.
 
     Example:
         >>> model = torchvision.models.segmentation.deeplabv3_resnet50(weights="DEFAULT")
@@ -102,7 +103,8 @@ def attach(
         >>> Scorer(network, walk=Walk(steps=20))(photo).score  # [H, W]
     """
     if not isinstance(model, nn.Module):
-        raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
+        way_out = "; give the model that it was made of" if isinstance(model, torch.export.ExportedProgram) else ""
+        raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}{way_out}")
     if not isinstance(padded_to, int) or padded_to < 1:
         raise ValueError(f"padded_to: expected an integer of 1 or more, got {padded_to!r}")
     if size is not None:
@@ -110,9 +112,10 @@ def attach(
         trial_size = size = (size[0], size[1])
     if not (reshape is None or callable(reshape) or (isinstance(reshape, int) and reshape >= 0)):
         raise ValueError(f"reshape: expected a number of tokens, 0 or more, or a function, got {reshape!r}")
+    _evaluating(model)
     _refuse_walking_heads(model)
     check_finite(model, type(model).__name__)
-    network = Attached(model.eval(), embedding, head, _preprocessing(preprocess, mean, std), align_corners)
+    network = Attached(model, embedding, head, _preprocessing(preprocess, mean, std), align_corners)
     network.padded_to, network.trial_size, network.fixed_size = padded_to, trial_size, size
     network._reshape = reshape
     if preprocess is not None:
@@ -397,6 +400,22 @@ class _WalksMap(nn.Module):
 
 def _walked(walk: Callable[..., Tensor], embedding_map: Tensor, values: Tensor) -> Tensor:
     return walk(at_least_float32(embedding_map), value_map=at_least_float32(values)).to(values.dtype)
+
+
+def _evaluating(model: nn.Module) -> None:
+    """Put a model into evaluation mode, if Python calls its modules."""
+    kind = "TorchScript" if isinstance(model, torch.jit.ScriptModule) else "an exported program"
+    try:
+        model.eval()
+    except NotImplementedError:
+        pass
+    else:
+        if kind != "TorchScript":
+            return
+    raise ValueError(
+        f"model: expected a model whose modules Python calls, got {kind}, which runs them by itself, so that no pass "
+        "can stop there; give the model that it was made of"
+    )
 
 
 def _refuse_walking_heads(model: nn.Module) -> None:
