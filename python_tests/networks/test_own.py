@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from rwpm_fast import Scorer, networks, scores
+from rwpm_fast.evaluate import ConfigError, EvaluationConfig, make_plan
 from rwpm_fast.networks import MaskLogits, Variant
 from rwpm_fast.networks.classes import keep_classes
 from rwpm_fast.networks.own import build, file_stem
@@ -203,3 +204,8 @@ def test_queries_of_a_class_that_is_left_out_count_as_void():
 def test_files_are_called_by_module_and_attribute():
     names = {"dabnet": "dabnet", "a/b/mine.py:build": "mine-build", "my.nets:Net": "my.nets-Net"}
     assert {name: file_stem(name) for name in names} == names
+
+
+def test_a_ready_network_takes_no_settings_in_an_evaluation():
+    with pytest.raises(ConfigError, match=r"network_settings: the CompactNet of network has its own; leave it out"):
+        make_plan(EvaluationConfig(network=networks.load(), network_settings={"size": (64, 96)}))
