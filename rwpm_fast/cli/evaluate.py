@@ -35,7 +35,12 @@ if TYPE_CHECKING:
     from ..evaluate.plain_table import PlainTable
 
 # Fields of EvaluationConfig whose options are not called like them.
-OPTION_NAMES = {"method": "METHOD", "datasets": "--dataset", "walk_padding": "--no-walk-padding"}
+OPTION_NAMES = {
+    "method": "METHOD",
+    "datasets": "--dataset",
+    "network_settings": "the network's settings (--size, --leave-out ...)",
+    "walk_padding": "--no-walk-padding",
+}
 
 
 SUMMARY = "Pooled AuROC, AP and FPR95 on labeled photos, without and with the walk, or as a table of a paper."
