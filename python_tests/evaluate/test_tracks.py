@@ -7,8 +7,8 @@ from rwpm_fast.evaluate import EvaluationConfig, run
 
 FOLDERS = {"obstacle_track": "smiyc_obstacle_val", "anomaly_track": "smiyc_anomaly_val"}
 FIGURES = {
-    "obstacle_track": {"AP": 28.40, "FPR95": 27.12, "SMIYC AP": 29.61, "SMIYC FPR95": 27.08, "SMIYC AuROC": 93.25},
-    "anomaly_track": {"AP": 50.305, "SMIYC AP": 50.347},
+    "obstacle_track": {"AP": 61.27, "FPR95": 31.96, "SMIYC AP": 62.43, "SMIYC FPR95": 31.89, "SMIYC AuROC": 94.48},
+    "anomaly_track": {"AP": 58.73, "SMIYC AP": 58.75},
 }
 
 
@@ -29,9 +29,9 @@ def test_exact_and_binned_figures_stand_side_by_side(track):
     cells = dict(zip(result.header(), result.cells()[1], strict=True))
     assert all(float(cells[name]) == pytest.approx(figure, abs=0.011) for name, figure in FIGURES[track].items())
     if track == "obstacle_track":
-        assert result.rows[0].metrics()["AP"] == pytest.approx(27.56, abs=0.005)
+        assert result.rows[0].metrics()["AP"] == pytest.approx(57.80, abs=0.005)
         paired = result.paired(result.rows[1])
-        assert (paired.photos, paired.ap.better, paired.ap.worse, paired.ap.tied) == (30, 11, 16, 3)
-        assert 100 * paired.ap.without == pytest.approx(36.95, abs=0.005)
-        assert 100 * paired.ap.walked == pytest.approx(35.75, abs=0.005)
+        assert (paired.photos, paired.ap.better, paired.ap.worse, paired.ap.tied) == (30, 11, 12, 7)
+        assert 100 * paired.ap.without == pytest.approx(50.58, abs=0.005)
+        assert 100 * paired.ap.walked == pytest.approx(47.85, abs=0.005)
         assert paired.ap.low < 0 < paired.ap.high
