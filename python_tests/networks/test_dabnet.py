@@ -169,5 +169,5 @@ def test_no_file(tmp_path):
 
 
 def test_unknown_network():
-    with pytest.raises(ValueError, match=r"expected one of compact, dabnet, .*, got 'segformer'"):
-        networks.load("segformer", "weights.npz")
+    with pytest.raises(ValueError, match=r"expected one of compact, dabnet, .*, got 'segnet'"):
+        networks.load("segnet", "weights.npz")
