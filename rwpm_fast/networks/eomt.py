@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from .base import Encoded, MaskLogits, Network
 from .precision import at_least_float32
 from .resize import resize_photos, size_by_shorter_side
-from .transformers_folder import PIXEL_MEAN, PIXEL_STD, import_models, open_folder, pixel_statistics
+from .transformers_folder import PIXEL_MEAN, PIXEL_STD, class_names, import_models, open_folder, pixel_statistics
 
 
 class EoMT(Network):
@@ -65,7 +65,7 @@ class EoMT(Network):
         super().__init__()
         self.model = model
         config = self.model.config
-        self.classes = tuple(name for _, name in sorted(config.id2label.items())) if classes is None else classes
+        self.classes = class_names(config) if classes is None else classes
         self.pixel_mean, self.pixel_std, self.fixed_size = pixel_mean, pixel_std, size
         self.padded_to = config.patch_size
         enlarged = 2**config.num_upscale_blocks

@@ -20,7 +20,7 @@ from .base import Encoded, MaskLogits, Network
 from .checkpoint import load_state, read_state_dict
 from .cityscapes import CITYSCAPES_CLASSES
 from .resize import resize_photos, size_by_shorter_side
-from .transformers_folder import PIXEL_MEAN, PIXEL_STD, import_models, open_folder, pixel_statistics
+from .transformers_folder import PIXEL_MEAN, PIXEL_STD, class_names, import_models, open_folder, pixel_statistics
 
 
 class Mask2Former(Network):
@@ -54,9 +54,7 @@ class Mask2Former(Network):
     ) -> None:
         super().__init__()
         self.model = model
-        if classes is None:
-            classes = tuple(name for _, name in sorted(self.model.config.id2label.items()))
-        self.classes = classes
+        self.classes = class_names(self.model.config) if classes is None else classes
         self.pixel_mean = pixel_mean
         self.pixel_std = pixel_std
 

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from .attach import Attached
-from .transformers_folder import PIXEL_MEAN, PIXEL_STD, import_models, open_folder, pixel_statistics
+from .transformers_folder import PIXEL_MEAN, PIXEL_STD, class_names, import_models, open_folder, pixel_statistics
 
 # Entries that are called the same in files of every version of transformers.
 STABLE = re.compile(r"^decode_head\.(linear_fuse|batch_norm|classifier)\.")
@@ -53,7 +53,7 @@ class SegFormer(Attached):
         self.name = type(self).name
         self.stride = config.strides[0]
         self.linear_head = self._linear = True
-        self._name_outputs([name for _, name in sorted(config.id2label.items())] if classes is None else classes)
+        self._name_outputs(class_names(config) if classes is None else classes)
 
     @classmethod
     def load(cls, weights: str | PathLike[str], *, weights_key: str | None = None) -> SegFormer:

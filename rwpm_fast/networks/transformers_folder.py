@@ -78,6 +78,11 @@ def model_type(folder: Path) -> str | None:
     return _json_object(folder / "config.json").get("model_type")
 
 
+def class_names(config: Any) -> tuple[str, ...]:
+    """Return the names of the classes of a transformers configuration, in the order of their numbers."""
+    return tuple(name for _, name in sorted(config.id2label.items()))
+
+
 def pixel_statistics(folder: Path) -> dict[str, Any]:
     """Read mean and standard deviation, 0..255, from a folder whose ``preprocessor_config.json`` has them as 0..1.
 
