@@ -379,8 +379,12 @@ def test_label_values_that_mean_nothing(capsys, weights, root):
     assert f"{label}: expected the values 0 inlier, 1 anomaly, 255 void, got 7 (3072 pixels)" in err
 
 
-def test_labels_that_a_benchmark_keeps_back_are_not_evaluated(capsys, weights, root):
-    """Blank files in their place, one or all, stop the evaluation before the first photo."""
+def test_labels_that_a_benchmark_keeps_back_are_not_evaluated(capsys, weights, root, tmp_path):
+    """Blank files in their place, one or all, stop the evaluation before the first photo or map."""
+    maps = tmp_path / "maps"
+    maps.mkdir()
+    for photo in (root / "dataset_AnomalyTrack/images").iterdir():
+        np.save(maps / f"{photo.stem}.npy", np.zeros((48, 64), np.float32))
     label = root / "dataset_AnomalyTrack" / "labels_masks" / "validation0002_labels_semantic.png"
     hidden = label.with_name("0003_labels_semantic.png")
     for file, value, split, count in ((label, 0, "validation", 1), (hidden, 255, "test", 1), (hidden, 255, "all", 2)):
@@ -389,6 +393,9 @@ def test_labels_that_a_benchmark_keeps_back_are_not_evaluated(capsys, weights, r
         assert (status, out) == (2, "")
         wanted = f"anomaly_track in {root}, split {split}: expected labels of inliers and anomalies, got {count} of a"
         assert wanted in err and f"{file} (all {value})" in err and "public of split validation only" in err
+        given = ("--dataset", "anomaly_track", "--root", root, "--split", split, "--scores-from", f"mine={maps}")
+        status, out, err = run(capsys, "evaluate", *given, "--extra-scores")
+        assert (status, out) == (2, "") and wanted in err
         status, out, _ = run(capsys, "check", "anomaly_track", root, "--split", split)
         assert status == 1 and f"labels of a single value, as hidden ones are: {count}" in out and str(file) in out
 
